@@ -1,0 +1,254 @@
+//! Builds the next turn of a line. Pure.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::lease;
+use crate::semaphore::Renew;
+use crate::store::{Ask, TURN_BOUND, Turn};
+
+use super::line::{Line, Renewal, Stage, TakeBack};
+
+/// Renewals and take-backs leave room for each other and for waiters.
+const SHARE: usize = TURN_BOUND * 3 / 4;
+/// At most so many renewals that are not due yet ride along.
+const RIDERS: usize = 64;
+
+/// What the turn in flight named, in the order it named it.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) sent: Instant,
+    pub(super) released: Vec<TakeBack>,
+    pub(super) cancelled: Vec<TakeBack>,
+    /// With the lease in milliseconds that each was to get.
+    pub(super) renewed: Vec<(u64, u64)>,
+    pub(super) asked: Vec<u64>,
+    pub(super) admitted: Vec<u64>,
+    /// The waiter that was asked about only since the client has to speak.
+    pub(super) oldest: Option<u64>,
+}
+
+impl Flight {
+    pub(super) fn take_backs(&self) -> usize {
+        self.released.len() + self.cancelled.len()
+    }
+}
+
+/// A turn to send, and how long its answer may take.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) turn: Turn,
+    pub(crate) deadline: Duration,
+}
+
+impl Line {
+    /// The next turn, if there is anything to say and none is in flight.
+    pub(crate) fn next_turn(
+        &mut self,
+        now: Instant,
+        epoch: u64,
+        call_deadline: Duration,
+    ) -> Option<Outgoing> {
+        if self.flight.is_some() || self.pause.until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.pause.until = None;
+        let speak = self.speak_at.is_some_and(|at| at <= now);
+        let due = speak || self.earliest.is_some_and(|at| at <= now);
+        self.skip_the_gone();
+        let idle = !due
+            && !self.nudged
+            && self.renewing.is_empty()
+            && self.take_backs.is_empty()
+            && self.asking.is_empty()
+            && self.again.is_empty()
+            && self.fresh.is_empty();
+        if idle {
+            return None;
+        }
+        self.nudged = false;
+        self.earliest = None;
+
+        let mut turn = Turn {
+            name: self.name.clone(),
+            client: self.client,
+            label: self.label.clone(),
+            epoch,
+            limit: self.limit(),
+            seen: self.seen,
+            incarnation: self.incarnation,
+            release: Vec::new(),
+            cancel: Vec::new(),
+            renew: Vec::new(),
+            ask: Vec::new(),
+            admit: Vec::new(),
+        };
+        let mut flight = Flight {
+            sent: now,
+            released: Vec::new(),
+            cancelled: Vec::new(),
+            renewed: Vec::new(),
+            asked: Vec::new(),
+            admitted: Vec::new(),
+            oldest: None,
+        };
+        let mut room = TURN_BOUND;
+        let shortest = self.put_renewals(&mut turn, &mut flight, now, &mut room);
+        self.put_take_backs(&mut turn, &mut flight, &mut room);
+        self.put_asks(&mut turn, &mut flight, speak, &mut room);
+        self.put_admits(&mut turn, &mut flight, &mut room);
+        self.flight = Some(flight);
+
+        // One lost reply must not cost a short lease.
+        let deadline = shortest.map_or(call_deadline, |lease| call_deadline.min(lease / 6));
+        Some(Outgoing { turn, deadline })
+    }
+
+    fn skip_the_gone(&mut self) {
+        while self.fresh.front().is_some_and(|counter| !self.waiters.contains_key(counter)) {
+            self.fresh.pop_front();
+        }
+        while self.again.front().is_some_and(|counter| !self.waiters.contains_key(counter)) {
+            self.again.pop_front();
+        }
+        while self.renewing.front().is_some_and(|counter| !self.held.contains_key(counter)) {
+            self.renewing.pop_front();
+        }
+    }
+
+    /// Returns the shortest lease renewed.
+    fn put_renewals(
+        &mut self,
+        turn: &mut Turn,
+        flight: &mut Flight,
+        now: Instant,
+        room: &mut usize,
+    ) -> Option<Duration> {
+        let most = SHARE.min(*room);
+        let mut others = Vec::new(); // granted under another incarnation: for the next turn
+        let mut first = true;
+        let mut shortest: Option<u64> = None;
+        while turn.renew.len() < most
+            && let Some(counter) = self.renewing.pop_front()
+        {
+            let Some(held) = self.held.get(&counter) else { continue };
+            if first {
+                turn.incarnation = held.incarnation;
+                first = false;
+            } else if held.incarnation != turn.incarnation {
+                others.push(counter);
+                continue;
+            }
+            let id = held.hold.id;
+            let asked = held.extends.iter().map(|&(ms, _)| ms).max();
+            let own = match held.options.renew {
+                Renew::Manual if asked.is_some() => 0,
+                _ => id.lease_ms(),
+            };
+            let ms = own.max(asked.unwrap_or(0));
+            shortest = Some(shortest.map_or(id.lease_ms(), |other| other.min(id.lease_ms())));
+            turn.renew.push((id, ms));
+            flight.renewed.push((counter, ms));
+        }
+        self.renewing.extend(others);
+        self.put_riders(turn, flight, now, most);
+        *room -= turn.renew.len();
+        shortest.map(Duration::from_millis)
+    }
+
+    /// Renewals that are nearly due ride along: a claim becomes a full lease without a turn of its
+    /// own, and permits granted at different times come to be renewed together.
+    fn put_riders(&mut self, turn: &mut Turn, flight: &mut Flight, now: Instant, most: usize) {
+        let most = most.saturating_sub(turn.renew.len()).min(RIDERS);
+        let mut riders = Vec::new();
+        for &(at, counter) in self.due.iter().take(most) {
+            let Some(held) = self.held.get(&counter) else { continue };
+            let id = held.hold.id;
+            if at > now + lease::ride(id.lease()) {
+                break;
+            }
+            let fits = turn.renew.is_empty() || held.incarnation == turn.incarnation;
+            if held.renewal == Renewal::At(at) && fits {
+                turn.incarnation = held.incarnation;
+                turn.renew.push((id, id.lease_ms()));
+                flight.renewed.push((counter, id.lease_ms()));
+                riders.push(counter);
+            }
+        }
+        for counter in riders {
+            if let Some(held) = self.held.get_mut(&counter) {
+                held.renewal = Renewal::UnderWay;
+            }
+            self.look_again(counter);
+        }
+    }
+
+    fn put_take_backs(&mut self, turn: &mut Turn, flight: &mut Flight, room: &mut usize) {
+        let count = self.take_backs.len().min(SHARE).min(*room);
+        for take_back in self.take_backs.drain(..count) {
+            if take_back.anywhere {
+                turn.cancel.push(take_back.id);
+                flight.cancelled.push(take_back);
+            } else {
+                turn.release.push(take_back.id);
+                flight.released.push(take_back);
+            }
+        }
+        *room -= count;
+    }
+
+    fn put_asks(&mut self, turn: &mut Turn, flight: &mut Flight, speak: bool, room: &mut usize) {
+        if speak && let Some((&ticket, &counter)) = self.queue.first_key_value() {
+            self.speak_at = None;
+            if self.asking.insert(ticket) {
+                flight.oldest = Some(counter);
+            }
+        }
+        while *room > 0
+            && let Some(ticket) = self.asking.pop_first()
+        {
+            let Some(&counter) = self.queue.get(&ticket) else { continue };
+            self.put_ask(turn, flight, counter, ticket, room);
+        }
+        while *room > 0
+            && let Some(counter) = self.again.pop_front()
+        {
+            self.put_ask(turn, flight, counter, 0, room);
+        }
+    }
+
+    fn put_ask(
+        &mut self,
+        turn: &mut Turn,
+        flight: &mut Flight,
+        counter: u64,
+        ticket: u64,
+        room: &mut usize,
+    ) {
+        let Some(waiter) = self.waiters.get_mut(&counter) else { return };
+        if matches!(waiter.stage, Stage::Done(_)) {
+            return;
+        }
+        waiter.flying = true;
+        turn.ask.push(Ask { id: waiter.id, ticket, rule: waiter.rule });
+        flight.asked.push(counter);
+        *room -= 1;
+    }
+
+    fn put_admits(&mut self, turn: &mut Turn, flight: &mut Flight, room: &mut usize) {
+        while *room > 0
+            && let Some(counter) = self.fresh.pop_front()
+        {
+            let Some(waiter) = self.waiters.get_mut(&counter) else { continue };
+            if !matches!(waiter.stage, Stage::Fresh) {
+                continue;
+            }
+            waiter.stage = Stage::Sent;
+            waiter.flying = true;
+            turn.admit.push((waiter.id, waiter.rule));
+            flight.admitted.push(counter);
+            *room -= 1;
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Takes in what became of a turn. Pure.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::StoreError;
+use crate::lease;
+use crate::permit::{LostReason, Released};
+use crate::semaphore::Renew;
+use crate::store::{Renewed, Rule, Settled, TurnReply};
+
+use super::batch::Flight;
+use super::line::{Line, Renewal, Stage, Stamp, TakeBack, WaitEnd};
+
+/// So many recent turns are remembered to count a claim from the latest that fits.
+const STAMPS: usize = 8;
+
+impl Line {
+    /// The turn in flight was answered.
+    pub(crate) fn settle(&mut self, reply: TurnReply, now: Instant) {
+        let Some(flight) = self.flight.take() else { return };
+        self.pause.end();
+        self.trouble = None;
+        self.note_header(&reply, &flight);
+        settle_releases(&reply, flight.released);
+        self.settle_renewals(&reply, flight.sent, flight.renewed, now);
+        let mut unheard = false;
+        let named = flight.asked.iter().chain(&flight.admitted).copied();
+        for (counter, settled) in named.zip(reply.asked.iter().chain(&reply.admitted)) {
+            let strange = self.settle_waiter(counter, *settled, &reply, flight.sent, now);
+            unheard |= strange && flight.oldest == Some(counter);
+        }
+        self.settle_others(&reply, flight.sent, now);
+        if reply.lapsed || unheard {
+            self.ask_about_all();
+        }
+        self.earliest = reply.earliest.map(|wait| now + wait);
+        self.nudged |= reply.more;
+        let spoke = !reply.asked.is_empty() || !reply.admitted.is_empty();
+        self.speak_next(spoke, flight.sent, now);
+    }
+
+    fn note_header(&mut self, reply: &TurnReply, flight: &Flight) {
+        if self.incarnation != reply.incarnation {
+            let held: Vec<u64> = self.held.keys().copied().collect();
+            let first_reply = self.incarnation == 0;
+            self.incarnation = reply.incarnation;
+            if !first_reply {
+                tracing::warn!(
+                    semaphore = &*self.name,
+                    held = held.len(),
+                    "the store lost its data; putting permits and waiters back"
+                );
+                for counter in held {
+                    self.renew_now(counter);
+                }
+                self.ask_about_all();
+            }
+        }
+        self.seen = self.seen.max(reply.last);
+        self.override_ = reply.overridden.then_some(reply.limit);
+        if self.stamps.len() == STAMPS {
+            self.stamps.pop_front();
+        }
+        self.stamps.push_back(Stamp { sent: flight.sent, last: reply.last });
+    }
+
+    fn settle_renewals(
+        &mut self,
+        reply: &TurnReply,
+        sent: Instant,
+        renewed: Vec<(u64, u64)>,
+        now: Instant,
+    ) {
+        for (index, (counter, ms)) in renewed.into_iter().enumerate() {
+            let outcome = reply.not_plain.iter().find(|(at, _)| *at == index).map(|(_, o)| *o);
+            match outcome {
+                Some(Renewed::Gone) => self.lose(counter, LostReason::Forgotten, now),
+                Some(Renewed::Kicked) => self.lose(counter, LostReason::Kicked, now),
+                None | Some(Renewed::PutBack) => self.renewed(counter, ms, sent, reply, now),
+            }
+        }
+    }
+
+    fn renewed(&mut self, counter: u64, ms: u64, sent: Instant, reply: &TurnReply, now: Instant) {
+        let Some(held) = self.held.get_mut(&counter) else { return };
+        if held.hold.deadline() <= now {
+            return; // lost already: the next tick says so
+        }
+        held.incarnation = reply.incarnation;
+        held.hold.extend(lease::provable_until(sent, Duration::from_millis(ms)));
+        held.extends.retain_mut(|(asked, done)| {
+            if *asked > ms {
+                return true; // came in while this turn was under way
+            }
+            let (unused, _) = tokio::sync::oneshot::channel();
+            let _ = std::mem::replace(done, unused).send(Ok(()));
+            false
+        });
+        let more_asked = !held.extends.is_empty();
+        held.renewal = match held.options.renew {
+            Renew::Auto => Renewal::At(lease::renew_at(sent, held.hold.id.lease())),
+            Renew::Manual => Renewal::Never,
+        };
+        self.look_again(counter);
+        if more_asked {
+            self.renew_now(counter);
+        }
+    }
+
+    /// True when it turns out that something had happened to the waiter unheard.
+    fn settle_waiter(
+        &mut self,
+        counter: u64,
+        settled: Settled,
+        reply: &TurnReply,
+        sent: Instant,
+        now: Instant,
+    ) -> bool {
+        let Some(waiter) = self.waiters.get_mut(&counter) else { return false };
+        let woken = waiter.woken.take();
+        waiter.flying = false;
+        match settled {
+            Settled::Granted { token, earlier } => {
+                let ms = waiter.id.lease_ms();
+                self.grant(counter, token, sent, ms, now);
+                return earlier;
+            }
+            Settled::Queued { ticket, place, put_back } => {
+                waiter.stage = Stage::Queued { ticket };
+                waiter.ahead = Some(place);
+                waiter.stamp = Some(Stamp { sent, last: reply.last });
+                self.queue.insert(ticket, counter);
+                self.pace(counter, now);
+                if let Some(token) = woken {
+                    self.hear(counter, token, now);
+                }
+                return put_back;
+            }
+            Settled::Refused => {
+                let end = match waiter.rule {
+                    Rule::Try => WaitEnd::Full {
+                        in_use: reply.in_use,
+                        limit: reply.limit,
+                        waiting: reply.waiting,
+                    },
+                    _ => WaitEnd::QueueFull { waiting: reply.waiting },
+                };
+                self.end_wait(counter, end);
+            }
+            Settled::Kicked => {
+                let id = waiter.id;
+                self.give_back_stray(id, now);
+                self.end_wait(counter, WaitEnd::Kicked);
+            }
+            Settled::TooLarge => self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit }),
+        }
+        false
+    }
+
+    fn settle_others(&mut self, reply: &TurnReply, sent: Instant, now: Instant) {
+        for &(id, token) in &reply.others {
+            let counter = id.counter();
+            match token {
+                _ if !self.waiters.contains_key(&counter) => {
+                    if !self.held.contains_key(&counter) {
+                        self.give_back_stray(id, now);
+                    }
+                }
+                Some(token) => self.grant(counter, token, sent, id.lease_ms(), now),
+                None => self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit }),
+            }
+        }
+    }
+
+    /// When to speak next, so that the store goes on to think that this client lives.
+    fn speak_next(&mut self, spoke: bool, sent: Instant, now: Instant) {
+        if self.queue.is_empty() {
+            self.forget_speaking();
+            return;
+        }
+        if spoke || self.speak_at.is_none() {
+            let oldest = self.queue.first_key_value().and_then(|(_, id)| self.waiters.get(id));
+            let lease = oldest.map_or(lease::SHORTEST, |waiter| waiter.id.lease());
+            let at = sent + lease::asking_period(lease);
+            self.speak_at = Some(at.max(now + Duration::from_millis(1)));
+        }
+    }
+
+    /// No definite answer came: the turn may have run, may run later, or never.
+    pub(crate) fn unanswered(&mut self, error: &StoreError, now: Instant) {
+        self.restore(error, now);
+        self.ask_about_all();
+    }
+
+    /// The server said that the turn did not run, or refused it; it is asked again after a pause.
+    pub(crate) fn did_not_run(&mut self, error: &StoreError, now: Instant) {
+        self.restore(error, now);
+        self.pause.lengthen(now);
+    }
+
+    fn restore(&mut self, error: &StoreError, now: Instant) {
+        let Some(flight) = self.flight.take() else { return };
+        self.trouble = Some(error.clone());
+        for take_back in flight.cancelled.into_iter().chain(flight.released) {
+            self.take_backs.push_front(TakeBack { retried: true, ..take_back });
+        }
+        for (counter, _) in flight.renewed {
+            if let Some(held) = self.held.get_mut(&counter) {
+                held.renewal = Renewal::At(now);
+                self.look_again(counter);
+                self.renew_now(counter);
+            }
+        }
+        for counter in flight.asked.into_iter().chain(flight.admitted) {
+            if let Some(waiter) = self.waiters.get_mut(&counter) {
+                waiter.woken = None;
+                waiter.flying = false;
+            }
+            self.ask_again(counter);
+        }
+        self.speak_next(true, now, now);
+    }
+}
+
+fn settle_releases(reply: &TurnReply, released: Vec<TakeBack>) {
+    for (index, take_back) in released.into_iter().enumerate() {
+        if let Some(done) = take_back.done {
+            // After an unanswered try, "not there" means that the try did it.
+            let gone = !take_back.retried && reply.missing.contains(&index);
+            let _ = done.send(Ok(if gone { Released::AlreadyGone } else { Released::Freed }));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Ids: made by the caller, so that the same request sent twice is one permit.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// The lease that an id need not spell out, in milliseconds.
+pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
+
+/// One [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(u64);
+
+impl ClientId {
+    pub(crate) fn random() -> Self {
+        Self(fastrand::u64(..))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({self})")
+    }
+}
+
+/// The id of a permit, as Redis and [`inspect`](crate::ZSetSemaphore::inspect) know it.
+///
+/// It reads `<client>:<counter>[*units][/lease_ms]` and carries all that a foreign process must
+/// know to grant it: one unit and a lease of 30 seconds are left out. Ids are unique for all time.
+///
+/// ```
+/// use zset_semaphore::PermitId;
+///
+/// let id: PermitId = "00c0ffee00c0ffee:7*3/5000".parse()?;
+/// assert_eq!(id.units(), 3);
+/// assert_eq!(id.lease().as_secs(), 5);
+/// assert_eq!(id.to_string(), "00c0ffee00c0ffee:7*3/5000");
+/// assert!("7*3".parse::<PermitId>().is_err());
+/// # Ok::<(), zset_semaphore::ParseIdError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PermitId {
+    client: ClientId,
+    counter: u64,
+    units: u32,
+    lease_ms: u64,
+}
+
+impl PermitId {
+    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease_ms: u64) -> Self {
+        Self { client, counter, units, lease_ms }
+    }
+
+    /// The client that asked for the permit.
+    pub fn client(&self) -> ClientId {
+        self.client
+    }
+
+    /// How many units the permit takes of the limit.
+    pub fn units(&self) -> u32 {
+        self.units
+    }
+
+    /// How long the permit lives in Redis without a renewal.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
+
+    pub(crate) fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    pub(crate) fn lease_ms(&self) -> u64 {
+        self.lease_ms
+    }
+}
+
+impl fmt::Display for PermitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.client, self.counter)?;
+        if self.units != 1 {
+            write!(f, "*{}", self.units)?;
+        }
+        if self.lease_ms != DEFAULT_LEASE_MS {
+            write!(f, "/{}", self.lease_ms)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for PermitId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PermitId({self})")
+    }
+}
+
+/// The text is not a permit id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is no permit id; one reads <16 hex digits>:<number>[*units][/lease_ms], \
+     as inspect() and Permit::id() print it"
+)]
+pub struct ParseIdError {
+    text: String,
+}
+
+impl FromStr for PermitId {
+    type Err = ParseIdError;
+
+    /// Reads an id as [`Display`](fmt::Display) writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIdError`] with the text when it is not of that form.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        parse(text).ok_or_else(|| ParseIdError { text: text.chars().take(80).collect() })
+    }
+}
+
+fn parse(text: &str) -> Option<PermitId> {
+    let (client, rest) = text.split_once(':')?;
+    let (rest, lease_ms) = match rest.split_once('/') {
+        Some((rest, lease)) => (rest, decimal(lease)?),
+        None => (rest, DEFAULT_LEASE_MS),
+    };
+    let (counter, units) = match rest.split_once('*') {
+        Some((counter, units)) => (counter, u32::try_from(decimal(units)?).ok()?),
+        None => (rest, 1),
+    };
+    if client.len() != 16 || !client.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return None;
+    }
+    let client = ClientId(u64::from_str_radix(client, 16).ok()?);
+    Some(PermitId { client, counter: decimal(counter)?, units, lease_ms })
+}
+
+/// Digits only: `parse` alone would take a sign too.
+fn decimal(text: &str) -> Option<u64> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back() {
+        for (units, lease, text) in [
+            (1, DEFAULT_LEASE_MS, "00000000000000ff:9"),
+            (4, DEFAULT_LEASE_MS, "00000000000000ff:9*4"),
+            (1, 50, "00000000000000ff:9/50"),
+            (u32::MAX, 1_000, "00000000000000ff:9*4294967295/1000"),
+        ] {
+            let id = PermitId::new(ClientId(255), 9, units, lease);
+            assert_eq!(id.to_string(), text);
+            assert_eq!(text.parse(), Ok(id));
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for text in [
+            "",
+            ":",
+            "ff:9",
+            "00000000000000FF:9",
+            "00000000000000ff",
+            "00000000000000ff:",
+            "00000000000000ff:+9",
+            "00000000000000ff:9*",
+            "00000000000000ff:9*4294967296",
+            "00000000000000ff:9/x",
+            "00000000000000ff:9/5*2",
+        ] {
+            assert!(text.parse::<PermitId>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Permits: what a caller holds while it works.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::driver::{LineCell, Seat};
+use crate::error::{ConfigError, ExtendError, ReleaseError};
+use crate::hold::{Hold, Truth};
+use crate::id::PermitId;
+use crate::lease;
+
+/// Why a permit is no longer ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LostReason {
+    /// A manual lease ran out without an [`extend`](Permit::extend).
+    Expired,
+    /// An operator kicked it.
+    Kicked,
+    /// Redis no longer knows it though its lease had not ended: data was lost or deleted, or the
+    /// server's clock was stepped, and there was no room to put it back.
+    Forgotten,
+    /// No renewal was confirmed in time: Redis may have given the units to somebody else.
+    Unprovable,
+    /// It was held for [`max_hold`](crate::SemaphoreBuilder::max_hold).
+    MaxHold,
+    /// The client was shut down with [`shutdown_now`](crate::Client::shutdown_now).
+    Shutdown,
+}
+
+impl LostReason {
+    const ALL: [Self; 6] = [
+        Self::Expired,
+        Self::Kicked,
+        Self::Forgotten,
+        Self::Unprovable,
+        Self::MaxHold,
+        Self::Shutdown,
+    ];
+
+    pub(crate) fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) fn from_code(code: u8) -> Self {
+        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Unprovable)
+    }
+}
+
+impl fmt::Display for LostReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "its lease ran out",
+            Self::Kicked => "it was kicked",
+            Self::Forgotten => "Redis forgot it",
+            Self::Unprovable => "no renewal was confirmed in time",
+            Self::MaxHold => "it was held too long",
+            Self::Shutdown => "the client was shut down",
+        })
+    }
+}
+
+/// How a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Released {
+    /// This release freed the units.
+    Freed,
+    /// The permit had ended before: it was lost, or released already. Nothing changed.
+    AlreadyGone,
+}
+
+/// Units of a semaphore, held until this is dropped, released or lost.
+///
+/// Dropping it gives the units back without blocking, inside or outside a runtime. The lease is
+/// renewed in the background until then (unless [`Renew::Manual`](crate::Renew::Manual) is set).
+///
+/// A permit can be **lost** while it is held: see [`LostReason`]. Work that must never run beside
+/// the next holder should watch [`lost()`](Permit::lost), go through [`run`](Permit::run), or pass
+/// the [`fencing_token`](Permit::fencing_token) to the resource it guards.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use zset_semaphore::{Client, Released};
+///
+/// let jobs = Client::in_memory().semaphore("jobs", 4).build()?;
+/// let permit = jobs.acquire(2).await?;
+/// assert_eq!(permit.units(), 2);
+/// assert!(!permit.is_lost());
+/// assert_eq!(permit.release().await?, Released::Freed);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a permit that is dropped at once caps nothing; bind it to a name other than `_`"]
+pub struct Permit {
+    hold: Arc<Hold>,
+    seat: Seat,
+}
+
+impl Permit {
+    pub(crate) fn new(hold: Arc<Hold>, seat: Seat) -> Self {
+        Self { hold, seat }
+    }
+
+    /// The id by which Redis, [`inspect`](crate::ZSetSemaphore::inspect) and
+    /// [`kick`](crate::ZSetSemaphore::kick) know this permit.
+    pub fn id(&self) -> PermitId {
+        self.hold.id
+    }
+
+    /// How many units it holds.
+    pub fn units(&self) -> u32 {
+        self.hold.id.units()
+    }
+
+    /// A number above that of every grant of this name before: let the guarded resource refuse
+    /// lower ones, and a holder that lost its permit without noticing can do no harm.
+    ///
+    /// See Martin Kleppmann, "How to do distributed locking" (2016).
+    pub fn fencing_token(&self) -> u64 {
+        self.hold.token
+    }
+
+    /// Whether the permit is lost, by this machine's monotonic clock and all that is known.
+    ///
+    /// Once true, it stays true.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.hold.truth(), Truth::Lost(_))
+    }
+
+    /// Resolves once the permit is lost, with the reason; also for those who ask late.
+    ///
+    /// It resolves before the server can give the units to anybody else by expiry.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: nothing is lost by a drop.
+    pub async fn lost(&self) -> LostReason {
+        self.hold.lost().await
+    }
+
+    /// Runs `work` for as long as the permit is ours.
+    ///
+    /// # Errors
+    ///
+    /// The [`LostReason`] once the permit is lost; `work` has been dropped by then.
+    ///
+    /// # Cancel safety
+    ///
+    /// As cancel-safe as `work`, which is dropped with this future.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let jobs = zset_semaphore::Client::in_memory().semaphore("jobs", 4).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// match permit.run(async { 6 * 7 }).await {
+    ///     Ok(answer) => assert_eq!(answer, 42),
+    ///     Err(lost) => eprintln!("stopped: {lost}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
+        tokio::select! {
+            biased;
+            reason = self.lost() => Err(reason),
+            output = work => Ok(output),
+        }
+    }
+
+    /// Pushes the end of the lease to `lease` from now; never shortens it.
+    ///
+    /// This is how a permit with [`Renew::Manual`](crate::Renew::Manual) lives on. It is retried
+    /// until it is confirmed or the permit is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`ExtendError::Lost`] when the permit is lost first, [`ExtendError::Config`] for a `lease`
+    /// outside 50 ms to 30 days.
+    ///
+    /// # Cancel safety
+    ///
+    /// If dropped, the extension may or may not happen.
+    pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
+        let lease_ms = lease_ms("extend", lease)?;
+        match self.hold.truth() {
+            Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
+            Truth::Released => return Err(ExtendError::Released),
+            Truth::HeldUntil(_) => {}
+        }
+        let (done, answer) = oneshot::channel();
+        self.seat.cell().update(|line| line.extend(self.hold.id.counter(), lease_ms, done));
+        tokio::select! {
+            biased;
+            answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
+                Truth::Lost(reason) => ExtendError::Lost(reason),
+                Truth::Released => ExtendError::Released,
+                Truth::HeldUntil(_) => ExtendError::Closed,
+            })),
+            reason = self.lost() => Err(ExtendError::Lost(reason)),
+        }
+    }
+
+    /// Gives the units back and waits until the store has confirmed it.
+    ///
+    /// # Errors
+    ///
+    /// [`ReleaseError`] when no confirmation came before the lease ended by itself; the units are
+    /// free then, too.
+    ///
+    /// # Cancel safety
+    ///
+    /// The units are given back even if this future is dropped, at any point.
+    pub async fn release(self) -> Result<Released, ReleaseError> {
+        let answer = give_back(&self.hold, self.seat.cell());
+        confirmed(answer).await
+    }
+
+    /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
+    /// logging tasks and the like. It does not keep the permit.
+    pub fn watch(&self) -> PermitWatch {
+        PermitWatch { hold: Arc::clone(&self.hold), cell: Arc::clone(self.seat.cell()) }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.hold.release() {
+            self.seat.cell().update(|line| line.give_back(self.hold.id.counter(), None));
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("id", &self.id())
+            .field("fencing_token", &self.fencing_token())
+            .field("truth", &self.hold.truth())
+            .finish()
+    }
+}
+
+/// Watches a [`Permit`] from elsewhere; cheap to clone.
+#[derive(Clone)]
+pub struct PermitWatch {
+    hold: Arc<Hold>,
+    cell: Arc<LineCell>,
+}
+
+impl PermitWatch {
+    /// As [`Permit::is_lost`]. A released permit is not lost.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.hold.truth(), Truth::Lost(_))
+    }
+
+    /// As [`Permit::lost`]. It never resolves when the permit was released in an ordinary way.
+    pub async fn lost(&self) -> LostReason {
+        self.hold.lost().await
+    }
+
+    /// As [`Permit::fencing_token`].
+    pub fn fencing_token(&self) -> u64 {
+        self.hold.token
+    }
+
+    /// As [`Permit::id`].
+    pub fn id(&self) -> PermitId {
+        self.hold.id
+    }
+
+    /// Gives the units back now, whoever holds the permit, and waits for the confirmation.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::release`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the units are given back even if this future is dropped.
+    pub async fn release(&self) -> Result<Released, ReleaseError> {
+        confirmed(give_back(&self.hold, &self.cell)).await
+    }
+}
+
+impl fmt::Debug for PermitWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PermitWatch")
+            .field("id", &self.hold.id)
+            .field("truth", &self.hold.truth())
+            .finish()
+    }
+}
+
+type Answer = oneshot::Receiver<Result<Released, ReleaseError>>;
+
+/// Puts the id on the list of the next turn; `None` when it had ended before.
+fn give_back(hold: &Hold, cell: &Arc<LineCell>) -> Option<Answer> {
+    // Past its deadline it is lost, and the driver gives it back.
+    if matches!(hold.truth(), Truth::Lost(_)) || !hold.release() {
+        return None;
+    }
+    let (done, answer) = oneshot::channel();
+    cell.update(|line| line.give_back(hold.id.counter(), Some(done)));
+    Some(answer)
+}
+
+async fn confirmed(answer: Option<Answer>) -> Result<Released, ReleaseError> {
+    match answer {
+        Some(answer) => answer.await.unwrap_or(Err(ReleaseError::Closed)),
+        None => Ok(Released::AlreadyGone),
+    }
+}
+
+/// A lease in milliseconds, if it is one.
+pub(crate) fn lease_ms(field: &'static str, lease: Duration) -> Result<u64, ConfigError> {
+    if lease < lease::SHORTEST || lease > lease::LONGEST {
+        return Err(ConfigError::new(field, lease, "50 ms to 30 days"));
+    }
+    Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
+}

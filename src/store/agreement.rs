@@ -1,0 +1,341 @@
+//! Both stores give the same replies to the same turns: random ones, many, against a real server
+//! whose scripts take their time from the test.
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::sync::{Arc, Mutex};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::memory::Books;
+use super::redis::RedisStore;
+use super::*;
+use crate::sync::lock;
+use support::redis_server::RedisServer;
+
+const CLIENTS: usize = 3;
+
+/// One step; the numbers are taken modulo whatever there is to choose from.
+#[derive(Debug, Clone)]
+enum Step {
+    Turn(RandomTurn),
+    Pass { micros: u64 },
+    SetLimit(Option<u32>),
+    Kick { client: usize, pick: usize, now: bool },
+    Inspect,
+    LoseEverything,
+    LoseMeta,
+}
+
+#[derive(Debug, Clone)]
+struct RandomTurn {
+    client: usize,
+    limit: u32,
+    fresh: Vec<(u32, u64, Rule)>,
+    release: Vec<usize>,
+    cancel: Vec<usize>,
+    renew: Vec<(usize, u64)>,
+    ask: Vec<(usize, bool, Rule)>,
+    epoch: EpochChange,
+    old_incarnation: bool,
+    labelled: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum EpochChange {
+    None,
+    Rise,
+    Late,
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    prop_oneof![
+        4 => Just(Rule::Wait),
+        1 => Just(Rule::Try),
+        1 => (0u32..6).prop_map(Rule::WaitBehind),
+    ]
+}
+
+fn turn() -> impl Strategy<Value = RandomTurn> {
+    let lease = prop_oneof![3 => Just(30_000u64), 2 => 50u64..5_000, 1 => Just(60_000)];
+    let units = prop_oneof![4 => Just(1u32), 2 => 2u32..5];
+    let few = |n| vec(any::<usize>(), 0..n);
+    let epoch = prop_oneof![
+        16 => Just(EpochChange::None),
+        1 => Just(EpochChange::Rise),
+        1 => Just(EpochChange::Late),
+    ];
+    let lists = (
+        vec((units, lease, rule()), 0..4),
+        few(3),
+        few(2),
+        vec((any::<usize>(), 50u64..40_000), 0..4),
+        vec((any::<usize>(), any::<bool>(), rule()), 0..4),
+    );
+    (0..CLIENTS, 0u32..7, lists, epoch, any::<bool>(), any::<bool>()).prop_map(
+        |(client, limit, (fresh, release, cancel, renew, ask), epoch, old, labelled)| RandomTurn {
+            client,
+            limit,
+            fresh,
+            release,
+            cancel,
+            renew,
+            ask,
+            epoch,
+            old_incarnation: old,
+            labelled,
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let micros = prop_oneof![
+        6 => 0u64..2_000_000,
+        3 => 2_000_000u64..8_000_000,
+        1 => 8_000_000u64..200_000_000,
+        1 => Just(4_000_000_000),
+    ];
+    prop_oneof![
+        100 => turn().prop_map(Step::Turn),
+        40 => micros.prop_map(|micros| Step::Pass { micros }),
+        4 => prop::option::of(0u32..9).prop_map(Step::SetLimit),
+        4 => (0..CLIENTS, any::<usize>(), any::<bool>())
+            .prop_map(|(client, pick, now)| Step::Kick { client, pick, now }),
+        6 => Just(Step::Inspect),
+        1 => Just(Step::LoseEverything),
+        1 => Just(Step::LoseMeta),
+    ]
+}
+
+type Heard = Vec<(PermitId, u64)>;
+
+#[derive(Default)]
+struct Recorder {
+    heard: Mutex<Heard>,
+}
+
+impl Ear for Recorder {
+    fn wake(&self, _: &str, id: PermitId, number: u64) {
+        lock(&self.heard).push((id, number));
+    }
+    fn hears(&self, _: bool) {}
+    fn gone(&self) {}
+}
+
+/// A client as the test plays it.
+struct Player {
+    id: ClientId,
+    session: Arc<dyn Session>,
+    ear: Arc<Recorder>,
+    ids: Vec<(PermitId, u64)>,
+    epoch: u64,
+    incarnation: u64,
+    seen: u64,
+}
+
+struct Game {
+    server: RedisServer,
+    connection: ::redis::aio::MultiplexedConnection,
+    players: Vec<Player>,
+    now: u64,
+    games: u64,
+    turns: u64,
+}
+
+impl Game {
+    async fn start() -> Self {
+        let server = RedisServer::start().await;
+        let connection = server.connection().await;
+        let store = RedisStore::with_test_clock(&server.url());
+        let mut players = Vec::new();
+        for bits in 1..=CLIENTS as u64 {
+            let id = ClientId::from_bits(bits << 40);
+            let ear = Arc::new(Recorder::default());
+            let session = store.open(id, ear.clone()).await.unwrap();
+            assert!(session.hears());
+            let ids = Vec::new();
+            players.push(Player { id, session, ear, ids, epoch: 0, incarnation: 0, seen: 0 });
+        }
+        // Far ahead of the server's own clock, which thus never ends a key.
+        let now = 4_000_000_000_000_000;
+        Self { server, connection, players, now, games: 0, turns: 0 }
+    }
+
+    async fn set_clock(&mut self) {
+        let mut set = ::redis::cmd("SET");
+        set.arg("test:clock").arg(self.now);
+        set.query_async::<()>(&mut self.connection).await.unwrap();
+    }
+
+    async fn play(&mut self, steps: Vec<Step>) -> Result<(), TestCaseError> {
+        self.games += 1;
+        self.now += 10_000_000_000;
+        let name: Arc<str> = format!("game {}", self.games).into();
+        let mut books = Books::default();
+        for player in &mut self.players {
+            player.ids.clear();
+            (player.epoch, player.incarnation, player.seen) = (0, 0, 0);
+        }
+        for step in steps {
+            self.now += 7;
+            self.set_clock().await;
+            self.step(&name, &mut books, step).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(
+        &mut self,
+        name: &Arc<str>,
+        books: &mut Books,
+        step: Step,
+    ) -> Result<(), TestCaseError> {
+        let now_ms = self.now / 1000;
+        match step {
+            Step::Pass { micros } => self.now += micros,
+            Step::Turn(random) => self.turn(name, books, random).await?,
+            Step::SetLimit(limit) => {
+                self.players[0].session.set_limit(name.clone(), limit).await.unwrap();
+                books.set_limit(limit, self.now);
+            }
+            Step::Kick { client, pick, now } => {
+                let ids = &self.players[client].ids;
+                if let Some(&(id, _)) = ids.get(pick % ids.len().max(1)) {
+                    let (ours, note) = books.kick(id, now, now_ms);
+                    let theirs = self.players[0].session.kick(name.clone(), id, now).await;
+                    prop_assert_eq!(theirs.unwrap(), ours);
+                    self.compare_notes(name, note.into_iter().collect()).await?;
+                }
+            }
+            Step::Inspect => {
+                let theirs = self.players[0].session.inspect(name.clone()).await.unwrap();
+                prop_assert_eq!(theirs, books.inspect(now_ms));
+            }
+            Step::LoseEverything => {
+                *books = Books::default();
+                let keys = ["permits", "queue", "clients", "meta"];
+                for key in keys.map(|key| format!("zsem:{{{name}}}:{key}")) {
+                    self.server.cmd(&["DEL", &key]).await;
+                }
+            }
+            Step::LoseMeta => {
+                // Without `meta` nobody knows when the rest vanishes: keep to one that has it.
+                books.lose_meta();
+                self.server.cmd(&["DEL", &format!("zsem:{{{name}}}:meta")]).await;
+                for key in ["permits", "queue", "clients"] {
+                    self.server.cmd(&["PERSIST", &format!("zsem:{{{name}}}:{key}")]).await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn turn(
+        &mut self,
+        name: &Arc<str>,
+        books: &mut Books,
+        random: RandomTurn,
+    ) -> Result<(), TestCaseError> {
+        let next = self.turns * 16;
+        self.turns += 1;
+        let player = &mut self.players[random.client];
+        let mut epoch = player.epoch;
+        match random.epoch {
+            EpochChange::None => {}
+            EpochChange::Rise => {
+                player.epoch += 1;
+                epoch = player.epoch;
+            }
+            EpochChange::Late => epoch = epoch.saturating_sub(1),
+        }
+        // An id is named once in a turn, as the driver does.
+        let mut free: Vec<(PermitId, u64)> = player.ids.clone();
+        let mut take = |pick: usize| (!free.is_empty()).then(|| free.remove(pick % free.len()));
+        let release = random.release.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
+        let cancel = random.cancel.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
+        let renew =
+            random.renew.iter().filter_map(|&(pick, ms)| Some((take(pick)?.0, ms))).collect();
+        let ask = random.ask.iter().filter_map(|&(pick, with_ticket, rule)| {
+            let (id, ticket) = take(pick)?;
+            Some(Ask { id, ticket: if with_ticket { ticket } else { 0 }, rule })
+        });
+        let turn = Turn {
+            name: name.clone(),
+            client: player.id,
+            label: if random.labelled { "a label".into() } else { "".into() },
+            epoch,
+            limit: random.limit,
+            seen: player.seen,
+            incarnation: if random.old_incarnation { 1 } else { player.incarnation },
+            release,
+            cancel,
+            renew,
+            ask: ask.collect(),
+            admit: random
+                .fresh
+                .iter()
+                .enumerate()
+                .map(|(i, &(units, lease, rule))| {
+                    (PermitId::new(player.id, next + i as u64, units, lease), rule)
+                })
+                .collect(),
+        };
+        let (ours, notes) = books.turn(&turn, self.now);
+        let theirs = player.session.turn(turn.clone()).await;
+        prop_assert_eq!(theirs.unwrap(), ours.clone(), "{:?}", turn);
+        if let TurnOutcome::Answered(reply) = ours {
+            player.seen = player.seen.max(reply.last);
+            player.incarnation = reply.incarnation;
+            let named = turn.ask.iter().map(|ask| ask.id).chain(turn.admit.iter().map(|a| a.0));
+            for (id, settled) in named.zip(reply.asked.iter().chain(&reply.admitted)) {
+                let ticket = match settled {
+                    Settled::Queued { ticket, .. } => *ticket,
+                    _ => 0,
+                };
+                match player.ids.iter_mut().find(|(known, _)| *known == id) {
+                    Some(known) => known.1 = known.1.max(ticket),
+                    None => player.ids.push((id, ticket)),
+                }
+            }
+        }
+        self.compare_notes(name, notes).await
+    }
+
+    /// What each client was told. An answer on the same connection comes after all pushes on it.
+    async fn compare_notes(
+        &mut self,
+        name: &Arc<str>,
+        notes: Vec<(ClientId, Heard)>,
+    ) -> Result<(), TestCaseError> {
+        for player in &mut self.players {
+            let expected: Heard = notes
+                .iter()
+                .filter(|(client, _)| *client == player.id)
+                .flat_map(|(_, words)| words.clone())
+                .collect();
+            if !notes.is_empty() {
+                player.session.inspect(name.clone()).await.unwrap();
+            }
+            let heard = std::mem::take(&mut *lock(&player.ear.heard));
+            prop_assert_eq!(heard, expected);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn memory_and_redis_give_the_same_replies_to_10_000_random_turns() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let game = Mutex::new(runtime.block_on(Game::start()));
+    let config = Config { cases: 160, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config)
+        .run(&vec(step(), 100), |steps| runtime.block_on(lock(&game).play(steps)));
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+    let turns = lock(&game).turns;
+    assert!(turns >= 10_000, "only {turns} turns were compared");
+}

@@ -1,0 +1,57 @@
+//! What an error of the redis crate means to us. Decided by kinds and codes, never by texts.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::error::{StoreError, StoreErrorKind};
+
+pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
+    let kind = kind_of(&error);
+    let advice = match kind {
+        StoreErrorKind::Unreachable => "; is the server running, and the URL right?",
+        StoreErrorKind::Authentication => "; set the user and password of the URL right",
+        StoreErrorKind::NotPermitted => "; give the Redis user the rights the README lists",
+        StoreErrorKind::WrongType => "; another program uses a key of this name: change the prefix",
+        StoreErrorKind::OutOfMemory => "; raise the server's maxmemory or free some",
+        StoreErrorKind::CannotPersist => "; the server's disk or its settings want a look",
+        StoreErrorKind::ReadOnly => "; the URL must lead to the primary",
+        _ => "",
+    };
+    let what = format!("{doing}: {error}{advice}");
+    StoreError::with_source(kind, what, error)
+}
+
+fn kind_of(error: &RedisError) -> StoreErrorKind {
+    use ServerErrorKind::{
+        Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, ReadOnly, TryAgain,
+    };
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => StoreErrorKind::Authentication,
+        ErrorKind::Io if error.is_timeout() => StoreErrorKind::Timeout,
+        ErrorKind::Io if error.is_connection_refusal() => StoreErrorKind::Unreachable,
+        ErrorKind::Io => StoreErrorKind::Disconnected,
+        ErrorKind::Parse | ErrorKind::UnexpectedReturnType => StoreErrorKind::Protocol,
+        ErrorKind::Server(BusyLoading | TryAgain | ClusterDown | MasterDown | Ask | Moved) => {
+            StoreErrorKind::NotReady
+        }
+        ErrorKind::Server(ReadOnly) => StoreErrorKind::ReadOnly,
+        ErrorKind::Server(NoPerm) => StoreErrorKind::NotPermitted,
+        _ => match error.code() {
+            Some("WRONGPASS" | "NOAUTH") => StoreErrorKind::Authentication,
+            Some("WRONGTYPE") => StoreErrorKind::WrongType,
+            Some("OOM") => StoreErrorKind::OutOfMemory,
+            Some("MISCONF") => StoreErrorKind::CannotPersist,
+            Some("BUSY") => StoreErrorKind::NotReady,
+            _ => StoreErrorKind::Server,
+        },
+    }
+}
+
+/// Whether another protocol version would not help either.
+pub(super) fn is_hopeless(error: &RedisError) -> bool {
+    use StoreErrorKind::{Authentication, Disconnected, NotReady, Timeout, Unreachable};
+    matches!(kind_of(error), Authentication | Disconnected | NotReady | Timeout | Unreachable)
+}
+
+pub(super) fn is_noscript(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}

@@ -1,0 +1,217 @@
+//! The count kept in Redis, by the scripts in `lua/`.
+
+mod errors;
+mod scripts;
+mod session;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+
+use crate::error::{ConfigError, StoreError};
+use crate::id::ClientId;
+
+use super::{BoxFuture, Ear, Session, Store};
+use errors::store_error;
+use scripts::Scripts;
+use session::RedisSession;
+
+/// What a user can say about the way to Redis.
+#[derive(Clone)]
+pub(crate) struct RedisConfig {
+    pub(crate) url: String,
+    pub(crate) credentials: Option<(String, String)>,
+    pub(crate) prefix: String,
+    #[cfg(feature = "tls-rustls")]
+    pub(crate) root_certificate: Option<Vec<u8>>,
+    #[cfg(feature = "tls-rustls")]
+    pub(crate) client_certificate: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379".to_owned(),
+            credentials: None,
+            prefix: "zsem:".to_owned(),
+            #[cfg(feature = "tls-rustls")]
+            root_certificate: None,
+            #[cfg(feature = "tls-rustls")]
+            client_certificate: None,
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Checks everything that can be checked without connecting.
+    pub(crate) fn store(self) -> Result<RedisStore, ConfigError> {
+        let prefix_fits = (1..=64).contains(&self.prefix.len())
+            && !self.prefix.chars().any(|c| c.is_control() || c == '{' || c == '}');
+        if !prefix_fits {
+            let allowed = "1 to 64 bytes without control characters and without { or }";
+            return Err(ConfigError::new("prefix", self.prefix, allowed));
+        }
+        let client = self.client()?;
+        Ok(RedisStore {
+            place: client.get_connection_info().addr().to_string(),
+            client,
+            prefix: self.prefix.into(),
+            scripts: Arc::new(Scripts::new()),
+            told_deaf: AtomicBool::new(false),
+        })
+    }
+
+    fn client(&self) -> Result<redis::Client, ConfigError> {
+        let info = self.connection_info()?;
+        #[cfg(feature = "tls-rustls")]
+        if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+            return self.tls_client(info);
+        }
+        redis::Client::open(info).map_err(|_| bad_url(&self.url))
+    }
+
+    fn connection_info(&self) -> Result<ConnectionInfo, ConfigError> {
+        let secure = self.url.starts_with("rediss:") || self.url.starts_with("valkeys:");
+        if secure && cfg!(not(feature = "tls-rustls")) {
+            let allowed = "redis:// or unix://; TLS needs the crate's feature `tls-rustls`";
+            return Err(ConfigError::new("url", without_password(&self.url), allowed));
+        }
+        let info = self.url.as_str().into_connection_info().map_err(|_| bad_url(&self.url))?;
+        let mut settings = info.redis_settings().clone();
+        if let Some((user, password)) = &self.credentials {
+            settings = settings.set_username(user).set_password(password);
+        }
+        settings = settings.set_lib_name("zset-semaphore", env!("CARGO_PKG_VERSION"));
+        let tcp = info.tcp_settings().clone().set_nodelay(true);
+        Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+    }
+
+    #[cfg(feature = "tls-rustls")]
+    fn tls_client(&self, info: ConnectionInfo) -> Result<redis::Client, ConfigError> {
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let allowed = "used once the process has a rustls CryptoProvider; install one first, \
+                           as with rustls::crypto::ring::default_provider().install_default()";
+            return Err(ConfigError::new("url", without_password(&self.url), allowed));
+        }
+        if self.root_certificate.is_none() && self.client_certificate.is_none() {
+            return redis::Client::open(info).map_err(|_| bad_url(&self.url));
+        }
+        let certificates = redis::TlsCertificates {
+            client_tls: self.client_certificate.clone().map(|(client_cert, client_key)| {
+                redis::ClientTlsConfig { client_cert, client_key }
+            }),
+            root_cert: self.root_certificate.clone(),
+        };
+        redis::Client::build_with_tls(info, certificates).map_err(|_| {
+            let allowed = "PEM text with a certificate, and with a key where one is asked for";
+            ConfigError::new("TLS certificate", "not readable", allowed)
+        })
+    }
+}
+
+fn bad_url(url: &str) -> ConfigError {
+    let allowed = "redis://[user][:password@]host[:port][/db], rediss:// for TLS, or unix:///path";
+    ConfigError::new("url", without_password(url), allowed)
+}
+
+/// The URL as it may be shown.
+fn without_password(url: &str) -> String {
+    let shown = match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme + 3 <= at => {
+            format!("{}***{}", &url[..scheme + 3], &url[at..])
+        }
+        _ => url.to_owned(),
+    };
+    let end = shown.find('?').unwrap_or(shown.len()); // a unix URL has its password there
+    shown[..end].chars().take(200).collect()
+}
+
+pub(crate) struct RedisStore {
+    client: redis::Client,
+    prefix: Arc<str>,
+    scripts: Arc<Scripts>,
+    place: String,
+    /// Whether it was said that wake-ups are not heard.
+    told_deaf: AtomicBool,
+}
+
+impl Store for RedisStore {
+    fn open(
+        &self,
+        client: ClientId,
+        ear: Arc<dyn Ear>,
+    ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
+        Box::pin(async move {
+            let session = self.connect(client, ear).await?;
+            if !session.hears() && !self.told_deaf.swap(true, Ordering::SeqCst) {
+                tracing::warn!(
+                    store = self.place,
+                    "no wake-ups: this user may not subscribe; waiters ask at their backoff's pace"
+                );
+            }
+            let session: Arc<dyn Session> = Arc::new(session);
+            Ok(session)
+        })
+    }
+
+    fn place(&self) -> String {
+        self.place.clone()
+    }
+}
+
+impl RedisStore {
+    /// RESP3 if the server has it, so that wake-ups come on the same connection; else RESP2.
+    async fn connect(
+        &self,
+        client: ClientId,
+        ear: Arc<dyn Ear>,
+    ) -> Result<RedisSession, StoreError> {
+        let parts = session::Parts {
+            scripts: Arc::clone(&self.scripts),
+            prefix: Arc::clone(&self.prefix),
+            channel: format!("{}wake:{client}", self.prefix),
+            ear,
+        };
+        match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
+            Err(error) if !errors::is_hopeless(&error) => {
+                tracing::debug!(store = self.place, %error, "no RESP3; using RESP2");
+                RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, parts).await
+            }
+            other => other,
+        }
+        .map_err(|error| store_error(error, &format!("connecting to {}", self.place)))
+    }
+
+    fn with_protocol(&self, protocol: ProtocolVersion) -> Result<redis::Client, StoreError> {
+        let info = self.client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(protocol);
+        redis::Client::open(info.set_redis_settings(settings))
+            .map_err(|error| store_error(error, "using the Redis URL"))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_test_clock(url: &str) -> Self {
+        let config = RedisConfig { url: url.to_owned(), ..RedisConfig::default() };
+        let store = config.store().unwrap_or_else(|error| panic!("{error}"));
+        Self { scripts: Arc::new(Scripts::with_test_clock()), ..store }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shown_url_hides_the_password() {
+        for (url, shown) in [
+            ("redis://u:p@host:1/2", "redis://***@host:1/2"),
+            ("redis://:p@ss@host", "redis://***@host"),
+            ("unix:///tmp/s?pass=p", "unix:///tmp/s"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+}

@@ -48,12 +48,10 @@ impl Connection {
         }
     }
 
-    /// Why there is no connection, if only a change of configuration can help.
-    pub(super) fn refusal(&self) -> Option<&StoreError> {
+    /// Why there is no connection, once that is known.
+    pub(super) fn trouble(&self) -> Option<&StoreError> {
         match &self.state {
-            State::Down { error, .. } | State::Opening(_, error) => {
-                error.as_ref().filter(|error| error.is_final())
-            }
+            State::Down { error, .. } | State::Opening(_, error) => error.as_ref(),
             State::Up(_) => None,
         }
     }

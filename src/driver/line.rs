@@ -395,6 +395,15 @@ impl Line {
         self.end_all_waits(now, || WaitEnd::Closed);
     }
 
+    /// Who waits rides it out, unless only a change of configuration can help.
+    pub(super) fn without_connection(&mut self, trouble: Option<&StoreError>, now: Instant) {
+        let Some(error) = trouble else { return };
+        self.trouble = Some(error.clone());
+        if error.is_final() {
+            self.refuse(now, error);
+        }
+    }
+
     /// The store refuses for good.
     pub(crate) fn refuse(&mut self, now: Instant, error: &StoreError) {
         self.end_all_waits(now, || WaitEnd::Failed(error.clone()));

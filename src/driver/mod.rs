@@ -347,12 +347,9 @@ impl Ear for Shared {
         }
     }
 
-    fn hears(&self, hears: bool) {
+    fn hearing_changed(&self) {
         for cell in self.all() {
-            cell.update(|line| {
-                line.set_hears(hears, Instant::now());
-                line.ask_about_all();
-            });
+            cell.update(Line::ask_about_all);
         }
     }
 
@@ -404,6 +401,7 @@ impl Driver {
                 cell.ready.store(false, Ordering::SeqCst);
                 self.pump(&cell);
             }
+            shared.flushed.notify_waiters();
             if self.connection.lost_unasked(&shared) {
                 self.connection_changed();
             }
@@ -427,10 +425,9 @@ impl Driver {
         let epoch = self.shared.epoch.load(Ordering::SeqCst);
         let (outgoing, old_timer, new_timer, unused) = cell.peek(|line| {
             line.tick(now);
-            if session.is_none()
-                && let Some(error) = self.connection.refusal()
-            {
-                line.refuse(now, error);
+            match &session {
+                Some(session) => line.set_hears(session.hears(), now),
+                None => line.without_connection(self.connection.trouble(), now),
             }
             let outgoing = session
                 .as_ref()
@@ -483,7 +480,6 @@ impl Driver {
             Err(error) => self.failed(cell, &landed.session, &error, now),
         }
         self.pump(cell);
-        self.shared.flushed.notify_waiters();
     }
 
     fn failed(
@@ -517,21 +513,15 @@ impl Driver {
         }
     }
 
-    /// Every line gets to know whether there is a connection, and what it hears.
+    /// Every line gets to know; what it missed meanwhile, it asks about.
     fn connection_changed(&mut self) {
-        let now = Instant::now();
-        let hears = self.connection.session().is_some_and(|session| session.hears());
         let up = self.connection.session().is_some();
         for cell in self.shared.all() {
-            cell.peek(|line| {
-                if up {
-                    line.set_hears(hears, now);
-                    line.ask_about_all();
-                }
-            });
+            if up {
+                cell.peek(Line::ask_about_all);
+            }
             self.pump(&cell);
         }
-        self.shared.flushed.notify_waiters();
     }
 
     /// The first timers are due.

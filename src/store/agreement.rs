@@ -121,7 +121,7 @@ impl Ear for Recorder {
     fn wake(&self, _: &str, id: PermitId, number: u64) {
         lock(&self.heard).push((id, number));
     }
-    fn hears(&self, _: bool) {}
+    fn hearing_changed(&self) {}
     fn gone(&self) {}
 }
 

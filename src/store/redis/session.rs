@@ -262,7 +262,7 @@ async fn listen(
             hear_message(&*ear, message.get_payload_bytes());
         }
         health.hears.store(false, Ordering::SeqCst);
-        ear.hears(false);
+        ear.hearing_changed();
         let mut pause = SHORTEST_PAUSE;
         messages = loop {
             tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
@@ -273,6 +273,6 @@ async fn listen(
             }
         };
         health.hears.store(true, Ordering::SeqCst);
-        ear.hears(true);
+        ear.hearing_changed();
     }
 }

@@ -12,6 +12,9 @@ mod connection;
 mod line;
 mod settle;
 
+#[cfg(test)]
+mod simulation;
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::pin::Pin;

@@ -1,0 +1,377 @@
+//! Lines against the books of the store, over a network that loses, delays and reorders, with
+//! clients that pause and crash: no IO, time is paused, and every run repeats by its seed.
+//!
+//! After every step the holders that believe they hold are counted; after the faults have ended,
+//! every waiter must be served and nothing may be left behind.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, advance};
+
+use super::line::{Line, WaitEnd};
+use crate::backoff::Backoff;
+use crate::error::StoreError;
+use crate::hold::{Hold, Truth};
+use crate::id::{ClientId, PermitId};
+use crate::semaphore::{Options, Renew, Wake};
+use crate::store::memory::Books;
+use crate::store::{Rule, Turn, TurnOutcome};
+
+const LIMIT: u32 = 4;
+const CALL_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How often things go wrong, in percent.
+#[derive(Clone, Copy)]
+struct Faults {
+    lost: u32,
+    late: u32,
+    pause: u32,
+    crash: u32,
+    wipe: u32,
+}
+
+const CALM: Faults = Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0 };
+
+enum Packet {
+    Turn { from: usize, sent: u64, turn: Box<Turn> },
+    Reply { to: usize, sent: u64, outcome: TurnOutcome },
+    Wake { to: usize, id: PermitId, token: u64 },
+}
+
+struct Node {
+    id: ClientId,
+    line: Line,
+    epoch: u64,
+    counter: u64,
+    /// Number and end of the turn in flight.
+    awaited: Option<(u64, Instant)>,
+    waiting: Vec<u64>,
+    holding: Vec<Arc<Hold>>,
+    paused_until: Instant,
+}
+
+impl Node {
+    fn new(random: &mut Rng) -> Self {
+        let id = ClientId::from_bits(random.u64(..));
+        let mut line = Line::new("simulated".into(), id);
+        line.add_handle(LIMIT, &"".into());
+        Self {
+            id,
+            line,
+            epoch: 0,
+            counter: 0,
+            awaited: None,
+            waiting: Vec::new(),
+            holding: Vec::new(),
+            paused_until: Instant::now(),
+        }
+    }
+
+    fn acquire(&mut self, random: &mut Rng) {
+        self.counter += 1;
+        let lease_ms = *random.choice(&[200, 300, 1_000, 5_000, 30_000]).unwrap_or(&30_000);
+        let options = Options {
+            lease_ms,
+            renew: Renew::Auto,
+            max_hold: None,
+            backoff: Backoff::default(),
+            wake: if random.u8(..10) == 0 { Wake::Poll } else { Wake::Push },
+            max_queue: None,
+        };
+        let id = PermitId::new(self.id, self.counter, random.u32(1..=3), lease_ms);
+        let rule = if random.u8(..8) == 0 { Rule::Try } else { Rule::Wait };
+        self.line.enter(id, rule, Arc::new(options));
+        self.waiting.push(self.counter);
+    }
+
+    /// Takes grants as the futures of the callers would.
+    fn collect(&mut self, tokens: &mut u64) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let waiting = std::mem::take(&mut self.waiting);
+        for counter in waiting {
+            match self.line.poll_waiter(counter, &mut cx) {
+                Poll::Pending => self.waiting.push(counter),
+                Poll::Ready(WaitEnd::Granted(hold)) => {
+                    *tokens += 1;
+                    self.holding.push(hold);
+                }
+                Poll::Ready(WaitEnd::Full { .. }) => {}
+                Poll::Ready(end) => panic!("a wait ended with {end:?}"),
+            }
+        }
+        self.line.wakers.clear();
+    }
+
+    fn release(&mut self, index: usize) {
+        let hold = self.holding.swap_remove(index);
+        if hold.release() {
+            self.line.give_back(hold.id.counter(), None);
+        }
+    }
+
+    fn believed(&self) -> u32 {
+        let held = |hold: &&Arc<Hold>| matches!(hold.truth(), Truth::HeldUntil(_));
+        self.holding.iter().filter(held).map(|hold| hold.id.units()).sum()
+    }
+}
+
+struct World {
+    seed: u64,
+    random: Rng,
+    books: Books,
+    nodes: Vec<Node>,
+    /// With the instant at which each arrives.
+    network: VecDeque<(Instant, Packet)>,
+    start: Instant,
+    sent: u64,
+    grants: u64,
+    peak: u32,
+    crashes: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let nodes = (0..4).map(|_| Node::new(&mut random)).collect();
+        Self {
+            seed,
+            random,
+            books: Books::default(),
+            nodes,
+            network: VecDeque::new(),
+            start: Instant::now(),
+            sent: 0,
+            grants: 0,
+            peak: 0,
+            crashes: 0,
+        }
+    }
+
+    fn percent(&mut self, percent: u32) -> bool {
+        self.random.u32(..100) < percent
+    }
+
+    /// Sends a packet on its way, if it is not lost.
+    fn send(&mut self, packet: Packet, faults: Faults) {
+        if self.percent(faults.lost) {
+            return;
+        }
+        let delay = if self.percent(faults.late) {
+            let longest = if self.random.bool() { 600 } else { 6_000 };
+            self.random.u64(20..longest)
+        } else {
+            self.random.u64(..3)
+        };
+        self.network.push_back((Instant::now() + Duration::from_millis(delay), packet));
+    }
+
+    fn deliver(&mut self, faults: Faults) {
+        let now = Instant::now();
+        let mut waiting = VecDeque::new();
+        for (at, packet) in std::mem::take(&mut self.network) {
+            let paused = match packet {
+                Packet::Turn { .. } => false,
+                Packet::Reply { to, .. } | Packet::Wake { to, .. } => {
+                    self.nodes[to].paused_until > now
+                }
+            };
+            if at > now || paused {
+                waiting.push_back((at, packet));
+            } else {
+                self.arrive(packet, faults, now);
+            }
+        }
+        self.network.extend(waiting);
+    }
+
+    fn arrive(&mut self, packet: Packet, faults: Faults, now: Instant) {
+        match packet {
+            Packet::Turn { from, sent, turn } => {
+                let micros = 1_000_000_000_000_000 + self.start.elapsed().as_micros() as u64;
+                let (outcome, notes) = self.books.turn(&turn, micros);
+                self.send(Packet::Reply { to: from, sent, outcome }, faults);
+                for (client, words) in notes {
+                    if let Some(to) = self.nodes.iter().position(|node| node.id == client) {
+                        for (id, token) in words {
+                            self.send(Packet::Wake { to, id, token }, faults);
+                        }
+                    }
+                }
+            }
+            Packet::Reply { to, sent, outcome } => {
+                let node = &mut self.nodes[to];
+                if node.awaited.is_none_or(|(awaited, end)| awaited != sent || end <= now) {
+                    return; // its turn was given up
+                }
+                node.awaited = None;
+                // As the driver: what ended by the clock has ended before a reply is looked at.
+                node.line.tick(now);
+                match outcome {
+                    TurnOutcome::Answered(reply) => node.line.settle(reply, now),
+                    TurnOutcome::Stale { .. } => panic!("the turn in flight was void"),
+                }
+            }
+            Packet::Wake { to, id, token } => {
+                let node = &mut self.nodes[to];
+                if node.id == id.client() {
+                    node.line.wake(id, token, now);
+                }
+            }
+        }
+    }
+
+    fn drive(&mut self, faults: Faults) {
+        let now = Instant::now();
+        for from in 0..self.nodes.len() {
+            let node = &mut self.nodes[from];
+            if node.paused_until > now {
+                continue;
+            }
+            node.line.set_hears(true, now);
+            node.line.tick(now);
+            if node.awaited.is_some_and(|(_, end)| end <= now) {
+                node.awaited = None;
+                node.epoch += 1;
+                node.line.unanswered(&StoreError::timeout("lost"), now);
+            }
+            node.collect(&mut self.grants);
+            if let Some(outgoing) = node.line.next_turn(now, node.epoch, CALL_DEADLINE) {
+                self.sent += 1;
+                node.awaited = Some((self.sent, now + outgoing.deadline));
+                let turn = Box::new(outgoing.turn);
+                self.send(Packet::Turn { from, sent: self.sent, turn }, faults);
+            }
+        }
+    }
+
+    fn disturb(&mut self, faults: Faults) {
+        let which = self.random.usize(..self.nodes.len());
+        if self.percent(faults.pause) {
+            let ms = self.random.u64(50..5_000);
+            self.nodes[which].paused_until = Instant::now() + Duration::from_millis(ms);
+        }
+        if self.percent(faults.crash) {
+            self.nodes[which] = Node::new(&mut self.random);
+            self.crashes += 1;
+            // What the network carries for the dead goes nowhere; its turns still arrive.
+            self.network.retain(|(_, packet)| match packet {
+                Packet::Reply { to, .. } | Packet::Wake { to, .. } => *to != which,
+                Packet::Turn { .. } => true,
+            });
+        }
+        if self.percent(faults.wipe) {
+            self.books = Books::default();
+        }
+    }
+
+    fn live(&mut self) {
+        let which = self.random.usize(..self.nodes.len());
+        let node = &mut self.nodes[which];
+        if node.paused_until > Instant::now() {
+            return;
+        }
+        match self.random.u8(..10) {
+            0..6 if node.waiting.len() < 6 => node.acquire(&mut self.random),
+            6..8 if !node.holding.is_empty() => {
+                node.release(self.random.usize(..node.holding.len()));
+            }
+            8 if !node.waiting.is_empty() => {
+                let counter = node.waiting.swap_remove(self.random.usize(..node.waiting.len()));
+                node.line.cancel(counter, Instant::now());
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&mut self, wiped: bool) {
+        let believed: u32 = self.nodes.iter().map(Node::believed).sum();
+        self.peak = self.peak.max(believed);
+        assert!(wiped || believed <= LIMIT, "seed {}: {believed} believed held", self.seed);
+    }
+
+    async fn run(&mut self, steps: u32, faults: Faults) {
+        for _ in 0..steps {
+            let ms = if self.percent(5) { self.random.u64(..1_500) } else { self.random.u64(..20) };
+            advance(Duration::from_millis(ms)).await;
+            self.disturb(faults);
+            self.deliver(faults);
+            self.live();
+            self.drive(faults);
+            self.check(faults.wipe > 0);
+        }
+    }
+
+    /// No more faults, nobody new: all who wait are served, and all is given back.
+    async fn come_to_rest(&mut self) {
+        let rested = |world: &Self| {
+            let rest = |node: &Node| {
+                node.waiting.is_empty() && node.holding.is_empty() && node.line.is_flushed()
+            };
+            world.nodes.iter().all(rest)
+        };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !rested(self) {
+            assert!(Instant::now() < deadline, "seed {}: somebody waits for ever", self.seed);
+            advance(Duration::from_millis(5)).await;
+            self.deliver(CALM);
+            self.drive(CALM);
+            for node in &mut self.nodes {
+                while !node.holding.is_empty() {
+                    node.release(0);
+                }
+            }
+        }
+        // Late turns of the dead still arrive; what they took ends with its lease.
+        advance(Duration::from_secs(7)).await;
+        self.deliver(CALM);
+        advance(Duration::from_secs(31)).await;
+        self.nodes[0].line.nudge();
+        for _ in 0..4 {
+            self.drive(CALM);
+            advance(Duration::from_millis(5)).await;
+            self.deliver(CALM);
+        }
+        let micros = 1_000_000_000_000 + self.start.elapsed().as_millis() as u64;
+        let left = self.books.inspect(micros);
+        assert_eq!((left.in_use, left.waiters_total), (0, 0), "seed {}", self.seed);
+    }
+}
+
+async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
+    let (mut grants, mut peak, mut crashes) = (0, 0, 0);
+    for seed in seeds {
+        let mut world = World::new(seed);
+        world.run(400, faults).await;
+        world.come_to_rest().await;
+        grants += world.grants;
+        peak = peak.max(world.peak);
+        crashes += world.crashes;
+    }
+    assert!(grants > 1_000, "only {grants} grants were seen");
+    assert!(peak >= LIMIT, "the limit was never reached: {peak}");
+    assert_eq!(crashes > 0, faults.crash > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_faults_all_are_served_and_nothing_is_left() {
+    simulate(0..60, CALM).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_and_late_turns_replies_and_wake_ups_never_pass_the_limit_nor_leak() {
+    simulate(1_000..1_150, Faults { lost: 8, late: 25, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_and_crashes_never_pass_the_limit_nor_leak() {
+    simulate(2_000..2_150, Faults { lost: 4, late: 15, pause: 3, crash: 2, wipe: 0 }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_data_heals_and_nobody_waits_for_ever() {
+    simulate(3_000..3_100, Faults { lost: 3, late: 3, pause: 1, crash: 0, wipe: 1 }).await;
+}

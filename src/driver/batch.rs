@@ -5,7 +5,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::lease;
-use crate::semaphore::Renew;
 use crate::store::{Ask, TURN_BOUND, Turn};
 
 use super::line::{Line, Renewal, Stage, TakeBack};
@@ -96,8 +95,11 @@ impl Line {
         let mut room = TURN_BOUND;
         let shortest = self.put_renewals(&mut turn, &mut flight, now, &mut room);
         self.put_take_backs(&mut turn, &mut flight, &mut room);
-        self.put_asks(&mut turn, &mut flight, speak, &mut room);
-        self.put_admits(&mut turn, &mut flight, &mut room);
+        self.healing &= !self.renewing.is_empty();
+        if !self.healing {
+            self.put_asks(&mut turn, &mut flight, speak, &mut room);
+            self.put_admits(&mut turn, &mut flight, &mut room);
+        }
         self.flight = Some(flight);
 
         // One lost reply must not cost a short lease.
@@ -142,11 +144,7 @@ impl Line {
             }
             let id = held.hold.id;
             let asked = held.extends.iter().map(|&(ms, _)| ms).max();
-            let own = match held.options.renew {
-                Renew::Manual if asked.is_some() => 0,
-                _ => id.lease_ms(),
-            };
-            let ms = own.max(asked.unwrap_or(0));
+            let ms = held.own_lease_ms(now).max(asked.unwrap_or(0));
             shortest = Some(shortest.map_or(id.lease_ms(), |other| other.min(id.lease_ms())));
             turn.renew.push((id, ms));
             flight.renewed.push((counter, ms));
@@ -171,8 +169,9 @@ impl Line {
             let fits = turn.renew.is_empty() || held.incarnation == turn.incarnation;
             if held.renewal == Renewal::At(at) && fits {
                 turn.incarnation = held.incarnation;
-                turn.renew.push((id, id.lease_ms()));
-                flight.renewed.push((counter, id.lease_ms()));
+                let ms = held.own_lease_ms(now);
+                turn.renew.push((id, ms));
+                flight.renewed.push((counter, ms));
                 riders.push(counter);
             }
         }

@@ -73,6 +73,9 @@ pub(crate) struct Line {
     pub(super) due: BTreeSet<(Instant, u64)>,
     /// Due for renewal. May name permits that have gone.
     pub(super) renewing: VecDeque<u64>,
+    /// The store may have lost its data: waiters stand back until permits are put back, lest they
+    /// take the room of those who hold.
+    pub(super) healing: bool,
 
     pub(super) take_backs: VecDeque<TakeBack>,
     pub(super) flight: Option<Flight>,
@@ -143,6 +146,8 @@ pub(super) struct Held {
     pub(super) options: Arc<Options>,
     pub(super) incarnation: u64,
     pub(super) renewal: Renewal,
+    /// Granted by a foreign turn, and not confirmed yet.
+    pub(super) claim: bool,
     max_hold_at: Option<Instant>,
     pub(super) extends: Vec<(u64, ExtendDone)>,
     /// Its key in `due`.
@@ -188,6 +193,19 @@ impl Pause {
     }
 }
 
+impl Held {
+    /// For how long from `now` a renewal is to hold the permit if nobody extends it. A fixed lease
+    /// is named so that it can be put back, but gets no longer.
+    pub(super) fn own_lease_ms(&self, now: Instant) -> u64 {
+        let id = self.hold.id;
+        if self.options.renew == Renew::Auto || self.claim {
+            return id.lease_ms();
+        }
+        let left = self.hold.deadline().saturating_duration_since(now) + lease::margin(id.lease());
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
 impl Line {
     pub(crate) fn new(name: Arc<str>, client: ClientId) -> Self {
         Self {
@@ -212,6 +230,7 @@ impl Line {
             held: HashMap::new(),
             due: BTreeSet::new(),
             renewing: VecDeque::new(),
+            healing: false,
             take_backs: VecDeque::new(),
             flight: None,
             nudged: false,
@@ -474,6 +493,7 @@ impl Line {
             options,
             incarnation: self.incarnation,
             renewal,
+            claim: lease < full,
             extends: Vec::new(),
             next_look: until,
         };
@@ -492,6 +512,20 @@ impl Line {
             }
             Stage::Sent => self.again.push_back(counter),
             Stage::Fresh | Stage::Done(_) => {}
+        }
+    }
+
+    /// On a new connection: what was said on the old one, and what the store has kept, is not known.
+    pub(super) fn reconnected(&mut self) {
+        self.renew_all();
+        self.ask_about_all();
+    }
+
+    pub(super) fn renew_all(&mut self) {
+        self.healing = true;
+        let held: Vec<u64> = self.held.keys().copied().collect();
+        for counter in held {
+            self.renew_now(counter);
         }
     }
 

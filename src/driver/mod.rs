@@ -521,7 +521,7 @@ impl Driver {
         let up = self.connection.session().is_some();
         for cell in self.shared.all() {
             if up {
-                cell.peek(Line::ask_about_all);
+                cell.peek(Line::reconnected);
             }
             self.pump(&cell);
         }

@@ -42,21 +42,17 @@ impl Line {
     }
 
     fn note_header(&mut self, reply: &TurnReply, flight: &Flight) {
-        if self.incarnation != reply.incarnation {
-            let held: Vec<u64> = self.held.keys().copied().collect();
-            let first_reply = self.incarnation == 0;
-            self.incarnation = reply.incarnation;
-            if !first_reply {
-                tracing::warn!(
-                    semaphore = &*self.name,
-                    held = held.len(),
-                    "the store lost its data; putting permits and waiters back"
-                );
-                for counter in held {
-                    self.renew_now(counter);
-                }
-                self.ask_about_all();
-            }
+        let before = std::mem::replace(&mut self.incarnation, reply.incarnation);
+        if before == reply.incarnation {
+            self.healing = false;
+        } else if before != 0 {
+            tracing::warn!(
+                semaphore = &*self.name,
+                held = self.held.len(),
+                "the store lost its data; putting permits and waiters back"
+            );
+            self.renew_all();
+            self.ask_about_all();
         }
         self.seen = self.seen.max(reply.last);
         self.override_ = reply.overridden.then_some(reply.limit);
@@ -89,6 +85,7 @@ impl Line {
             return; // lost already: the next tick says so
         }
         held.incarnation = reply.incarnation;
+        held.claim = false;
         held.hold.extend(lease::provable_until(sent, Duration::from_millis(ms)));
         held.extends.retain_mut(|(asked, done)| {
             if *asked > ms {

@@ -237,6 +237,9 @@ impl World {
                 node.awaited = None;
                 node.epoch += 1;
                 node.line.unanswered(&StoreError::timeout("lost"), now);
+                if self.random.u8(..4) == 0 {
+                    node.line.reconnected();
+                }
             }
             node.collect(&mut self.grants);
             if let Some(outgoing) = node.line.next_turn(now, node.epoch, CALL_DEADLINE) {

@@ -1,0 +1,69 @@
+//! The service: always ready, since what it waits for depends on the request.
+
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::future::ResponseFuture;
+use super::hold::{Hold, HoldBody};
+use super::select::{Select, Single, Terms};
+
+/// Lets a request through to `Inner` once it has a permit; made by
+/// [`ZSetSemaphoreLayer`](super::ZSetSemaphoreLayer).
+///
+/// A clone shares the semaphore, and holds nothing.
+///
+/// # Errors
+///
+/// With [`HoldBody`] and [`HoldHead`](super::HoldHead) its error is
+/// [`Error<Inner::Error>`](super::Error): no permit, or the error of the inner service.
+#[derive(Debug, Clone)]
+pub struct ZSetSemaphoreService<Inner, H = HoldBody, S = Single> {
+    inner: Inner,
+    selector: S,
+    terms: Terms,
+    hold: H,
+}
+
+impl<Inner, H, S> ZSetSemaphoreService<Inner, H, S> {
+    pub(super) fn new(inner: Inner, selector: S, terms: Terms, hold: H) -> Self {
+        Self { inner, selector, terms, hold }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// The inner service, to be changed.
+    pub fn get_mut(&mut self) -> &mut Inner {
+        &mut self.inner
+    }
+
+    /// Takes the inner service out.
+    pub fn into_inner(self) -> Inner {
+        self.inner
+    }
+}
+
+impl<Inner, Req, H, S> Service<Req> for ZSetSemaphoreService<Inner, H, S>
+where
+    Inner: Service<Req> + Clone,
+    H: Hold<Inner::Response, Inner::Error> + Clone,
+    S: Select<Req>,
+{
+    type Response = H::Response;
+    type Error = H::Error;
+    type Future = ResponseFuture<Inner, Req, H, S>;
+
+    /// Always ready. A permit, or the readiness of the inner service, would be held by a connection
+    /// that idles.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let admit = self.selector.select(&request, self.terms);
+        ResponseFuture::new(admit, self.inner.clone(), request, self.hold.clone())
+    }
+}

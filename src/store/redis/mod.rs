@@ -116,13 +116,14 @@ fn bad_url(url: &str) -> ConfigError {
     ConfigError::new("url", without_password(url), allowed)
 }
 
-/// The URL as it may be shown.
+/// The URL as it may be shown: nothing that stands before an `@`, or behind a `?`.
 fn without_password(url: &str) -> String {
-    let shown = match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 <= at => {
-            format!("{}***{}", &url[..scheme + 3], &url[at..])
+    let shown = match url.rfind('@') {
+        Some(at) => {
+            let scheme = url[..at].find("://").map_or(0, |end| end + 3);
+            format!("{}***{}", &url[..scheme], &url[at..])
         }
-        _ => url.to_owned(),
+        None => url.to_owned(),
     };
     let end = shown.find('?').unwrap_or(shown.len()); // a unix URL has its password there
     shown[..end].chars().take(200).collect()
@@ -209,6 +210,8 @@ mod tests {
             ("redis://u:p@host:1/2", "redis://***@host:1/2"),
             ("redis://:p@ss@host", "redis://***@host"),
             ("unix:///tmp/s?pass=p", "unix:///tmp/s"),
+            ("app:p@host:6379", "***@host:6379"),
+            ("u:p@x://host", "***@x://host"),
             ("nonsense", "nonsense"),
         ] {
             assert_eq!(without_password(url), shown);

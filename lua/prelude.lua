@@ -6,32 +6,46 @@
 -- KEYS[4] meta     HASH  inc, last, limit, extra, ttl, e:<client> (epoch), l:<client> (label)
 --
 -- An id reads <client>:<counter>[*units][/lease_ms]; the client part is 16 hex digits.
--- Numbers over 1e14 lose digits when Lua concatenates them, so they go out through big().
+-- Numbers over 1e14 lose digits when Lua concatenates them: big() writes them into texts. As
+-- arguments of redis.call they keep all (Redis prints 17 digits).
 
 local DEFAULT_LEASE_MS = 30000
 local META_OUTLIVES_MS = 60000
 local CHUNK = 64
 
+local floor, max, min = math.floor, math.max, math.min
+local find, sub, match = string.find, string.sub, string.match
+
 local function big(n)
   return string.format('%.0f', n)
 end
 
+-- Behind the client, the colon and one digit of the counter. Plain finds: no pattern per id.
+local function is_heavy(id)
+  return find(id, '*', 19, true) ~= nil
+end
+
 local function units_of(id)
-  local units = string.match(id, '%*(%d+)')
-  return units and tonumber(units) or 1
+  local at = find(id, '*', 19, true)
+  return at and tonumber(match(id, '^%d+', at + 1)) or 1
 end
 
 local function lease_of(id)
-  local lease = string.match(id, '/(%d+)$')
-  return lease and tonumber(lease) or DEFAULT_LEASE_MS
+  local at = find(id, '/', 19, true)
+  return at and tonumber(sub(id, at + 1)) or DEFAULT_LEASE_MS
 end
 
 local function client_of(id)
-  return string.sub(id, 1, 16)
+  return sub(id, 1, 16)
+end
+
+-- Redis writes the half millisecond of a kicked permit's score, and no fraction otherwise.
+local function is_kicked(score)
+  return find(score, '.', 1, true) ~= nil
 end
 
 -- Wake-ups are hints: a server that forbids PUBLISH must not fail the script that granted.
 local function wake(channel, client, words)
-  local name = string.match(KEYS[1], '{(.*)}')
+  local name = match(KEYS[1], '{(.*)}')
   redis.pcall('PUBLISH', channel .. client, name .. '\n' .. table.concat(words, ' '))
 end

@@ -6,7 +6,7 @@
 local now = now_micros()
 local known = redis.call('HMGET', KEYS[4], 'inc', 'ttl')
 if not known[1] then
-  redis.call('HSET', KEYS[4], 'inc', big(now))
+  redis.call('HSET', KEYS[4], 'inc', now)
   local extra = 0
   for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     extra = extra + units_of(id) - 1
@@ -18,7 +18,7 @@ if ARGV[1] ~= '' then
   redis.call('PERSIST', KEYS[4])
 else
   redis.call('HDEL', KEYS[4], 'limit')
-  local ttl = math.max(tonumber(known[2] or '0'), math.floor(now / 1000))
-  redis.call('PEXPIREAT', KEYS[4], big(ttl + META_OUTLIVES_MS))
+  local ttl = max(tonumber(known[2] or '0'), floor(now / 1000))
+  redis.call('PEXPIREAT', KEYS[4], ttl + META_OUTLIVES_MS)
 end
 return 1

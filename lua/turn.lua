@@ -23,11 +23,11 @@ local n_release, n_cancel, n_renew = tonumber(ARGV[8]), tonumber(ARGV[9]), tonum
 local n_ask, n_admit = tonumber(ARGV[11]), tonumber(ARGV[12])
 local cursor = 12
 
-local BOUND, CLAIM_MS, ALIVE_MS, TTL_SLACK_MS, FORGET_CLIENT_MS = 256, 3000, 3000, 10000, 3600000
+local BOUND, CLAIM_MS, ALIVE_MS, TTL_SLACK_MS, FORGET_CLIENT_MS = 128, 3000, 3000, 10000, 3600000
 
 -- Everything is read before anything is written, so a key of a wrong type changes nothing.
 local now = now_micros()
-local now_ms = math.floor(now / 1000)
+local now_ms = floor(now / 1000)
 local known = redis.call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', 'e:' .. me, 'l:' .. me)
 local held = redis.call('ZCARD', permits)
 local waiting = redis.call('ZCARD', queue)
@@ -39,7 +39,7 @@ if epoch < stored_epoch then
 end
 
 local incarnation = tonumber(known[1] or '0')
-local before = math.max(tonumber(known[2] or '0'), seen, now - 1)
+local before = max(tonumber(known[2] or '0'), seen, now - 1)
 local last = before
 local override = tonumber(known[3] or '')
 local extra = tonumber(known[4] or '0')
@@ -52,7 +52,7 @@ local more = 0
 
 if incarnation == 0 then
   incarnation, new_meta = now, true
-  news[#news + 1], news[#news + 2] = 'inc', big(now)
+  news[#news + 1], news[#news + 2] = 'inc', now
   needed_until = now_ms
   extra = 0
   if held > 0 then -- meta was lost alone: count the heavy permits anew
@@ -68,7 +68,7 @@ end
 
 local function remember_client(until_ms)
   new_clients = true
-  needed_until = math.max(needed_until, until_ms)
+  needed_until = max(needed_until, until_ms)
   redis.call('ZADD', clients, 'GT', until_ms, me)
 end
 
@@ -106,7 +106,7 @@ local function batch()
     extra = extra + units - 1
     b.heavy = b.heavy + units - 1
     b.pairs[#b.pairs + 1], b.pairs[#b.pairs + 2] = deadline, id
-    needed_until = math.max(needed_until, deadline)
+    needed_until = max(needed_until, deadline)
     if #b.pairs == 2 * CHUNK then b.flush() end
   end
   function b.flush()
@@ -117,10 +117,6 @@ local function batch()
     b.pairs, b.heavy = {}, 0
   end
   return b
-end
-
-local function is_heavy(id)
-  return string.find(id, '*', 1, true) ~= nil
 end
 
 -- True where the id was there.
@@ -144,7 +140,7 @@ if held > 0 then
   if #expired == BOUND then more = 1 end
   for from = 1, #expired, CHUNK do
     local ids, heavy = {}, 0
-    for i = from, math.min(from + CHUNK - 1, #expired) do
+    for i = from, min(from + CHUNK - 1, #expired) do
       ids[#ids + 1] = expired[i]
       heavy = heavy + units_of(expired[i]) - 1
     end
@@ -156,7 +152,7 @@ end
 -- 2. take back
 local missing = {}
 for from = 1, n_release, CHUNK do
-  local to = math.min(from + CHUNK - 1, n_release)
+  local to = min(from + CHUNK - 1, n_release)
   local light, index = {}, {}
   for i = from, to do
     local id = ARGV[cursor + i]
@@ -179,7 +175,7 @@ for from = 1, n_release, CHUNK do
 end
 cursor = cursor + n_release
 for from = 1, n_cancel, CHUNK do
-  local ids = slice(cursor + from, cursor + math.min(from + CHUNK - 1, n_cancel))
+  local ids = slice(cursor + from, cursor + min(from + CHUNK - 1, n_cancel))
   waiting = waiting - redis.call('ZREM', queue, unpack(ids))
   local light = {}
   for _, id in ipairs(ids) do
@@ -192,32 +188,35 @@ cursor = cursor + n_cancel
 -- 3. renew
 local not_plain = {}
 for from = 1, n_renew, CHUNK do
-  local to = math.min(from + CHUNK - 1, n_renew)
+  local to = min(from + CHUNK - 1, n_renew)
   local ids, pushed, back = {}, {}, batch()
+  local ms, deadline -- most ids of a turn share a lease: work it out once
   for i = from, to do ids[#ids + 1] = ARGV[cursor + 2 * i - 1] end
   for k, score in ipairs(redis.call('ZMSCORE', permits, unpack(ids))) do
-    local i = from + k - 1
-    local ms, units = tonumber(ARGV[cursor + 2 * i]), units_of(ids[k])
-    score = tonumber(score or '')
+    local i, id = from + k - 1, ids[k]
+    if ARGV[cursor + 2 * i] ~= ms then
+      ms = ARGV[cursor + 2 * i]
+      deadline = now_ms + tonumber(ms)
+    end
     local code = 0
     if not score then
       -- Put back only what another incarnation granted: here it was ended for good.
-      if granted_under ~= incarnation and fits(units) then
+      if granted_under ~= incarnation and fits(units_of(id)) then
         code = 3
-        waiting = waiting - redis.call('ZREM', queue, ids[k]) -- never in both
-        back.add(ids[k], units, now_ms + ms)
+        waiting = waiting - redis.call('ZREM', queue, id) -- never in both
+        back.add(id, units_of(id), deadline)
       else
         code = 1
       end
-    elseif score % 1 ~= 0 then
+    elseif is_kicked(score) then
       code = 2
-    elseif now_ms + ms > score then
-      pushed[#pushed + 1], pushed[#pushed + 2] = now_ms + ms, ids[k]
-      needed_until = math.max(needed_until, now_ms + ms)
+    else
+      pushed[#pushed + 1], pushed[#pushed + 2] = deadline, id
+      if deadline > needed_until then needed_until = deadline end
     end
     if code ~= 0 then not_plain[#not_plain + 1], not_plain[#not_plain + 2] = i, code end
   end
-  if #pushed > 0 then redis.call('ZADD', permits, 'XX', unpack(pushed)) end
+  if #pushed > 0 then redis.call('ZADD', permits, 'XX', 'GT', unpack(pushed)) end
   back.flush()
 end
 cursor = cursor + 2 * n_renew
@@ -226,31 +225,30 @@ cursor = cursor + 2 * n_renew
 local settled = {} -- per ask: the words of the reply, or 'new' to be admitted, or pending
 local pending = {} -- id -> {ask index, ticket, reply code if still queued}
 for from = 1, n_ask, CHUNK do
-  local to = math.min(from + CHUNK - 1, n_ask)
+  local to = min(from + CHUNK - 1, n_ask)
   local ids, pushed, back = {}, {}, {}
   for i = from, to do ids[#ids + 1] = ARGV[cursor + 3 * i - 2] end
   local tickets = redis.call('ZMSCORE', queue, unpack(ids))
   for k, score in ipairs(redis.call('ZMSCORE', permits, unpack(ids))) do
     local i = from + k - 1
     local ticket = tonumber(ARGV[cursor + 3 * i - 1])
-    score = tonumber(score or '')
-    if score and score % 1 ~= 0 then
+    if score and is_kicked(score) then
       settled[i] = { 4 }
     elseif score then
-      local deadline = math.max(score, now_ms + lease_of(ids[k]))
+      local deadline = now_ms + lease_of(ids[k])
       pushed[#pushed + 1], pushed[#pushed + 2] = deadline, ids[k]
-      needed_until = math.max(needed_until, deadline)
+      needed_until = max(needed_until, deadline)
       settled[i] = { 7, next_number() }
     elseif tickets[k] then
       pending[ids[k]] = { i, tonumber(tickets[k]), 2 }
     elseif ticket > 0 then
-      back[#back + 1], back[#back + 2] = big(ticket), ids[k]
+      back[#back + 1], back[#back + 2] = ticket, ids[k]
       pending[ids[k]] = { i, ticket, 6 }
     else
       settled[i] = 'new'
     end
   end
-  if #pushed > 0 then redis.call('ZADD', permits, 'XX', unpack(pushed)) end
+  if #pushed > 0 then redis.call('ZADD', permits, 'XX', 'GT', unpack(pushed)) end
   if #back > 0 then
     new_queue = new_queue or waiting == 0
     waiting = waiting + redis.call('ZADD', queue, 'NX', unpack(back))
@@ -283,7 +281,7 @@ local others = {} -- waiters of the caller that it did not ask about: id, token
 local notes, noted = {}, {} -- words for other clients, in the order of their first grant
 local alive = { [me] = true }
 local looked, blocked = 0, false
-local width = math.max(1, math.min(CHUNK, limit - held - extra + 1))
+local width = max(1, min(CHUNK, limit - held - extra + 1))
 local function tell(id, client, token)
   if client == me then
     local ask = pending[id]
@@ -307,7 +305,7 @@ while waiting > 0 and not blocked do
     more = 1
     break
   end
-  local heads = redis.call('ZRANGE', queue, 0, math.min(width, BOUND - looked) - 1)
+  local heads = redis.call('ZRANGE', queue, 0, min(width, BOUND - looked) - 1)
   local leaving, grants = {}, batch()
   for _, id in ipairs(heads) do
     looked = looked + 1
@@ -323,7 +321,7 @@ while waiting > 0 and not blocked do
       tell(id, client, 0)
     elseif fits(units) then
       local lease = lease_of(id)
-      if client ~= me then lease = math.min(lease, CLAIM_MS) end
+      if client ~= me then lease = min(lease, CLAIM_MS) end
       leaving[#leaving + 1] = id
       grants.add(id, units, now_ms + lease)
       tell(id, client, next_number())
@@ -341,52 +339,55 @@ end
 local admitted, entering, grants = {}, {}, batch()
 local function enter(id, rule)
   local units = units_of(id)
-  if limit > 0 and units > limit then return { 5 } end
+  if limit > 0 and units > limit then return 5 end
   if waiting == 0 and fits(units) then
     grants.add(id, units, now_ms + lease_of(id))
-    return { 1, next_number() }
+    return 1, next_number()
   end
-  if rule == 't' then return { 3 } end
-  if rule ~= 'w' and waiting >= tonumber(rule) then return { 3 } end
+  if rule == 't' then return 3 end
+  if rule ~= 'w' and waiting >= tonumber(rule) then return 3 end
   local ticket = next_number()
   new_queue = new_queue or waiting == 0
-  entering[#entering + 1], entering[#entering + 2] = big(ticket), id
+  entering[#entering + 1], entering[#entering + 2] = ticket, id
   head = head or id
   waiting = waiting + 1
-  return { 2, ticket, waiting - 1 }
+  return 2, ticket, waiting - 1
 end
 for i = 1, n_ask do
   if settled[i] == 'new' then
-    settled[i] = enter(ARGV[cursor + 3 * i - 2], ARGV[cursor + 3 * i])
+    settled[i] = { enter(ARGV[cursor + 3 * i - 2], ARGV[cursor + 3 * i]) }
   end
 end
 cursor = cursor + 3 * n_ask
 for i = 1, n_admit do
-  admitted[i] = enter(ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
+  local code, number, place = enter(ARGV[cursor + 2 * i - 1], ARGV[cursor + 2 * i])
+  admitted[#admitted + 1] = code
+  if number then admitted[#admitted + 1] = number end
+  if place then admitted[#admitted + 1] = place end
 end
 grants.flush()
 if #entering > 0 then
   mark_alive()
   for from = 1, #entering, 2 * CHUNK do
-    redis.call('ZADD', queue, unpack(entering, from, math.min(from + 2 * CHUNK - 1, #entering)))
+    redis.call('ZADD', queue, unpack(entering, from, min(from + 2 * CHUNK - 1, #entering)))
   end
 end
 
 -- 7. close the books and reply
-if waiting > 0 then needed_until = math.max(needed_until, now_ms + ALIVE_MS) end
+if waiting > 0 then needed_until = max(needed_until, now_ms + ALIVE_MS) end
 if needed_until > ttl then
   ttl = needed_until + TTL_SLACK_MS
-  news[#news + 1], news[#news + 2] = 'ttl', big(ttl)
+  news[#news + 1], news[#news + 2] = 'ttl', ttl
   new_permits, new_queue, new_clients, new_meta = true, true, true, true
 end
 if last > before then
-  news[#news + 1], news[#news + 2] = 'last', big(last)
+  news[#news + 1], news[#news + 2] = 'last', last
 end
 if #news > 0 then redis.call('HSET', meta, unpack(news)) end
-if new_permits then redis.call('PEXPIREAT', permits, big(ttl)) end
-if new_queue then redis.call('PEXPIREAT', queue, big(ttl)) end
-if new_clients then redis.call('PEXPIREAT', clients, big(ttl)) end
-if new_meta and not override then redis.call('PEXPIREAT', meta, big(ttl + META_OUTLIVES_MS)) end
+if new_permits then redis.call('PEXPIREAT', permits, ttl) end
+if new_queue then redis.call('PEXPIREAT', queue, ttl) end
+if new_clients then redis.call('PEXPIREAT', clients, ttl) end
+if new_meta and not override then redis.call('PEXPIREAT', meta, ttl + META_OUTLIVES_MS) end
 for _, client in ipairs(noted) do wake(channel, client, notes[client]) end
 
 local earliest = -1
@@ -409,7 +410,7 @@ for id, ask in pairs(pending) do
   settled[ask[1]] = { ask[3], ask[2], redis.call('ZRANK', queue, id) }
 end
 for i = 1, n_ask do append(settled[i]) end
-for i = 1, n_admit do append(admitted[i]) end
+append(admitted)
 append({ #others / 2 })
 append(others)
 return reply

@@ -10,7 +10,9 @@ use crate::store::{Ask, TURN_BOUND, Turn};
 use super::line::{Line, Renewal, Stage, TakeBack};
 
 /// Renewals and take-backs leave room for each other and for waiters.
-const SHARE: usize = TURN_BOUND * 3 / 4;
+const SHARE: usize = TURN_BOUND * 7 / 8;
+/// A waiter costs the server about twice what a renewal or a release does.
+const WAITER: usize = 2;
 /// At most so many renewals that are not due yet ride along.
 const RIDERS: usize = 64;
 
@@ -204,13 +206,13 @@ impl Line {
                 flight.oldest = Some(counter);
             }
         }
-        while *room > 0
+        while *room >= WAITER
             && let Some(ticket) = self.asking.pop_first()
         {
             let Some(&counter) = self.queue.get(&ticket) else { continue };
             self.put_ask(turn, flight, counter, ticket, room);
         }
-        while *room > 0
+        while *room >= WAITER
             && let Some(counter) = self.again.pop_front()
         {
             self.put_ask(turn, flight, counter, 0, room);
@@ -232,11 +234,11 @@ impl Line {
         waiter.flying = true;
         turn.ask.push(Ask { id: waiter.id, ticket, rule: waiter.rule });
         flight.asked.push(counter);
-        *room -= 1;
+        *room -= WAITER;
     }
 
     fn put_admits(&mut self, turn: &mut Turn, flight: &mut Flight, room: &mut usize) {
-        while *room > 0
+        while *room >= WAITER
             && let Some(counter) = self.fresh.pop_front()
         {
             let Some(waiter) = self.waiters.get_mut(&counter) else { continue };
@@ -247,7 +249,7 @@ impl Line {
             waiter.flying = true;
             turn.admit.push((waiter.id, waiter.rule));
             flight.admitted.push(counter);
-            *room -= 1;
+            *room -= WAITER;
         }
     }
 }

@@ -78,6 +78,10 @@ pub(crate) struct Line {
     pub(super) healing: bool,
 
     pub(super) take_backs: VecDeque<TakeBack>,
+    /// No take-back is to be forgotten before this.
+    forget_at: Option<Instant>,
+    /// The driver has ended: nobody will answer any more.
+    ended: bool,
     pub(super) flight: Option<Flight>,
     /// A turn is wanted though there may be nothing to say.
     pub(super) nudged: bool,
@@ -232,6 +236,8 @@ impl Line {
             renewing: VecDeque::new(),
             healing: false,
             take_backs: VecDeque::new(),
+            forget_at: None,
+            ended: false,
             flight: None,
             nudged: false,
             pause: Pause::default(),
@@ -442,8 +448,9 @@ impl Line {
         }
     }
 
-    /// The driver has ended: nobody will answer any more.
-    pub(super) fn drop_answers(&mut self) {
+    /// The driver has ended: whoever awaits an answer gets to know.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
         self.flight = None;
         self.take_backs.clear();
         for held in self.held.values_mut() {
@@ -584,13 +591,19 @@ impl Line {
             }
             return;
         };
-        self.take_backs.push_back(TakeBack {
-            id: held.hold.id,
-            anywhere: false,
-            forget_at: held.hold.deadline() + lease::margin(held.hold.id.lease()) * 2,
-            retried: false,
-            done,
-        });
+        let id = held.hold.id;
+        let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
+        self.take_back(TakeBack { id, anywhere: false, forget_at, retried: false, done });
+    }
+
+    /// Puts an id on the list of the next turn.
+    pub(super) fn take_back(&mut self, take_back: TakeBack) {
+        if self.ended {
+            return; // dropping `done` tells
+        }
+        let at = take_back.forget_at;
+        self.forget_at = Some(self.forget_at.map_or(at, |other| other.min(at)));
+        self.take_backs.push_back(take_back);
     }
 
     fn forget_held(&mut self, counter: u64) -> Option<Held> {
@@ -622,13 +635,7 @@ impl Line {
     fn take_back_anywhere(&mut self, id: PermitId, now: Instant) {
         // A lease, and the time a waiter of a silent client can still be granted a claim.
         let forget_at = now + id.lease().max(Duration::from_millis(2 * CLAIM_MS)) * 2;
-        self.take_backs.push_back(TakeBack {
-            id,
-            anywhere: true,
-            forget_at,
-            retried: false,
-            done: None,
-        });
+        self.take_back(TakeBack { id, anywhere: true, forget_at, retried: false, done: None });
     }
 
     /// An id granted to this client that nobody here knows.
@@ -639,7 +646,9 @@ impl Line {
     }
 
     pub(crate) fn extend(&mut self, counter: u64, ms: u64, done: ExtendDone) {
-        if let Some(held) = self.held.get_mut(&counter) {
+        if let Some(held) = self.held.get_mut(&counter)
+            && !self.ended
+        {
             held.extends.push((ms, done));
             self.renew_now(counter);
         } // else `done` is dropped, and the caller looks at the permit
@@ -694,12 +703,8 @@ impl Line {
                 self.renew_now(counter);
             }
         }
-        while let Some(first) = self.take_backs.front()
-            && first.forget_at <= now
-        {
-            if let Some(done) = self.take_backs.pop_front().and_then(|first| first.done) {
-                let _ = done.send(Err(ReleaseError::Unconfirmed));
-            }
+        if self.forget_at.is_some_and(|at| at <= now) {
+            self.forget_take_backs(now);
         }
         while let Some(&(at, counter)) = self.polls.first()
             && at <= now
@@ -712,6 +717,20 @@ impl Line {
         }
     }
 
+    /// Gives up what the store has forgotten by itself.
+    fn forget_take_backs(&mut self, now: Instant) {
+        let (over, left) = std::mem::take(&mut self.take_backs)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|take_back| take_back.forget_at <= now);
+        self.take_backs = left;
+        // Not at once again: in an outage there may be many, each with an end of its own.
+        let next = self.take_backs.iter().map(|take_back| take_back.forget_at).min();
+        self.forget_at = next.map(|at| at.max(now + Duration::from_millis(10)));
+        for done in over.into_iter().filter_map(|take_back| take_back.done) {
+            let _ = done.send(Err(ReleaseError::Unconfirmed));
+        }
+    }
+
     /// When this line next needs the driver, if nothing happens before.
     pub(crate) fn next_look(&self, connected: bool) -> Option<Instant> {
         let mut next: Option<Instant> = self.due.first().map(|&(at, _)| at);
@@ -721,7 +740,7 @@ impl Line {
                 (a, b) => a.or(b),
             };
         };
-        consider(self.take_backs.front().map(|first| first.forget_at));
+        consider(self.forget_at);
         if connected && self.flight.is_none() {
             let unpaused = |at: Instant| self.pause.until.map_or(at, |until| until.max(at));
             consider(self.pause.until);

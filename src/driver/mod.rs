@@ -334,7 +334,7 @@ impl Shared {
         *lock(&self.phase) = Phase::Ended;
         self.close();
         for cell in self.all() {
-            cell.peek(Line::drop_answers);
+            cell.peek(Line::end);
         }
         self.link.send_replace(Link::Ended);
         self.flushed.notify_waiters();

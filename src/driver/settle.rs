@@ -201,7 +201,7 @@ impl Line {
         let Some(flight) = self.flight.take() else { return };
         self.trouble = Some(error.clone());
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
-            self.take_backs.push_front(TakeBack { retried: true, ..take_back });
+            self.take_back(TakeBack { retried: true, ..take_back });
         }
         for (counter, _) in flight.renewed {
             if let Some(held) = self.held.get_mut(&counter) {

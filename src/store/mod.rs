@@ -25,8 +25,10 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) const CLAIM_MS: u64 = 3_000;
 /// A client that was heard waiting is presumed alive so long.
 pub(crate) const ALIVE_MS: u64 = 3_000;
-/// At most so many ids of the caller, expired permits and heads of the queue go into one turn.
+/// At most so many ids of the caller go into one turn.
 pub(crate) const TURN_BOUND: usize = 256;
+/// At most so many expired permits and so many heads of the queue are looked at in one turn.
+pub(crate) const LOOK_BOUND: usize = 128;
 /// At most so many holders and so many waiters are listed by `inspect`.
 pub(crate) const INSPECT_BOUND: usize = 500;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::id::{ClientId, PermitId};
 use crate::semaphore::{Holder, Inspection, QueuedWaiter};
 use crate::store::{
-    ALIVE_MS, Ask, CLAIM_MS, INSPECT_BOUND, KickOutcome, Renewed, Rule, Settled, TURN_BOUND, Turn,
+    ALIVE_MS, Ask, CLAIM_MS, INSPECT_BOUND, KickOutcome, LOOK_BOUND, Renewed, Rule, Settled, Turn,
     TurnOutcome, TurnReply,
 };
 
@@ -344,9 +344,10 @@ impl<'a> Run<'a> {
         self.books.permits.put(id, 2 * deadline);
     }
 
-    fn push_permit(&mut self, id: PermitId, deadline: u64) {
+    /// Never back.
+    fn push_permit(&mut self, id: PermitId, deadline: u64, score: u64) {
         self.needed_until = self.needed_until.max(deadline);
-        self.books.permits.put(id, 2 * deadline);
+        self.books.permits.put(id, score.max(2 * deadline));
     }
 
     fn remove_permit(&mut self, id: &PermitId) -> bool {
@@ -358,14 +359,14 @@ impl<'a> Run<'a> {
     }
 
     fn prune(&mut self) {
-        for pruned in 0..=TURN_BOUND {
+        for pruned in 0..=LOOK_BOUND {
             match self.books.permits.first() {
                 Some((score, id)) if score <= 2 * self.now_ms => {
-                    if pruned == TURN_BOUND {
+                    if pruned == LOOK_BOUND {
                         break;
                     }
                     self.remove_permit(&id);
-                    self.reply.more = pruned + 1 == TURN_BOUND;
+                    self.reply.more = pruned + 1 == LOOK_BOUND;
                 }
                 _ => break,
             }
@@ -400,9 +401,7 @@ impl<'a> Run<'a> {
                 }
                 Some(score) if score % 2 == 1 => Some(Renewed::Kicked),
                 Some(score) => {
-                    if 2 * deadline > score {
-                        self.push_permit(id, deadline);
-                    }
+                    self.push_permit(id, deadline, score);
                     None
                 }
             };
@@ -417,7 +416,7 @@ impl<'a> Run<'a> {
             let settled = match (self.books.permits.score(&id), self.books.queue.score(&id)) {
                 (Some(score), _) if score % 2 == 1 => Settled::Kicked,
                 (Some(score), _) => {
-                    self.push_permit(id, (self.now_ms + id.lease_ms()).max(score / 2));
+                    self.push_permit(id, self.now_ms + id.lease_ms(), score);
                     Settled::Granted { token: self.next_number(), earlier: true }
                 }
                 (None, Some(ticket)) => {
@@ -486,7 +485,7 @@ impl<'a> Run<'a> {
         let mut alive = HashSet::from([self.turn.client]);
         let mut looked = 0;
         while let Some((_, id)) = self.books.queue.first() {
-            if looked == TURN_BOUND {
+            if looked == LOOK_BOUND {
                 self.reply.more = true;
                 return;
             }

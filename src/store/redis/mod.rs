@@ -176,7 +176,8 @@ impl RedisStore {
             ear,
         };
         match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
-            Err(error) if !errors::is_hopeless(&error) => {
+            // Some proxies answer HELLO by hanging up.
+            Err(error) if !errors::is_hopeless(&error) || error.is_connection_dropped() => {
                 tracing::debug!(store = self.place, %error, "no RESP3; using RESP2");
                 RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, parts).await
             }

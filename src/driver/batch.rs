@@ -7,7 +7,10 @@ use tokio::time::Instant;
 use crate::lease;
 use crate::store::{Ask, TURN_BOUND, Turn};
 
-use super::line::{Line, Renewal, Stage, TakeBack};
+use super::held::Renewal;
+use super::line::Line;
+use super::take_back::TakeBack;
+use super::waiter::Stage;
 
 /// Renewals and take-backs leave room for each other and for waiters.
 const SHARE: usize = TURN_BOUND * 7 / 8;

@@ -11,7 +11,10 @@ use crate::semaphore::Renew;
 use crate::store::{Renewed, Rule, Settled, TurnReply};
 
 use super::batch::Flight;
-use super::line::{Line, Renewal, Stage, Stamp, TakeBack, WaitEnd};
+use super::held::Renewal;
+use super::line::Line;
+use super::take_back::TakeBack;
+use super::waiter::{Stage, Stamp, WaitEnd};
 
 /// So many recent turns are remembered to count a claim from the latest that fits.
 const STAMPS: usize = 8;

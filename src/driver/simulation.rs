@@ -4,6 +4,8 @@
 //! After every step the holders that believe they hold are counted; after the faults have ended,
 //! every waiter must be served and nothing may be left behind.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -12,7 +14,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, advance};
 
-use super::line::{Line, WaitEnd};
+use super::line::Line;
+use super::waiter::WaitEnd;
 use crate::backoff::Backoff;
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};

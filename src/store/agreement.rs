@@ -1,6 +1,8 @@
 //! Both stores give the same replies to the same turns: random ones, many, against a real server
 //! whose scripts take their time from the test.
 
+#![allow(clippy::panic, clippy::unwrap_used)]
+
 #[path = "../../tests/support/mod.rs"]
 mod support;
 

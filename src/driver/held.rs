@@ -1,0 +1,199 @@
+//! Permits of a line: granted, renewed, lost. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::error::ExtendError;
+use crate::hold::{Hold, Truth};
+use crate::lease;
+use crate::permit::LostReason;
+use crate::semaphore::{Options, Renew};
+
+use super::line::Line;
+use super::waiter::{Stage, WaitEnd};
+
+pub(crate) type ExtendDone = oneshot::Sender<Result<(), ExtendError>>;
+
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) hold: Arc<Hold>,
+    pub(super) options: Arc<Options>,
+    pub(super) incarnation: u64,
+    pub(super) renewal: Renewal,
+    /// Granted by a foreign turn, and not confirmed yet.
+    pub(super) claim: bool,
+    max_hold_at: Option<Instant>,
+    pub(super) extends: Vec<(u64, ExtendDone)>,
+    /// Its key in `due`.
+    next_look: Instant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    At(Instant),
+    /// In `renewing`, or named by the turn in flight.
+    UnderWay,
+    Never,
+}
+
+impl Held {
+    /// For how long from `now` a renewal is to hold the permit if nobody extends it. A fixed lease
+    /// is named so that it can be put back, but gets no longer.
+    pub(super) fn own_lease_ms(&self, now: Instant) -> u64 {
+        let id = self.hold.id;
+        if self.options.renew == Renew::Auto || self.claim {
+            return id.lease_ms();
+        }
+        let left = self.hold.deadline().saturating_duration_since(now) + lease::margin(id.lease());
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Line {
+    /// Grants by a turn sent, or known to have run, no earlier than `counted_from`.
+    ///
+    /// A grant that is no longer provably ours is asked about instead.
+    pub(super) fn grant(
+        &mut self,
+        counter: u64,
+        token: u64,
+        counted_from: Instant,
+        ms: u64,
+        now: Instant,
+    ) {
+        let Some(waiter) = self.waiters.get(&counter) else { return };
+        if matches!(waiter.stage, Stage::Done(_)) {
+            return;
+        }
+        let lease = Duration::from_millis(ms);
+        let until = lease::provable_until(counted_from, lease);
+        if until <= now {
+            self.ask_again(counter);
+            return;
+        }
+        let options = Arc::clone(&waiter.options);
+        let full = Duration::from_millis(waiter.id.lease_ms());
+        let by_clock = match options.renew {
+            Renew::Auto => LostReason::Unprovable,
+            Renew::Manual => LostReason::Expired,
+        };
+        let hold = Arc::new(Hold::new(waiter.id, token, until, by_clock));
+        let renewal = if lease < full {
+            Renewal::At(lease::confirm_at(now, until))
+        } else {
+            match options.renew {
+                Renew::Auto => Renewal::At(lease::renew_at(counted_from, lease)),
+                Renew::Manual => Renewal::Never,
+            }
+        };
+        let held = Held {
+            hold: Arc::clone(&hold),
+            max_hold_at: options.max_hold.and_then(|most| now.checked_add(most)),
+            options,
+            incarnation: self.incarnation,
+            renewal,
+            claim: lease < full,
+            extends: Vec::new(),
+            next_look: until,
+        };
+        self.due.insert((held.next_look, counter));
+        self.held.insert(counter, held);
+        self.look_again(counter);
+        self.end_wait(counter, WaitEnd::Granted(hold));
+    }
+
+    pub(super) fn forget_held(&mut self, counter: u64) -> Option<Held> {
+        let held = self.held.remove(&counter)?;
+        self.due.remove(&(held.next_look, counter));
+        Some(held)
+    }
+
+    pub(super) fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
+        let Some(held) = self.forget_held(counter) else { return };
+        held.hold.lose(reason);
+        let reason = match held.hold.truth() {
+            Truth::Lost(reason) => reason,
+            _ => reason,
+        };
+        for (_, done) in held.extends {
+            let _ = done.send(Err(ExtendError::Lost(reason)));
+        }
+        self.take_back_anywhere(held.hold.id, now);
+    }
+
+    pub(crate) fn lose_all(&mut self, reason: LostReason, now: Instant) {
+        let counters: Vec<u64> = self.held.keys().copied().collect();
+        for counter in counters {
+            self.lose(counter, reason, now);
+        }
+    }
+
+    pub(crate) fn extend(&mut self, counter: u64, ms: u64, done: ExtendDone) {
+        if let Some(held) = self.held.get_mut(&counter)
+            && !self.ended
+        {
+            held.extends.push((ms, done));
+            self.renew_now(counter);
+        } // else `done` is dropped, and the caller looks at the permit
+    }
+
+    pub(super) fn renew_now(&mut self, counter: u64) {
+        let Some(held) = self.held.get_mut(&counter) else { return };
+        if held.renewal != Renewal::UnderWay {
+            held.renewal = Renewal::UnderWay;
+            self.renewing.push_back(counter);
+            self.look_again(counter);
+        }
+    }
+
+    pub(super) fn renew_all(&mut self) {
+        self.healing = true;
+        let held: Vec<u64> = self.held.keys().copied().collect();
+        for counter in held {
+            self.renew_now(counter);
+        }
+    }
+
+    /// Moves the permit to its next instant in `due`.
+    pub(super) fn look_again(&mut self, counter: u64) {
+        let Some(held) = self.held.get_mut(&counter) else { return };
+        let mut next = held.hold.deadline();
+        if let Some(end) = held.max_hold_at {
+            next = next.min(end);
+        }
+        if let Renewal::At(at) = held.renewal {
+            next = next.min(at);
+        }
+        if next != held.next_look {
+            self.due.remove(&(held.next_look, counter));
+            held.next_look = next;
+            self.due.insert((next, counter));
+        }
+    }
+
+    /// Ends what is over by the clock, and renews what is due.
+    pub(super) fn tend_held(&mut self, now: Instant) {
+        while let Some(&(at, counter)) = self.due.first()
+            && at <= now
+        {
+            let Some(held) = self.held.get_mut(&counter) else {
+                self.due.pop_first();
+                continue;
+            };
+            if !matches!(held.hold.truth(), Truth::HeldUntil(_)) || held.hold.deadline() <= now {
+                let reason = match held.options.renew {
+                    Renew::Auto => LostReason::Unprovable,
+                    Renew::Manual => LostReason::Expired,
+                };
+                self.lose(counter, reason, now);
+            } else if held.max_hold_at.is_some_and(|end| end <= now) {
+                self.lose(counter, LostReason::MaxHold, now);
+            } else {
+                self.renew_now(counter);
+            }
+        }
+    }
+}

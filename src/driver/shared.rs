@@ -1,0 +1,278 @@
+//! What the callers and the driver of one client share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::error::StoreError;
+use crate::id::{ClientId, PermitId};
+use crate::permit::LostReason;
+use crate::store::{Ear, Session, Store};
+use crate::sync::lock;
+
+use super::LineCell;
+use super::line::Line;
+use super::task::Driver;
+
+pub(crate) struct Shared {
+    pub(crate) id: ClientId,
+    pub(crate) call_deadline: Duration,
+    pub(crate) label: Arc<str>,
+    pub(super) store: Box<dyn Store>,
+    counter: AtomicU64,
+    line_key: AtomicU64,
+    /// How many turns of this client had no definite answer.
+    pub(super) epoch: AtomicU64,
+    lines: Mutex<HashMap<Arc<str>, Arc<LineCell>>>,
+    pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
+    pub(super) work: Notify,
+    pub(super) link: watch::Sender<Link>,
+    phase: Mutex<Phase>,
+    pub(super) abandoned: AtomicBool,
+    closing: AtomicBool,
+    /// Tells `shutdown` that something was flushed.
+    pub(super) flushed: Notify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    New,
+    Running,
+    Ended,
+}
+
+/// The state of the connection.
+#[derive(Clone)]
+pub(crate) enum Link {
+    /// Not tried yet, or being tried for the first time.
+    Opening,
+    Up(Arc<dyn Session>),
+    Down(StoreError),
+    /// The driver has ended.
+    Ended,
+}
+
+/// Why no driver can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoDriver {
+    NoRuntime,
+    Ended,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("id", &self.id)
+            .field("store", &self.store.place())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        store: Box<dyn Store>,
+        call_deadline: Duration,
+        label: Arc<str>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: ClientId::random(),
+            call_deadline,
+            label,
+            store,
+            counter: AtomicU64::new(0),
+            line_key: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+            lines: Mutex::default(),
+            ready: Mutex::default(),
+            work: Notify::new(),
+            link: watch::Sender::new(Link::Opening),
+            phase: Mutex::new(Phase::New),
+            abandoned: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            flushed: Notify::new(),
+        })
+    }
+
+    pub(crate) fn place(&self) -> String {
+        self.store.place()
+    }
+
+    pub(crate) fn next_counter(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Starts the driver if it was never started.
+    pub(crate) fn ensure_driver(self: &Arc<Self>) -> Result<(), NoDriver> {
+        let mut phase = lock(&self.phase);
+        match *phase {
+            Phase::Running => Ok(()),
+            Phase::Ended => Err(NoDriver::Ended),
+            Phase::New => {
+                let runtime =
+                    tokio::runtime::Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
+                runtime.spawn(Driver::new(Arc::clone(self)).run());
+                *phase = Phase::Running;
+                Ok(())
+            }
+        }
+    }
+
+    /// The line of this name, with one handle more.
+    pub(crate) fn line(
+        self: &Arc<Self>,
+        name: &str,
+        limit: u32,
+        label: &Arc<str>,
+    ) -> Arc<LineCell> {
+        let mut lines = lock(&self.lines);
+        let name: Arc<str> = Arc::from(name);
+        let cell = lines.entry(Arc::clone(&name)).or_insert_with(|| {
+            let mut line = Line::new(name, self.id);
+            line.closed = self.closing.load(Ordering::SeqCst);
+            Arc::new(LineCell {
+                line: Mutex::new(line),
+                ready: AtomicBool::new(false),
+                key: self.line_key.fetch_add(1, Ordering::Relaxed),
+                shared: Arc::downgrade(self),
+            })
+        });
+        lock(&cell.line).add_handle(limit, label);
+        Arc::clone(cell)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<LineCell>> {
+        lock(&self.lines).get(name).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<LineCell>> {
+        lock(&self.lines).values().cloned().collect()
+    }
+
+    /// Drops lines that nobody would miss.
+    pub(super) fn sweep(&self, cell: &Arc<LineCell>) {
+        let mut lines = lock(&self.lines);
+        let line = lock(&cell.line);
+        let current = lines.get(&line.name).is_some_and(|other| Arc::ptr_eq(other, cell));
+        if current && line.is_unused() {
+            lines.remove(&line.name);
+        }
+    }
+
+    pub(super) fn make_ready(&self, cell: &Arc<LineCell>) {
+        if !cell.ready.swap(true, Ordering::SeqCst) {
+            lock(&self.ready).push(Arc::clone(cell));
+            self.work.notify_one();
+        }
+    }
+
+    /// The open connection, waiting for one up to the call deadline.
+    pub(crate) async fn session(self: &Arc<Self>) -> Result<Arc<dyn Session>, Link> {
+        let mut link = self.link.subscribe();
+        let settled = timeout(
+            self.call_deadline,
+            link.wait_for(|link| match link {
+                Link::Opening => false,
+                Link::Down(error) => error.is_final(),
+                Link::Up(_) | Link::Ended => true,
+            }),
+        )
+        .await
+        .map(|settled| settled.map(|link| link.clone()));
+        match settled {
+            Ok(Ok(Link::Up(session))) => Ok(session),
+            Ok(Ok(link)) => Err(link),
+            Ok(Err(_)) => Err(Link::Ended),
+            Err(_) => Err(match self.link.borrow().clone() {
+                Link::Down(error) => Link::Down(error),
+                _ => Link::Down(StoreError::timeout(format!(
+                    "no connection to {} within {:?}",
+                    self.place(),
+                    self.call_deadline
+                ))),
+            }),
+        }
+    }
+
+    /// Waits for the outcome of the first attempt to connect.
+    pub(crate) async fn first_link(self: &Arc<Self>) -> Link {
+        let mut link = self.link.subscribe();
+        let settled = link.wait_for(|link| !matches!(link, Link::Opening)).await;
+        settled.map_or(Link::Ended, |link| link.clone())
+    }
+
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        for cell in self.all() {
+            cell.update(|line| line.close(Instant::now()));
+        }
+    }
+
+    pub(crate) fn lose_all(&self, reason: LostReason) {
+        for cell in self.all() {
+            cell.update(|line| line.lose_all(reason, Instant::now()));
+        }
+    }
+
+    /// How many permits are held by callers of this client.
+    pub(crate) fn held(&self) -> usize {
+        self.all().iter().map(|cell| lock(&cell.line).held.len()).sum()
+    }
+
+    /// How many ids are not known to be handed back.
+    pub(crate) fn unflushed(&self) -> usize {
+        self.all().iter().map(|cell| lock(&cell.line).unflushed()).sum()
+    }
+
+    /// Resolves once `done` says so; looked at after every turn.
+    pub(crate) async fn until(&self, done: impl Fn(&Self) -> bool) {
+        loop {
+            let flushed = self.flushed.notified();
+            tokio::pin!(flushed);
+            flushed.as_mut().enable();
+            if done(self) || *lock(&self.phase) == Phase::Ended {
+                return;
+            }
+            flushed.await;
+        }
+    }
+
+    /// Lets the driver end even though handles are left.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+        self.work.notify_one();
+    }
+
+    pub(super) fn end(&self) {
+        *lock(&self.phase) = Phase::Ended;
+        self.close();
+        for cell in self.all() {
+            cell.peek(Line::end);
+        }
+        self.link.send_replace(Link::Ended);
+        self.flushed.notify_waiters();
+    }
+}
+
+impl Ear for Shared {
+    fn wake(&self, name: &str, id: PermitId, number: u64) {
+        if id.client() == self.id
+            && let Some(cell) = self.find(name)
+        {
+            cell.update(|line| line.wake(id, number, Instant::now()));
+        }
+    }
+
+    fn hearing_changed(&self) {
+        for cell in self.all() {
+            cell.update(Line::ask_about_all);
+        }
+    }
+
+    fn gone(&self) {
+        self.work.notify_one();
+    }
+}

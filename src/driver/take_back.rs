@@ -1,0 +1,84 @@
+//! Ids that go back to the store: released, cancelled, lost. Pure.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::error::ReleaseError;
+use crate::id::PermitId;
+use crate::lease;
+use crate::permit::Released;
+use crate::store::CLAIM_MS;
+
+use super::line::Line;
+
+pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
+
+#[derive(Debug)]
+pub(super) struct TakeBack {
+    pub(super) id: PermitId,
+    /// A permit known to be granted need not be looked for in the queue.
+    pub(super) anywhere: bool,
+    /// By then the server has forgotten it anyway.
+    pub(super) forget_at: Instant,
+    /// An unanswered turn named it: it may have run.
+    pub(super) retried: bool,
+    pub(super) done: Option<ReleaseDone>,
+}
+
+impl Line {
+    /// Its permit was released; the id goes into the next turn.
+    pub(crate) fn give_back(&mut self, counter: u64, done: Option<ReleaseDone>) {
+        let Some(held) = self.forget_held(counter) else {
+            if let Some(done) = done {
+                let _ = done.send(Ok(Released::AlreadyGone));
+            }
+            return;
+        };
+        let id = held.hold.id;
+        let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
+        self.take_back(TakeBack { id, anywhere: false, forget_at, retried: false, done });
+    }
+
+    /// Puts an id on the list of the next turn.
+    pub(super) fn take_back(&mut self, take_back: TakeBack) {
+        if self.ended {
+            return; // dropping `done` tells
+        }
+        let at = take_back.forget_at;
+        self.forget_at = Some(self.forget_at.map_or(at, |other| other.min(at)));
+        self.take_backs.push_back(take_back);
+    }
+
+    pub(super) fn take_back_anywhere(&mut self, id: PermitId, now: Instant) {
+        // A lease, and the time a waiter of a silent client can still be granted a claim.
+        let forget_at = now + id.lease().max(Duration::from_millis(2 * CLAIM_MS)) * 2;
+        self.take_back(TakeBack { id, anywhere: true, forget_at, retried: false, done: None });
+    }
+
+    /// An id granted to this client that nobody here knows.
+    pub(super) fn give_back_stray(&mut self, id: PermitId, now: Instant) {
+        if !self.take_backs.iter().any(|take_back| take_back.id == id) {
+            self.take_back_anywhere(id, now);
+        }
+    }
+
+    /// Gives up what the store has forgotten by itself.
+    pub(super) fn forget_take_backs(&mut self, now: Instant) {
+        if self.forget_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let (over, left) = std::mem::take(&mut self.take_backs)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|take_back| take_back.forget_at <= now);
+        self.take_backs = left;
+        // Not at once again: in an outage there may be many, each with an end of its own.
+        let next = self.take_backs.iter().map(|take_back| take_back.forget_at).min();
+        self.forget_at = next.map(|at| at.max(now + Duration::from_millis(10)));
+        for done in over.into_iter().filter_map(|take_back| take_back.done) {
+            let _ = done.send(Err(ReleaseError::Unconfirmed));
+        }
+    }
+}

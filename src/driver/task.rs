@@ -1,0 +1,214 @@
+//! The driver's task: lets lines send their turns, takes them in, and keeps the timers.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::error::StoreError;
+use crate::store::{Session, TurnOutcome};
+use crate::sync::lock;
+
+use super::LineCell;
+use super::connection::Connection;
+use super::line::Line;
+use super::shared::Shared;
+
+/// A turn that has come back, and on which connection.
+struct Landed {
+    cell: Arc<LineCell>,
+    session: Arc<dyn Session>,
+    answer: Result<TurnOutcome, StoreError>,
+}
+
+type Flying = Pin<Box<dyn Future<Output = Landed> + Send>>;
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    connection: Connection,
+    flying: FuturesUnordered<Flying>,
+    timers: BTreeMap<(Instant, u64), Arc<LineCell>>,
+}
+
+/// Ends the client when the driver's task ends, also when its runtime drops it.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+impl Driver {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            connection: Connection::new(),
+            flying: FuturesUnordered::new(),
+            timers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let _guard = EndGuard(Arc::clone(&shared));
+        loop {
+            for cell in std::mem::take(&mut *lock(&shared.ready)) {
+                cell.ready.store(false, Ordering::SeqCst);
+                self.pump(&cell);
+            }
+            shared.flushed.notify_waiters();
+            if self.connection.lost_unasked(&shared) {
+                self.connection_changed();
+            }
+            if shared.abandoned.load(Ordering::SeqCst) && self.may_end() {
+                return;
+            }
+            let next = self.timers.first_key_value().map(|((at, _), _)| *at);
+            tokio::select! {
+                () = shared.work.notified() => {}
+                Some(landed) = self.flying.next() => self.land(landed),
+                () = self.connection.step(&shared) => self.connection_changed(),
+                () = at(next) => self.fire(),
+            }
+        }
+    }
+
+    /// Lets a line send what it has, and sets its timer.
+    fn pump(&mut self, cell: &Arc<LineCell>) {
+        let now = Instant::now();
+        let session = self.connection.session().cloned();
+        let epoch = self.shared.epoch.load(Ordering::SeqCst);
+        let (outgoing, old_timer, new_timer, unused) = cell.peek(|line| {
+            line.tick(now);
+            match &session {
+                Some(session) => line.set_hears(session.hears(), now),
+                None => line.without_connection(self.connection.trouble(), now),
+            }
+            let outgoing = session
+                .as_ref()
+                .and_then(|_| line.next_turn(now, epoch, self.shared.call_deadline));
+            let new_timer = line.next_look(session.is_some());
+            let old_timer = std::mem::replace(&mut line.timer, new_timer);
+            (outgoing, old_timer, new_timer, line.is_unused())
+        });
+        if old_timer != new_timer {
+            if let Some(at) = old_timer {
+                self.timers.remove(&(at, cell.key));
+            }
+            if let Some(at) = new_timer {
+                self.timers.insert((at, cell.key), Arc::clone(cell));
+            }
+        }
+        if let (Some(session), Some(outgoing)) = (session, outgoing) {
+            let cell = Arc::clone(cell);
+            self.flying.push(Box::pin(async move {
+                let turn = session.turn(outgoing.turn);
+                let answer = timeout(outgoing.deadline, turn).await;
+                let answer = answer.unwrap_or_else(|_| {
+                    let deadline = outgoing.deadline;
+                    Err(StoreError::timeout(format!("no answer to a turn within {deadline:?}")))
+                });
+                Landed { cell, session, answer }
+            }));
+        } else if unused {
+            if let Some(at) = new_timer {
+                self.timers.remove(&(at, cell.key));
+            }
+            self.shared.sweep(cell);
+        }
+    }
+
+    /// A turn has come back.
+    fn land(&mut self, landed: Landed) {
+        let now = Instant::now();
+        let cell = &landed.cell;
+        match landed.answer {
+            Ok(TurnOutcome::Answered(reply)) => {
+                self.connection.answered();
+                cell.peek(|line| line.settle(reply, now));
+            }
+            Ok(TurnOutcome::Stale { epoch }) => {
+                self.shared.epoch.fetch_max(epoch, Ordering::SeqCst);
+                let error = StoreError::timeout("the turn came too late to count");
+                cell.peek(|line| line.unanswered(&error, now));
+            }
+            Err(error) => self.failed(cell, &landed.session, &error, now),
+        }
+        self.pump(cell);
+    }
+
+    fn failed(
+        &mut self,
+        cell: &Arc<LineCell>,
+        session: &Arc<dyn Session>,
+        error: &StoreError,
+        now: Instant,
+    ) {
+        if error.did_not_run() {
+            cell.peek(|line| line.did_not_run(error, now));
+        } else {
+            // Also where the server refused: a script may have begun before it did.
+            self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+            let unsure = error.is_timeout() || error.breaks_connection();
+            cell.peek(|line| {
+                if unsure {
+                    line.unanswered(error, now);
+                } else {
+                    line.did_not_run(error, now);
+                }
+                if error.is_final() {
+                    line.refuse(now, error);
+                } else if !unsure {
+                    line.refuse_tries(now, error);
+                }
+            });
+        }
+        if self.connection.failed(&self.shared, session, error) {
+            self.connection_changed();
+        }
+    }
+
+    /// Every line gets to know; what it missed meanwhile, it asks about.
+    fn connection_changed(&mut self) {
+        let up = self.connection.session().is_some();
+        for cell in self.shared.all() {
+            if up {
+                cell.peek(Line::reconnected);
+            }
+            self.pump(&cell);
+        }
+    }
+
+    /// The first timers are due.
+    fn fire(&mut self) {
+        let now = Instant::now();
+        while let Some(first) = self.timers.first_entry()
+            && first.key().0 <= now
+        {
+            let cell = first.remove();
+            cell.peek(|line| line.timer = None);
+            self.pump(&cell);
+        }
+    }
+
+    /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
+    /// been away for so long that the leases must do it.
+    fn may_end(&self) -> bool {
+        let patience = self.shared.call_deadline * 2;
+        let flushed = || self.shared.all().iter().all(|cell| lock(&cell.line).is_flushed());
+        self.flying.is_empty() && (flushed() || self.connection.down_for() > patience)
+    }
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
+}

@@ -156,8 +156,9 @@ fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
         if line.is_closed() {
             return Err(Refusal::Closed);
         }
-        // An override may be higher; what it is now, the store decides.
-        if units > semaphore.limit && semaphore.limit > 0 && line.known_override().is_none() {
+        // An override may be higher: the store decides, unless it cannot be asked.
+        let too_large = semaphore.limit > 0 && units > semaphore.limit;
+        if too_large && line.known_override().is_none() && shared.is_down() {
             return Err(Refusal::TooLarge { limit: semaphore.limit });
         }
         line.enter(id, rule, Arc::clone(&semaphore.options));

@@ -197,6 +197,11 @@ impl Shared {
         }
     }
 
+    /// Whether the last that is known of the connection is that there is none.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(*self.link.borrow(), Link::Down(_))
+    }
+
     /// Waits for the outcome of the first attempt to connect.
     pub(crate) async fn first_link(self: &Arc<Self>) -> Link {
         let mut link = self.link.subscribe();

@@ -7,19 +7,19 @@ use zset_semaphore::{Client, Memory};
 use super::support::redis_server::RedisServer;
 
 /// Where the clients of a test keep their count.
-pub enum Place {
+pub(crate) enum Place {
     Memory(Memory),
     Redis(Box<RedisServer>),
 }
 
 impl Place {
     /// A place of either kind, one after the other.
-    pub async fn each() -> [Self; 2] {
+    pub(crate) async fn each() -> [Self; 2] {
         [Self::Memory(Memory::new()), Self::Redis(Box::new(RedisServer::start().await))]
     }
 
     /// A client of its own, as another process would have.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         match self {
             Self::Memory(memory) => Client::with_memory(memory),
             Self::Redis(server) => Client::open(server.url()).unwrap(),

@@ -365,6 +365,9 @@ impl ZSetSemaphore {
 
     /// Who holds and who waits, by the store's own books.
     ///
+    /// A permit that was just dropped may still be listed: its id goes with the next turn. Await
+    /// [`Permit::release`](crate::Permit::release) where that matters.
+    ///
     /// # Errors
     ///
     /// As [`set_limit`](Self::set_limit).

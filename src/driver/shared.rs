@@ -271,12 +271,14 @@ impl Ear for Shared {
         }
     }
 
+    #[cfg(feature = "redis")]
     fn hearing_changed(&self) {
         for cell in self.all() {
             cell.update(Line::ask_about_all);
         }
     }
 
+    #[cfg(feature = "redis")]
     fn gone(&self) {
         self.work.notify_one();
     }

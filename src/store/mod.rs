@@ -73,8 +73,10 @@ pub(crate) trait Ear: Send + Sync {
     /// `number` is the token of the grant, or 0 for "ask about this id".
     fn wake(&self, name: &str, id: PermitId, number: u64);
     /// Wake-ups ceased to be, or are again, heard; some may have been missed.
+    #[cfg(feature = "redis")]
     fn hearing_changed(&self);
     /// The session's connection broke.
+    #[cfg(feature = "redis")]
     fn gone(&self);
 }
 

@@ -25,7 +25,7 @@ const SWEEP_EVERY: u32 = 4096;
 /// A store inside this process, shared by all clients made from it. Cheap to clone.
 ///
 /// It behaves as Redis does, reply for reply, and runs on tokio's clock: with
-/// [`tokio::time::pause`] a test can let leases end without waiting.
+/// `tokio::time::pause` a test can let leases end without waiting.
 ///
 /// # Examples
 ///

@@ -256,8 +256,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How long any one call to the store may take before it counts as unanswered. 10 ms to 60 s.
-    /// Default: 500 ms.
+    /// How long any one call to the store may take before it counts as unanswered; opening a
+    /// connection may take four times as long. 10 ms to 60 s. Default: 500 ms.
     pub fn call_deadline(mut self, deadline: Duration) -> Self {
         self.call_deadline = deadline;
         self

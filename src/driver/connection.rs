@@ -12,6 +12,8 @@ use super::{Link, Shared};
 
 /// So many turns in a row without an answer, and the connection is replaced.
 const PATIENCE: u32 = 3;
+/// Opening a connection takes several round trips, and TCP asks again after a second.
+const OPENING: u32 = 4;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
@@ -150,7 +152,7 @@ impl Connection {
 fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Arc<dyn Session>, StoreError>> {
     Box::pin(async move {
         let ear = Arc::clone(&shared);
-        let deadline = shared.call_deadline;
+        let deadline = shared.call_deadline * OPENING;
         match timeout(deadline, shared.store.open(shared.id, ear)).await {
             Ok(opened) => opened,
             Err(_) => Err(StoreError::timeout(format!(

@@ -1,0 +1,118 @@
+//! What a cluster-wide semaphore costs, measured on a real `redis-server` and real processes.
+//!
+//! ```sh
+//! cargo bench --bench cluster               # all scenarios, about a minute and a half
+//! cargo bench --bench cluster -- contention # one or some of: handover contention turn scale
+//! ```
+//!
+//! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
+//! the design, a line at the end says whether it was met. Machines differ and have neighbours, so
+//! what can be a ratio within one run is one, and rounds of what is compared take turns.
+
+// A bench that cannot go on says why and ends.
+#![allow(clippy::expect_used, clippy::panic)]
+
+mod baton;
+mod contention;
+mod crowd;
+mod handover;
+mod largest;
+mod measure;
+mod report;
+mod scale;
+mod script;
+mod stock;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+mod turn;
+
+use std::process::ExitCode;
+
+use report::{Must, print_musts};
+use support::child_role::{self, FromParent};
+use support::redis_server::RedisServer;
+use tokio::runtime::Runtime;
+
+#[derive(Clone, Copy)]
+enum Scenario {
+    Handover,
+    Contention,
+    Turn,
+    Scale,
+}
+
+impl Scenario {
+    const ALL: [Self; 4] = [Self::Handover, Self::Contention, Self::Turn, Self::Scale];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Handover => "handover",
+            Self::Contention => "contention",
+            Self::Turn => "turn",
+            Self::Scale => "scale",
+        }
+    }
+
+    /// Each on a server of its own, so that none pays for what another has left.
+    async fn run(self) -> Vec<Must> {
+        let server = RedisServer::start().await;
+        match self {
+            Self::Handover => handover::run(&server).await,
+            Self::Contention => contention::run(&server).await,
+            Self::Turn => turn::run(&server).await,
+            Self::Scale => scale::run(&server).await,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    child_role::play(play);
+    match chosen(std::env::args().skip(1)) {
+        Ok(scenarios) => {
+            runtime().block_on(run(&scenarios));
+            ExitCode::SUCCESS
+        }
+        Err(complaint) => {
+            eprintln!("{complaint}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(scenarios: &[Scenario]) {
+    let mut musts = Vec::new();
+    for scenario in scenarios {
+        musts.extend(scenario.run().await);
+    }
+    print_musts(&musts);
+}
+
+/// All where none is named.
+fn chosen(arguments: impl Iterator<Item = String>) -> Result<Vec<Scenario>, String> {
+    let mut chosen = Vec::new();
+    // `cargo bench` adds `--bench`.
+    for argument in arguments.filter(|argument| argument != "--bench") {
+        let found = Scenario::ALL.into_iter().find(|scenario| scenario.name() == argument);
+        chosen.push(found.ok_or_else(|| {
+            let names = Scenario::ALL.map(Scenario::name).join(", ");
+            format!("cluster: there is no scenario {argument:?}; the scenarios are {names}")
+        })?);
+    }
+    Ok(if chosen.is_empty() { Scenario::ALL.to_vec() } else { chosen })
+}
+
+/// A child process does not return from here.
+fn play(role: &str, from_parent: FromParent) {
+    let runtime = runtime();
+    match role {
+        baton::ROLE => runtime.block_on(baton::play(from_parent)),
+        crowd::ROLE => runtime.block_on(crowd::play(from_parent)),
+        _ => panic!("there is no role {role:?}"),
+    }
+    std::process::exit(0);
+}
+
+/// What `#[tokio::main]` would make.
+fn runtime() -> Runtime {
+    Runtime::new().expect("starting a tokio runtime")
+}

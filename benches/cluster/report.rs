@@ -1,0 +1,102 @@
+//! What a person reads in the end: tables, and how the figures stand to what is asked of them.
+
+use std::fmt::Display;
+
+/// A table whose first column is text and whose others are figures.
+pub(crate) struct Table {
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    pub(crate) fn new(heads: &[&str]) -> Self {
+        Self { rows: vec![heads.iter().map(|&head| head.to_owned()).collect()] }
+    }
+
+    pub(crate) fn row(&mut self, first: impl Display, figures: &[String]) {
+        let mut row = vec![first.to_string()];
+        row.extend_from_slice(figures);
+        self.rows.push(row);
+    }
+
+    pub(crate) fn print(&self) {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
+        let width = |column| self.rows.iter().map(|row| cell(row, column).len()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = format!("  {:<width$}", row[0], width = widths[0]);
+            for (column, width) in widths.iter().enumerate().skip(1) {
+                line += &format!("  {:>width$}", cell(row, column));
+            }
+            println!("{}", line.trim_end());
+        }
+    }
+}
+
+/// The title of a scenario and how it measures.
+pub(crate) fn title(name: &str, how: &str) {
+    println!("\n{name}\n{}", "-".repeat(name.len()));
+    for line in how.lines() {
+        println!("  {}", line.trim_start());
+    }
+    println!();
+}
+
+/// One thing asked of the crate, and what was measured.
+pub(crate) struct Must {
+    what: String,
+    figure: f64,
+    bound: Bound,
+    unit: &'static str,
+}
+
+enum Bound {
+    Below(f64),
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Must {
+    pub(crate) fn below(bound: f64, what: impl Display, figure: f64, unit: &'static str) -> Self {
+        Self { what: what.to_string(), figure, bound: Bound::Below(bound), unit }
+    }
+
+    pub(crate) fn at_most(bound: f64, what: impl Display, figure: f64, unit: &'static str) -> Self {
+        Self { what: what.to_string(), figure, bound: Bound::AtMost(bound), unit }
+    }
+
+    pub(crate) fn at_least(
+        bound: f64,
+        what: impl Display,
+        figure: f64,
+        unit: &'static str,
+    ) -> Self {
+        Self { what: what.to_string(), figure, bound: Bound::AtLeast(bound), unit }
+    }
+
+    /// NaN, where nothing was measured, meets nothing.
+    fn is_met(&self) -> bool {
+        match self.bound {
+            Bound::Below(bound) => self.figure < bound,
+            Bound::AtMost(bound) => self.figure <= bound,
+            Bound::AtLeast(bound) => self.figure >= bound,
+        }
+    }
+}
+
+/// One line for each, judged by the measured figures rather than by those that are shown.
+pub(crate) fn print_musts(musts: &[Must]) {
+    println!("\nWhat is asked, and what was measured\n");
+    let mut table = Table::new(&["", "measured", "asked", ""]);
+    for must in musts {
+        let unit = must.unit;
+        let asked = match must.bound {
+            Bound::Below(bound) => format!("< {bound}{unit}"),
+            Bound::AtMost(bound) => format!("<= {bound}{unit}"),
+            Bound::AtLeast(bound) => format!(">= {bound}{unit}"),
+        };
+        let verdict = if must.is_met() { "ok" } else { "NOT MET" };
+        table.row(&must.what, &[format!("{:.3}{unit}", must.figure), asked, verdict.to_owned()]);
+    }
+    table.print();
+}

@@ -1,0 +1,161 @@
+//! The turn as `lua/turn.lua` reads it, sent without the driver, and the server's account of it.
+
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+
+use crate::support::redis_server::RedisServer;
+
+const TURN: [&str; 3] = [
+    include_str!("../../lua/prelude.lua"),
+    include_str!("../../lua/clock.lua"),
+    include_str!("../../lua/turn.lua"),
+];
+
+/// The lists of a turn; all of them may be empty.
+pub(crate) struct Turn<'a> {
+    pub(crate) client: &'a str,
+    pub(crate) limit: usize,
+    pub(crate) release: Vec<String>,
+    pub(crate) cancel: Vec<String>,
+    /// With the lease in milliseconds.
+    pub(crate) renew: Vec<(String, u64)>,
+    pub(crate) ask: Vec<String>,
+    pub(crate) admit: Vec<String>,
+}
+
+impl<'a> Turn<'a> {
+    pub(crate) fn of(client: &'a str, limit: usize) -> Self {
+        Self {
+            client,
+            limit,
+            release: Vec::new(),
+            cancel: Vec::new(),
+            renew: Vec::new(),
+            ask: Vec::new(),
+            admit: Vec::new(),
+        }
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let fixed = [self.client, &self.limit.to_string(), "0", "0", "", "0", "bench:wake:"];
+        let lengths = [
+            self.release.len(),
+            self.cancel.len(),
+            self.renew.len(),
+            self.ask.len(),
+            self.admit.len(),
+        ];
+        let mut arguments: Vec<String> = fixed.map(str::to_owned).to_vec();
+        arguments.extend(lengths.iter().map(usize::to_string));
+        arguments.extend(self.release.iter().chain(&self.cancel).cloned());
+        for (id, ms) in &self.renew {
+            arguments.extend([id.clone(), ms.to_string()]);
+        }
+        for id in &self.ask {
+            arguments.extend([id.clone(), "0".to_owned(), "w".to_owned()]);
+        }
+        for id in &self.admit {
+            arguments.extend([id.clone(), "w".to_owned()]);
+        }
+        arguments
+    }
+}
+
+/// What matters here of the answer to a turn.
+pub(crate) struct Reply {
+    pub(crate) in_use: i64,
+    pub(crate) waiting: i64,
+    /// Whether work was left for another turn.
+    pub(crate) more: bool,
+}
+
+/// One client of a server, with the turn loaded.
+pub(crate) struct Script {
+    pub(crate) connection: MultiplexedConnection,
+    turn: String,
+    bare: BareScript,
+}
+
+impl Script {
+    pub(crate) async fn load(server: &RedisServer) -> Self {
+        let mut connection = server.connection().await;
+        let turn = load(&mut connection, &TURN.concat()).await;
+        let bare = BareScript::load(connection.clone()).await;
+        Self { connection, turn, bare }
+    }
+
+    pub(crate) async fn run_bare(&mut self) {
+        self.bare.run().await;
+    }
+
+    pub(crate) async fn run(&mut self, name: &str, turn: &Turn<'_>) -> Reply {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.turn).arg(4).arg(&keys(name)).arg(turn.arguments());
+        let reply: Vec<Value> =
+            call.query_async(&mut self.connection).await.expect("the turn runs");
+        let number = |index: usize| match reply.get(index) {
+            Some(Value::Int(number)) => *number,
+            other => panic!("the reply has {other:?} in place {index}"),
+        };
+        assert_eq!(number(0), 1, "the turn counts");
+        Reply { in_use: number(2), waiting: number(5), more: number(8) == 1 }
+    }
+
+    /// What all scripts together have taken so far.
+    pub(crate) async fn account(&mut self) -> Account {
+        let mut info = redis::cmd("INFO");
+        info.arg("commandstats");
+        let text: String = info.query_async(&mut self.connection).await.expect("INFO");
+        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
+        let field = |name: &str| {
+            let value = line?.split(',').find_map(|pair| pair.strip_prefix(name))?;
+            value.parse().ok()
+        };
+        Account { calls: field("calls=").unwrap_or(0), usec: field("usec=").unwrap_or(0) }
+    }
+}
+
+/// The least that a script call can cost.
+pub(crate) struct BareScript {
+    connection: MultiplexedConnection,
+    call: redis::Cmd,
+}
+
+impl BareScript {
+    pub(crate) async fn load(mut connection: MultiplexedConnection) -> Self {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(load(&mut connection, "return 1").await).arg(0);
+        Self { connection, call }
+    }
+
+    pub(crate) async fn run(&mut self) {
+        self.call.query_async::<()>(&mut self.connection).await.expect("it runs");
+    }
+}
+
+async fn load(connection: &mut MultiplexedConnection, text: &str) -> String {
+    let mut load = redis::cmd("SCRIPT");
+    load.arg("LOAD").arg(text);
+    load.query_async(connection).await.expect("the script compiles")
+}
+
+/// The server's account of its scripts, by `INFO commandstats`.
+pub(crate) struct Account {
+    pub(crate) calls: u64,
+    usec: u64,
+}
+
+impl Account {
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        Self { calls: self.calls - earlier.calls, usec: self.usec - earlier.usec }
+    }
+
+    pub(crate) fn usec_per_call(&self) -> f64 {
+        self.usec as f64 / self.calls as f64
+    }
+}
+
+/// The keys of a semaphore.
+pub(crate) fn keys(name: &str) -> [String; 4] {
+    ["permits", "queue", "clients", "meta"].map(|key| format!("zsem:{{{name}}}:{key}"))
+}

@@ -1,0 +1,186 @@
+//! What one turn costs: the server alone, and a caller who has the semaphore to itself.
+
+use tokio::time::Instant;
+use zset_semaphore::Client;
+
+use crate::measure::{Rounds, Times};
+use crate::report::{Must, Table, title};
+use crate::script::{BareScript, Script, Turn};
+use crate::stock::{OWNER, id, ids};
+use crate::support::redis_server::RedisServer;
+
+const ROUNDS: usize = 25;
+const CALLS: usize = 40;
+const ROUND_TRIPS: usize = 3000;
+const LEASE_MS: u64 = 30_000;
+/// A client that waits while the owner holds.
+const WAITING: &str = "00000000000000bb";
+
+/// What a turn has to say.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// No turn: a script that returns a number.
+    Bare,
+    Acquire,
+    Release,
+    Both,
+    Ask,
+    Renew(usize),
+}
+
+impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Bare,
+        Self::Acquire,
+        Self::Release,
+        Self::Both,
+        Self::Ask,
+        Self::Renew(64),
+        Self::Renew(256),
+    ];
+
+    fn label(self) -> String {
+        match self {
+            Self::Bare => "no turn, \"return 1\"".to_owned(),
+            Self::Acquire => "acquire one".to_owned(),
+            Self::Release => "release one".to_owned(),
+            Self::Both => "release one, acquire one".to_owned(),
+            Self::Ask => "ask about one that waits".to_owned(),
+            Self::Renew(count) => format!("renew {count}"),
+        }
+    }
+
+    /// What must be there before the calls.
+    async fn prepare(self, script: &mut Script, name: &str) {
+        let holders = match self {
+            Self::Bare | Self::Acquire => 0,
+            Self::Release => CALLS,
+            Self::Both | Self::Ask => 1,
+            Self::Renew(count) => count,
+        };
+        let all = 0..holders;
+        script.run(name, &Turn { admit: ids(all), ..Turn::of(OWNER, self.limit()) }).await;
+        if let Self::Ask = self {
+            let admit = vec![format!("{WAITING}:0")];
+            script.run(name, &Turn { admit, ..Turn::of(WAITING, 1) }).await;
+        }
+    }
+
+    fn turn(self, call: usize) -> Option<Turn<'static>> {
+        let turn = Turn::of(OWNER, self.limit());
+        Some(match self {
+            Self::Bare => return None,
+            Self::Acquire => Turn { admit: vec![id(call)], ..turn },
+            Self::Release => Turn { release: vec![id(call)], ..turn },
+            Self::Both => Turn { release: vec![id(call)], admit: vec![id(call + 1)], ..turn },
+            Self::Ask => Turn { ask: vec![format!("{WAITING}:0")], ..Turn::of(WAITING, 1) },
+            Self::Renew(count) => {
+                // Each pushes the deadlines, as renewals do that are a third of a lease apart.
+                let lease = |id| (id, LEASE_MS + 10 * (call as u64 + 1));
+                Turn { renew: ids(0..count).into_iter().map(lease).collect(), ..turn }
+            }
+        })
+    }
+
+    fn limit(self) -> usize {
+        if let Self::Ask = self { 1 } else { 1000 }
+    }
+
+    /// Microseconds of the server per turn.
+    async fn measure(self, script: &mut Script) -> f64 {
+        const NAME: &str = "turn";
+        redis::cmd("FLUSHALL").query_async::<()>(&mut script.connection).await.expect("FLUSHALL");
+        self.prepare(script, NAME).await;
+        let before = script.account().await;
+        for call in 0..CALLS {
+            match self.turn(call) {
+                Some(turn) => _ = script.run(NAME, &turn).await,
+                None => script.run_bare().await,
+            }
+        }
+        script.account().await.since(&before).usec_per_call()
+    }
+}
+
+pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
+    let must = server_time(server).await;
+    round_trips(server).await;
+    vec![must]
+}
+
+async fn server_time(server: &RedisServer) -> Must {
+    title(
+        "turn",
+        &format!(
+            "Server time per script call by INFO commandstats: one client, one call after the other.
+             {ROUNDS} rounds of {CALLS} calls each, taking turns. The work is the same in all rounds
+             and neighbours only add to it: the lowest is the cost, the others show them.",
+        ),
+    );
+    let mut script = Script::load(server).await;
+    let mut costs = Kind::ALL.map(|kind| (kind, Rounds::default()));
+    for _ in 0..ROUNDS {
+        for (kind, cost) in &mut costs {
+            cost.push(kind.measure(&mut script).await);
+        }
+    }
+
+    let mut table = Table::new(&["us per call", "lowest", "median", "highest"]);
+    for (kind, cost) in &costs {
+        let figures = [cost.lowest(), cost.median(), cost.highest()];
+        table.row(kind.label(), &figures.map(|figure| format!("{figure:.1}")));
+    }
+    table.print();
+    let alone = costs.iter().filter(|(kind, _)| !matches!(kind, Kind::Renew(_)));
+    let dearest = alone.map(|(_, cost)| cost.lowest()).fold(f64::NAN, f64::max);
+    Must::below(10.0, "turn: one alone on the server, the dearest kind (DESIGN)", dearest, " us")
+}
+
+/// One of each in every iteration, so that all see the same neighbours.
+async fn round_trips(server: &RedisServer) {
+    let client = Client::connect(server.url()).await.expect("connecting");
+    let semaphore = client.semaphore("round-trip", 1).build().expect("a valid name");
+    let connection = redis::Client::open(server.url()).expect("the url of this server");
+    let connection = connection.get_multiplexed_async_connection().await.expect("connecting");
+    let mut bare = BareScript::load(connection).await;
+    let (mut acquires, mut releases, mut bares) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUND_TRIPS {
+        let start = Instant::now();
+        let permit = semaphore.acquire(1).await.expect("nobody else is there");
+        acquires.push(nanos_since(start));
+
+        let start = Instant::now();
+        permit.release().await.expect("the server answers");
+        releases.push(nanos_since(start));
+
+        let start = Instant::now();
+        bare.run().await;
+        bares.push(nanos_since(start));
+    }
+
+    let [acquire, release, bare] = [acquires, releases, bares].map(Times::new);
+    println!("\n  Round trips of an uncontended caller, {ROUND_TRIPS} of each, taking turns.\n");
+    let mut table = Table::new(&["", "p50 us", "p99 us", "p50 / bare"]);
+    for (label, times) in [
+        ("acquire(1).await", &acquire),
+        ("release().await", &release),
+        ("bare EVALSHA of \"return 1\" by redis-rs", &bare),
+    ] {
+        table.row(
+            label,
+            &[
+                format!("{:.1}", times.p50()),
+                format!("{:.1}", times.p99()),
+                format!("{:.2}", times.p50() / bare.p50()),
+            ],
+        );
+    }
+    table.print();
+    let ratio = (acquire.p50() + release.p50()) / (2.0 * bare.p50());
+    println!("\n  acquire and release / two bare calls, by medians: {ratio:.2}");
+    client.shutdown().await.expect("the server answers");
+}
+
+fn nanos_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).expect("microseconds")
+}

@@ -11,12 +11,15 @@ use std::ops::RangeInclusive;
 
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
+use tokio::sync::Mutex;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 const MANY: u64 = 100_000;
 /// Cleared in so many turns: each looks at 64 to 256 expired permits and heads of the queue.
 const TURNS: RangeInclusive<u64> = MANY / 256..=MANY / 64;
 const LONGEST_USEC: u64 = 2_000;
+/// Else they would put each other's servers aside.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A hundred thousand ids, each of a client of its own that is not alive, in a sorted set.
 const FILL: &str = "
@@ -131,6 +134,7 @@ struct Cost {
 /// a call counts as slow that was only put aside: no more of them are forgiven than there were
 /// preemptions, and on a quiet machine none is. The processor time of the average turn holds anyway.
 async fn assert_no_call_is_long(limit: u32, crowd: impl AsyncFn(&Crowd)) {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let mut costs = Vec::new();
     for _ in 0..3 {
         let place = Crowd::of(limit).await;
@@ -182,6 +186,7 @@ async fn expired_permits_and_dead_waiters_together_are_cleared_in_bounded_steps(
 // CASES 19
 #[tokio::test]
 async fn while_a_crowd_is_cleared_others_are_served_in_between() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let crowd = Crowd::of(2).await;
     crowd.dead_waiters().await;
     let other = Client::connect(crowd.server.url()).await.unwrap();

@@ -19,7 +19,7 @@ use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
 
-const LEASE: Duration = Duration::from_millis(1200);
+const LEASE: Duration = Duration::from_millis(1500);
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(LEASE).build().unwrap()

@@ -66,8 +66,8 @@ async fn cut_off_under_a_holder(server: &RedisServer, round: usize) -> (Instant,
     let name = format!("round-{round}");
     let lease = ms(1000);
     let proxy = FaultProxy::start(server.addr()).await;
-    let far = connect(proxy.url()).await;
-    let near = connect(server.url()).await;
+    let far = connected(Client::builder().url(proxy.url()).call_deadline(PATIENCE)).await;
+    let near = connected(Client::builder().url(server.url()).call_deadline(PATIENCE)).await;
     let permit = Arc::new(semaphore(&far, &name, 1, lease).acquire(1).await.unwrap());
     let second = semaphore(&near, &name, 1, lease);
     let let_in = tokio::spawn({
@@ -322,4 +322,39 @@ async fn a_wake_up_read_late_by_a_paused_process_makes_no_second_holder() {
     }
     ledger.assert_never_over(1);
     assert_eq!(ledger.holds().len(), 10);
+}
+
+// CASES 56
+#[tokio::test]
+async fn a_wake_up_read_late_by_a_blocked_runtime_makes_no_second_holder() {
+    let server = RedisServer::start().await;
+    let near = semaphore(&connect(server.url()).await, "s", 1, ms(1000));
+    for _ in 0..3 {
+        let first = near.acquire(1).await.unwrap();
+        let (block, blocked) = tokio::sync::oneshot::channel();
+        let (unblock, unblocked) = std::sync::mpsc::channel::<()>();
+        let (url, (enter, mut entered)) = (server.url(), tokio::sync::oneshot::channel());
+        let far = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let waiting =
+                    tokio::spawn(semaphore(&connect(url).await, "s", 1, ms(1000)).acquire(1));
+                blocked.await.unwrap();
+                unblocked.recv().unwrap(); // no task runs, no socket is read meanwhile
+                let permit = waiting.await.unwrap().unwrap();
+                enter.send(()).unwrap();
+                permit.release().await.unwrap();
+            });
+        });
+        queued(&near, 1).await;
+        block.send(()).unwrap();
+        first.release().await.unwrap();
+        let live = within(PATIENCE, near.acquire(1)).await.unwrap();
+        unblock.send(()).unwrap(); // its wake-up is read before its timers fire
+        queued(&near, 1).await;
+        assert!(timeout(ms(500), &mut entered).await.is_err(), "let in by hearsay");
+        live.release().await.unwrap();
+        within(PATIENCE, entered).await.unwrap();
+        far.join().unwrap();
+    }
 }

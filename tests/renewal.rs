@@ -65,7 +65,7 @@ fn child_process() {
 #[tokio::test]
 async fn a_permit_held_for_many_leases_is_still_held_and_the_contender_still_waits() {
     for place in Place::each().await {
-        let lease = ms(1000);
+        let lease = ms(1500);
         let (one, two) = (place.client(), place.client());
         let permit = semaphore(&one, 1, lease).acquire(1).await.unwrap();
         let contender = semaphore(&two, 1, lease);

@@ -189,7 +189,7 @@ async fn torment(
             0 => {
                 let killed_at = crowd.kill();
                 ledger.kill_all_of(crowd.pid(), killed_at);
-                crowd = spawn_crowd(&proxy.url(), ledger, ms(100)).await;
+                crowd = spawn_crowd(&proxy.url(), ledger, ms(250)).await;
                 count(&faults.kills);
             }
             1 => {
@@ -251,11 +251,12 @@ async fn with_processes_killed_cut_off_and_frozen_the_limit_is_never_exceeded_an
         let random = random.fork();
         let (ledger, faults) = (&ledger, &faults);
         async move {
-            let crowd = spawn_crowd(&proxy.url(), ledger, ms(100)).await;
+            let crowd = spawn_crowd(&proxy.url(), ledger, ms(250)).await;
             torment(crowd, proxy, ledger, faults, end, random).await
         }
     });
     let crowds = join_all(broken).await;
+    let calm_ns = monotonic_nanos();
     // Longer than a killed process is presumed alive and its last claim is kept: 3 s and a lease.
     sleep(ms(4_200)).await;
     let end_ns = monotonic_nanos();
@@ -272,11 +273,8 @@ async fn with_processes_killed_cut_off_and_frozen_the_limit_is_never_exceeded_an
     println!("{tally}, {} holds", holds.len());
     assert!(kills > 0 && freezes > 0 && cuts > 0 && lost > 0, "no proof: {tally}");
     for crowd in &crowds {
-        let works = |from: u64| (end_ns - nanos(ms(1_000))..end_ns).contains(&from);
-        assert!(
-            holds.iter().any(|h| h.process == crowd.pid() && works(h.from_ns)),
-            "process {} stands still; {tally}",
-            crowd.pid()
-        );
+        // One round of all waiters is shorter than the calm.
+        let works = |hold: &Hold| hold.process == crowd.pid() && hold.from_ns > calm_ns;
+        assert!(holds.iter().any(works), "process {} stands still; {tally}", crowd.pid());
     }
 }

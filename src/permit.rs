@@ -22,7 +22,8 @@ pub enum LostReason {
     /// An operator kicked it.
     Kicked,
     /// Redis no longer knows it though its lease had not ended: data was lost or deleted, or the
-    /// server's clock was stepped, and there was no room to put it back.
+    /// server's clock was stepped, and there was no room to put it back; or an operator removed it
+    /// with [`kick_now`](crate::ZSetSemaphore::kick_now).
     Forgotten,
     /// No renewal was confirmed in time: Redis may have given the units to somebody else.
     Unprovable,

@@ -30,7 +30,7 @@ pub enum Wake {
     /// The store tells at once; where it cannot, as [`Poll`](Wake::Poll). The default.
     #[default]
     Push,
-    /// By asking at the pace of the [`Backoff`].
+    /// By asking at the pace of the [`Backoff`]. A wake-up that arrives all the same is used.
     Poll,
 }
 

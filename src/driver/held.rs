@@ -108,6 +108,7 @@ impl Line {
     pub(super) fn forget_held(&mut self, counter: u64) -> Option<Held> {
         let held = self.held.remove(&counter)?;
         self.due.remove(&(held.next_look, counter));
+        self.forget_the_gone();
         Some(held)
     }
 

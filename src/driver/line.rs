@@ -221,6 +221,18 @@ impl Line {
         self.tend_polls(now);
     }
 
+    /// Keeps the lists that may name who has gone in proportion, also while no turn empties them.
+    pub(super) fn forget_the_gone(&mut self) {
+        const SLACK: usize = 64;
+        if self.fresh.len() + self.again.len() > 2 * self.waiters.len() + SLACK {
+            self.fresh.retain(|counter| self.waiters.contains_key(counter));
+            self.again.retain(|counter| self.waiters.contains_key(counter));
+        }
+        if self.renewing.len() > 2 * self.held.len() + SLACK {
+            self.renewing.retain(|counter| self.held.contains_key(counter));
+        }
+    }
+
     /// When this line next needs the driver, if nothing happens before.
     pub(crate) fn next_look(&self, connected: bool) -> Option<Instant> {
         let mut next: Option<Instant> = self.due.first().map(|&(at, _)| at);
@@ -239,5 +251,39 @@ impl Line {
             consider(self.polls.first().map(|&(at, _)| unpaused(at)));
         }
         next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::backoff::Backoff;
+    use crate::id::PermitId;
+    use crate::semaphore::{Options, Renew, Wake};
+    use crate::store::Rule;
+
+    #[tokio::test(start_paused = true)]
+    async fn acquires_that_come_and_go_during_an_outage_leave_no_list_behind() {
+        let client = ClientId::from_bits(1);
+        let mut line = Line::new("outage".into(), client);
+        let options = Arc::new(Options {
+            lease_ms: 30_000,
+            renew: Renew::Auto,
+            max_hold: None,
+            backoff: Backoff::default(),
+            wake: Wake::Push,
+            max_queue: None,
+        });
+        for counter in 1..=10_000 {
+            let id = PermitId::new(client, counter, 1, 30_000);
+            line.enter(id, Rule::Wait, Arc::clone(&options));
+            line.cancel(counter, Instant::now());
+        }
+        assert!(line.waiters.is_empty() && line.take_backs.is_empty());
+        assert!(line.fresh.len() < 100, "{} are remembered", line.fresh.len());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1)).is_none());
     }
 }

@@ -126,6 +126,7 @@ impl Line {
             }
             Stage::Done(_) => {}
         }
+        self.forget_the_gone();
         self.forget_speaking();
     }
 

@@ -13,7 +13,8 @@ if score <= now_ms then return 0 end
 local outcome
 if ARGV[2] == '1' then
   local units = units_of(id)
-  if units > 1 then redis.call('HINCRBY', KEYS[4], 'extra', 1 - units) end
+  -- Without `inc` the next turn counts anew.
+  if units > 1 and redis.call('HGET', KEYS[4], 'inc') then redis.call('HINCRBY', KEYS[4], 'extra', 1 - units) end
   redis.call('ZREM', KEYS[1], id)
   outcome = 2
 else

@@ -60,6 +60,8 @@ if incarnation == 0 then
       extra = extra + units_of(id) - 1
     end
     redis.call('HSET', meta, 'extra', extra)
+  elseif known[4] then
+    redis.call('HSET', meta, 'extra', 0)
   end
 elseif held == 0 and extra ~= 0 then
   extra = 0

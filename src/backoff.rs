@@ -1,6 +1,7 @@
 //! How long to wait between two tries.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +90,10 @@ impl Backoff {
         Self::of(Shape::Exponential { start, factor, most })
     }
 
-    /// Any sequence: `wait` is given the step, from 0; `None` ends it.
+    /// Any sequence: `wait` is given the step, from 0; `None`, or a panic, ends it.
+    ///
+    /// It is called in the background while the semaphore is locked: it must be quick, and must not
+    /// touch a semaphore or a permit.
     pub fn from_fn(wait: impl Fn(u32) -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self::of(Shape::Custom(Arc::new(wait)))
     }
@@ -144,7 +148,8 @@ impl Backoff {
             Shape::Exponential { start, factor, most } => {
                 Some(seconds(start.as_secs_f64() * factor.powf(f64::from(step))).min(*most))
             }
-            Shape::Custom(wait) => wait(step),
+            // It runs in the driver, which must not end by it.
+            Shape::Custom(wait) => catch_unwind(AssertUnwindSafe(|| wait(step))).unwrap_or(None),
         }
     }
 

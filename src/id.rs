@@ -1,6 +1,7 @@
 //! Ids: made by the caller, so that the same request sent twice is one permit.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,8 +13,10 @@ pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
 pub struct ClientId(u64);
 
 impl ClientId {
+    /// From the system's randomness (`RandomState` is seeded by it), not from a generator that
+    /// other code in the process may have seeded.
     pub(crate) fn random() -> Self {
-        Self(fastrand::u64(..))
+        Self(RandomState::new().build_hasher().finish())
     }
 
     #[cfg(test)]

@@ -167,3 +167,28 @@ async fn shutdown_while_redis_is_cut_off_ends_soon_and_tells_what_is_left() {
     proxy.pass();
     found(&watcher, 0, 0).await;
 }
+
+// CASES 30
+#[test]
+fn a_runtime_that_ends_before_the_driver_has_run_ends_the_client() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let semaphore = Client::in_memory().semaphore("unborn", 1).build().unwrap();
+    let first = runtime();
+    first.block_on(async { assert!(semaphore.acquire(1).now_or_never().is_none()) });
+    drop(first);
+    let ended = runtime().block_on(within(PATIENCE, semaphore.acquire(1)));
+    assert!(matches!(ended, Err(AcquireError::Closed)), "{ended:?}");
+}
+
+// CASES 34
+#[tokio::test]
+async fn a_grant_that_nobody_has_looked_at_goes_back_at_a_shutdown() {
+    let client = Client::in_memory();
+    let semaphore = client.semaphore("unclaimed", 1).build().unwrap();
+    let mut acquire = Box::pin(semaphore.acquire(1));
+    assert!((&mut acquire).now_or_never().is_none());
+    eventually("it is granted", PATIENCE, async || semaphore.inspect().await.unwrap().in_use == 1)
+        .await;
+    within(PATIENCE, client.shutdown()).await.unwrap();
+    assert!(matches!(acquire.await, Err(AcquireError::Closed)));
+}

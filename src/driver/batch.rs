@@ -139,7 +139,7 @@ impl Line {
         while turn.renew.len() < most
             && let Some(counter) = self.renewing.pop_front()
         {
-            let Some(held) = self.held.get(&counter) else { continue };
+            let Some(held) = self.held.get_mut(&counter) else { continue };
             if first {
                 turn.incarnation = held.incarnation;
                 first = false;
@@ -150,6 +150,10 @@ impl Line {
             let id = held.hold.id;
             let asked = held.extends.iter().map(|&(ms, _)| ms).max();
             let ms = held.own_lease_ms(now).max(asked.unwrap_or(0));
+            if asked.is_some() {
+                let until = now + Duration::from_millis(ms);
+                held.server_until = held.server_until.max(until);
+            }
             shortest = Some(shortest.map_or(id.lease_ms(), |other| other.min(id.lease_ms())));
             turn.renew.push((id, ms));
             flight.renewed.push((counter, ms));
@@ -157,7 +161,8 @@ impl Line {
         self.renewing.extend(others);
         self.put_riders(turn, flight, now, most);
         *room -= turn.renew.len();
-        shortest.map(Duration::from_millis)
+        let riders = turn.renew.iter().map(|(id, _)| id.lease_ms()).min();
+        shortest.into_iter().chain(riders).min().map(Duration::from_millis)
     }
 
     /// Renewals that are nearly due ride along: a claim becomes a full lease without a turn of its
@@ -189,7 +194,7 @@ impl Line {
     }
 
     fn put_take_backs(&mut self, turn: &mut Turn, flight: &mut Flight, room: &mut usize) {
-        let count = self.take_backs.len().min(SHARE).min(*room);
+        let count = self.take_backs.len().min(*room - *room / 4); // the rest is for waiters
         for take_back in self.take_backs.drain(..count) {
             if take_back.anywhere {
                 turn.cancel.push(take_back.id);

@@ -20,6 +20,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Connection {
     state: State,
     unanswered: u32,
+    unanswered_since: Instant,
     failures: u32,
     down_since: Instant,
     /// Whether the present outage was told in the log.
@@ -37,6 +38,7 @@ impl Connection {
         Self {
             state: State::Down { error: None, retry_at: None },
             unanswered: 0,
+            unanswered_since: Instant::now(),
             failures: 0,
             down_since: Instant::now(),
             told: false,
@@ -119,10 +121,16 @@ impl Connection {
             return false; // that connection was given up already
         }
         if error.is_timeout() {
+            if self.unanswered == 0 {
+                self.unanswered_since = Instant::now();
+            }
             self.unanswered += 1;
         }
+        // Turns of a short lease have short deadlines: a few of them alone say little.
+        let silent = self.unanswered >= PATIENCE
+            && self.unanswered_since.elapsed() >= shared.call_deadline / 2;
         let stale = matches!(error.kind(), StoreErrorKind::ReadOnly);
-        let give_up = error.breaks_connection() || stale || self.unanswered >= PATIENCE;
+        let give_up = error.breaks_connection() || stale || silent;
         if give_up {
             // Dropping the session closes its socket; what was sent on it may still run.
             self.down(shared, error.clone());

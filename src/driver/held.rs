@@ -23,6 +23,8 @@ pub(super) struct Held {
     pub(super) options: Arc<Options>,
     pub(super) incarnation: u64,
     pub(super) renewal: Renewal,
+    /// The server may keep it so long, if an extension was sent.
+    pub(super) server_until: Instant,
     /// Granted by a foreign turn, and not confirmed yet.
     pub(super) claim: bool,
     max_hold_at: Option<Instant>,
@@ -96,6 +98,7 @@ impl Line {
             incarnation: self.incarnation,
             renewal,
             claim: lease < full,
+            server_until: until,
             extends: Vec::new(),
             next_look: until,
         };
@@ -122,7 +125,7 @@ impl Line {
         for (_, done) in held.extends {
             let _ = done.send(Err(ExtendError::Lost(reason)));
         }
-        self.take_back_anywhere(held.hold.id, now);
+        self.take_back_anywhere(held.hold.id, now.max(held.server_until));
     }
 
     pub(crate) fn lose_all(&mut self, reason: LostReason, now: Instant) {

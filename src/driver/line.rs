@@ -181,6 +181,7 @@ impl Line {
     /// No new waiters; those there are end.
     pub(crate) fn close(&mut self, now: Instant) {
         self.closed = true;
+        self.take_unclaimed_grants();
         self.end_all_waits(now, || WaitEnd::Closed);
     }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
@@ -107,15 +108,21 @@ impl Shared {
 
     /// Starts the driver if it was never started.
     pub(crate) fn ensure_driver(self: &Arc<Self>) -> Result<(), NoDriver> {
-        let mut phase = lock(&self.phase);
-        match *phase {
+        let runtime = Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
+        let before = {
+            let mut phase = lock(&self.phase);
+            let before = *phase;
+            if before == Phase::New {
+                *phase = Phase::Running;
+            }
+            before
+        };
+        match before {
             Phase::Running => Ok(()),
             Phase::Ended => Err(NoDriver::Ended),
             Phase::New => {
-                let runtime =
-                    tokio::runtime::Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
+                // Outside the lock: a runtime that is ending drops the task here and now.
                 runtime.spawn(Driver::new(Arc::clone(self)).run());
-                *phase = Phase::Running;
                 Ok(())
             }
         }

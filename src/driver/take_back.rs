@@ -39,6 +39,7 @@ impl Line {
         };
         let id = held.hold.id;
         let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
+        let forget_at = forget_at.max(held.server_until);
         self.take_back(TakeBack { id, anywhere: false, forget_at, retried: false, done });
     }
 

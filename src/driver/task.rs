@@ -33,6 +33,8 @@ pub(super) struct Driver {
     connection: Connection,
     flying: FuturesUnordered<Flying>,
     timers: BTreeMap<(Instant, u64), Arc<LineCell>>,
+    /// Also for a task that its runtime drops before it was ever polled.
+    _guard: EndGuard,
 }
 
 /// Ends the client when the driver's task ends, also when its runtime drops it.
@@ -47,6 +49,7 @@ impl Drop for EndGuard {
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            _guard: EndGuard(Arc::clone(&shared)),
             shared,
             connection: Connection::new(),
             flying: FuturesUnordered::new(),
@@ -56,7 +59,6 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        let _guard = EndGuard(Arc::clone(&shared));
         loop {
             for cell in std::mem::take(&mut *lock(&shared.ready)) {
                 cell.ready.store(false, Ordering::SeqCst);

@@ -180,6 +180,22 @@ impl Line {
         self.again.clear();
     }
 
+    /// Grants that no future has looked at yet go back.
+    pub(super) fn take_unclaimed_grants(&mut self) {
+        let mut unclaimed = Vec::new();
+        for (&counter, waiter) in &mut self.waiters {
+            if let Stage::Done(end @ WaitEnd::Granted(_)) = &mut waiter.stage
+                && let WaitEnd::Granted(hold) = std::mem::replace(end, WaitEnd::Closed)
+                && hold.release()
+            {
+                unclaimed.push(counter);
+            }
+        }
+        for counter in unclaimed {
+            self.give_back(counter, None);
+        }
+    }
+
     /// Names the waiter in the next turn.
     pub(super) fn ask_again(&mut self, counter: u64) {
         let Some(waiter) = self.waiters.get(&counter) else { return };

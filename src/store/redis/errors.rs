@@ -40,7 +40,7 @@ fn kind_of(error: &RedisError) -> StoreErrorKind {
             Some("WRONGTYPE") => StoreErrorKind::WrongType,
             Some("OOM") => StoreErrorKind::OutOfMemory,
             Some("MISCONF") => StoreErrorKind::CannotPersist,
-            Some("BUSY") => StoreErrorKind::NotReady,
+            Some("BUSY" | "NOREPLICAS") => StoreErrorKind::NotReady,
             _ => StoreErrorKind::Server,
         },
     }

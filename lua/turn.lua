@@ -23,7 +23,7 @@ local n_release, n_cancel, n_renew = tonumber(ARGV[8]), tonumber(ARGV[9]), tonum
 local n_ask, n_admit = tonumber(ARGV[11]), tonumber(ARGV[12])
 local cursor = 12
 
-local BOUND, CLAIM_MS, ALIVE_MS, TTL_SLACK_MS, FORGET_CLIENT_MS = 128, 3000, 3000, 10000, 3600000
+local BOUND, CLAIM_MS, ALIVE_MS, TTL_SLACK_MS, FORGET_CLIENT_MS = 96, 3000, 3000, 10000, 3600000
 
 -- Everything is read before anything is written, so a key of a wrong type changes nothing.
 local now = now_micros()

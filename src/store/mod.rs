@@ -28,7 +28,7 @@ pub(crate) const ALIVE_MS: u64 = 3_000;
 /// At most so many ids of the caller go into one turn.
 pub(crate) const TURN_BOUND: usize = 256;
 /// At most so many expired permits and so many heads of the queue are looked at in one turn.
-pub(crate) const LOOK_BOUND: usize = 128;
+pub(crate) const LOOK_BOUND: usize = 96;
 /// At most so many holders and so many waiters are listed by `inspect`.
 pub(crate) const INSPECT_BOUND: usize = 500;
 

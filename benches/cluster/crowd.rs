@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
+use crate::script::BareScript;
 use crate::support::child_role::{FromParent, say, setting};
 use crate::support::ledger::monotonic_nanos;
 
@@ -17,6 +18,8 @@ pub(crate) const ROLE: &str = "crowd";
 #[derive(Clone)]
 enum Gate {
     Tokio(Arc<Semaphore>),
+    /// As tokio's, but who is let in first makes one round trip.
+    RoundTrip(Arc<Semaphore>, BareScript),
     Ours(ZSetSemaphore),
 }
 
@@ -28,25 +31,34 @@ enum Pass {
 
 impl Gate {
     async fn open(limit: u32) -> Self {
-        let client = match setting("STORE").as_str() {
-            "tokio" => return Self::Tokio(Arc::new(Semaphore::new(limit as usize))),
+        let tokio = Arc::new(Semaphore::new(limit as usize));
+        let client = match setting("GATE").as_str() {
+            "tokio" => return Self::Tokio(tokio),
+            "round trip" => return Self::RoundTrip(tokio, BareScript::at(&setting("URL")).await),
             "memory" => Client::in_memory(),
-            url => Client::connect(url).await.expect("connecting"),
+            "redis" => Client::connect(setting("URL")).await.expect("connecting"),
+            other => panic!("there is no gate {other:?}"),
         };
         Self::Ours(client.semaphore(setting("NAME"), limit).build().expect("a valid name"))
     }
 
-    async fn pass(&self) -> Pass {
+    async fn pass(&mut self) -> Pass {
         match self {
-            Self::Tokio(semaphore) => {
-                let permit = Arc::clone(semaphore).acquire_owned().await;
-                Pass::Tokio(permit.expect("nobody closes it"))
+            Self::Tokio(semaphore) => Pass::Tokio(let_in(semaphore).await),
+            Self::RoundTrip(semaphore, script) => {
+                let permit = let_in(semaphore).await;
+                script.run().await;
+                Pass::Tokio(permit)
             }
             Self::Ours(semaphore) => {
                 Pass::Ours(semaphore.acquire(1).await.expect("nothing ends the wait"))
             }
         }
     }
+}
+
+async fn let_in(semaphore: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_owned().await.expect("nobody closes it")
 }
 
 /// A span of the clock that all processes share, in nanoseconds.
@@ -105,7 +117,7 @@ async fn round(gate: &Gate, tasks: usize, hold: Duration, window: Window) -> Vec
 }
 
 /// From now until the window ends; what comes before it is warm-up.
-async fn pass_often(gate: Gate, hold: Duration, window: Window) -> Tale {
+async fn pass_often(mut gate: Gate, hold: Duration, window: Window) -> Tale {
     let mut tale = Tale::default();
     while monotonic_nanos() < window.until {
         let asked = monotonic_nanos();

@@ -6,10 +6,10 @@ use zset_semaphore::Client;
 use crate::measure::Rounds;
 use crate::report::{Must, Table};
 use crate::script::{Script, Turn, keys};
-use crate::stock::{OWNER, Stock, id, ids};
+use crate::stock::{OWNER, Stock, ids};
 use crate::support::redis_server::RedisServer;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 /// As many ids as a turn may name.
 const BOUND: usize = 256;
 /// Turns in a row that name so many.
@@ -26,11 +26,11 @@ enum Load {
     Ask,
     Cancel,
     Admit,
+    Inspect,
+    MetaLost,
     Expired,
     Dead,
     ExpiredAndDead,
-    Inspect,
-    MetaLost,
 }
 
 impl Load {
@@ -40,11 +40,11 @@ impl Load {
         Self::Ask,
         Self::Cancel,
         Self::Admit,
+        Self::Inspect,
+        Self::MetaLost,
         Self::Expired,
         Self::Dead,
         Self::ExpiredAndDead,
-        Self::Inspect,
-        Self::MetaLost,
     ];
 
     fn label(self) -> &'static str {
@@ -66,11 +66,15 @@ impl Load {
         !matches!(self, Self::MetaLost)
     }
 
-    fn stock(self, size: usize) -> Stock {
-        Stock {
-            size,
-            expired: matches!(self, Self::Expired | Self::ExpiredAndDead),
-            dead: matches!(self, Self::Dead | Self::ExpiredAndDead),
+    /// What it is put on; none where that is what the load before it has left.
+    fn stock(self, size: usize) -> Option<Stock> {
+        let stock = Stock::of(size);
+        match self {
+            Self::Release => Some(stock),
+            Self::Expired => Some(Stock { expired: true, ..stock }),
+            Self::Dead => Some(Stock { dead: true, ..stock }),
+            Self::ExpiredAndDead => Some(Stock { expired: true, dead: true, ..stock }),
+            _ => None,
         }
     }
 
@@ -94,20 +98,20 @@ impl Load {
         }
     }
 
+    /// Names others than the loads before it.
     fn full_turn(self, size: usize, call: usize) -> Turn<'static> {
-        let at = call * BOUND;
-        let named = |first: usize| ids(first..first + BOUND);
+        let named = |first: usize| ids(first + call * BOUND..first + (call + 1) * BOUND);
         let turn = Turn::of(CALLER, size);
         let owners = Turn::of(OWNER, size);
         match self {
-            Self::Release => Turn { release: named(at), ..turn },
+            Self::Release => Turn { release: named(0), ..turn },
             Self::Renew => {
-                let lease = |number| (id(number), 90_000);
-                Turn { renew: (at..at + BOUND).map(lease).collect(), ..owners }
+                let lease = |id| (id, 90_000);
+                Turn { renew: named(size / 2).into_iter().map(lease).collect(), ..owners }
             }
-            Self::Ask => Turn { ask: named(2 * size - BOUND), ..owners },
-            Self::Cancel => Turn { cancel: named(size + at), ..owners },
-            _ => Turn { admit: named(2 * size + at), ..owners },
+            Self::Ask => Turn { ask: ids(2 * size - BOUND..2 * size), ..owners },
+            Self::Cancel => Turn { cancel: named(size + size / 2), ..owners },
+            _ => Turn { admit: named(2 * size), ..owners },
         }
     }
 }
@@ -121,7 +125,9 @@ pub(crate) async fn run(server: &RedisServer, script: &mut Script, size: usize) 
     let mut results = Load::ALL.map(|load| (load, Costs::default()));
     for _ in 0..ROUNDS {
         for (load, costs) in &mut results {
-            load.stock(size).fill(&mut script.connection, NAME).await;
+            if let Some(stock) = load.stock(size) {
+                stock.fill(&mut script.connection, NAME).await;
+            }
             server.slowlog_reset(NOTED_USEC).await;
             let before = script.account().await;
             load.put_on(server, script, size).await;

@@ -8,7 +8,7 @@ use crate::stock::{OWNER, Stock, id, ids};
 use crate::support::redis_server::RedisServer;
 
 const SIZES: [usize; 4] = [10, 1_000, 10_000, 100_000];
-const ROUNDS: usize = 10;
+const ROUNDS: usize = 7;
 const CALLS: usize = 100;
 /// As many as the smallest stock has.
 const RENEWALS: usize = 10;

@@ -116,13 +116,20 @@ impl Script {
 }
 
 /// The least that a script call can cost.
+#[derive(Clone)]
 pub(crate) struct BareScript {
     connection: MultiplexedConnection,
     call: redis::Cmd,
 }
 
 impl BareScript {
-    pub(crate) async fn load(mut connection: MultiplexedConnection) -> Self {
+    /// By a connection of its own.
+    pub(crate) async fn at(url: &str) -> Self {
+        let client = redis::Client::open(url).expect("the url of a server");
+        Self::load(client.get_multiplexed_async_connection().await.expect("connecting")).await
+    }
+
+    async fn load(mut connection: MultiplexedConnection) -> Self {
         let mut call = redis::cmd("EVALSHA");
         call.arg(load(&mut connection, "return 1").await).arg(0);
         Self { connection, call }

@@ -140,9 +140,7 @@ async fn server_time(server: &RedisServer) -> Must {
 async fn round_trips(server: &RedisServer) {
     let client = Client::connect(server.url()).await.expect("connecting");
     let semaphore = client.semaphore("round-trip", 1).build().expect("a valid name");
-    let connection = redis::Client::open(server.url()).expect("the url of this server");
-    let connection = connection.get_multiplexed_async_connection().await.expect("connecting");
-    let mut bare = BareScript::load(connection).await;
+    let mut bare = BareScript::at(&server.url()).await;
     let (mut acquires, mut releases, mut bares) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUND_TRIPS {
         let start = Instant::now();

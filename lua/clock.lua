@@ -1,5 +1,3 @@
--- The one clock of every script: Redis's own time in microseconds.
-local function now_micros()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
+-- The one clock of every script: Redis's own time in microseconds, read once.
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]

@@ -5,7 +5,7 @@
 --       {id, score, ...} by deadline, {id, ...} in queue order, {client, label, ...}
 
 local most = tonumber(ARGV[1])
-local now_ms = floor(now_micros() / 1000)
+local now_ms = floor(now / 1000)
 local known = redis.call('HMGET', KEYS[4], 'limit', 'extra')
 local held = redis.call('ZCARD', KEYS[1])
 local waiting = redis.call('ZCARD', KEYS[2])

@@ -6,7 +6,7 @@
 -- A mark is half a millisecond on the deadline: it can be released, not renewed or asked for again.
 
 local id = ARGV[1]
-local now_ms = floor(now_micros() / 1000)
+local now_ms = floor(now / 1000)
 local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or '0')
 if score <= now_ms then return 0 end
 
@@ -18,7 +18,12 @@ if ARGV[2] == '1' then
   redis.call('ZREM', KEYS[1], id)
   outcome = 2
 else
-  redis.call('ZADD', KEYS[1], 'XX', string.format('%.1f', floor(score) + 0.5), id)
+  -- Told first: renewals look for marks only while there can be one. Without `inc` the next turn
+  -- tells it anew.
+  local deadline = floor(score)
+  local known = redis.call('HMGET', KEYS[4], 'inc', 'kicked')
+  if known[1] and (known[2] or 0) + 0 < deadline + 1 then redis.call('HSET', KEYS[4], 'kicked', deadline + 1) end
+  redis.call('ZADD', KEYS[1], 'XX', format('%.1f', deadline + 0.5), id)
   outcome = 1
 end
 wake(ARGV[3], client_of(id), { id, '0' })

@@ -3,36 +3,29 @@
 -- KEYS[1] permits  ZSET  permit id -> lease deadline, server milliseconds (+0.5 once kicked)
 -- KEYS[2] queue    ZSET  waiter id -> ticket
 -- KEYS[3] clients  ZSET  client id -> until when it is presumed alive, server milliseconds
--- KEYS[4] meta     HASH  inc, last, limit, extra, ttl, e:<client> (epoch), l:<client> (label)
+-- KEYS[4] meta     HASH  inc, last, limit, extra, ttl, kicked (no marked permit has a later deadline),
+--                         e:<client> (epoch), l:<client> (label)
 --
 -- An id reads <client>:<counter>[*units][/lease_ms]; the client part is 16 hex digits.
--- Numbers over 1e14 lose digits when Lua concatenates them: big() writes them into texts. As
--- arguments of redis.call they keep all (Redis prints 17 digits).
+-- Numbers over 1e14 lose digits when Lua concatenates them: format('%d') writes them into texts.
+-- As arguments of redis.call they keep all (Redis prints 17 digits), but cost more.
 
 local DEFAULT_LEASE_MS = 30000
 local META_OUTLIVES_MS = 60000
 local CHUNK = 64
 
 local floor, max, min = math.floor, math.max, math.min
-local find, sub, match = string.find, string.sub, string.match
-
-local function big(n)
-  return string.format('%.0f', n)
-end
+local find, sub, match, format = string.find, string.sub, string.match, string.format
 
 -- Behind the client, the colon and one digit of the counter. Plain finds: no pattern per id.
-local function is_heavy(id)
-  return find(id, '*', 19, true) ~= nil
-end
-
 local function units_of(id)
   local at = find(id, '*', 19, true)
-  return at and tonumber(match(id, '^%d+', at + 1)) or 1
+  return at and match(id, '^%d+', at + 1) + 0 or 1
 end
 
 local function lease_of(id)
   local at = find(id, '/', 19, true)
-  return at and tonumber(sub(id, at + 1)) or DEFAULT_LEASE_MS
+  return at and sub(id, at + 1) + 0 or DEFAULT_LEASE_MS
 end
 
 local function client_of(id)

@@ -3,7 +3,6 @@
 -- ARGV  1 the limit, or '' to clear it
 -- Reply 1
 
-local now = now_micros()
 local known = redis.call('HMGET', KEYS[4], 'inc', 'ttl')
 if not known[1] then
   redis.call('HSET', KEYS[4], 'inc', now)

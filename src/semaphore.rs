@@ -408,13 +408,14 @@ impl ZSetSemaphore {
             _ => ControlError::Closed,
         })?;
         let left = shared.call_deadline.saturating_sub(start.elapsed());
-        match tokio::time::timeout(left, question(&*session)).await {
-            Ok(answer) => answer.map_err(ControlError::Unavailable),
-            Err(_) => Err(ControlError::Unavailable(StoreError::timeout(format!(
-                "no answer within {:?}",
-                shared.call_deadline
-            )))),
-        }
+        let answer = tokio::time::timeout(left, question(&*session)).await.unwrap_or_else(|_| {
+            let deadline = shared.call_deadline;
+            Err(StoreError::timeout(format!("no answer within {deadline:?}")))
+        });
+        answer.map_err(|error| {
+            shared.complain(session, error.clone());
+            ControlError::Unavailable(error)
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zset_semaphore::{
-    AcquireError, Client, ClientBuilder, LostReason, Released, Renew, ZSetSemaphore,
+    AcquireError, Client, ClientBuilder, ControlError, LostReason, Released, Renew, ZSetSemaphore,
 };
 
 use support::child_role::{self, FromParent, say, setting};
@@ -231,6 +231,18 @@ async fn a_renewal_that_runs_late_from_an_old_socket_pushes_nothing() {
     let extended: f64 = server.query(&score).await;
     run_what_is_left_in(old, &server, &proxy).await;
     assert_eq!(server.query::<f64>(&score).await, extended);
+}
+
+#[tokio::test]
+async fn who_only_inspects_gets_a_new_connection_when_the_old_one_goes_silent() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let hasty = Client::builder().url(proxy.url()).call_deadline(ms(100));
+    let watcher = semaphore(&connected(hasty).await, "s", 1, ms(30_000));
+    let _silent = proxy.freeze_existing();
+    let error = watcher.inspect().await.unwrap_err();
+    assert!(matches!(error, ControlError::Unavailable(ref e) if e.is_timeout()), "{error:?}");
+    eventually("it is answered", PATIENCE, async || watcher.inspect().await.is_ok()).await;
 }
 
 /// Lets the held bytes go on, and returns once the server has run them.

@@ -101,6 +101,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
             // Nor does a newcomer that waits.
             let late = semaphore.acquire(1).timeout(ms(50)).await.unwrap_err();
             assert!(matches!(late, AcquireError::Timeout { ahead: Some(1), .. }), "{late:?}");
+            waiters(&here, 1).await;
         }
         drop(held);
         assert_eq!(granted(heavy).await.units(), 2);

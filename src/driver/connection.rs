@@ -10,7 +10,7 @@ use crate::store::{BoxFuture, Session};
 
 use super::{Link, Shared};
 
-/// So many turns in a row without an answer, and the connection is replaced.
+/// So many calls without an answer and no turn with one between them, and the connection is replaced.
 const PATIENCE: u32 = 3;
 /// Opening a connection takes several round trips, and TCP asks again after a second.
 const OPENING: u32 = 4;
@@ -110,7 +110,7 @@ impl Connection {
         self.unanswered = 0;
     }
 
-    /// A turn failed on `session`. True if the present connection was given up for it.
+    /// A call failed on `session`. True if the present connection was given up for it.
     pub(super) fn failed(
         &mut self,
         shared: &Shared,

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
     pub(super) work: Notify,
     pub(super) link: watch::Sender<Link>,
+    /// The latest call beside the turns that failed: the driver judges the connection by it too.
+    pub(super) complaint: Mutex<Option<(Arc<dyn Session>, StoreError)>>,
     phase: Mutex<Phase>,
     pub(super) abandoned: AtomicBool,
     closing: AtomicBool,
@@ -91,6 +93,7 @@ impl Shared {
             ready: Mutex::default(),
             work: Notify::new(),
             link: watch::Sender::new(Link::Opening),
+            complaint: Mutex::default(),
             phase: Mutex::new(Phase::New),
             abandoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -202,6 +205,12 @@ impl Shared {
                 ))),
             }),
         }
+    }
+
+    /// A call beside the turns failed on `session`.
+    pub(crate) fn complain(&self, session: Arc<dyn Session>, error: StoreError) {
+        *lock(&self.complaint) = Some((session, error));
+        self.work.notify_one();
     }
 
     /// Whether the last that is known of the connection is that there is none.

@@ -65,7 +65,7 @@ impl Driver {
                 self.pump(&cell);
             }
             shared.flushed.notify_waiters();
-            if self.connection.lost_unasked(&shared) {
+            if self.connection.lost_unasked(&shared) || self.heed_complaint() {
                 self.connection_changed();
             }
             if shared.abandoned.load(Ordering::SeqCst) && self.may_end() {
@@ -73,7 +73,8 @@ impl Driver {
             }
             let next = self.timers.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
-                () = shared.work.notified() => {}
+                // Who became ready together, by one tick of the timer say, goes into one turn.
+                () = shared.work.notified() => tokio::task::yield_now().await,
                 Some(landed) = self.flying.next() => self.land(landed),
                 () = self.connection.step(&shared) => self.connection_changed(),
                 () = at(next) => self.fire(),
@@ -174,6 +175,13 @@ impl Driver {
         if self.connection.failed(&self.shared, session, error) {
             self.connection_changed();
         }
+    }
+
+    /// True if the connection was given up for a failed call beside the turns.
+    fn heed_complaint(&mut self) -> bool {
+        let complaint = lock(&self.shared.complaint).take();
+        complaint
+            .is_some_and(|(session, error)| self.connection.failed(&self.shared, &session, &error))
     }
 
     /// Every line gets to know; what it missed meanwhile, it asks about.

@@ -271,6 +271,8 @@ struct Run<'a> {
     before: u64,
     last: u64,
     needed_until: u64,
+    /// No permit has a lower score; none = not known.
+    earliest: Option<u64>,
     head: Option<PermitId>,
     /// Waiters asked about that stand in the queue: id -> ask.
     pending: HashMap<PermitId, usize>,
@@ -303,6 +305,7 @@ impl<'a> Run<'a> {
             before,
             last: before,
             needed_until,
+            earliest: None,
             head: None,
             pending: HashMap::new(),
             notes: Vec::new(),
@@ -340,6 +343,7 @@ impl<'a> Run<'a> {
 
     fn add_permit(&mut self, id: PermitId, deadline: u64) {
         self.needed_until = self.needed_until.max(deadline);
+        self.earliest = self.earliest.map(|earliest| earliest.min(2 * deadline));
         self.meta().extra += u64::from(id.units()) - 1;
         self.books.permits.put(id, 2 * deadline);
     }
@@ -359,6 +363,14 @@ impl<'a> Run<'a> {
     }
 
     fn prune(&mut self) {
+        let Turn { release, cancel, renew, ask, admit, .. } = self.turn;
+        let takes_back = !(release.is_empty() && cancel.is_empty());
+        let alone = renew.is_empty() && ask.is_empty() && admit.is_empty();
+        if takes_back && alone && self.books.queue.len() == 0 {
+            return;
+        }
+        let first = self.books.permits.first().map(|(score, _)| score);
+        self.earliest = first.filter(|&score| score > 2 * self.now_ms);
         for pruned in 0..=LOOK_BOUND {
             match self.books.permits.first() {
                 Some((score, id)) if score <= 2 * self.now_ms => {
@@ -390,6 +402,7 @@ impl<'a> Run<'a> {
             let deadline = self.now_ms + ms;
             let outcome = match self.books.permits.score(&id) {
                 None => {
+                    self.needed_until = self.needed_until.max(deadline);
                     let elsewhere = self.turn.incarnation != self.reply.incarnation;
                     if elsewhere && self.fits(id.units()) {
                         self.books.queue.remove(&id); // never in both
@@ -572,8 +585,9 @@ impl<'a> Run<'a> {
         if owns_head
             && waiting > 0
             && !self.reply.more
-            && let Some((score, _)) = self.books.permits.first()
+            && let Some((first, _)) = self.books.permits.first()
         {
+            let score = self.earliest.unwrap_or(first);
             let wait = score.div_ceil(2).saturating_sub(self.now_ms);
             self.reply.earliest = Some(Duration::from_millis(wait));
         }

@@ -43,13 +43,10 @@ impl Scripts {
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
         Self::with_clock(
-            "local function now_micros()
-               local now = tonumber(redis.call('GET', 'test:clock'))
-               for _, key in ipairs(KEYS) do
-                 local at = redis.call('PEXPIRETIME', key)
-                 if at >= 0 and at < math.floor(now / 1000) then redis.call('DEL', key) end
-               end
-               return now
+            "local now = tonumber(redis.call('GET', 'test:clock'))
+             for _, key in ipairs(KEYS) do
+               local at = redis.call('PEXPIRETIME', key)
+               if at >= 0 and at < math.floor(now / 1000) then redis.call('DEL', key) end
              end\n",
         )
     }

@@ -11,6 +11,7 @@
 -- As arguments of redis.call they keep all (Redis prints 17 digits), but cost more.
 
 local DEFAULT_LEASE_MS = 30000
+local TTL_SLACK_MS = 10000
 local META_OUTLIVES_MS = 60000
 local CHUNK = 64
 

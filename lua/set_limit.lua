@@ -4,20 +4,24 @@
 -- Reply 1
 
 local known = redis.call('HMGET', KEYS[4], 'inc', 'ttl')
+local ttl = (known[2] or 0) + 0
 if not known[1] then
   redis.call('HSET', KEYS[4], 'inc', now)
-  local extra = 0
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-    extra = extra + units_of(id) - 1
+  local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
+  if #ids > 0 then -- meta was lost alone: find out anew what it told of the permits
+    local extra = 0
+    for _, id in ipairs(ids) do extra = extra + units_of(id) - 1 end
+    local latest = math.ceil(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] + 0)
+    ttl = max(latest, floor(now / 1000)) + TTL_SLACK_MS
+    redis.call('HSET', KEYS[4], 'extra', extra, 'kicked', latest, 'ttl', ttl)
+    for i = 1, 3 do redis.call('PEXPIREAT', KEYS[i], ttl) end
   end
-  if extra > 0 then redis.call('HSET', KEYS[4], 'extra', extra) end
 end
 if ARGV[1] ~= '' then
   redis.call('HSET', KEYS[4], 'limit', ARGV[1])
   redis.call('PERSIST', KEYS[4])
 else
   redis.call('HDEL', KEYS[4], 'limit')
-  local ttl = max(tonumber(known[2] or '0'), floor(now / 1000))
-  redis.call('PEXPIREAT', KEYS[4], ttl + META_OUTLIVES_MS)
+  redis.call('PEXPIREAT', KEYS[4], max(ttl, floor(now / 1000)) + META_OUTLIVES_MS)
 end
 return 1

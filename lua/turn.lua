@@ -19,7 +19,7 @@
 -- alone needs is made within it, numbers go out as texts made once (Redis formats each number
 -- it is given anew), and `+ 0` reads a number at half the cost of tonumber.
 
-local BOUND, CLAIM_MS, ALIVE_MS, TTL_SLACK_MS, FORGET_CLIENT_MS = 96, 3000, 3000, 10000, 3600000
+local BOUND, CLAIM_MS, ALIVE_MS, FORGET_CLIENT_MS = 96, 3000, 3000, 3600000
 
 local call = redis.call
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -33,7 +33,7 @@ local known = call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', 'kicke
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
 local alive_until = 0
-if n_ask + n_admit > 0 then alive_until = (call('ZSCORE', clients, me) or 0) + 0 end
+if n_ask + n_admit + waiting > 0 then alive_until = (call('ZSCORE', clients, me) or 0) + 0 end
 
 local epoch, stored_epoch = ARGV[4] + 0, (known[7] or 0) + 0
 if epoch < stored_epoch then return { 0, stored_epoch } end
@@ -52,11 +52,12 @@ if incarnation == 0 then
   incarnation, new_meta = now, true
   needed_until = now_ms
   extra = 0
-  if held > 0 then -- meta was lost alone: count the heavy permits anew
+  if held > 0 then -- meta was lost alone: find out anew what it told of the permits
     for _, id in ipairs(call('ZRANGE', permits, '0', '-1')) do
       extra = extra + units_of(id) - 1
     end
-    kicked_until = call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0
+    kicked_until = math.ceil(call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0)
+    needed_until = max(needed_until, kicked_until)
     call('HSET', meta, 'extra', extra, 'kicked', kicked_until)
   elseif known[4] then
     call('HSET', meta, 'extra', '0')
@@ -173,8 +174,9 @@ for from = 1, n_renew, CHUNK do
   local to = min(from + CHUNK - 1, n_renew)
   local ids, scores, pushed = {}, nil, {}
   for i = from, to do ids[#ids + 1] = ARGV[cursor + 2 * i - 1] end
-  -- Scores cost more than the pushes: they are looked at only where something is amiss.
-  if kicked_until > now_ms then scores = call('ZMSCORE', permits, unpack(ids)) end
+  -- Scores cost more than the pushes: they are looked at only where something may be amiss. After
+  -- `more` a mark may stand on a permit that has expired.
+  if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
   for k, id in ipairs(ids) do
     if not scores or not is_kicked(scores[k] or '') then
       local ms = ARGV[cursor + 2 * (from + k - 1)] + 0

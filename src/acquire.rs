@@ -32,6 +32,7 @@ pub struct Acquire {
     semaphore: Arc<Inner>,
     units: u32,
     timeout: Option<Duration>,
+    max_queue: Option<u32>,
     /// Of the first poll.
     started: Option<Instant>,
     /// Known to the line while it waits there.
@@ -42,7 +43,16 @@ pub struct Acquire {
 
 impl Acquire {
     pub(crate) fn new(semaphore: Arc<Inner>, units: u32) -> Self {
-        Self { semaphore, units, timeout: None, started: None, counter: None, deadline: None }
+        let max_queue = semaphore.options.max_queue;
+        Self {
+            semaphore,
+            units,
+            timeout: None,
+            max_queue,
+            started: None,
+            counter: None,
+            deadline: None,
+        }
     }
 
     /// Ends the wait after `timeout`, counted from the first poll, with
@@ -56,8 +66,21 @@ impl Acquire {
         self
     }
 
+    /// As [`max_queue`](crate::SemaphoreBuilder::max_queue), for this wait alone.
+    #[cfg(feature = "tower")]
+    pub(crate) fn max_queue(mut self, most: u32) -> Self {
+        self.max_queue = Some(most);
+        self
+    }
+
+    /// How many stand ahead, as the store last told.
+    #[cfg(feature = "tower")]
+    pub(crate) fn ahead(&self) -> Option<u64> {
+        self.semaphore.seat.cell().peek(|line| line.ahead(self.counter?))
+    }
+
     fn rule(&self) -> Rule {
-        match (self.timeout, self.semaphore.options.max_queue) {
+        match (self.timeout, self.max_queue) {
             (Some(Duration::ZERO), _) => Rule::Try,
             (_, Some(most)) => Rule::WaitBehind(most),
             _ => Rule::Wait,
@@ -186,7 +209,7 @@ impl Future for Acquire {
             Outcome::Ended(end) => match end {
                 WaitEnd::TooLarge { limit } => AcquireError::TooLarge { units, limit },
                 WaitEnd::QueueFull { waiting } => {
-                    let max_queue = self.semaphore.options.max_queue.unwrap_or(u32::MAX);
+                    let max_queue = self.max_queue.unwrap_or(u32::MAX);
                     AcquireError::QueueFull { waiting, max_queue }
                 }
                 WaitEnd::Full { waiting, .. } => {

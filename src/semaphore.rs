@@ -287,6 +287,11 @@ impl ZSetSemaphore {
         &self.inner.name
     }
 
+    #[cfg(feature = "tower")]
+    pub(crate) fn clone_name(&self) -> Arc<str> {
+        Arc::clone(&self.inner.name)
+    }
+
     /// The limit this handle was made with; an override may be in force instead.
     pub fn limit(&self) -> u32 {
         self.inner.limit
@@ -393,6 +398,35 @@ impl ZSetSemaphore {
         self.inner.seat.cell().peek(|line| line.is_closed())
     }
 
+    /// What is known here without asking the store.
+    #[cfg(feature = "tower")]
+    pub(crate) fn outlook(&self) -> Outlook {
+        let shared = self.inner.seat.shared();
+        let unconnected = shared.unconnected_since();
+        self.inner.seat.cell().peek(|line| {
+            let away = match unconnected.or(line.troubled_since()) {
+                Some(since) => Some(Away {
+                    since,
+                    error: line.trouble().cloned().or_else(|| shared.link_trouble()),
+                    connected: unconnected.is_none(),
+                }),
+                None => None,
+            };
+            Outlook {
+                away,
+                in_use: line.counts().map(|(in_use, _)| in_use),
+                limit: line.counts().map_or(self.inner.limit, |(_, limit)| limit),
+            }
+        })
+    }
+
+    /// True for one caller in so long: it may ask the store though that is in trouble.
+    #[cfg(feature = "tower")]
+    pub(crate) fn may_probe(&self, every: Duration) -> bool {
+        let now = tokio::time::Instant::now();
+        self.inner.seat.cell().peek(|line| line.may_probe(now, every))
+    }
+
     async fn ask<T>(
         &self,
         question: impl for<'a> FnOnce(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
@@ -413,7 +447,10 @@ impl ZSetSemaphore {
             Err(StoreError::timeout(format!("no answer within {deadline:?}")))
         });
         answer.map_err(|error| {
-            shared.complain(session, error.clone());
+            // Where connecting took the time, a timeout says nothing about the connection.
+            if !error.is_timeout() || left >= shared.call_deadline / 2 {
+                shared.complain(&session, error.clone());
+            }
             ControlError::Unavailable(error)
         })
     }
@@ -427,6 +464,22 @@ impl fmt::Debug for ZSetSemaphore {
             .field("options", &self.inner.options)
             .finish()
     }
+}
+
+/// What a client knows of a semaphore without asking the store.
+#[cfg(feature = "tower")]
+pub(crate) struct Outlook {
+    pub(crate) away: Option<Away>,
+    pub(crate) in_use: Option<u64>,
+    pub(crate) limit: u32,
+}
+
+/// The store does not answer, or not as it should.
+#[cfg(feature = "tower")]
+pub(crate) struct Away {
+    pub(crate) since: tokio::time::Instant,
+    pub(crate) error: Option<StoreError>,
+    pub(crate) connected: bool,
 }
 
 /// The store's books about one semaphore at one moment; made by

@@ -8,6 +8,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::{BoxFuture, Session};
 
+use crate::sync::lock;
+
 use super::{Link, Shared};
 
 /// So many calls without an answer and no turn with one between them, and the connection is replaced.
@@ -87,6 +89,7 @@ impl Connection {
         self.told = false;
         self.failures = 0;
         self.unanswered = 0;
+        *lock(&shared.unconnected_since) = None;
         shared.link.send_replace(Link::Up(Arc::clone(&session)));
         self.state = State::Up(session);
     }
@@ -102,6 +105,7 @@ impl Connection {
         }
         self.failures += 1;
         let retry_at = Instant::now() + longest.mul_f64(0.5 + 0.5 * fastrand::f64());
+        lock(&shared.unconnected_since).get_or_insert_with(Instant::now);
         shared.link.send_replace(Link::Down(error.clone()));
         self.state = State::Down { error: Some(error), retry_at: Some(retry_at) };
     }
@@ -121,7 +125,10 @@ impl Connection {
             return false; // that connection was given up already
         }
         if error.is_timeout() {
-            if self.unanswered == 0 {
+            // Old ones tell nothing: a client that only inspects has no turns that reset the count.
+            let old = self.unanswered_since.elapsed() > shared.call_deadline * 10;
+            if self.unanswered == 0 || old {
+                self.unanswered = 0;
                 self.unanswered_since = Instant::now();
             }
             self.unanswered += 1;

@@ -15,6 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
+#[cfg(feature = "tower")]
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -80,6 +82,12 @@ pub(crate) struct Line {
     pub(super) nudged: bool,
     pub(super) pause: Pause,
     pub(super) trouble: Option<StoreError>,
+    /// Since when the store has not answered though it was asked.
+    troubled_since: Option<Instant>,
+    /// When somebody was last let through to find out whether the trouble is over.
+    probed_at: Option<Instant>,
+    /// Units in use and the limit, as the last reply told.
+    pub(super) counts: Option<(u64, u32)>,
     /// Woken by [`LineCell::update`](super::LineCell::update), outside the lock.
     pub(super) wakers: Vec<Waker>,
     /// Where the driver's timer for this line stands.
@@ -118,6 +126,9 @@ impl Line {
             nudged: false,
             pause: Pause::default(),
             trouble: None,
+            troubled_since: None,
+            probed_at: None,
+            counts: None,
             wakers: Vec::new(),
             timer: None,
         }
@@ -161,6 +172,45 @@ impl Line {
         self.trouble.as_ref()
     }
 
+    /// Since when the store has not answered though it was asked.
+    #[cfg(feature = "tower")]
+    pub(crate) fn troubled_since(&self) -> Option<Instant> {
+        self.troubled_since
+    }
+
+    /// True for one caller in so long: it may ask the store though that is in trouble.
+    #[cfg(feature = "tower")]
+    pub(crate) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
+        let due = self.probed_at.is_none_or(|at| now >= at + every);
+        if due {
+            self.probed_at = Some(now);
+        }
+        due
+    }
+
+    /// Units in use and the limit, as the last reply told.
+    #[cfg(feature = "tower")]
+    pub(crate) fn counts(&self) -> Option<(u64, u32)> {
+        self.counts
+    }
+
+    /// The store does not answer, or not as it should, since then. Who waits gets to know.
+    pub(super) fn in_trouble(&mut self, error: &StoreError, since: Instant) {
+        self.trouble = Some(error.clone());
+        if self.troubled_since.is_none() {
+            self.troubled_since = Some(since);
+            self.wake_waiters();
+        }
+    }
+
+    pub(super) fn out_of_trouble(&mut self) {
+        self.trouble = None;
+        if self.troubled_since.take().is_some() {
+            self.probed_at = None;
+            self.wake_waiters();
+        }
+    }
+
     /// Whether nothing here would be missed.
     pub(crate) fn is_unused(&self) -> bool {
         self.limits.values().all(|&count| count == 0)
@@ -188,7 +238,7 @@ impl Line {
     /// Who waits rides it out, unless only a change of configuration can help.
     pub(super) fn without_connection(&mut self, trouble: Option<&StoreError>, now: Instant) {
         let Some(error) = trouble else { return };
-        self.trouble = Some(error.clone());
+        self.in_trouble(error, now);
         if error.is_final() {
             self.refuse(now, error);
         }
@@ -211,6 +261,7 @@ impl Line {
 
     /// On a new connection: what was said on the old one, and what the store has kept, is not known.
     pub(super) fn reconnected(&mut self) {
+        self.out_of_trouble();
         self.renew_all();
         self.ask_about_all();
     }

@@ -24,7 +24,8 @@ impl Line {
     pub(crate) fn settle(&mut self, reply: TurnReply, now: Instant) {
         let Some(flight) = self.flight.take() else { return };
         self.pause.end();
-        self.trouble = None;
+        self.out_of_trouble();
+        self.counts = Some((reply.in_use, reply.limit));
         self.note_header(&reply, &flight);
         settle_releases(&reply, flight.released);
         self.settle_renewals(&reply, flight.sent, flight.renewed, now);
@@ -202,7 +203,7 @@ impl Line {
 
     fn restore(&mut self, error: &StoreError, now: Instant) {
         let Some(flight) = self.flight.take() else { return };
-        self.trouble = Some(error.clone());
+        self.in_trouble(error, flight.sent);
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
             self.take_back(TakeBack { retried: true, ..take_back });
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -32,8 +32,10 @@ pub(crate) struct Shared {
     pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
     pub(super) work: Notify,
     pub(super) link: watch::Sender<Link>,
+    /// Since when a connection is wanted and there is none.
+    pub(super) unconnected_since: Mutex<Option<Instant>>,
     /// The latest call beside the turns that failed: the driver judges the connection by it too.
-    pub(super) complaint: Mutex<Option<(Arc<dyn Session>, StoreError)>>,
+    pub(super) complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
     phase: Mutex<Phase>,
     pub(super) abandoned: AtomicBool,
     closing: AtomicBool,
@@ -93,6 +95,7 @@ impl Shared {
             ready: Mutex::default(),
             work: Notify::new(),
             link: watch::Sender::new(Link::Opening),
+            unconnected_since: Mutex::default(),
             complaint: Mutex::default(),
             phase: Mutex::new(Phase::New),
             abandoned: AtomicBool::new(false),
@@ -208,14 +211,30 @@ impl Shared {
     }
 
     /// A call beside the turns failed on `session`.
-    pub(crate) fn complain(&self, session: Arc<dyn Session>, error: StoreError) {
-        *lock(&self.complaint) = Some((session, error));
+    pub(crate) fn complain(&self, session: &Arc<dyn Session>, error: StoreError) {
+        // Weak: a session holds this by the ear it was given.
+        *lock(&self.complaint) = Some((Arc::downgrade(session), error));
         self.work.notify_one();
     }
 
     /// Whether the last that is known of the connection is that there is none.
     pub(crate) fn is_down(&self) -> bool {
         matches!(*self.link.borrow(), Link::Down(_))
+    }
+
+    /// Since when a connection is wanted and there is none.
+    #[cfg(feature = "tower")]
+    pub(crate) fn unconnected_since(&self) -> Option<Instant> {
+        *lock(&self.unconnected_since)
+    }
+
+    /// Why there is no connection, if that is known.
+    #[cfg(feature = "tower")]
+    pub(crate) fn link_trouble(&self) -> Option<StoreError> {
+        match &*self.link.borrow() {
+            Link::Down(error) => Some(error.clone()),
+            _ => None,
+        }
     }
 
     /// Waits for the outcome of the first attempt to connect.

@@ -48,6 +48,7 @@ impl Drop for EndGuard {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
+        *lock(&shared.unconnected_since) = Some(Instant::now());
         Self {
             _guard: EndGuard(Arc::clone(&shared)),
             shared,
@@ -179,9 +180,9 @@ impl Driver {
 
     /// True if the connection was given up for a failed call beside the turns.
     fn heed_complaint(&mut self) -> bool {
-        let complaint = lock(&self.shared.complaint).take();
-        complaint
-            .is_some_and(|(session, error)| self.connection.failed(&self.shared, &session, &error))
+        let Some((session, error)) = lock(&self.shared.complaint).take() else { return false };
+        let session = session.upgrade();
+        session.is_some_and(|session| self.connection.failed(&self.shared, &session, &error))
     }
 
     /// Every line gets to know; what it missed meanwhile, it asks about.

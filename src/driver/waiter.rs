@@ -153,6 +153,11 @@ impl Line {
         }
     }
 
+    /// Has the futures of all who wait look around.
+    pub(super) fn wake_waiters(&mut self) {
+        self.wakers.extend(self.waiters.values().filter_map(|waiter| waiter.waker.clone()));
+    }
+
     pub(super) fn end_wait(&mut self, counter: u64, end: WaitEnd) {
         let Some(mut waiter) = self.waiters.remove(&counter) else { return };
         self.leave_queue(&waiter);

@@ -152,6 +152,11 @@ impl Books {
         })
     }
 
+    /// Until when the last permit lives, milliseconds; 0 without any.
+    fn latest_deadline(&self) -> u64 {
+        self.permits.order.last().map_or(0, |(score, _)| score.div_ceil(2))
+    }
+
     /// As if the `meta` key alone had been deleted, and the others had no end.
     #[cfg(test)]
     pub(crate) fn lose_meta(&mut self) {
@@ -229,7 +234,12 @@ impl Books {
 
     pub(crate) fn set_limit(&mut self, limit: Option<u32>, now: u64) {
         self.expire(now / 1000);
+        let latest = self.latest_deadline();
+        let lost_alone = self.meta.is_none() && latest > 0;
         let meta = self.meta_at(now);
+        if lost_alone {
+            meta.ttl = latest.max(now / 1000) + TTL_SLACK_MS;
+        }
         meta.override_ = limit;
         meta.expires = match limit {
             Some(_) => None,
@@ -283,7 +293,8 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn begin(books: &'a mut Books, turn: &'a Turn, now: u64) -> Self {
-        let needed_until = if books.meta.is_none() { now / 1000 } else { 0 };
+        let latest = books.latest_deadline();
+        let needed_until = if books.meta.is_none() { latest.max(now / 1000) } else { 0 };
         let held = books.permits.len();
         let meta = books.meta_at(now);
         if held == 0 {

@@ -348,7 +348,7 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
     let fresh = |client, count, ms| {
         Step::Turn(RandomTurn { fresh: vec![(1, ms, Rule::Wait); count], ..turn(client) })
     };
-    let renew = |client| Step::Turn(RandomTurn { renew: vec![(0, 30_000)], ..turn(client) });
+    let renew = |client| Step::Turn(RandomTurn { renew: vec![(0, 40_000)], ..turn(client) });
     let kick = |client| Step::Kick { client, pick: 0, now: false };
     let pass = |seconds: u64| Step::Pass { micros: seconds * 1_000_000 };
     let games = vec![

@@ -73,12 +73,6 @@ impl Acquire {
         self
     }
 
-    /// How many stand ahead, as the store last told.
-    #[cfg(feature = "tower")]
-    pub(crate) fn ahead(&self) -> Option<u64> {
-        self.semaphore.seat.cell().peek(|line| line.ahead(self.counter?))
-    }
-
     fn rule(&self) -> Rule {
         match (self.timeout, self.max_queue) {
             (Some(Duration::ZERO), _) => Rule::Try,

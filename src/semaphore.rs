@@ -404,14 +404,11 @@ impl ZSetSemaphore {
         let shared = self.inner.seat.shared();
         let unconnected = shared.unconnected_since();
         self.inner.seat.cell().peek(|line| {
-            let away = match unconnected.or(line.troubled_since()) {
-                Some(since) => Some(Away {
-                    since,
-                    error: line.trouble().cloned().or_else(|| shared.link_trouble()),
-                    connected: unconnected.is_none(),
-                }),
-                None => None,
-            };
+            let away = unconnected.or(line.troubled_since()).map(|since| Away {
+                since,
+                error: line.trouble().cloned().or_else(|| shared.link_trouble()),
+                connected: unconnected.is_none(),
+            });
             Outlook {
                 away,
                 in_use: line.counts().map(|(in_use, _)| in_use),

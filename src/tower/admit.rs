@@ -1,53 +1,230 @@
-//! The wait of one request for its permit.
+//! The wait of one request: for its permit, or for what the policy says while the store is away.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use pin_project::pin_project;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::error::Rejection;
-use super::select::Terms;
-use crate::{Acquire, Permit, ZSetSemaphore};
+use super::error::{Reason, Rejection};
+use super::handle::Handle;
+use super::metrics::Outcome;
+use super::outage::Outage;
+use super::pass::Pass;
+use super::settings::Settings;
+use crate::store::BoxFuture;
+use crate::{Acquire, AcquireError, StoreError};
 
-/// Waits for the permit of a request, or lets it through without one if it weighs nothing.
+/// Waits for what a request is let through with.
 ///
 /// # Cancel safety
 ///
 /// As that of [`Acquire`]: dropping it at any point leaves no permit and no queue entry.
 #[pin_project]
-#[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Admit {
-    semaphore: ZSetSemaphore,
+    settings: Arc<Settings>,
+    units: u32,
+    started: Option<Instant>,
+    #[pin]
+    stage: Stage,
+}
+
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per request")]
+#[pin_project(project = StageProj)]
+enum Stage {
+    /// Weighs nothing: let through as it is.
+    Weightless,
+    /// Which semaphore it is, and its limit, are being found out.
+    Opening(BoxFuture<'static, Result<Arc<Handle>, Rejection>>),
+    Waiting(#[pin] Waiting),
+}
+
+#[pin_project]
+struct Waiting {
+    handle: Arc<Handle>,
+    /// None once its wait ended, since the store refused or did not answer in time.
     #[pin]
     acquire: Option<Acquire>,
+    /// What it ended with then.
+    refused: Option<StoreError>,
+    /// Until when the store may take to come back.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// Lets this one ask the store though that is away, to find out whether it still is.
+    probing_until: Option<Instant>,
+    /// The wait for the cap of this process, while the store is away.
+    local: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
 }
 
 impl Admit {
-    pub(super) fn new(semaphore: ZSetSemaphore, terms: Terms) -> Self {
-        let acquire = (terms.units > 0).then(|| {
-            let acquire = semaphore.acquire(terms.units);
-            match terms.timeout {
-                Some(timeout) => acquire.timeout(timeout),
-                None => acquire,
-            }
-        });
-        Self { semaphore, acquire }
+    /// For a semaphore that is known.
+    pub(super) fn to(handle: Arc<Handle>, units: u32, settings: Arc<Settings>) -> Self {
+        let stage = match units {
+            0 => Stage::Weightless,
+            _ => Stage::Waiting(Waiting::new(handle, units, &settings)),
+        };
+        Self { settings, units, started: None, stage }
+    }
+
+    /// For a semaphore that is yet to be found.
+    pub(super) fn opening(
+        opening: BoxFuture<'static, Result<Arc<Handle>, Rejection>>,
+        units: u32,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let stage = if units == 0 { Stage::Weightless } else { Stage::Opening(opening) };
+        Self { settings, units, started: None, stage }
     }
 }
 
 impl Future for Admit {
-    type Output = Result<Option<Permit>, Rejection>;
+    type Output = Result<Pass, Rejection>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        Poll::Ready(match this.acquire.as_pin_mut() {
-            Some(acquire) => match ready!(acquire.poll(cx)) {
-                Ok(permit) => Ok(Some(permit)),
-                Err(reason) => Err(Rejection::new(this.semaphore.name(), reason)),
-            },
-            None => Ok(None),
-        })
+        let mut this = self.project();
+        let started = *this.started.get_or_insert_with(Instant::now);
+        loop {
+            match this.stage.as_mut().project() {
+                StageProj::Weightless => return Poll::Ready(Ok(Pass::weightless())),
+                StageProj::Opening(opening) => {
+                    let handle = ready!(opening.as_mut().poll(cx))?;
+                    let waiting = Waiting::new(handle, *this.units, this.settings);
+                    this.stage.set(Stage::Waiting(waiting));
+                }
+                StageProj::Waiting(waiting) => {
+                    let end = ready!(waiting.poll(*this.units, started, this.settings, cx));
+                    let outcome = match &end {
+                        Ok(pass) => pass.outcome(),
+                        Err(_) => Outcome::Rejected,
+                    };
+                    this.settings.metrics.count(outcome, started.elapsed());
+                    return Poll::Ready(end);
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn new(handle: Arc<Handle>, units: u32, settings: &Settings) -> Self {
+        let mut acquire = handle.semaphore.acquire(units);
+        if let Some(timeout) = settings.timeout {
+            acquire = acquire.timeout(timeout);
+        }
+        if let Some(most) = settings.max_queue {
+            acquire = acquire.max_queue(most);
+        }
+        Self {
+            handle,
+            acquire: Some(acquire),
+            refused: None,
+            patience: None,
+            probing_until: None,
+            local: None,
+        }
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        units: u32,
+        started: Instant,
+        settings: &Settings,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Pass, Rejection>> {
+        let mut this = self.project();
+        let handle = &*this.handle;
+        if let Some(acquire) = this.acquire.as_mut().as_pin_mut()
+            && let Poll::Ready(end) = acquire.poll(cx)
+        {
+            match end {
+                Ok(permit) => {
+                    settings.log.back(handle);
+                    let pass = Pass::permit(permit, Arc::clone(handle), started.elapsed());
+                    return Poll::Ready(Ok(pass));
+                }
+                Err(
+                    AcquireError::Refused(error)
+                    | AcquireError::Timeout { trouble: Some(error), .. },
+                ) if settings.outage != Outage::Closed => {
+                    *this.refused = Some(error);
+                    this.acquire.set(None);
+                }
+                Err(error) => {
+                    let ahead = match &error {
+                        AcquireError::Timeout { ahead, .. } => *ahead,
+                        AcquireError::QueueFull { waiting, .. } => Some(*waiting),
+                        _ => None,
+                    };
+                    return Poll::Ready(Err(handle.reject(Reason::NoPermit(error), ahead)));
+                }
+            }
+        }
+
+        let now = Instant::now();
+        let away = handle.semaphore.outlook().away;
+        if this.acquire.is_some() {
+            let Some(away) = &away else {
+                // Back to the queue, where the place was kept.
+                (*this.local, *this.patience, *this.probing_until) = (None, None, None);
+                return Poll::Pending;
+            };
+            let first_look = this.patience.is_none() && this.local.is_none();
+            if first_look && away.connected && handle.semaphore.may_probe(settings.away_after) {
+                *this.probing_until = Some(now + settings.away_after);
+            }
+            let until = this.probing_until.unwrap_or(away.since + settings.away_after);
+            if now < until {
+                let patience = this.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
+                if patience.deadline() != until {
+                    patience.as_mut().reset(until);
+                }
+                ready!(patience.as_mut().poll(cx));
+            }
+        }
+
+        let (since, error) = away.map_or((Duration::ZERO, None), |away| {
+            (now.saturating_duration_since(away.since), away.error)
+        });
+        let error = this.refused.clone().or(error);
+        settings.log.away(handle, settings.outage, since, error.as_ref());
+        let waited = started.elapsed();
+        match settings.outage {
+            Outage::Closed | Outage::Local(0) => {
+                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, None)))
+            }
+            Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
+            Outage::Local(cap) => {
+                let local = this.local.get_or_insert_with(|| {
+                    let here = Arc::clone(handle.local(cap)).acquire_many_owned(units.min(cap));
+                    let deadline =
+                        settings.timeout.and_then(|timeout| started.checked_add(timeout));
+                    Box::pin(async move {
+                        match deadline {
+                            Some(deadline) => timeout_at(deadline, here).await.ok()?.ok(),
+                            None => here.await.ok(),
+                        }
+                    })
+                });
+                Poll::Ready(match ready!(local.as_mut().poll(cx)) {
+                    Some(permit) => Ok(Pass::local(permit, Arc::clone(handle), waited)),
+                    None => Err(handle.reject(Reason::Unavailable { since, error }, None)),
+                })
+            }
+        }
+    }
+}
+
+// By hand: futures need not be `Debug`.
+impl fmt::Debug for Admit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admit")
+            .field("units", &self.units)
+            .field("started", &self.started)
+            .finish_non_exhaustive()
     }
 }

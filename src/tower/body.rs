@@ -1,13 +1,18 @@
-//! The body that holds a permit for as long as it streams.
+//! The bodies that hold a permit for as long as they stream.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::Permit;
+use super::error::PermitLost;
+use super::pass::Pass;
+use crate::LostReason;
+use crate::store::BoxFuture;
 
 /// A response body that gives its permit back when it ends, fails or is dropped; made by
 /// [`HoldBody`](super::HoldBody).
@@ -27,16 +32,25 @@ enum State<B> {
         #[pin]
         body: B,
         // The last field: the body is dropped before it.
-        permit: Option<Permit>,
+        pass: Pass,
     },
     /// With the last size hint of the body.
     Ended(SizeHint),
 }
 
+impl<B> PermitBody<B> {
+    fn pass(&self) -> Option<&Pass> {
+        match &self.state {
+            State::Streaming { pass, .. } => Some(pass),
+            State::Ended(_) => None,
+        }
+    }
+}
+
 impl<B: Body> PermitBody<B> {
-    pub(super) fn new(body: B, permit: Option<Permit>) -> Self {
+    pub(super) fn new(body: B, pass: Pass) -> Self {
         let ended = body.is_end_stream().then(|| body.size_hint());
-        let streaming = State::Streaming { body, permit };
+        let streaming = State::Streaming { body, pass };
         // What is not kept is dropped here, the body first.
         Self { state: ended.map_or(streaming, State::Ended) }
     }
@@ -81,13 +95,119 @@ impl<B: Body> Body for PermitBody<B> {
 // By hand: bodies need not be `Debug`.
 impl<B> fmt::Debug for PermitBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ended, permit) = match &self.state {
-            State::Streaming { permit, .. } => (false, permit),
-            State::Ended(_) => (true, &None),
-        };
         f.debug_struct("PermitBody")
-            .field("ended", &ended)
-            .field("permit", permit)
+            .field("ended", &self.pass().is_none())
+            .field("permit", &self.pass())
             .finish_non_exhaustive()
+    }
+}
+
+/// The response body of a layer that answers rejections by itself, or ends bodies whose permit was
+/// lost: that of the inner service with its permit, or a rejection.
+///
+/// Of the inner body it asks no more than that its data can be made of [`Bytes`] and its error be
+/// boxed.
+#[pin_project]
+pub struct CappedBody<B> {
+    #[pin]
+    state: Capped<B>,
+}
+
+#[pin_project(project = CappedProj)]
+enum Capped<B> {
+    Inner {
+        #[pin]
+        body: PermitBody<B>,
+        /// Resolves when the permit is lost, where that ends the body.
+        lost: Option<BoxFuture<'static, LostReason>>,
+    },
+    Rejection(Option<Bytes>),
+    Ended,
+}
+
+impl<B: Body> CappedBody<B> {
+    pub(super) fn new(body: B, pass: Pass) -> Self {
+        Self { state: Capped::Inner { body: PermitBody::new(body, pass), lost: None } }
+    }
+
+    /// The loss of the permit ends it.
+    pub(super) fn ending(body: B, pass: Pass) -> Self {
+        let body = PermitBody::new(body, pass);
+        let watch = body.pass().and_then(Pass::watch);
+        let lost = watch.map(|watch| -> BoxFuture<'static, LostReason> {
+            Box::pin(async move { watch.lost().await })
+        });
+        Self { state: Capped::Inner { body, lost } }
+    }
+}
+
+impl<B> CappedBody<B> {
+    pub(super) fn rejection(text: Bytes) -> Self {
+        let state = if text.is_empty() { Capped::Ended } else { Capped::Rejection(Some(text)) };
+        Self { state }
+    }
+}
+
+impl<B> Body for CappedBody<B>
+where
+    B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
+{
+    type Data = B::Data;
+    type Error = Box<dyn StdError + Send + Sync>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let mut state = self.project().state;
+        match state.as_mut().project() {
+            CappedProj::Inner { body, lost } => {
+                if let Some(ending) = lost
+                    && let Poll::Ready(reason) = ending.as_mut().poll(cx)
+                {
+                    state.set(Capped::Ended);
+                    return Poll::Ready(Some(Err(Box::new(PermitLost(reason)))));
+                }
+                let frame = ready!(body.poll_frame(cx));
+                if !matches!(frame, Some(Ok(_))) {
+                    *lost = None;
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            CappedProj::Rejection(text) => {
+                let text = text.take().map(|text| Ok(Frame::data(text.into())));
+                state.set(Capped::Ended);
+                Poll::Ready(text)
+            }
+            CappedProj::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.state {
+            Capped::Inner { body, .. } => body.is_end_stream(),
+            Capped::Rejection(_) => false,
+            Capped::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.state {
+            Capped::Inner { body, .. } => body.size_hint(),
+            Capped::Rejection(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Capped::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<B> fmt::Debug for CappedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.state {
+            Capped::Inner { body, .. } => f.debug_tuple("CappedBody").field(body).finish(),
+            Capped::Rejection(text) => f.debug_tuple("CappedBody").field(text).finish(),
+            Capped::Ended => f.write_str("CappedBody"),
+        }
     }
 }

@@ -1,8 +1,11 @@
-//! Why the layer did not answer.
+//! Why the layer did not let a request through, or ended it.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::AcquireError;
+use crate::{AcquireError, LostReason, StoreError};
 
 /// How a request through the layer failed.
 ///
@@ -17,7 +20,7 @@ use crate::AcquireError;
 /// use std::{convert::Infallible, time::Duration};
 ///
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use zset_semaphore::{AcquireError, Client, tower::{Error, ZSetSemaphoreLayer}};
+/// use zset_semaphore::{AcquireError, Client, tower::{Error, Reason, ZSetSemaphoreLayer}};
 ///
 /// let jobs = Client::in_memory().semaphore("jobs", 1).build()?;
 /// let held = jobs.acquire(1).await?;
@@ -29,7 +32,9 @@ use crate::AcquireError;
 /// match service.oneshot(1).await {
 ///     Err(Error::Rejected(rejection)) => {
 ///         assert_eq!(rejection.semaphore(), "jobs");
-///         assert!(matches!(rejection.reason(), AcquireError::Timeout { ahead: Some(0), .. }));
+///         assert!(rejection.is_full());
+///         assert_eq!((rejection.in_use(), rejection.limit(), rejection.place()), (Some(1), 1, Some(0)));
+///         assert!(matches!(rejection.reason(), Reason::NoPermit(AcquireError::Timeout { .. })));
 ///     }
 ///     other => panic!("{other:?}"),
 /// }
@@ -40,7 +45,7 @@ use crate::AcquireError;
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {
-    /// There was no permit; the inner service was not called.
+    /// There was no permit, or it was lost while the inner service ran.
     #[error(transparent)]
     Rejected(Rejection),
     /// The inner service failed.
@@ -51,9 +56,9 @@ pub enum Error<E> {
 impl<E> Error<E> {
     /// Boxes either error, for services whose error is tower's `BoxError`, which is itself no
     /// [`std::error::Error`]. Neither is wrapped: both can be downcast.
-    pub fn into_boxed(self) -> Box<dyn std::error::Error + Send + Sync>
+    pub fn into_boxed(self) -> Box<dyn StdError + Send + Sync>
     where
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+        E: Into<Box<dyn StdError + Send + Sync>>,
     {
         match self {
             Self::Rejected(rejection) => Box::new(rejection),
@@ -62,27 +67,151 @@ impl<E> Error<E> {
     }
 }
 
-/// A request got no permit. Nothing is held or queued for it.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("semaphore {semaphore:?}: {reason}")]
+/// A request was not let through, or was ended when its permit was lost. Nothing is held or queued
+/// for it.
+#[derive(Clone)]
 pub struct Rejection {
-    semaphore: Arc<str>,
-    #[source]
-    reason: AcquireError,
+    facts: Box<Facts>,
+}
+
+/// All that is known of a rejection.
+#[derive(Clone)]
+pub(super) struct Facts {
+    pub(super) semaphore: Arc<str>,
+    pub(super) limit_name: Arc<str>,
+    pub(super) reason: Reason,
+    pub(super) in_use: Option<u64>,
+    pub(super) limit: u32,
+    pub(super) place: Option<u64>,
+    pub(super) retry_after: Duration,
+}
+
+/// Why a request was rejected.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The wait ended without a permit.
+    NoPermit(AcquireError),
+    /// The store was away, and the policy is to reject meanwhile; see [`Outage`](super::Outage).
+    Unavailable {
+        /// For how long it has been away.
+        since: Duration,
+        /// What the latest try to ask it ended with, if any has ended.
+        error: Option<StoreError>,
+    },
+    /// The permit was lost while the inner service ran, and the layer was told to
+    /// [end such requests](super::ZSetSemaphoreLayer::end_when_lost).
+    Lost(LostReason),
+    /// The limit of the request's key could not be found out; see
+    /// [`KeyLimit::lookup`](super::KeyLimit::lookup).
+    NoLimit(Arc<dyn StdError + Send + Sync>),
 }
 
 impl Rejection {
-    pub(super) fn new(semaphore: &str, reason: AcquireError) -> Self {
-        Self { semaphore: semaphore.into(), reason }
+    pub(super) fn new(facts: Facts) -> Self {
+        Self { facts: Box::new(facts) }
     }
 
     /// The name of the semaphore: where layers are stacked, it tells which of them it was.
     pub fn semaphore(&self) -> &str {
-        &self.semaphore
+        &self.facts.semaphore
+    }
+
+    /// The name of the limit, without the key of the request: what outsiders may see. For a layer
+    /// with one semaphore this is its name.
+    pub fn limit_name(&self) -> &str {
+        &self.facts.limit_name
     }
 
     /// Why there was no permit.
-    pub fn reason(&self) -> &AcquireError {
-        &self.reason
+    pub fn reason(&self) -> &Reason {
+        &self.facts.reason
+    }
+
+    /// Whether it was the limit that stood in the way: the same request may do later.
+    pub fn is_full(&self) -> bool {
+        use AcquireError::{GaveUp, QueueFull, Timeout};
+        matches!(
+            self.reason(),
+            Reason::NoPermit(Timeout { trouble: None, .. } | QueueFull { .. } | GaveUp { .. })
+        )
+    }
+
+    /// Whether the request weighs more than the limit: it will never do.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self.reason(), Reason::NoPermit(AcquireError::TooLarge { .. }))
+    }
+
+    /// Units in use, as the store last told this process; `None` if it never did.
+    pub fn in_use(&self) -> Option<u64> {
+        self.facts.in_use
+    }
+
+    /// The limit, as the store last told this process.
+    pub fn limit(&self) -> u32 {
+        self.facts.limit
+    }
+
+    /// How many waited ahead of the request when that was last heard.
+    pub fn place(&self) -> Option<u64> {
+        self.facts.place
+    }
+
+    /// When it may be worth trying again: the place in the queue times the mean time for which
+    /// permits were held lately (a moving average of this process), divided by the limit; between
+    /// 1 s and 2 minutes.
+    pub fn retry_after(&self) -> Duration {
+        self.facts.retry_after
     }
 }
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("semaphore", &self.facts.semaphore)
+            .field("reason", &self.facts.reason)
+            .field("in_use", &self.facts.in_use)
+            .field("limit", &self.facts.limit)
+            .field("place", &self.facts.place)
+            .field("retry_after", &self.facts.retry_after)
+            .finish()
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "semaphore {:?}: {}", self.semaphore(), self.reason())
+    }
+}
+
+impl StdError for Rejection {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self.reason() {
+            Reason::NoPermit(error) => Some(error),
+            Reason::Unavailable { error, .. } => error.as_ref().map(|error| error as _),
+            Reason::NoLimit(error) => Some(&**error),
+            Reason::Lost(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPermit(error) => error.fmt(f),
+            Self::Unavailable { since, error: Some(error) } => {
+                write!(f, "the store has been away for {since:?}: {error}")
+            }
+            Self::Unavailable { since, error: None } => {
+                write!(f, "the store has been away for {since:?}")
+            }
+            Self::Lost(reason) => write!(f, "the permit was lost: {reason}"),
+            Self::NoLimit(error) => write!(f, "the limit is not known: {error}"),
+        }
+    }
+}
+
+/// The error of a body that was ended since its permit was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the permit was lost: {0}")]
+pub struct PermitLost(pub LostReason);

@@ -8,9 +8,11 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::hold::{Hold, HoldBody};
-use super::select::{Select, Single};
-use crate::Permit;
+use super::admit::Admit;
+use super::hold::{self, Hold, HoldBody, Reply};
+use super::pass::Pass;
+use crate::LostReason;
+use crate::store::BoxFuture;
 
 /// The response future of [`ZSetSemaphoreService`](super::ZSetSemaphoreService).
 ///
@@ -26,97 +28,122 @@ use crate::Permit;
 /// dropped before its permit goes back.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<Inner, Req, H = HoldBody, S = Single>
+pub struct ResponseFuture<Inner, Req, H = HoldBody>
 where
-    Inner: Service<Req>,
-    S: Select<Req>,
+    Inner: Service<<H as Hold<Req>>::Request>,
+    H: Hold<Req>,
 {
     hold: H,
+    asked: H::Asked,
     #[pin]
-    stage: Stage<Inner, Req, S::Admit>,
+    stage: Stage<Inner, H::Request, H::Queued>,
 }
 
-/// In each stage the permit is the last field: what it is held for is dropped before it.
+/// In each stage the pass is the last field: what it is held for is dropped before it.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per request")]
 #[pin_project(project = StageProj)]
-enum Stage<Inner: Service<Req>, Req, Admit> {
+enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {
         #[pin]
         admit: Admit,
-        next: Option<(Inner, Req)>,
+        next: Option<(Inner, Queued)>,
     },
     Readying {
         inner: Inner,
         request: Option<Req>,
-        permit: Option<Permit>,
+        pass: Option<Pass>,
     },
     Running {
         #[pin]
         response: Inner::Future,
-        permit: Option<Permit>,
+        /// Resolves when the permit is lost, where that ends the request.
+        lost: Option<BoxFuture<'static, LostReason>>,
+        pass: Option<Pass>,
     },
     Done,
 }
 
-impl<Inner, Req, H, S> ResponseFuture<Inner, Req, H, S>
+impl<Inner, Req, H> ResponseFuture<Inner, Req, H>
 where
-    Inner: Service<Req>,
-    S: Select<Req>,
+    Inner: Service<<H as Hold<Req>>::Request>,
+    H: Hold<Req>,
 {
-    pub(super) fn new(admit: S::Admit, inner: Inner, request: Req, hold: H) -> Self {
-        Self { hold, stage: Stage::Queued { admit, next: Some((inner, request)) } }
+    pub(super) fn new(admit: Admit, inner: Inner, request: Req, hold: H) -> Self {
+        let (asked, queued) = hold.take_in(request);
+        Self { hold, asked, stage: Stage::Queued { admit, next: Some((inner, queued)) } }
     }
 }
 
-impl<Inner, Req, H, S> Future for ResponseFuture<Inner, Req, H, S>
+impl<Inner, Req, H> Future for ResponseFuture<Inner, Req, H>
 where
-    Inner: Service<Req>,
-    H: Hold<Inner::Response, Inner::Error>,
-    S: Select<Req>,
+    Inner: Service<<H as Hold<Req>>::Request>,
+    H: Hold<Req>
+        + Reply<
+            Req,
+            <Inner as Service<<H as Hold<Req>>::Request>>::Response,
+            <Inner as Service<<H as Hold<Req>>::Request>>::Error,
+        >,
 {
     type Output = Result<H::Response, H::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut stage = this.stage;
+        let (hold, asked, mut stage) = (&*this.hold, *this.asked, this.stage);
         loop {
             match stage.as_mut().project() {
                 StageProj::Queued { admit, next } => {
-                    let admitted = ready!(admit.poll(cx));
+                    let Poll::Ready(admitted) = admit.poll(cx) else {
+                        if let Some((_, queued)) = next {
+                            hold.poll_queued(queued, cx);
+                        }
+                        return Poll::Pending;
+                    };
                     let next = next.take();
-                    let permit = match admitted {
-                        Ok(permit) => permit,
+                    let pass = match admitted {
+                        Ok(pass) => pass,
                         Err(rejection) => {
                             stage.set(Stage::Done);
-                            return Poll::Ready(this.hold.reject(rejection));
+                            return Poll::Ready(hold.reject(asked, rejection));
                         }
                     };
                     stage.set(match next {
-                        Some((inner, request)) => {
-                            Stage::Readying { inner, request: Some(request), permit }
-                        }
+                        Some((inner, queued)) => Stage::Readying {
+                            inner,
+                            request: Some(hold.let_in(queued, &pass)),
+                            pass: Some(pass),
+                        },
                         None => Stage::Done,
                     });
                 }
-                StageProj::Readying { inner, request, permit } => {
+                StageProj::Readying { inner, request, pass } => {
                     if let Err(error) = ready!(inner.poll_ready(cx)) {
                         stage.set(Stage::Done);
-                        return Poll::Ready(Err(this.hold.fail(error)));
+                        return Poll::Ready(Err(hold.fail(error)));
                     }
                     // `None` after a panic in an earlier `call`.
-                    let running = request.take().map(|request| Stage::Running {
-                        response: inner.call(request),
-                        permit: permit.take(),
+                    let running = request.take().map(|request| {
+                        let watch = pass.as_ref().filter(|_| hold.ends_when_lost());
+                        let lost = watch.and_then(Pass::watch).map(until_lost);
+                        Stage::Running { response: inner.call(request), lost, pass: pass.take() }
                     });
                     stage.set(running.unwrap_or(Stage::Done));
                 }
-                StageProj::Running { response, permit } => {
+                StageProj::Running { response, lost, pass } => {
+                    if let Some(ending) = lost
+                        && let Poll::Ready(reason) = ending.as_mut().poll(cx)
+                        && let Some(rejection) = pass.as_ref().and_then(|p| hold::lost(p, reason))
+                    {
+                        stage.set(Stage::Done);
+                        return Poll::Ready(hold.reject(asked, rejection));
+                    }
                     let result = ready!(response.poll(cx));
-                    let permit = permit.take();
+                    let pass = pass.take();
                     // The inner future goes before the permit can.
                     stage.set(Stage::Done);
-                    return Poll::Ready(match result {
-                        Ok(response) => Ok(this.hold.hold(response, permit)),
-                        Err(error) => Err(this.hold.fail(error)),
+                    return Poll::Ready(match (result, pass) {
+                        (Ok(response), Some(pass)) => Ok(hold.hold(asked, response, pass)),
+                        (Ok(response), None) => Ok(hold.hold(asked, response, Pass::weightless())),
+                        (Err(error), _) => Err(hold.fail(error)),
                     });
                 }
                 StageProj::Done => {
@@ -130,22 +157,26 @@ where
     }
 }
 
+fn until_lost(watch: crate::PermitWatch) -> BoxFuture<'static, LostReason> {
+    Box::pin(async move { watch.lost().await })
+}
+
 // By hand: neither the services nor the requests need to be `Debug`.
-impl<Inner, Req, H, S> fmt::Debug for ResponseFuture<Inner, Req, H, S>
+impl<Inner, Req, H> fmt::Debug for ResponseFuture<Inner, Req, H>
 where
-    Inner: Service<Req>,
-    S: Select<Req>,
+    Inner: Service<<H as Hold<Req>>::Request>,
+    H: Hold<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stage, permit) = match &self.stage {
+        let (stage, pass) = match &self.stage {
             Stage::Queued { .. } => ("queued", &None),
-            Stage::Readying { permit, .. } => ("readying", permit),
-            Stage::Running { permit, .. } => ("running", permit),
+            Stage::Readying { pass, .. } => ("readying", pass),
+            Stage::Running { pass, .. } => ("running", pass),
             Stage::Done => ("done", &None),
         };
         f.debug_struct("ResponseFuture")
             .field("stage", &stage)
-            .field("permit", permit)
+            .field("permit", pass)
             .finish_non_exhaustive()
     }
 }

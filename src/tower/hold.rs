@@ -1,17 +1,49 @@
 //! How long a permit is held, which decides what response and error come out of the layer.
 
+use std::task::Context;
+
+use bytes::Bytes;
 use http_body::Body;
 
-use super::body::PermitBody;
-use super::error::{Error, Rejection};
+use super::body::{CappedBody, PermitBody};
+use super::error::{Error, Reason, Rejection};
+use super::pass::Pass;
 use super::sealed::Sealed;
-use crate::Permit;
+use crate::LostReason;
 
-/// Turns what the inner service answered, and the permit it was called under, into what the layer
-/// answers. Sealed: see [`HoldBody`] and [`HoldHead`].
+/// What becomes of a request on its way in. Sealed: see [`HoldBody`], [`HoldHead`] and
+/// [`Answer`](super::Answer).
+pub trait Hold<Req>: Sealed {
+    /// What the inner service is called with.
+    type Request;
+    /// The request while it is queued.
+    #[doc(hidden)]
+    type Queued;
+    /// What is to be known of the request when it is answered.
+    #[doc(hidden)]
+    type Asked: Copy;
+
+    #[doc(hidden)]
+    fn take_in(&self, request: Req) -> (Self::Asked, Self::Queued);
+
+    /// While the request waits.
+    #[doc(hidden)]
+    fn poll_queued(&self, _: &mut Self::Queued, _: &mut Context<'_>) {}
+
+    #[doc(hidden)]
+    fn let_in(&self, queued: Self::Queued, pass: &Pass) -> Self::Request;
+
+    /// Whether the loss of its permit ends a request.
+    #[doc(hidden)]
+    fn ends_when_lost(&self) -> bool {
+        false
+    }
+}
+
+/// What becomes of a response, or of a failure, on its way out. Sealed, as [`Hold`] is.
 ///
 /// `Res` and `E` are the response and the error of the inner service.
-pub trait Hold<Res, E>: Sealed {
+pub trait Reply<Req, Res, E>: Hold<Req> {
     /// What the layer answers.
     type Response;
     /// How the layer fails.
@@ -19,15 +51,24 @@ pub trait Hold<Res, E>: Sealed {
 
     /// Keeps the permit for as long as the response needs it.
     #[doc(hidden)]
-    fn hold(&self, response: Res, permit: Option<Permit>) -> Self::Response;
+    fn hold(&self, asked: Self::Asked, response: Res, pass: Pass) -> Self::Response;
 
-    /// Answers a request that got no permit, or fails it.
+    /// Answers a request that was not let through or was ended, or fails it.
     #[doc(hidden)]
-    fn reject(&self, rejection: Rejection) -> Result<Self::Response, Self::Error>;
+    fn reject(
+        &self,
+        asked: Self::Asked,
+        rejection: Rejection,
+    ) -> Result<Self::Response, Self::Error>;
 
     /// Passes on how the inner service failed.
     #[doc(hidden)]
     fn fail(&self, error: E) -> Self::Error;
+}
+
+/// The rejection of a request whose permit was lost while the inner service ran.
+pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
+    pass.handle().map(|handle| handle.reject(Reason::Lost(reason), None))
 }
 
 /// Holds the permit until the body of an HTTP response ends: its last frame, its error, or its drop.
@@ -41,15 +82,78 @@ pub struct HoldBody;
 
 impl Sealed for HoldBody {}
 
-impl<B: Body, E> Hold<http::Response<B>, E> for HoldBody {
+impl<B> Hold<http::Request<B>> for HoldBody {
+    type Request = http::Request<B>;
+    type Queued = http::Request<B>;
+    type Asked = ();
+
+    fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
+        ((), request)
+    }
+
+    fn let_in(&self, mut request: http::Request<B>, pass: &Pass) -> http::Request<B> {
+        pass.tell(request.extensions_mut());
+        request
+    }
+}
+
+impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for HoldBody {
     type Response = http::Response<PermitBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, response: http::Response<B>, permit: Option<Permit>) -> Self::Response {
-        response.map(|body| PermitBody::new(body, permit))
+    fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+        response.map(|body| PermitBody::new(body, pass))
     }
 
-    fn reject(&self, rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+        Err(Error::Rejected(rejection))
+    }
+
+    fn fail(&self, error: E) -> Self::Error {
+        Error::Inner(error)
+    }
+}
+
+/// As [`HoldBody`], but the loss of the permit ends the request: the inner future is dropped, or the
+/// body ends with [`PermitLost`](super::PermitLost). Made by
+/// [`end_when_lost`](super::ZSetSemaphoreLayer::end_when_lost).
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct EndBody;
+
+impl Sealed for EndBody {}
+
+impl<B> Hold<http::Request<B>> for EndBody {
+    type Request = http::Request<B>;
+    type Queued = http::Request<B>;
+    type Asked = ();
+
+    fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
+        ((), request)
+    }
+
+    fn let_in(&self, mut request: http::Request<B>, pass: &Pass) -> http::Request<B> {
+        pass.tell(request.extensions_mut());
+        request
+    }
+
+    fn ends_when_lost(&self) -> bool {
+        true
+    }
+}
+
+impl<ReqB, B, E> Reply<http::Request<ReqB>, http::Response<B>, E> for EndBody
+where
+    B: Body<Data: From<Bytes>>,
+{
+    type Response = http::Response<CappedBody<B>>;
+    type Error = Error<E>;
+
+    fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+        response.map(|body| CappedBody::ending(body, pass))
+    }
+
+    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 
@@ -64,20 +168,40 @@ impl<B: Body, E> Hold<http::Response<B>, E> for HoldBody {
 /// [`hold_head`](super::ZSetSemaphoreLayer::hold_head).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct HoldHead;
+pub struct HoldHead {
+    pub(super) end_when_lost: bool,
+}
 
 impl Sealed for HoldHead {}
 
-impl<Res, E> Hold<Res, E> for HoldHead {
+impl<Req> Hold<Req> for HoldHead {
+    type Request = Req;
+    type Queued = Req;
+    type Asked = ();
+
+    fn take_in(&self, request: Req) -> ((), Req) {
+        ((), request)
+    }
+
+    fn let_in(&self, request: Req, _: &Pass) -> Req {
+        request
+    }
+
+    fn ends_when_lost(&self) -> bool {
+        self.end_when_lost
+    }
+}
+
+impl<Req, Res, E> Reply<Req, Res, E> for HoldHead {
     type Response = Res;
     type Error = Error<E>;
 
-    fn hold(&self, response: Res, permit: Option<Permit>) -> Self::Response {
-        drop(permit);
+    fn hold(&self, (): (), response: Res, pass: Pass) -> Self::Response {
+        drop(pass);
         response
     }
 
-    fn reject(&self, rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 

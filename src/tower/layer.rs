@@ -1,26 +1,41 @@
 //! The layer: what every service made from it has in common.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tower_layer::Layer;
 
-use super::hold::{HoldBody, HoldHead};
-use super::select::{Single, Terms, Weighted};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+
+use super::answer::Answer;
+use super::error::Rejection;
+use super::hold::{EndBody, HoldBody, HoldHead};
+use super::keyed::Keyed;
+use super::outage::Outage;
+use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
+use super::settings::Settings;
 use crate::ZSetSemaphore;
 
 /// Lets a request through to the inner service once it has a permit.
 ///
-/// `H` says how long the permit is held ([`HoldBody`], [`HoldHead`]), `S` which semaphore a request
-/// asks for how many units ([`Single`], [`Weighted`]). See the [module](super) for the behaviour.
+/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`HoldHead`],
+/// [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
+/// [`Weighted`]). See the [module](super) for the behaviour.
 ///
 /// # Default
 ///
 /// | setting | default |
 /// |---|---|
 /// | held until | the body has ended ([`HoldBody`]) |
+/// | rejections are | errors; [`answer`](Self::answer) answers them |
 /// | [`timeout`](Self::timeout) | none |
+/// | [`max_queue`](Self::max_queue) | that of the semaphore |
 /// | [`weight`](Self::weight) | 1 |
+/// | [`outage`](Self::outage) | [`Outage::Closed`] |
+/// | [`away_after`](Self::away_after) | 1 s |
+/// | [`end_when_lost`](Self::end_when_lost) | off |
 ///
 /// # Examples
 ///
@@ -54,7 +69,7 @@ use crate::ZSetSemaphore;
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct ZSetSemaphoreLayer<H = HoldBody, S = Single> {
     selector: S,
-    terms: Terms,
+    settings: Settings,
     hold: H,
 }
 
@@ -62,7 +77,16 @@ impl ZSetSemaphoreLayer {
     /// Takes one unit of `semaphore` per request, and holds it until the body of the response has
     /// ended.
     pub fn new(semaphore: ZSetSemaphore) -> Self {
-        Self { selector: Single::new(semaphore), terms: Terms::default(), hold: HoldBody }
+        let settings = Settings::new(semaphore.clone_name());
+        Self { selector: Single::new(semaphore), settings, hold: HoldBody }
+    }
+}
+
+impl<K> ZSetSemaphoreLayer<HoldBody, Keyed<K>> {
+    /// Takes one unit of the semaphore of the request's key, and holds it until the body of the
+    /// response has ended.
+    pub fn keyed(keyed: Keyed<K>) -> Self {
+        Self { settings: Settings::new(keyed.name()), selector: keyed, hold: HoldBody }
     }
 }
 
@@ -89,32 +113,157 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// # }
     /// ```
     pub fn hold_head(self) -> ZSetSemaphoreLayer<HoldHead, S> {
-        ZSetSemaphoreLayer { selector: self.selector, terms: self.terms, hold: HoldHead }
+        self.with(HoldHead::default())
+    }
+
+    /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be
+    /// mounted where no error may come out: axum's `Router::layer`, tonic's `Server::layer`.
+    ///
+    /// The error of the service is that of the inner service. See the [module](super#rejections) for
+    /// the answers. The inner service is called with requests of [`ReadAhead<B>`](super::ReadAhead):
+    /// while a request is queued its body is read ahead, so that a server notices when its client
+    /// goes away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
+    /// use tower::ServiceExt;
+    /// use zset_semaphore::{Client, tower::ZSetSemaphoreLayer};
+    ///
+    /// let chats = Client::in_memory().semaphore("chats", 1).build()?;
+    /// let layer = ZSetSemaphoreLayer::new(chats.clone())
+    ///     .reject_when_full()
+    ///     .answer()
+    ///     .status(StatusCode::TOO_MANY_REQUESTS);
+    /// let app: Router = Router::new().route("/", get(|| async { "token" })).layer(layer);
+    ///
+    /// let held = chats.acquire(1).await?;
+    /// let response = app.oneshot(Request::new(Body::empty())).await?;
+    /// assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    /// assert_eq!(response.headers()["retry-after"], "1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
+        self.with(Answer::default())
+    }
+
+    fn with<G>(self, hold: G) -> ZSetSemaphoreLayer<G, S> {
+        ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, hold }
+    }
+
+    /// Never waits for room: a request that finds none, or others that wait for it, is rejected
+    /// after one round trip. As a [`timeout`](Self::timeout) of zero.
+    pub fn reject_when_full(self) -> Self {
+        self.timeout(Duration::ZERO)
+    }
+
+    /// Rejects a request where so many wait already, in the whole cluster. Default: what the
+    /// [semaphore](crate::SemaphoreBuilder::max_queue) says.
+    pub fn max_queue(mut self, most: u32) -> Self {
+        self.settings.max_queue = Some(most);
+        self
+    }
+
+    /// What becomes of requests while the store is away. Default: [`Outage::Closed`].
+    pub fn outage(mut self, policy: Outage) -> Self {
+        self.settings.outage = policy;
+        self
+    }
+
+    /// For how long the store must not have answered, though it was asked, until it counts as away
+    /// and the policy for [outages](Self::outage) decides. Until then requests wait. Default: 1 s.
+    pub fn away_after(mut self, patience: Duration) -> Self {
+        self.settings.away_after = patience;
+        self
     }
 
     /// Ends a wait after `timeout` with [`AcquireError::Timeout`](crate::AcquireError::Timeout);
     /// counted from the first poll of the response future. Zero asks once and never waits for room.
     /// Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.terms.timeout = Some(timeout);
+        self.settings.timeout = Some(timeout);
         self
     }
 }
 
-impl<H> ZSetSemaphoreLayer<H> {
+impl<S> ZSetSemaphoreLayer<HoldBody, S> {
+    /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped and
+    /// the request fails with [`Reason::Lost`](super::Reason::Lost), or its body ends with
+    /// [`PermitLost`](super::PermitLost). Default: it may finish.
+    pub fn end_when_lost(self) -> ZSetSemaphoreLayer<EndBody, S> {
+        self.with(EndBody)
+    }
+}
+
+impl<S> ZSetSemaphoreLayer<HoldHead, S> {
+    /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped, and
+    /// the request fails with [`Reason::Lost`](super::Reason::Lost). Default: it may finish.
+    pub fn end_when_lost(mut self) -> Self {
+        self.hold.end_when_lost = true;
+        self
+    }
+}
+
+impl<S> ZSetSemaphoreLayer<Answer, S> {
+    /// With what a request is answered for which there was no room: `503 Service Unavailable`, the
+    /// default, or `429 Too Many Requests`.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        Arc::make_mut(&mut self.hold.settings).status = status;
+        self
+    }
+
+    /// Makes the answers to rejected requests. Those to gRPC requests stay as they are.
+    pub fn answer_with(
+        mut self,
+        make: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        Arc::make_mut(&mut self.hold.settings).make = Some(Arc::new(make));
+        self
+    }
+
+    /// Adds `x-concurrency-limit`, `x-concurrency-in-use` (units, as last heard) and
+    /// `x-concurrency-waited-ms` to responses. Default: off.
+    pub fn headers(mut self) -> Self {
+        Arc::make_mut(&mut self.hold.settings).headers = true;
+        self
+    }
+
+    /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped and
+    /// the request answered with `503`, or its body ends with [`PermitLost`](super::PermitLost).
+    /// Default: it may finish.
+    pub fn end_when_lost(mut self) -> Self {
+        Arc::make_mut(&mut self.hold.settings).end_when_lost = true;
+        self
+    }
+
+    /// Up to how many bytes of the request body are read ahead while the request is queued; beyond
+    /// it the client has to wait. 0 turns it off. Default: 256 KiB.
+    pub fn read_ahead(mut self, bytes: u64) -> Self {
+        Arc::make_mut(&mut self.hold.settings).read_ahead = bytes;
+        self
+    }
+}
+
+impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// Takes as many units as `weigh` says for a request. Default: 1.
     ///
     /// A request of weight 0 is let through at once, without a permit. One that weighs more than
     /// the limit ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
     ///
     /// `weigh` runs in `call`; a panic in it is the caller's, with nothing held.
-    pub fn weight<Req, F>(self, weigh: F) -> ZSetSemaphoreLayer<H, Weighted<F>>
+    pub fn weight<Req, F>(self, weigh: F) -> ZSetSemaphoreLayer<H, Weighted<F, S>>
     where
         F: Fn(&Req) -> u32,
     {
         ZSetSemaphoreLayer {
             selector: Weighted::new(self.selector, weigh),
-            terms: self.terms,
+            settings: self.settings,
             hold: self.hold,
         }
     }
@@ -124,6 +273,7 @@ impl<Inner, H: Clone, S: Clone> Layer<Inner> for ZSetSemaphoreLayer<H, S> {
     type Service = ZSetSemaphoreService<Inner, H, S>;
 
     fn layer(&self, inner: Inner) -> Self::Service {
-        ZSetSemaphoreService::new(inner, self.selector.clone(), self.terms, self.hold.clone())
+        let settings = Arc::new(self.settings.clone());
+        ZSetSemaphoreService::new(inner, self.selector.clone(), settings, self.hold.clone())
     }
 }

@@ -59,24 +59,41 @@
 //! ```
 
 mod admit;
+mod answer;
 mod body;
 mod error;
 mod future;
+mod grpc;
+mod handle;
 mod hold;
+mod key;
+mod keyed;
 mod layer;
+mod meter;
+mod metrics;
+mod outage;
+mod pass;
+mod read_ahead;
 mod select;
 mod service;
+mod settings;
 
 pub use admit::Admit;
-pub use body::PermitBody;
-pub use error::{Error, Rejection};
+pub use answer::Answer;
+pub use body::{CappedBody, PermitBody};
+pub use error::{Error, PermitLost, Reason, Rejection};
 pub use future::ResponseFuture;
-pub use hold::{Hold, HoldBody, HoldHead};
+pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};
+pub use key::{BearerToken, Extension, Header, Key, KeyExtractor, PathSegment, PeerAddr};
+pub use keyed::{KeyLimit, Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
+pub use outage::Outage;
+pub use pass::{Admission, Admitted};
+pub use read_ahead::ReadAhead;
 pub use select::{Select, Single, Weighted};
 pub use service::ZSetSemaphoreService;
 
-/// Keeps [`Hold`] and [`Select`] ours, so that they can grow.
+/// Keeps [`Hold`], [`Reply`] and [`Select`] ours, so that they can grow.
 mod sealed {
     use std::fmt;
 

@@ -1,57 +1,40 @@
 //! Which semaphore a request asks, and for how many units.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::admit::Admit;
-use super::error::Rejection;
+use super::handle::Handle;
 use super::sealed::Sealed;
-use crate::{Permit, ZSetSemaphore};
+use super::settings::Settings;
+use crate::ZSetSemaphore;
 
-/// Decides on which semaphore a request waits. Sealed: see [`Single`] and [`Weighted`].
+/// Decides on which semaphore a request waits. Sealed: see [`Single`], [`Keyed`](super::Keyed) and
+/// [`Weighted`].
 pub trait Select<Req>: Sealed {
-    /// Waits for the permit; `None` lets the request through without one.
-    type Admit: Future<Output = Result<Option<Permit>, Rejection>>;
-
     /// Begins the wait; the future is inert until polled.
     #[doc(hidden)]
-    fn select(&self, request: &Req, terms: Terms) -> Self::Admit;
-}
-
-/// What a layer asks for, unless the selector knows better.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    pub(super) units: u32,
-    pub(super) timeout: Option<Duration>,
-}
-
-impl Default for Terms {
-    fn default() -> Self {
-        Self { units: 1, timeout: None }
-    }
+    fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit;
 }
 
 /// One semaphore for all requests. The default.
 #[derive(Debug, Clone)]
 pub struct Single {
-    semaphore: ZSetSemaphore,
+    handle: Arc<Handle>,
 }
 
 impl Single {
     pub(super) fn new(semaphore: ZSetSemaphore) -> Self {
-        Self { semaphore }
+        let shown = semaphore.clone_name();
+        Self { handle: Handle::new(semaphore, shown) }
     }
 }
 
 impl Sealed for Single {}
 
 impl<Req> Select<Req> for Single {
-    type Admit = Admit;
-
-    fn select(&self, _: &Req, terms: Terms) -> Admit {
-        Admit::new(self.semaphore.clone(), terms)
+    fn select(&self, _: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
+        Admit::to(Arc::clone(&self.handle), units, Arc::clone(settings))
     }
 }
 
@@ -75,11 +58,8 @@ where
     F: Fn(&Req) -> u32,
     S: Select<Req>,
 {
-    type Admit = S::Admit;
-
-    fn select(&self, request: &Req, terms: Terms) -> S::Admit {
-        let units = (self.weigh)(request);
-        self.selector.select(request, Terms { units, ..terms })
+    fn select(&self, request: &Req, _: u32, settings: &Arc<Settings>) -> Admit {
+        self.selector.select(request, (self.weigh)(request), settings)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The service: always ready, since what it waits for depends on the request.
 
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower_service::Service;
 
 use super::future::ResponseFuture;
-use super::hold::{Hold, HoldBody};
-use super::select::{Select, Single, Terms};
+use super::hold::{Hold, HoldBody, Reply};
+use super::select::{Select, Single};
+use super::settings::Settings;
 
 /// Lets a request through to `Inner` once it has a permit; made by
 /// [`ZSetSemaphoreLayer`](super::ZSetSemaphoreLayer).
@@ -16,18 +18,19 @@ use super::select::{Select, Single, Terms};
 /// # Errors
 ///
 /// With [`HoldBody`] and [`HoldHead`](super::HoldHead) its error is
-/// [`Error<Inner::Error>`](super::Error): no permit, or the error of the inner service.
+/// [`Error<Inner::Error>`](super::Error): no permit, or the error of the inner service. With
+/// [`Answer`](super::Answer) it is `Inner::Error`.
 #[derive(Debug, Clone)]
 pub struct ZSetSemaphoreService<Inner, H = HoldBody, S = Single> {
     inner: Inner,
     selector: S,
-    terms: Terms,
+    settings: Arc<Settings>,
     hold: H,
 }
 
 impl<Inner, H, S> ZSetSemaphoreService<Inner, H, S> {
-    pub(super) fn new(inner: Inner, selector: S, terms: Terms, hold: H) -> Self {
-        Self { inner, selector, terms, hold }
+    pub(super) fn new(inner: Inner, selector: S, settings: Arc<Settings>, hold: H) -> Self {
+        Self { inner, selector, settings, hold }
     }
 
     /// The inner service.
@@ -48,13 +51,18 @@ impl<Inner, H, S> ZSetSemaphoreService<Inner, H, S> {
 
 impl<Inner, Req, H, S> Service<Req> for ZSetSemaphoreService<Inner, H, S>
 where
-    Inner: Service<Req> + Clone,
-    H: Hold<Inner::Response, Inner::Error> + Clone,
+    Inner: Service<<H as Hold<Req>>::Request> + Clone,
+    H: Hold<Req>
+        + Reply<
+            Req,
+            <Inner as Service<<H as Hold<Req>>::Request>>::Response,
+            <Inner as Service<<H as Hold<Req>>::Request>>::Error,
+        > + Clone,
     S: Select<Req>,
 {
     type Response = H::Response;
     type Error = H::Error;
-    type Future = ResponseFuture<Inner, Req, H, S>;
+    type Future = ResponseFuture<Inner, Req, H>;
 
     /// Always ready. A permit, or the readiness of the inner service, would be held by a connection
     /// that idles.
@@ -63,7 +71,7 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let admit = self.selector.select(&request, self.terms);
+        let admit = self.selector.select(&request, 1, &self.settings);
         ResponseFuture::new(admit, self.inner.clone(), request, self.hold.clone())
     }
 }

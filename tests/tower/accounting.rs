@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{Error, ZSetSemaphoreLayer};
 
-use crate::probe::{Broken, Probe, Script, Step, Tally, idle, semaphore, settled, whole};
+use crate::probe::{Broken, Probe, Script, Step, Tally, ask, idle, semaphore, settled, whole};
 
 /// Polls `future` up to `polls` times, lets `linger` pass, and drops it. Whether it ended.
 async fn dropped_after(polls: usize, linger: Duration, future: impl Future) -> bool {
@@ -94,7 +94,7 @@ async fn an_error_of_the_inner_service_is_passed_on_and_frees_the_unit() {
         Probe::readying([Step::Fail]),
         Probe::readying([Step::Wait, Step::Fail]),
     ] {
-        let error = layer.layer(probe).oneshot(()).await.unwrap_err();
+        let error = layer.layer(probe).oneshot(ask()).await.unwrap_err();
         assert!(matches!(error, Error::Inner(Broken)));
         idle(&chats).await;
     }
@@ -125,9 +125,10 @@ async fn a_panic_in_the_inner_service_frees_the_unit() {
 #[tokio::test(start_paused = true)]
 async fn a_panic_while_weighing_is_the_callers_and_nothing_is_held() {
     let chats = semaphore(1);
-    let layer = ZSetSemaphoreLayer::new(chats.clone()).weight(|(): &()| panic!("as told"));
+    let layer =
+        ZSetSemaphoreLayer::new(chats.clone()).weight(|_: &::http::Request<()>| panic!("as told"));
     let mut service = layer.layer(Probe::default());
-    let calling = tokio::spawn(async move { drop(service.call(())) });
+    let calling = tokio::spawn(async move { drop(service.call(ask())) });
     assert!(calling.await.unwrap_err().is_panic());
     idle(&chats).await;
 }
@@ -138,7 +139,7 @@ async fn a_request_that_panicked_is_not_called_twice() {
     let chats = semaphore(1);
     let probe = Probe { panics_in_call: true, ..Probe::default() };
     let tally = probe.tally.clone();
-    let mut request = Box::pin(ZSetSemaphoreLayer::new(chats.clone()).layer(probe).oneshot(()));
+    let mut request = Box::pin(ZSetSemaphoreLayer::new(chats.clone()).layer(probe).oneshot(ask()));
     for _ in 0..3 {
         let polled = std::panic::AssertUnwindSafe(request.as_mut());
         assert!(futures_util::FutureExt::catch_unwind(polled).await.is_err());
@@ -183,7 +184,7 @@ async fn a_lost_permit_does_not_end_the_response() {
         Step::Wait,
         Step::Data("ken"),
     ]));
-    let response = service.oneshot(()).await.unwrap();
+    let response = service.oneshot(ask()).await.unwrap();
     let holder = chats.inspect().await.unwrap().holders[0].id;
     chats.kick_now(holder).await.unwrap();
     settled(&chats, 0, 0).await;
@@ -194,10 +195,11 @@ async fn a_lost_permit_does_not_end_the_response() {
 #[tokio::test(start_paused = true)]
 async fn a_body_moved_elsewhere_takes_its_permit_along() {
     let chats = semaphore(1);
-    let service = ZSetSemaphoreLayer::new(chats.clone()).layer(service_fn(|()| async {
-        Ok::<_, Broken>(::http::Response::new(Script::of([Step::Hang])))
-    }));
-    let body = service.oneshot(()).await.unwrap().into_body();
+    let service =
+        ZSetSemaphoreLayer::new(chats.clone()).layer(service_fn(|_: ::http::Request<()>| async {
+            Ok::<_, Broken>(::http::Response::new(Script::of([Step::Hang])))
+        }));
+    let body = service.oneshot(ask()).await.unwrap().into_body();
     let elsewhere = tokio::spawn(async move { body.collect().await });
     settled(&chats, 1, 0).await;
     elsewhere.abort();

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::tower::{Error, ZSetSemaphoreLayer};
 
-use crate::probe::{Broken, Probe, Running, Step, Tally, idle, semaphore};
+use crate::probe::{Broken, Probe, Running, Step, Tally, ask, idle, semaphore};
 use crate::support::wait::{PATIENCE, within};
 
 const LEAVES_IN: Duration = Duration::from_millis(2);
@@ -105,7 +105,7 @@ async fn a_body_goes_before_its_permit(read_to_the_end: bool) {
     one_at_a_time(&tally, || {
         let service = service.clone();
         async move {
-            let mut body = service.oneshot(()).await.unwrap().into_body();
+            let mut body = service.oneshot(ask()).await.unwrap().into_body();
             if read_to_the_end {
                 body.frame().await.unwrap().unwrap();
                 // It is still in our hands.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use ::http::{HeaderMap, Response, StatusCode};
+use ::http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -11,15 +11,17 @@ use zset_semaphore::ZSetSemaphore;
 use zset_semaphore::tower::{PermitBody, ZSetSemaphoreLayer};
 
 use crate::probe::Step::{Data, Fail, Trailers, Wait};
-use crate::probe::{Broken, Script, idle, semaphore, settled};
+use crate::probe::{Broken, Script, ask, idle, semaphore, settled};
 
 /// The body as it comes out of the layer.
 async fn through<B>(chats: &ZSetSemaphore, body: B) -> PermitBody<B>
 where
     B: Body + Send + 'static,
 {
-    let inner = service_fn(async |body| Ok::<_, Infallible>(Response::new(body)));
-    ZSetSemaphoreLayer::new(chats.clone()).layer(inner).oneshot(body).await.unwrap().into_body()
+    let inner =
+        service_fn(async |asked: Request<B>| Ok::<_, Infallible>(Response::new(asked.into_body())));
+    let service = ZSetSemaphoreLayer::new(chats.clone()).layer(inner);
+    service.oneshot(Request::new(body)).await.unwrap().into_body()
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,12 +97,14 @@ async fn a_body_that_is_never_polled_frees_when_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_has_ended_from_the_start_holds_nothing() {
     let chats = semaphore(1);
-    let service = ZSetSemaphoreLayer::new(chats.clone()).layer(service_fn(|status| async move {
-        let body = Empty::<Bytes>::new();
-        Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
-    }));
+    let service = ZSetSemaphoreLayer::new(chats.clone()).layer(service_fn(
+        |asked: Request<StatusCode>| async move {
+            let body = Empty::<Bytes>::new();
+            Ok::<_, Infallible>(Response::builder().status(*asked.body()).body(body).unwrap())
+        },
+    ));
     for status in [StatusCode::OK, StatusCode::NO_CONTENT] {
-        let response = service.clone().oneshot(status).await.unwrap();
+        let response = service.clone().oneshot(Request::new(status)).await.unwrap();
         assert_eq!(response.status(), status);
         assert!(response.body().is_end_stream());
         idle(&chats).await;
@@ -170,11 +174,11 @@ async fn frames_pass_unchanged_from_any_kind_of_body() {
 #[tokio::test(start_paused = true)]
 async fn status_headers_and_extensions_stay() {
     let chats = semaphore(1);
-    let service = ZSetSemaphoreLayer::new(chats).layer(service_fn(|()| async {
+    let service = ZSetSemaphoreLayer::new(chats).layer(service_fn(|_: Request<()>| async {
         let response = Response::builder().status(StatusCode::CREATED).header("x-model", "small");
         Ok::<_, Infallible>(response.extension(7_u8).body(Full::<Bytes>::from("made")).unwrap())
     }));
-    let response = service.oneshot(()).await.unwrap();
+    let response = service.oneshot(ask()).await.unwrap();
     assert_eq!(response.status(), StatusCode::CREATED);
     assert_eq!(response.headers()["x-model"], "small");
     assert_eq!(response.extensions().get::<u8>(), Some(&7));

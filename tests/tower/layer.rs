@@ -4,22 +4,23 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::time::Duration;
 
-use ::http::Response;
+use ::http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::AcquireError;
 use zset_semaphore::tower::{
-    Admit, Error, HoldBody, HoldHead, PermitBody, Rejection, ResponseFuture, Single, Weighted,
-    ZSetSemaphoreLayer, ZSetSemaphoreService,
+    Admit, Answer, CappedBody, Error, HoldBody, HoldHead, PermitBody, Reason, Rejection,
+    ResponseFuture, Single, Weighted, ZSetSemaphoreLayer, ZSetSemaphoreService,
 };
 
-use crate::probe::{Broken, Probe, Script, Step, idle, semaphore, settled};
+use crate::probe::{Broken, Probe, Script, Step, ask, idle, semaphore, settled};
 use crate::support::wait::{PATIENCE, within};
 
 #[test]
 fn bounds() {
-    type Weigh = fn(&()) -> u32;
+    type Weigh = fn(&Request<()>) -> u32;
+    type Ask = Request<()>;
     fn all<T: Send + Sync + Unpin + 'static>() {}
     fn send<T: Send + 'static>() {}
     fn clone<T: Clone>() {}
@@ -32,14 +33,16 @@ fn bounds() {
     all::<Error<Broken>>();
     all::<Rejection>();
     send::<Admit>();
-    send::<ResponseFuture<Probe, ()>>();
-    send::<ResponseFuture<Probe, (), HoldHead, Weighted<Weigh>>>();
+    send::<ResponseFuture<Probe, Ask>>();
+    send::<ResponseFuture<Probe, (), HoldHead>>();
+    send::<ResponseFuture<Probe, Request<Full<Bytes>>, Answer>>();
     send::<PermitBody<Script>>();
     clone::<ZSetSemaphoreLayer<HoldHead, Weighted<Weigh>>>();
     clone::<ZSetSemaphoreService<Probe, HoldBody, Single>>();
     clone::<Error<Broken>>();
     debug::<ZSetSemaphoreLayer<HoldHead, Weighted<Weigh>>>();
-    debug::<ResponseFuture<Probe, ()>>();
+    debug::<ResponseFuture<Probe, Ask>>();
+    debug::<CappedBody<Script>>();
     debug::<PermitBody<Script>>();
     error::<Error<Broken>>();
     error::<Error<Error<Infallible>>>();
@@ -52,12 +55,12 @@ async fn a_layer_is_clonable_whatever_weighs() {
     let per_unit = NotClone(10);
     let chats = semaphore(8);
     let layer = ZSetSemaphoreLayer::new(chats.clone())
-        .weight(move |tokens: &u32| tokens.div_ceil(per_unit.0))
+        .weight(move |tokens: &Request<u32>| tokens.body().div_ceil(per_unit.0))
         .clone();
     let service = layer.layer(Probe::streaming([Step::Hang])).clone();
-    let three = service.clone().oneshot(25).await.unwrap();
+    let three = service.clone().oneshot(Request::new(25)).await.unwrap();
     settled(&chats, 3, 0).await;
-    let five = service.oneshot(50).await.unwrap();
+    let five = service.oneshot(Request::new(50)).await.unwrap();
     settled(&chats, 8, 0).await;
     drop((three, five));
     idle(&chats).await;
@@ -67,13 +70,15 @@ async fn a_layer_is_clonable_whatever_weighs() {
 async fn a_heavy_request_waits_until_all_its_units_are_free() {
     let chats = semaphore(3);
     let service = ZSetSemaphoreLayer::new(chats.clone())
-        .weight(|units: &u32| *units)
+        .weight(|units: &Request<u32>| *units.body())
         .layer(Probe::streaming([Step::Hang]));
-    let [one, two] =
-        [service.clone().oneshot(1).await.unwrap(), service.clone().oneshot(1).await.unwrap()];
-    let heavy = tokio::spawn(service.clone().oneshot(3));
+    let [one, two] = [
+        service.clone().oneshot(Request::new(1)).await.unwrap(),
+        service.clone().oneshot(Request::new(1)).await.unwrap(),
+    ];
+    let heavy = tokio::spawn(service.clone().oneshot(Request::new(3)));
     settled(&chats, 2, 1).await;
-    let behind = tokio::spawn(service.oneshot(1));
+    let behind = tokio::spawn(service.oneshot(Request::new(1)));
     settled(&chats, 2, 2).await;
     drop(one);
     settled(&chats, 1, 2).await;
@@ -88,9 +93,9 @@ async fn a_request_of_weight_0_passes_without_a_permit() {
     let chats = semaphore(1);
     let held = chats.acquire(1).await.unwrap();
     let service = ZSetSemaphoreLayer::new(chats.clone())
-        .weight(|units: &u32| *units)
+        .weight(|units: &Request<u32>| *units.body())
         .layer(Probe::streaming([Step::Data("token")]));
-    let response = within(PATIENCE, service.oneshot(0)).await.unwrap();
+    let response = within(PATIENCE, service.oneshot(Request::new(0))).await.unwrap();
     settled(&chats, 1, 0).await;
     assert_eq!(response.collect().await.unwrap().to_bytes(), "token");
     drop(held);
@@ -99,10 +104,16 @@ async fn a_request_of_weight_0_passes_without_a_permit() {
 #[tokio::test(start_paused = true)]
 async fn a_request_heavier_than_the_limit_is_told_so_at_once() {
     let chats = semaphore(3);
-    let service =
-        ZSetSemaphoreLayer::new(chats.clone()).weight(|units: &u32| *units).layer(Probe::default());
-    let Err(Error::Rejected(rejection)) = service.oneshot(4).await else { panic!("let in") };
-    assert!(matches!(rejection.reason(), AcquireError::TooLarge { units: 4, limit: 3 }));
+    let service = ZSetSemaphoreLayer::new(chats.clone())
+        .weight(|units: &Request<u32>| *units.body())
+        .layer(Probe::default());
+    let Err(Error::Rejected(rejection)) = service.oneshot(Request::new(4)).await else {
+        panic!("let in")
+    };
+    assert!(matches!(
+        rejection.reason(),
+        Reason::NoPermit(AcquireError::TooLarge { units: 4, limit: 3 })
+    ));
     idle(&chats).await;
 }
 
@@ -118,7 +129,7 @@ async fn a_wait_that_runs_out_tells_which_semaphore_how_long_and_how_many_ahead(
     let service = ZSetSemaphoreLayer::new(chats.clone()).timeout(timeout).layer(probe);
 
     let start = tokio::time::Instant::now();
-    let error = within(PATIENCE, service.oneshot(())).await.unwrap_err();
+    let error = within(PATIENCE, service.oneshot(ask())).await.unwrap_err();
     assert_eq!(start.elapsed().as_millis(), timeout.as_millis());
     let said = error.to_string();
     assert_eq!(
@@ -127,7 +138,9 @@ async fn a_wait_that_runs_out_tells_which_semaphore_how_long_and_how_many_ahead(
     );
     let Error::Rejected(rejection) = error else { panic!("let in") };
     assert_eq!(rejection.semaphore(), "chats");
-    let AcquireError::Timeout { waited, ahead: Some(1), trouble: None } = rejection.reason() else {
+    let Reason::NoPermit(AcquireError::Timeout { waited, ahead: Some(1), trouble: None }) =
+        rejection.reason()
+    else {
         panic!("{said}")
     };
     assert!(*waited >= timeout);
@@ -144,7 +157,7 @@ async fn the_wait_counts_from_the_first_poll() {
     let held = chats.acquire(1).await.unwrap();
     let layer = ZSetSemaphoreLayer::new(chats).timeout(Duration::from_secs(1));
     let mut service = layer.layer(Probe::default());
-    let request = service.call(());
+    let request = service.call(ask());
     tokio::time::sleep(Duration::from_secs(10)).await;
     let start = tokio::time::Instant::now();
     within(PATIENCE, request).await.unwrap_err();
@@ -158,9 +171,9 @@ async fn a_timeout_of_zero_never_waits_for_room() {
     let service = ZSetSemaphoreLayer::new(chats.clone())
         .timeout(Duration::ZERO)
         .layer(Probe::streaming([Step::Hang]));
-    let streaming = service.clone().oneshot(()).await.unwrap();
+    let streaming = service.clone().oneshot(ask()).await.unwrap();
     let start = tokio::time::Instant::now();
-    let rejected = within(PATIENCE, service.oneshot(())).await;
+    let rejected = within(PATIENCE, service.oneshot(ask())).await;
     assert!(matches!(rejected, Err(Error::Rejected(_))));
     assert!(start.elapsed() < Duration::from_millis(50));
     drop(streaming);
@@ -172,8 +185,8 @@ async fn hold_head_frees_when_the_head_is_there() {
     let chats = semaphore(1);
     let probe = Probe { answer: [Step::Wait; 3].into(), ..Probe::streaming([Step::Hang]) };
     let service = ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(probe);
-    let first: Response<Script> = service.clone().oneshot(()).await.unwrap();
-    let second = within(PATIENCE, service.oneshot(())).await.unwrap();
+    let first: Response<Script> = service.clone().oneshot(ask()).await.unwrap();
+    let second = within(PATIENCE, service.oneshot(ask())).await.unwrap();
     idle(&chats).await;
     drop((first, second));
 }
@@ -193,25 +206,31 @@ async fn errors_of_stacked_layers_stay_apart() {
     let (outer, inner) = (semaphore(1), semaphore(1));
     let service = ZSetSemaphoreLayer::new(outer.clone())
         .layer(ZSetSemaphoreLayer::new(inner.clone()).layer(Probe::answering([Step::Fail])));
-    assert!(matches!(service.clone().oneshot(()).await, Err(Error::Inner(Error::Inner(Broken)))));
+    assert!(matches!(
+        service.clone().oneshot(ask()).await,
+        Err(Error::Inner(Error::Inner(Broken)))
+    ));
     inner.close();
-    let within = service.clone().oneshot(()).await;
+    let within = service.clone().oneshot(ask()).await;
     assert!(matches!(within, Err(Error::Inner(Error::Rejected(_)))));
     outer.close();
-    assert!(matches!(service.oneshot(()).await, Err(Error::Rejected(_))));
+    assert!(matches!(service.oneshot(ask()).await, Err(Error::Rejected(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn boxed_errors_can_be_downcast() {
     let chats = semaphore(1);
-    let inner = service_fn(|()| async { Err::<(), BoxError>(Broken.into()) });
+    let inner = service_fn(|_: Request<()>| async { Err::<(), BoxError>(Broken.into()) });
     let service =
         ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(inner).map_err(Error::into_boxed);
-    let error = service.clone().oneshot(()).await.unwrap_err();
+    let error = service.clone().oneshot(ask()).await.unwrap_err();
     assert_eq!(error.downcast_ref::<Broken>(), Some(&Broken));
     chats.close();
-    let error = service.oneshot(()).await.unwrap_err();
-    assert!(matches!(error.downcast_ref::<Rejection>().unwrap().reason(), AcquireError::Closed));
+    let error = service.oneshot(ask()).await.unwrap_err();
+    assert!(matches!(
+        error.downcast_ref::<Rejection>().unwrap().reason(),
+        Reason::NoPermit(AcquireError::Closed)
+    ));
     assert_eq!(error.to_string(), r#"semaphore "chats": the semaphore is closed"#);
 }
 
@@ -227,7 +246,7 @@ async fn the_inner_service_can_be_reached() {
 async fn the_future_tells_where_it_is() {
     let chats = semaphore(1);
     let mut service = ZSetSemaphoreLayer::new(chats).layer(Probe::default());
-    let future = service.call(());
+    let future = service.call(ask());
     assert!(format!("{future:?}").contains("queued"));
     let response = Box::pin(future).await.unwrap();
     assert!(format!("{:?}", response.body()).contains("ended: true"));

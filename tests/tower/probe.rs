@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ::http::{HeaderMap, Response};
+use ::http::{HeaderMap, Request, Response};
 use futures_util::future::BoxFuture;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -42,12 +42,17 @@ pub fn settled(semaphore: &ZSetSemaphore, in_use: u64, waiting: u64) -> impl Fut
     })
 }
 
+/// A request that says nothing.
+pub fn ask() -> Request<()> {
+    Request::new(())
+}
+
 /// Sends a request and reads the answer to its end.
 pub async fn whole<S>(service: S) -> Bytes
 where
-    S: Service<(), Response = Response<PermitBody<Script>>, Error: fmt::Debug>,
+    S: Service<Request<()>, Response = Response<PermitBody<Script>>, Error: fmt::Debug>,
 {
-    let response = within(PATIENCE, service.oneshot(())).await.unwrap();
+    let response = within(PATIENCE, service.oneshot(ask())).await.unwrap();
     response.into_body().collect().await.unwrap().to_bytes()
 }
 

@@ -7,9 +7,9 @@ use http_body_util::BodyExt;
 use tower::limit::ConcurrencyLimit;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_test::{assert_request_eq, mock};
-use zset_semaphore::tower::{Error, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Error, Reason, ZSetSemaphoreLayer};
 
-use crate::probe::{Broken, Probe, Step, idle, semaphore, settled, whole};
+use crate::probe::{Broken, Probe, Step, ask, idle, semaphore, settled, whole};
 use crate::support::wait::{PATIENCE, within};
 
 /// CASES 44, without the sockets.
@@ -20,7 +20,7 @@ async fn a_queued_request_that_is_dropped_leaves_the_queue() {
     let probe = Probe::streaming([Step::Data("token")]);
     let tally = probe.tally.clone();
     let service = ZSetSemaphoreLayer::new(chats.clone()).layer(probe);
-    let queued: Vec<_> = (0..3).map(|_| tokio::spawn(service.clone().oneshot(()))).collect();
+    let queued: Vec<_> = (0..3).map(|_| tokio::spawn(service.clone().oneshot(ask()))).collect();
     settled(&chats, 1, 3).await;
 
     queued[0].abort();
@@ -39,9 +39,9 @@ async fn the_one_behind_a_dropped_request_is_served() {
     let chats = semaphore(1);
     let held = chats.acquire(1).await.unwrap();
     let service = ZSetSemaphoreLayer::new(chats.clone()).layer(Probe::default());
-    let first = tokio::spawn(service.clone().oneshot(()));
+    let first = tokio::spawn(service.clone().oneshot(ask()));
     settled(&chats, 1, 1).await;
-    let second = tokio::spawn(service.oneshot(()));
+    let second = tokio::spawn(service.oneshot(ask()));
     settled(&chats, 1, 2).await;
     first.abort();
     drop(held);
@@ -53,7 +53,7 @@ async fn the_one_behind_a_dropped_request_is_served() {
 async fn a_future_that_is_never_polled_does_not_queue() {
     let chats = semaphore(1);
     let mut service = ZSetSemaphoreLayer::new(chats.clone()).layer(Probe::default());
-    let inert = service.call(());
+    let inert = service.call(ask());
     settled(&chats, 0, 0).await;
     drop(inert);
     idle(&chats).await;
@@ -91,7 +91,7 @@ async fn services_that_are_ready_hold_nothing() {
     let tally = probe.tally.clone();
     let mut services = vec![ZSetSemaphoreLayer::new(chats.clone()).layer(probe); 1000];
     for service in &mut services {
-        ServiceExt::<()>::ready(service).await.unwrap();
+        ServiceExt::<::http::Request<()>>::ready(service).await.unwrap();
     }
     settled(&chats, 0, 0).await;
     let others = chats.try_acquire(8).await.unwrap();
@@ -122,7 +122,7 @@ async fn the_inner_service_is_readied_once_the_permit_is_there() {
     let probe = Probe::readying([Step::Wait, Step::Wait]);
     let tally = probe.tally.clone();
     let service = ZSetSemaphoreLayer::new(chats.clone()).layer(probe);
-    let request = tokio::spawn(service.oneshot(()));
+    let request = tokio::spawn(service.oneshot(ask()));
     settled(&chats, 1, 1).await;
     assert_eq!(tally.readied(), 0);
     drop(held);
@@ -152,12 +152,15 @@ async fn a_closed_semaphore_rejects_and_ends_who_is_queued() {
     let chats = semaphore(1);
     let held = chats.acquire(1).await.unwrap();
     let service = ZSetSemaphoreLayer::new(chats.clone()).layer(Probe::default());
-    let queued = tokio::spawn(service.clone().oneshot(()));
+    let queued = tokio::spawn(service.clone().oneshot(ask()));
     settled(&chats, 1, 1).await;
     chats.close();
-    for rejected in [queued.await.unwrap(), service.oneshot(()).await] {
+    for rejected in [queued.await.unwrap(), service.oneshot(ask()).await] {
         let Err(Error::Rejected(rejection)) = rejected else { panic!("let in") };
-        assert!(matches!(rejection.reason(), zset_semaphore::AcquireError::Closed));
+        assert!(matches!(
+            rejection.reason(),
+            Reason::NoPermit(zset_semaphore::AcquireError::Closed)
+        ));
     }
     drop(held);
 }
@@ -169,7 +172,7 @@ async fn stacked_layers_hold_the_outer_permit_while_they_wait_for_the_inner() {
     let inner = ZSetSemaphoreLayer::new(cluster.clone());
     let outer = ZSetSemaphoreLayer::new(user.clone());
     let service = outer.layer(inner.layer(Probe::streaming([Step::Data("token")])));
-    let request = tokio::spawn(service.oneshot(()));
+    let request = tokio::spawn(service.oneshot(ask()));
     settled(&user, 1, 0).await;
     settled(&cluster, 1, 1).await;
     drop(held);

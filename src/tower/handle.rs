@@ -1,0 +1,43 @@
+//! A semaphore as the layer uses it.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Semaphore;
+
+use super::error::{Facts, Reason, Rejection};
+use super::meter::Meter;
+use crate::ZSetSemaphore;
+
+/// A semaphore, with what all requests that use it share.
+#[derive(Debug)]
+pub(super) struct Handle {
+    pub(super) semaphore: ZSetSemaphore,
+    /// The name of the limit, as outsiders may see it.
+    pub(super) shown: Arc<str>,
+    pub(super) meter: Meter,
+    /// The cap of this process while the store is away.
+    local: OnceLock<Arc<Semaphore>>,
+}
+
+impl Handle {
+    pub(super) fn new(semaphore: ZSetSemaphore, shown: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { semaphore, shown, meter: Meter::default(), local: OnceLock::new() })
+    }
+
+    pub(super) fn local(&self, cap: u32) -> &Arc<Semaphore> {
+        self.local.get_or_init(|| Arc::new(Semaphore::new(cap as usize)))
+    }
+
+    pub(super) fn reject(&self, reason: Reason, ahead: Option<u64>) -> Rejection {
+        let outlook = self.semaphore.outlook();
+        Rejection::new(Facts {
+            semaphore: self.semaphore.clone_name(),
+            limit_name: Arc::clone(&self.shown),
+            reason,
+            in_use: outlook.in_use,
+            limit: outlook.limit,
+            place: ahead,
+            retry_after: self.meter.retry_after(ahead.unwrap_or(0), outlook.limit),
+        })
+    }
+}

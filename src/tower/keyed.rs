@@ -1,0 +1,364 @@
+//! A semaphore per key of the request.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lru::LruCache;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::admit::Admit;
+use super::error::{Facts, Reason, Rejection};
+use super::handle::Handle;
+use super::key::KeyExtractor;
+use super::sealed::Sealed;
+use super::select::Select;
+use super::settings::Settings;
+use crate::semaphore::SemaphoreBuilder;
+use crate::store::BoxFuture;
+use crate::sync::lock;
+use crate::{Client, ConfigError};
+
+/// What all requests without a key share; no key becomes this.
+const NO_KEY: &str = "-";
+
+type LookupError = Arc<dyn StdError + Send + Sync>;
+type Lookup = dyn Fn(&str) -> BoxFuture<'static, Result<u32, LookupError>> + Send + Sync;
+type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
+
+/// The limit of each key.
+///
+/// Keys are given as they stand in the store: as [`Key`](super::Key) says, a secret by its hash.
+/// Requests without a key have the key `-`.
+#[derive(Clone)]
+pub struct KeyLimit {
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Fixed(u32),
+    Lookup(Arc<Lookup>),
+}
+
+impl KeyLimit {
+    /// What `limit` says for a key.
+    pub fn by(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
+        Self::lookup(move |key| std::future::ready(Ok::<_, std::convert::Infallible>(limit(&key))))
+    }
+
+    /// What `limit` finds out, say from the plan of a customer.
+    ///
+    /// It is asked once per key and [`refresh`](KeyedBuilder::refresh) period; requests of the key wait for it
+    /// meanwhile. Where it fails, they end with [`Reason::NoLimit`]. A limit of 0 lets
+    /// nobody in.
+    pub fn lookup<F, Fut, E>(limit: F) -> Self
+    where
+        F: Fn(String) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<u32, E>> + Send + 'static,
+        E: StdError + Send + Sync + 'static,
+    {
+        let lookup = move |key: &str| -> BoxFuture<'static, Result<u32, LookupError>> {
+            let limit = limit(key.to_owned());
+            Box::pin(async move { limit.await.map_err(|error| Arc::new(error) as LookupError) })
+        };
+        Self { source: Source::Lookup(Arc::new(lookup)) }
+    }
+}
+
+impl From<u32> for KeyLimit {
+    /// The same for each key.
+    fn from(limit: u32) -> Self {
+        Self { source: Source::Fixed(limit) }
+    }
+}
+
+impl fmt::Debug for KeyLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.source {
+            Source::Fixed(limit) => f.debug_tuple("KeyLimit").field(&limit).finish(),
+            Source::Lookup(_) => f.write_str("KeyLimit"),
+        }
+    }
+}
+
+/// Configures a [`Keyed`]; made by [`Keyed::builder`].
+///
+/// # Default
+///
+/// | setting | default |
+/// |---|---|
+/// | [`semaphore`](Self::semaphore) | as those of [`Client::semaphore`] |
+/// | [`capacity`](Self::capacity) | 10 000 keys |
+/// | [`idle`](Self::idle) | 60 s |
+/// | [`refresh`](Self::refresh) | 60 s |
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build()`"]
+pub struct KeyedBuilder<K> {
+    client: Client,
+    name: String,
+    key: K,
+    limit: KeyLimit,
+    adapt: Arc<Adapt>,
+    capacity: usize,
+    idle: Duration,
+    refresh: Duration,
+}
+
+impl<K> KeyedBuilder<K> {
+    /// Changes the settings of the semaphore of each key: its lease, its `max_hold` and so on.
+    pub fn semaphore(
+        mut self,
+        adapt: impl Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.adapt = Arc::new(adapt);
+        self
+    }
+
+    /// Of how many keys this process remembers the semaphore and its limit, 1 or more. Beyond it,
+    /// the key that was not used for longest is forgotten: its permits and waiters stay as they
+    /// are, only its limit is found out anew. Default: 10 000.
+    pub fn capacity(mut self, keys: usize) -> Self {
+        self.capacity = keys;
+        self
+    }
+
+    /// After how long without a request a key is forgotten. Default: 60 s.
+    pub fn idle(mut self, idle: Duration) -> Self {
+        self.idle = idle;
+        self
+    }
+
+    /// After how long the limit of a key is found out anew. Default: 60 s.
+    pub fn refresh(mut self, refresh: Duration) -> Self {
+        self.refresh = refresh;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the setting, its value and what is allowed. The name may have up to
+    /// 440 bytes, which leaves room for the keys.
+    pub fn build(self) -> Result<Keyed<K>, ConfigError> {
+        let Some(capacity) = NonZeroUsize::new(self.capacity) else {
+            return Err(ConfigError::new("capacity", self.capacity, "1 key or more"));
+        };
+        if self.name.len() > 440 {
+            return Err(ConfigError::new("name of a keyed limit", self.name, "up to 440 bytes"));
+        }
+        let open = Open { client: self.client, name: self.name.into(), adapt: self.adapt };
+        open.semaphore(NO_KEY, 1)?;
+        let shared = Shared {
+            open,
+            limit: self.limit,
+            idle: self.idle,
+            refresh: self.refresh,
+            entries: Mutex::new(LruCache::new(capacity)),
+        };
+        Ok(Keyed { key: Arc::new(self.key), shared: Arc::new(shared) })
+    }
+}
+
+impl<K> fmt::Debug for KeyedBuilder<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyedBuilder")
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A semaphore for each key of the requests, all with one name in front.
+///
+/// What keys others choose costs them, not this process: it remembers a bounded number of them, long
+/// ones and secrets go by their hash, and the store forgets a key some seconds after its last
+/// permit.
+///
+/// # Examples
+///
+/// At most 4 chats at once for each API key, and 20 for that of the boss:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::convert::Infallible;
+///
+/// use axum::{Router, routing::get};
+/// use zset_semaphore::{Client, tower::{Header, KeyLimit, Keyed, ZSetSemaphoreLayer}};
+///
+/// let client = Client::in_memory();
+/// let tenant = Header::new("x-tenant".parse()?);
+/// let limit = KeyLimit::lookup(|key| async move {
+///     Ok::<_, Infallible>(if key == "boss" { 20 } else { 4 }) // say, from a database
+/// });
+/// let per_tenant = Keyed::builder(&client, "chats-of", tenant, limit).build()?;
+/// let layer = ZSetSemaphoreLayer::keyed(per_tenant).answer();
+/// let app: Router = Router::new().route("/", get(|| async { "token" })).layer(layer);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Keyed<K> {
+    key: Arc<K>,
+    shared: Arc<Shared>,
+}
+
+/// Makes the semaphores.
+struct Open {
+    client: Client,
+    name: Arc<str>,
+    adapt: Arc<Adapt>,
+}
+
+struct Shared {
+    open: Open,
+    limit: KeyLimit,
+    idle: Duration,
+    refresh: Duration,
+    /// The one used last comes first.
+    entries: Mutex<LruCache<String, Entry>>,
+}
+
+struct Entry {
+    handle: Arc<OnceCell<Arc<Handle>>>,
+    used: Instant,
+    made: Instant,
+}
+
+impl<K> Keyed<K> {
+    /// A semaphore named `<name>/<key>` for each key that `key` takes out of requests, with the
+    /// `limit` of each.
+    pub fn builder(
+        client: &Client,
+        name: impl Into<String>,
+        key: K,
+        limit: impl Into<KeyLimit>,
+    ) -> KeyedBuilder<K> {
+        KeyedBuilder {
+            client: client.clone(),
+            name: name.into(),
+            key,
+            limit: limit.into(),
+            adapt: Arc::new(|builder| builder),
+            capacity: 10_000,
+            idle: Duration::from_secs(60),
+            refresh: Duration::from_secs(60),
+        }
+    }
+
+    /// Of how many keys this process remembers the semaphore just now.
+    pub fn remembered(&self) -> usize {
+        lock(&self.shared.entries).len()
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.shared.open.name)
+    }
+}
+
+impl Open {
+    fn semaphore(&self, key: &str, limit: u32) -> Result<crate::ZSetSemaphore, ConfigError> {
+        let name = format!("{}/{key}", self.name);
+        (self.adapt)(self.client.semaphore(name, limit)).build()
+    }
+}
+
+impl Shared {
+    /// The cell of a key, which is filled by the first who needs it.
+    fn entry(&self, key: &str) -> Arc<OnceCell<Arc<Handle>>> {
+        let now = Instant::now();
+        let mut entries = lock(&self.entries);
+        let known = entries.get_mut(key).filter(|entry| now < entry.made + self.refresh);
+        let handle = match known {
+            Some(entry) => {
+                entry.used = now;
+                Arc::clone(&entry.handle)
+            }
+            None => {
+                let handle = Arc::default();
+                let entry = Entry { handle: Arc::clone(&handle), used: now, made: now };
+                // Whom it puts out goes when the lock is open again: dropping it takes others.
+                let out = entries.push(key.to_owned(), entry);
+                drop(entries);
+                drop(out);
+                entries = lock(&self.entries);
+                handle
+            }
+        };
+        let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= self.idle;
+        // A few at a time: no request pays for all that were forgotten.
+        let mut out = Vec::new();
+        while out.len() < 4 && entries.peek_lru().is_some_and(|(_, entry)| idle(entry)) {
+            out.extend(entries.pop_lru());
+        }
+        drop(entries);
+        drop(out);
+        handle
+    }
+
+    async fn open(
+        self: Arc<Self>,
+        key: String,
+        cell: Arc<OnceCell<Arc<Handle>>>,
+    ) -> Result<Arc<Handle>, Rejection> {
+        let handle = cell.get_or_try_init(async || {
+            let limit = match &self.limit.source {
+                Source::Fixed(limit) => *limit,
+                Source::Lookup(lookup) => lookup(&key).await?,
+            };
+            let semaphore =
+                self.open.semaphore(&key, limit).map_err(|error| Arc::new(error) as LookupError)?;
+            Ok(Handle::new(semaphore, Arc::clone(&self.open.name)))
+        });
+        handle.await.map(Arc::clone).map_err(|error| {
+            Rejection::new(Facts {
+                semaphore: format!("{}/{key}", self.open.name).into(),
+                limit_name: Arc::clone(&self.open.name),
+                reason: Reason::NoLimit(error),
+                in_use: None,
+                limit: 0,
+                place: None,
+                retry_after: Duration::from_secs(1),
+            })
+        })
+    }
+}
+
+impl<K> Sealed for Keyed<K> {}
+
+impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
+    fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
+        let settings = Arc::clone(settings);
+        let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.to_name());
+        let cell = self.shared.entry(&key);
+        match cell.get() {
+            Some(handle) => Admit::to(Arc::clone(handle), units, settings),
+            None => {
+                let opening = Arc::clone(&self.shared).open(key, cell);
+                Admit::opening(Box::pin(opening), units, settings)
+            }
+        }
+    }
+}
+
+// By hand: a derived one would ask the extractor to be `Clone`.
+impl<K> Clone for Keyed<K> {
+    fn clone(&self) -> Self {
+        Self { key: Arc::clone(&self.key), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<K> fmt::Debug for Keyed<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyed")
+            .field("name", &self.shared.open.name)
+            .field("limit", &self.shared.limit)
+            .field("remembered", &self.remembered())
+            .finish_non_exhaustive()
+    }
+}

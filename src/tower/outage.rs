@@ -1,0 +1,65 @@
+//! What happens to requests while the store is away.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::handle::Handle;
+use crate::StoreError;
+
+/// What a layer does with requests while the store is away.
+///
+/// The store counts as away once it has not answered, or refused, for
+/// [`away_after`](super::ZSetSemaphoreLayer::away_after) (default 1 s) though it was asked. From then
+/// on the policy decides at once about requests that come, and about those that wait; those keep
+/// their place in the queue until then. As soon as the store answers again, requests queue there
+/// as before. Permits that are held live on for as long as their lease is provably alive.
+///
+/// An outage and its end are each told by one line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Outage {
+    /// Requests are rejected, with [`Reason::Unavailable`](super::Reason::Unavailable). The
+    /// default: the limit holds, whatever it costs.
+    #[default]
+    Closed,
+    /// Requests are let through, uncounted; see
+    /// [`Admission::is_uncounted`](super::Admission::is_uncounted).
+    Open,
+    /// Requests share a cap of so many units in this process, first come first served, and wait for
+    /// it within their timeout. With a key per request, each key has that cap. What
+    /// it let through still runs, uncounted by the cluster, when the store is back. 0 is as
+    /// [`Closed`](Self::Closed).
+    Local(u32),
+}
+
+/// One line in the log per outage, and one at its end.
+#[derive(Debug, Default)]
+pub(super) struct OutageLog {
+    told: AtomicBool,
+}
+
+impl OutageLog {
+    pub(super) fn away(
+        &self,
+        handle: &Handle,
+        policy: Outage,
+        since: Duration,
+        error: Option<&StoreError>,
+    ) {
+        if !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                limit = &*handle.shown,
+                ?policy,
+                ?since,
+                error = error.map(tracing::field::display),
+                "the store is away; the policy decides about requests"
+            );
+        }
+    }
+
+    pub(super) fn back(&self, handle: &Handle) {
+        if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
+            tracing::info!(limit = &*handle.shown, "the store is back; requests are counted again");
+        }
+    }
+}

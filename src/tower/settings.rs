@@ -1,0 +1,30 @@
+//! What all requests through one layer have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::metrics::Metrics;
+use super::outage::{Outage, OutageLog};
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub(super) timeout: Option<Duration>,
+    pub(super) max_queue: Option<u32>,
+    pub(super) outage: Outage,
+    pub(super) away_after: Duration,
+    pub(super) log: Arc<OutageLog>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Settings {
+    pub(super) fn new(limit: Arc<str>) -> Self {
+        Self {
+            timeout: None,
+            max_queue: None,
+            outage: Outage::Closed,
+            away_after: Duration::from_secs(1),
+            log: Arc::default(),
+            metrics: Arc::new(Metrics::new(limit)),
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! The client's one connection: opened, judged and replaced by our own rules.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
@@ -90,6 +91,7 @@ impl Connection {
         self.failures = 0;
         self.unanswered = 0;
         *lock(&shared.unconnected_since) = None;
+        shared.at_once.store(session.is_at_once(), Ordering::SeqCst);
         shared.link.send_replace(Link::Up(Arc::clone(&session)));
         self.state = State::Up(session);
     }

@@ -7,6 +7,7 @@
 //! flight its line gathers. Timers are kept one per line. The store is only ever awaited with a
 //! deadline of our own, and the connection is replaced by our own rules.
 
+mod at_once;
 mod batch;
 mod connection;
 mod held;
@@ -43,7 +44,9 @@ impl LineCell {
     /// Changes the line, wakes whom that concerns, and has the driver look at it.
     pub(crate) fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Line) -> T) -> T {
         let answer = self.peek(change);
-        if let Some(shared) = self.shared.upgrade() {
+        if let Some(shared) = self.shared.upgrade()
+            && !self.turn_at_once(&shared)
+        {
             shared.make_ready(self);
         }
         answer

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
     pub(super) work: Notify,
     pub(super) link: watch::Sender<Link>,
+    /// Whether turns need no waiting: callers take them themselves then.
+    pub(super) at_once: AtomicBool,
     /// Since when a connection is wanted and there is none.
     pub(super) unconnected_since: Mutex<Option<Instant>>,
     /// The latest call beside the turns that failed: the driver judges the connection by it too.
@@ -95,6 +97,7 @@ impl Shared {
             ready: Mutex::default(),
             work: Notify::new(),
             link: watch::Sender::new(Link::Opening),
+            at_once: AtomicBool::new(false),
             unconnected_since: Mutex::default(),
             complaint: Mutex::default(),
             phase: Mutex::new(Phase::New),
@@ -302,7 +305,9 @@ impl Ear for Shared {
         if id.client() == self.id
             && let Some(cell) = self.find(name)
         {
-            cell.update(|line| line.wake(id, number, Instant::now()));
+            // Not by a turn of its own here: this is inside somebody else's.
+            cell.peek(|line| line.wake(id, number, Instant::now()));
+            self.make_ready(&cell);
         }
     }
 

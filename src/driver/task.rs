@@ -46,6 +46,20 @@ impl Drop for EndGuard {
     }
 }
 
+impl LineCell {
+    /// Takes in the outcome of the turn in flight.
+    pub(super) fn take_in(&self, shared: &Shared, outcome: TurnOutcome, now: Instant) {
+        match outcome {
+            TurnOutcome::Answered(reply) => self.peek(|line| line.settle(reply, now)),
+            TurnOutcome::Stale { epoch } => {
+                shared.epoch.fetch_max(epoch, Ordering::SeqCst);
+                let error = StoreError::timeout("the turn came too late to count");
+                self.peek(|line| line.unanswered(&error, now));
+            }
+        }
+    }
+}
+
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         *lock(&shared.unconnected_since) = Some(Instant::now());
@@ -133,14 +147,11 @@ impl Driver {
         let now = Instant::now();
         let cell = &landed.cell;
         match landed.answer {
-            Ok(TurnOutcome::Answered(reply)) => {
-                self.connection.answered();
-                cell.peek(|line| line.settle(reply, now));
-            }
-            Ok(TurnOutcome::Stale { epoch }) => {
-                self.shared.epoch.fetch_max(epoch, Ordering::SeqCst);
-                let error = StoreError::timeout("the turn came too late to count");
-                cell.peek(|line| line.unanswered(&error, now));
+            Ok(outcome) => {
+                if matches!(outcome, TurnOutcome::Answered(_)) {
+                    self.connection.answered();
+                }
+                cell.take_in(&self.shared, outcome, now);
             }
             Err(error) => self.failed(cell, &landed.session, &error, now),
         }

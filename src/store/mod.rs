@@ -49,6 +49,14 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) trait Session: Send + Sync {
     /// Settles all that a client has to say about one semaphore.
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>>;
+    /// Whether [`turn_at_once`](Self::turn_at_once) has an answer.
+    fn is_at_once(&self) -> bool {
+        false
+    }
+    /// As [`turn`](Self::turn), by a store that needs no waiting.
+    fn turn_at_once(&self, _: &Turn) -> Option<TurnOutcome> {
+        None
+    }
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>>;
     /// `None` clears the override.
     fn set_limit(

@@ -91,7 +91,10 @@ impl Memory {
                 !books.is_empty()
             });
         }
-        act(state.books.entry(Arc::clone(name)).or_default(), now)
+        match state.books.get_mut(name) {
+            Some(books) => act(books, now),
+            None => act(state.books.entry(Arc::clone(name)).or_default(), now),
+        }
     }
 
     /// Delivers outside the lock: an ear may lead anywhere.
@@ -142,6 +145,15 @@ struct MemorySession {
     _ear: Arc<dyn Ear>,
 }
 
+impl MemorySession {
+    fn settle(&self, turn: &Turn) -> TurnOutcome {
+        let (outcome, notes) =
+            self.memory.with_books(&turn.name, |books, now| books.turn(turn, now));
+        self.memory.tell(&turn.name, notes);
+        outcome
+    }
+}
+
 impl Drop for MemorySession {
     fn drop(&mut self) {
         lock(&self.memory.inner.state).ears.remove(&self.client);
@@ -150,12 +162,15 @@ impl Drop for MemorySession {
 
 impl Session for MemorySession {
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
-        Box::pin(async move {
-            let (outcome, notes) =
-                self.memory.with_books(&turn.name, |books, now| books.turn(&turn, now));
-            self.memory.tell(&turn.name, notes);
-            Ok(outcome)
-        })
+        Box::pin(async move { Ok(self.settle(&turn)) })
+    }
+
+    fn is_at_once(&self) -> bool {
+        true
+    }
+
+    fn turn_at_once(&self, turn: &Turn) -> Option<TurnOutcome> {
+        Some(self.settle(turn))
     }
 
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {

@@ -1,0 +1,48 @@
+//! Turns without the driver, where the store needs no waiting.
+//!
+//! # Implementation
+//!
+//! A caller takes the turn that it has given cause for itself: it builds it under the lock of the
+//! line, has the store settle it outside of that lock, and takes in the outcome. The flight of the
+//! line is set meanwhile, so others gather as they do for the driver's turns, and whoever gathered
+//! is looked after before the caller goes. Timers stay with the driver.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::{LineCell, Link, Shared};
+
+impl LineCell {
+    /// False where the driver is needed.
+    pub(super) fn turn_at_once(self: &Arc<Self>, shared: &Shared) -> bool {
+        // Without a runtime the time may be another than that of the driver.
+        if !shared.at_once.load(Ordering::SeqCst) || Handle::try_current().is_err() {
+            return false;
+        }
+        let Link::Up(session) = shared.link.borrow().clone() else { return false };
+        loop {
+            let now = Instant::now();
+            let epoch = shared.epoch.load(Ordering::SeqCst);
+            let outgoing = self.peek(|line| {
+                line.tick(now);
+                line.set_hears(true, now);
+                line.next_turn(now, epoch, shared.call_deadline)
+            });
+            let Some(outgoing) = outgoing else { break };
+            let Some(outcome) = session.turn_at_once(&outgoing.turn) else { return false };
+            self.take_in(shared, outcome, Instant::now());
+        }
+        shared.flushed.notify_waiters();
+        // What the driver has to do: set its timer earlier, or drop a line that nobody misses.
+        self.peek(|line| {
+            let sooner = match (line.next_look(true), line.timer) {
+                (Some(next), Some(timer)) => next < timer,
+                (next, timer) => next.is_some() && timer.is_none(),
+            };
+            !sooner && !line.is_unused()
+        })
+    }
+}

@@ -1,0 +1,275 @@
+//! A semaphore per key: who shares one, what an unfriendly crowd of keys costs, and what stays.
+
+#![cfg(all(feature = "redis", feature = "tower"))]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use http::{HeaderName, Request, Response};
+use http_body_util::Full;
+use hyper::body::Bytes;
+use tokio::sync::Notify;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use zset_semaphore::tower::{
+    Error, Header, KeyLimit, Keyed, PermitBody, Reason, ZSetSemaphoreLayer,
+};
+use zset_semaphore::{Client, Memory};
+
+use support::redis_server::RedisServer;
+use support::wait::{PATIENCE, eventually, within};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn tenant() -> Header {
+    Header::new(HeaderName::from_static("x-tenant"))
+}
+
+fn of(tenant: impl AsRef<str>) -> Request<()> {
+    Request::builder().header("x-tenant", tenant.as_ref()).body(()).unwrap()
+}
+
+/// A streaming answer; it holds its permit until it is dropped.
+type Chat = Response<PermitBody<Full<Bytes>>>;
+
+fn chats<K: Clone>(
+    layer: ZSetSemaphoreLayer<zset_semaphore::tower::HoldBody, Keyed<K>>,
+) -> impl Service<Request<()>, Response = Chat, Error = Error<Infallible>, Future: Send> + Clone
+where
+    K: zset_semaphore::tower::KeyExtractor<Request<()>> + Send + Sync + 'static,
+{
+    layer.layer(service_fn(async |_: Request<()>| {
+        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("token")))
+    }))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_key_has_its_own_limit_and_those_without_one_share_one() {
+    let memory = Memory::new();
+    let client = Client::with_memory(&memory);
+    let limit = KeyLimit::by(|key| if key == "boss" { 3 } else { 1 });
+    let keyed = Keyed::builder(&client, "chats-of", tenant(), limit).build().unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed.clone()).reject_when_full();
+    let service = chats(layer);
+    let ask = async |request| service.clone().oneshot(request).await;
+
+    let mut held = Vec::new();
+    for (tenant, limit) in [("boss", 3), ("alice", 1), ("bob", 1)] {
+        for _ in 0..limit {
+            held.push(ask(of(tenant)).await.unwrap());
+        }
+        let Err(Error::Rejected(rejection)) = ask(of(tenant)).await else { panic!("let in") };
+        assert!(rejection.is_full());
+        assert_eq!(rejection.semaphore(), format!("chats-of/{tenant}"));
+        assert_eq!(rejection.limit_name(), "chats-of");
+        assert_eq!((rejection.in_use(), rejection.limit()), (Some(limit.into()), limit));
+    }
+    held.push(ask(Request::new(())).await.unwrap());
+    assert!(matches!(ask(Request::new(())).await, Err(Error::Rejected(_))));
+    assert_eq!(keyed.remembered(), 4);
+    // The semaphore of a key is one as any other.
+    let alice = client.semaphore("chats-of/alice", 1).build().unwrap();
+    assert_eq!(alice.inspect().await.unwrap().in_use, 1);
+    drop(held);
+    drop(ask(of("alice")).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_is_looked_up_once_for_all_who_wait_for_it_and_anew_when_it_is_old() {
+    let (lookups, plan, known) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)), Arc::new(Notify::new()));
+    let limit = {
+        let (lookups, plan, known) = (Arc::clone(&lookups), Arc::clone(&plan), Arc::clone(&known));
+        KeyLimit::lookup(move |_| {
+            lookups.fetch_add(1, SeqCst);
+            let (plan, known) = (Arc::clone(&plan), Arc::clone(&known));
+            async move {
+                known.notified().await;
+                Ok::<_, Infallible>(plan.load(SeqCst) as u32)
+            }
+        })
+    };
+    let keyed = Keyed::builder(&Client::in_memory(), "chats-of", tenant(), limit)
+        .refresh(Duration::from_secs(60))
+        .build()
+        .unwrap();
+    let service = chats(ZSetSemaphoreLayer::keyed(keyed).reject_when_full());
+    let crowd: Vec<_> =
+        (0..10).map(|_| tokio::spawn(service.clone().oneshot(of("alice")))).collect();
+    while lookups.load(SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    known.notify_one();
+    let mut held = Vec::new();
+    for asked in crowd {
+        held.extend(asked.await.unwrap().ok());
+    }
+    assert_eq!((held.len(), lookups.load(SeqCst)), (1, 1));
+
+    plan.store(3, SeqCst); // she pays for more
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    known.notify_one();
+    for _ in 0..2 {
+        held.push(service.clone().oneshot(of("alice")).await.unwrap());
+    }
+    assert!(service.oneshot(of("alice")).await.is_err());
+    assert_eq!(lookups.load(SeqCst), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_fails_ends_the_request_and_is_tried_again_by_the_next() {
+    let tries = Arc::new(AtomicUsize::new(0));
+    let limit = {
+        let tries = Arc::clone(&tries);
+        KeyLimit::lookup(move |_| {
+            let first = tries.fetch_add(1, SeqCst) == 0;
+            async move { if first { Err(io::Error::other("no database")) } else { Ok(1) } }
+        })
+    };
+    let keyed = Keyed::builder(&Client::in_memory(), "chats-of", tenant(), limit).build().unwrap();
+    let service = chats(ZSetSemaphoreLayer::keyed(keyed));
+    let Err(Error::Rejected(rejection)) = service.clone().oneshot(of("alice")).await else {
+        panic!("let in")
+    };
+    assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+    let said = rejection.to_string();
+    assert_eq!(said, r#"semaphore "chats-of/alice": the limit is not known: no database"#);
+    service.oneshot(of("alice")).await.unwrap();
+}
+
+/// Its permits still count: it is only looked up anew.
+#[tokio::test(start_paused = true)]
+async fn a_forgotten_key_keeps_its_permits_and_its_waiters() {
+    let keyed = Keyed::builder(&Client::in_memory(), "chats-of", tenant(), 1)
+        .capacity(2)
+        .idle(Duration::from_secs(5))
+        .build()
+        .unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed.clone());
+    let (service, hasty) = (chats(layer.clone()), chats(layer.reject_when_full()));
+    let held = service.clone().oneshot(of("alice")).await.unwrap();
+    let waiting = tokio::spawn(service.clone().oneshot(of("alice")));
+    for n in 0..10 {
+        drop(service.clone().oneshot(of(format!("other{n}"))).await.unwrap());
+        assert!(keyed.remembered() <= 2);
+    }
+    assert!(hasty.clone().oneshot(of("alice")).await.is_err());
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    drop(service.clone().oneshot(of("bob")).await.unwrap());
+    assert_eq!(keyed.remembered(), 1);
+    assert!(hasty.oneshot(of("alice")).await.is_err());
+    drop(held);
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    let client = Client::in_memory();
+    let error = |name: &str, capacity| {
+        let builder = Keyed::builder(&client, name, tenant(), 1).capacity(capacity);
+        builder.build().unwrap_err().to_string()
+    };
+    assert_eq!(error("a", 0), "capacity is 0; allowed: 1 key or more");
+    assert!(error(&"x".repeat(441), 1).contains("up to 440 bytes"));
+    assert!(error("a{b}", 1).contains("semaphore name"), "{}", error("a{b}", 1));
+}
+
+/// An outsider may choose keys as he likes: neither this process nor the server keeps them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
+    const KEYS: usize = 100_000;
+    const CAPACITY: usize = 1000;
+    let server = RedisServer::start().await;
+    let client = Client::builder()
+        .url(server.url())
+        .call_deadline(Duration::from_secs(20))
+        .connect()
+        .await
+        .unwrap();
+    let keyed = Keyed::builder(&client, "chats-of", tenant(), 1)
+        .capacity(CAPACITY)
+        .idle(ms(500))
+        .semaphore(|semaphore| semaphore.lease(ms(1000)))
+        .build()
+        .unwrap();
+    let service = chats(ZSetSemaphoreLayer::keyed(keyed.clone()));
+    let most = AtomicUsize::new(0);
+    let before = resident_bytes();
+    stream::iter(0..KEYS)
+        .for_each_concurrent(256, async |n| {
+            // Some are as long as a header may be.
+            let key = if n % 100 == 0 { "k".repeat(4000) + &n.to_string() } else { n.to_string() };
+            let chat = within(PATIENCE * 4, service.clone().oneshot(of(key))).await.unwrap();
+            drop(chat);
+            most.fetch_max(keyed.remembered(), SeqCst);
+        })
+        .await;
+    assert_eq!(most.load(SeqCst), CAPACITY);
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 64 << 20, "{} MiB more in this process", grown >> 20);
+
+    // The lease, the slack of ten seconds, and a minute for what must outlive the rest.
+    eventually("nothing is left in Redis", Duration::from_secs(100), async || {
+        server.query::<u64>(&["DBSIZE"]).await == 0
+    })
+    .await;
+    tokio::time::sleep(ms(500)).await; // all are idle by now
+    drop(service.oneshot(of("one more")).await.unwrap());
+    assert!(keyed.remembered() < CAPACITY);
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_gateways_share_the_limit_of_each_key_by_redis() {
+    let server = RedisServer::start().await;
+    let running = Arc::new(Mutex::new(HashMap::<String, (usize, usize)>::new()));
+    let mut gateways = Vec::new();
+    for _ in 0..2 {
+        let client = Client::connect(server.url()).await.unwrap();
+        let keyed = Keyed::builder(&client, "chats-of", tenant(), 2).build().unwrap();
+        let running = Arc::clone(&running);
+        gateways.push(ZSetSemaphoreLayer::keyed(keyed).hold_head().layer(service_fn(
+            move |request: Request<()>| {
+                let tenant = request.headers()["x-tenant"].to_str().unwrap().to_owned();
+                let running = Arc::clone(&running);
+                async move {
+                    {
+                        let mut running = running.lock().unwrap();
+                        let (now, peak) = running.entry(tenant.clone()).or_default();
+                        *now += 1;
+                        *peak = (*now).max(*peak);
+                    }
+                    tokio::time::sleep(ms(3)).await;
+                    running.lock().unwrap().get_mut(&tenant).unwrap().0 -= 1;
+                    Ok::<_, Infallible>(())
+                }
+            },
+        )));
+    }
+    let requests = (0..200).map(|n| {
+        let service = gateways[n % 2].clone();
+        within(PATIENCE, service.oneshot(of(["alice", "bob", "carol"][n % 3])))
+    });
+    for ended in futures_util::future::join_all(requests).await {
+        ended.unwrap();
+    }
+    let running = running.lock().unwrap();
+    assert_eq!(running.len(), 3);
+    for (tenant, &(now, peak)) in running.iter() {
+        assert_eq!((now, peak), (0, 2), "{tenant}");
+    }
+}

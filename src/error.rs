@@ -87,6 +87,12 @@ impl StoreError {
         matches!(self.kind, Authentication | NotPermitted | WrongType | Protocol | Server)
     }
 
+    /// Whether nothing was heard of the server, rather than a refusal.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        use StoreErrorKind::{Disconnected, Timeout, Unreachable};
+        matches!(self.kind, Disconnected | Timeout | Unreachable)
+    }
+
     /// Whether it is known that the call did nothing.
     pub(crate) fn did_not_run(&self) -> bool {
         matches!(self.kind, StoreErrorKind::NotReady | StoreErrorKind::Unreachable)

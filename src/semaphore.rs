@@ -404,7 +404,8 @@ impl ZSetSemaphore {
         let shared = self.inner.seat.shared();
         let unconnected = shared.unconnected_since();
         self.inner.seat.cell().peek(|line| {
-            let away = unconnected.or(line.troubled_since()).map(|since| Away {
+            let since = [unconnected, line.troubled_since()].into_iter().flatten().min();
+            let away = since.map(|since| Away {
                 since,
                 error: line.trouble().cloned().or_else(|| shared.link_trouble()),
                 connected: unconnected.is_none(),

@@ -20,7 +20,7 @@ use hyper::body::Bytes;
 use tokio::sync::Notify;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{
-    Error, Header, KeyLimit, Keyed, PermitBody, Reason, ZSetSemaphoreLayer,
+    Error, Header, KeyExtractor, KeyLimit, Keyed, PermitBody, Reason, ZSetSemaphoreLayer,
 };
 use zset_semaphore::{Client, Memory};
 
@@ -42,11 +42,11 @@ fn of(tenant: impl AsRef<str>) -> Request<()> {
 /// A streaming answer; it holds its permit until it is dropped.
 type Chat = Response<PermitBody<Full<Bytes>>>;
 
-fn chats<K: Clone>(
+fn chats<K>(
     layer: ZSetSemaphoreLayer<zset_semaphore::tower::HoldBody, Keyed<K>>,
 ) -> impl Service<Request<()>, Response = Chat, Error = Error<Infallible>, Future: Send> + Clone
 where
-    K: zset_semaphore::tower::KeyExtractor<Request<()>> + Send + Sync + 'static,
+    K: KeyExtractor<Request<()>> + Clone + Send + Sync + 'static,
 {
     layer.layer(service_fn(async |_: Request<()>| {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("token")))

@@ -328,22 +328,34 @@ async fn held_permits_survive_an_outage_for_as_long_as_their_lease_is_provable()
     .await;
 }
 
-/// Errors that the server answers are an outage, too: the connection is there, but no permit.
+/// Errors that the server answers are an outage, too: the connection is there, or is made anew each
+/// time, but no permit.
 #[tokio::test]
 async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
-    let server = RedisServer::start().await;
-    let client = Client::connect(server.url()).await.unwrap();
-    let semaphore = client.semaphore("s", LIMIT).build().unwrap();
-    let tally = Arc::new(Tally::default());
-    let service = capped(&semaphore, Outage::Open, &tally);
-    assert_eq!(send(service.clone(), &tally).await, End::Counted);
-    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    assert_eq!(send(service.clone(), &tally).await, End::Uncounted);
-    *tally.slowest.lock().unwrap() = Duration::ZERO;
-    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    // One in a while is let through to ask.
-    eventually("counted again", PATIENCE, async || {
-        send(service.clone(), &tally).await == End::Counted
-    })
-    .await;
+    for [refuse, agree] in [
+        [&["CONFIG", "SET", "maxmemory", "1"][..], &["CONFIG", "SET", "maxmemory", "0"]],
+        [&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"]],
+    ] {
+        let server = RedisServer::start().await;
+        let client = Client::connect(server.url()).await.unwrap();
+        let semaphore = client.semaphore("s", LIMIT).build().unwrap();
+        let tally = Arc::new(Tally::default());
+        let service = capped(&semaphore, Outage::Open, &tally);
+        assert_eq!(send(service.clone(), &tally).await, End::Counted);
+        server.cmd(refuse).await;
+        // Only one in a while waits, to find out whether it is still so.
+        let (start, mut waited) = (Instant::now(), 0);
+        while start.elapsed() < AWAY_AFTER * 5 {
+            let sent = Instant::now();
+            assert_eq!(send(service.clone(), &tally).await, End::Uncounted, "{refuse:?}");
+            waited += u32::from(sent.elapsed() > AWAY_AFTER / 2);
+            sleep(ms(5)).await;
+        }
+        assert!((1..=6).contains(&waited), "{refuse:?}: {waited} waited");
+        server.cmd(agree).await;
+        eventually("counted again", PATIENCE, async || {
+            send(service.clone(), &tally).await == End::Counted
+        })
+        .await;
+    }
 }

@@ -203,8 +203,13 @@ impl Line {
         }
     }
 
+    /// The store has answered a turn.
     pub(super) fn out_of_trouble(&mut self) {
         self.trouble = None;
+        self.trouble_is_over();
+    }
+
+    fn trouble_is_over(&mut self) {
         if self.troubled_since.take().is_some() {
             self.probed_at = None;
             self.wake_waiters();
@@ -261,7 +266,10 @@ impl Line {
 
     /// On a new connection: what was said on the old one, and what the store has kept, is not known.
     pub(super) fn reconnected(&mut self) {
-        self.out_of_trouble();
+        // Opening a connection proves that the server answers, not that it does what it refused.
+        if self.trouble.as_ref().is_none_or(StoreError::is_unanswered) {
+            self.trouble_is_over();
+        }
         self.renew_all();
         self.ask_about_all();
     }

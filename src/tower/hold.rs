@@ -1,9 +1,13 @@
 //! How long a permit is held, which decides what response and error come out of the layer.
 
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
+use http::header::RETRY_AFTER;
 use http_body::Body;
+use tokio::time::timeout;
 
 use super::body::{CappedBody, PermitBody};
 use super::error::{Error, Reason, Rejection};
@@ -78,7 +82,10 @@ pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
 /// that of a `204` or of an answer to `HEAD`, holds nothing.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct HoldBody;
+pub struct HoldBody {
+    /// For how long at most a `429` from the inner service keeps the permit.
+    pub(super) rest: Option<Duration>,
+}
 
 impl Sealed for HoldBody {}
 
@@ -102,6 +109,13 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
     type Error = Error<E>;
 
     fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+        let pass = match self.rest {
+            Some(longest) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
+                rest(pass, retry_after(response.headers()).min(longest));
+                Pass::weightless()
+            }
+            _ => pass,
+        };
         response.map(|body| PermitBody::new(body, pass))
     }
 
@@ -111,6 +125,23 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
 
     fn fail(&self, error: E) -> Self::Error {
         Error::Inner(error)
+    }
+}
+
+/// What a `429` asks for; a second, if it names no number of them.
+fn retry_after(headers: &http::HeaderMap) -> Duration {
+    let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    Duration::from_secs(value.and_then(|value| value.trim().parse().ok()).unwrap_or(1))
+}
+
+/// Keeps the permit for a while, in which nobody else gets its units.
+fn rest(pass: Pass, time: Duration) {
+    let Some(watch) = pass.watch() else { return };
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            let _pass = pass;
+            let _ = timeout(time, watch.lost()).await;
+        });
     }
 }
 

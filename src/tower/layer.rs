@@ -36,6 +36,7 @@ use crate::ZSetSemaphore;
 /// | [`outage`](Self::outage) | [`Outage::Closed`] |
 /// | [`away_after`](Self::away_after) | 1 s |
 /// | [`end_when_lost`](Self::end_when_lost) | off |
+/// | [`rest_on_429`](Self::rest_on_429) | off |
 ///
 /// # Examples
 ///
@@ -78,7 +79,7 @@ impl ZSetSemaphoreLayer {
     /// ended.
     pub fn new(semaphore: ZSetSemaphore) -> Self {
         let settings = Settings::new(semaphore.clone_name());
-        Self { selector: Single::new(semaphore), settings, hold: HoldBody }
+        Self { selector: Single::new(semaphore), settings, hold: HoldBody::default() }
     }
 }
 
@@ -86,7 +87,7 @@ impl<K> ZSetSemaphoreLayer<HoldBody, Keyed<K>> {
     /// Takes one unit of the semaphore of the request's key, and holds it until the body of the
     /// response has ended.
     pub fn keyed(keyed: Keyed<K>) -> Self {
-        Self { settings: Settings::new(keyed.name()), selector: keyed, hold: HoldBody }
+        Self { settings: Settings::new(keyed.name()), selector: keyed, hold: HoldBody::default() }
     }
 }
 
@@ -193,6 +194,16 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<HoldBody, S> {
+    /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
+    /// effective limit for a while: the permit of that request is kept, and its units with it, for
+    /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
+    /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
+    /// Default: off.
+    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+        self.hold.rest = Some(longest);
+        self
+    }
+
     /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped and
     /// the request fails with [`Reason::Lost`](super::Reason::Lost), or its body ends with
     /// [`PermitLost`](super::PermitLost). Default: it may finish.

@@ -2,14 +2,15 @@
 //!
 //! [`ZSetSemaphoreLayer`] wraps any clonable [`Service`](tower_service::Service), on the server or
 //! on the client side. A request waits for its permit, first come first served across the whole
-//! cluster; then the inner service is called. When the permit goes back is the choice of `H`:
+//! cluster; then the inner service is called.
 //!
-//! | `H` | responses | the permit goes back |
-//! |---|---|---|
-//! | [`HoldBody`], the default | [`http::Response<B>`], which becomes a response of [`PermitBody<B>`] | when the body ends, fails or is dropped |
-//! | [`HoldHead`] | any | when the inner service has answered |
+//! | made by | for | rejections are | the permit goes back |
+//! |---|---|---|---|
+//! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
+//! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
+//! | [`.hold_head()`](ZSetSemaphoreLayer::hold_head) | services of any request and response | [`Error`] | when the inner service has answered |
 //!
-//! `HoldBody` is the default because a streamed answer, as chats with LLMs are, has only begun when
+//! The body is the default because a streamed answer, as chats with LLMs are, has only begun when
 //! its head is there: freed at the head, it would escape the cap.
 //!
 //! # Behaviour
@@ -22,41 +23,117 @@
 //!   its permit, and so is a body. A panic in the inner service is passed on, and whoever drops
 //!   the future gives the permit back.
 //! - Clones of a layer, and all services made from it, share one semaphore.
-//! - A permit that is [lost](crate::Permit::lost) does not end the response it was taken for.
+//! - A permit that is [lost](crate::Permit::lost) does not end the response it was taken for, unless
+//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) says so.
+//! - Handlers find in the extensions of the request what it was let through with: [`Admitted`].
 //!
-//! # Examples
+//! # Axum
 //!
-//! An axum router that streams at most 64 chats at once, cluster-wide:
+//! A router that streams at most 64 chats at once, cluster-wide, and at most 4 for each API key:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use std::{convert::Infallible, time::Duration};
+//! use std::time::Duration;
 //!
-//! use axum::{Router, error_handling::HandleErrorLayer, http::StatusCode, routing::get};
+//! use axum::{Router, body::{Body, to_bytes}, extract::Request, http::StatusCode, routing::get};
 //! use tower::{ServiceBuilder, ServiceExt};
-//! use zset_semaphore::{Client, tower::{Error, ZSetSemaphoreLayer}};
+//! use zset_semaphore::{Client, tower::{Header, Keyed, ZSetSemaphoreLayer}};
 //!
-//! // Client::connect("redis://127.0.0.1:6379").await? for the whole cluster.
-//! let chats = Client::in_memory().semaphore("chats", 64).build()?;
+//! // Client::open("redis://127.0.0.1:6379")? for the whole cluster.
+//! let client = Client::in_memory();
+//! let chats = client.semaphore("chats", 64).build()?;
+//! let key = Header::secret("x-api-key".parse()?);
+//! let per_key = Keyed::builder(&client, "chats-of", key, 4).build()?;
+//! let wait = Duration::from_secs(10);
 //!
 //! let app: Router = Router::new().route("/chat", get(|| async { "token token" })).layer(
 //!     ServiceBuilder::new()
-//!         .layer(HandleErrorLayer::new(|error: Error<Infallible>| async move {
-//!             (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
-//!         }))
-//!         .layer(ZSetSemaphoreLayer::new(chats.clone()).timeout(Duration::from_secs(10))),
+//!         .layer(ZSetSemaphoreLayer::keyed(per_key).timeout(wait).answer())
+//!         .layer(ZSetSemaphoreLayer::new(chats.clone()).timeout(wait).answer()),
 //! );
 //!
-//! let request = axum::extract::Request::get("/chat").body(axum::body::Body::empty())?;
-//! let response = app.oneshot(request).await?;
+//! let response = app.oneshot(Request::get("/chat").body(Body::empty())?).await?;
 //! assert_eq!(response.status(), StatusCode::OK);
 //! assert_eq!(chats.inspect().await?.in_use, 1); // until the body has ended
-//! assert_eq!(axum::body::to_bytes(response.into_body(), 1024).await?, "token token");
+//! assert_eq!(to_bytes(response.into_body(), 1024).await?, "token token");
 //! let all = chats.acquire(64).await?; // free again
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Tonic
+//!
+//! The same layer goes into tonic's `Server::builder().layer(...)`, or around one service by tonic's
+//! `LayerExt::named_layer`; see the example `tonic_service`.
+//!
+//! # Clients
+//!
+//! Around an outgoing client the layer caps calls to a provider that allows so many in parallel:
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use http_body_util::{BodyExt, Full};
+//! use hyper::body::Bytes;
+//! use hyper_util::{client::legacy::Client as Http, rt::TokioExecutor};
+//! use tower::{Layer, ServiceExt};
+//! use zset_semaphore::{Client, tower::ZSetSemaphoreLayer};
+//!
+//! let calls = Client::open("redis://127.0.0.1:6379")?.semaphore("calls-to-provider", 8).build()?;
+//! let provider = ZSetSemaphoreLayer::new(calls)
+//!     .rest_on_429(Duration::from_secs(30))
+//!     .layer(Http::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
+//!
+//! let request = http::Request::post("http://provider.example/chat").body(Full::from("hello"))?;
+//! let answer = provider.oneshot(request).await?.into_body().collect().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `reqwest`, whose service has types of its own, goes between tower's `map_request` and
+//! `map_response`; see the example `outbound`.
+//!
+//! # Several limits
+//!
+//! Layers stack. Put the narrowest outside: the user, then the model, then the whole cluster. While
+//! a request waits for an inner limit it holds its permits of the outer ones, so the outer limit
+//! should be the one whose units are the least wanted by others: a user who queues for the cluster
+//! blocks nobody but himself, whereas a request that held a unit of the cluster while it queued for
+//! its user's would block everybody. Stack them in the same order everywhere, or two requests may
+//! wait for each other until their timeouts. A rejection tells which limit it was:
+//! [`Rejection::limit_name`].
+//!
+//! # Rejections
+//!
+//! A request waits for room up to the [`timeout`](ZSetSemaphoreLayer::timeout), is rejected at once
+//! when it is full ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or where so many
+//! wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)). With
+//! [`answer`](ZSetSemaphoreLayer::answer):
+//!
+//! | why | HTTP | gRPC |
+//! |---|---|---|
+//! | no room | `503`, or what [`status`](ZSetSemaphoreLayer::status) says, with `Retry-After` | `RESOURCE_EXHAUSTED` with `RetryInfo` and `grpc-retry-pushback-ms` |
+//! | the store is away, the semaphore closed, the permit lost, the limit of the key not known | `503` with `Retry-After` | `UNAVAILABLE`, the same |
+//! | heavier than the limit | `413` | `INVALID_ARGUMENT` |
+//!
+//! The body over HTTP is
+//! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`,
+//! or what [`answer_with`](ZSetSemaphoreLayer::answer_with) makes. A request is one of gRPC by its
+//! content type; its rejection has only trailers.
+//!
+//! # When the store is away
+//!
+//! See [`Outage`]: requests are rejected (the default), let through, or share a cap of this process.
+//! Which it is needs no waiting once it is known that the store is away, and a gateway may start
+//! before its Redis does ([`Client::open`](crate::Client::open)).
+//!
+//! # Metrics
+//!
+//! With the feature `metrics` each request counts in `zset_semaphore_requests_total`, and its wait
+//! in the histogram `zset_semaphore_wait_seconds`, with the labels `limit` and `outcome` (`permit`,
+//! `rejected`, `local`, `uncounted`, `weightless`).
 
 mod admit;
 mod answer;

@@ -15,4 +15,5 @@ mod http;
 mod layer;
 mod probe;
 mod queue;
+mod resting;
 mod wire;

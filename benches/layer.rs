@@ -118,18 +118,20 @@ async fn one_request(sender: &mut SendRequest<Empty<Bytes>>) {
     response.into_body().collect().await.unwrap();
 }
 
-/// Both in every iteration, so that both see the same neighbours.
+/// The client has a thread of its own, as if it were another process. Both servers are asked in every
+/// iteration, so that both see the same neighbours.
 fn loopback(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let servers = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let client = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let app = || Router::new().route("/", get(|| async { Body::from("token") }));
-    let (bare, capped) = runtime.block_on(async {
+    let (bare, capped) = servers.block_on(async {
         let capped = app().layer(ZSetSemaphoreLayer::new(semaphore()).answer());
         (serve(app()).await, serve(capped).await)
     });
     let mut group = criterion.benchmark_group("a request over loopback");
     for (name, measured, other) in [("bare", bare, capped), ("capped", capped, bare)] {
         group.bench_function(name, |bencher| {
-            bencher.to_async(&runtime).iter_custom(async |iterations| {
+            bencher.to_async(&client).iter_custom(async |iterations| {
                 let (mut measured, mut other) = (connect(measured).await, connect(other).await);
                 let mut took = Duration::ZERO;
                 for _ in 0..iterations {

@@ -192,7 +192,10 @@ impl Future for Acquire {
         Poll::Ready(Err(match outcome {
             Outcome::Granted(permit) => return Poll::Ready(Ok(permit)),
             Outcome::TimedOut { ahead, trouble } => {
-                AcquireError::Timeout { waited, ahead, trouble }
+                // Who only asks waits for nothing but the answer.
+                let unanswered = (self.timeout == Some(Duration::ZERO))
+                    .then(|| StoreError::timeout(format!("no answer within {waited:?}")));
+                AcquireError::Timeout { waited, ahead, trouble: trouble.or(unanswered) }
             }
             Outcome::Refused(refusal) => match refusal {
                 Refusal::ZeroUnits => AcquireError::ZeroUnits,

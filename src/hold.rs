@@ -27,8 +27,9 @@ pub(crate) struct Hold {
     pub(crate) token: u64,
     /// Why it is lost when its time runs out unseen.
     by_clock: LostReason,
+    /// The end of the lease as it was granted.
     base: Instant,
-    /// Nanoseconds after `base`.
+    /// By how many nanoseconds it was pushed since.
     deadline: AtomicU64,
     state: AtomicU8,
     ended: Notify,
@@ -43,18 +44,15 @@ pub(crate) enum Truth {
 
 impl Hold {
     pub(crate) fn new(id: PermitId, token: u64, until: Instant, by_clock: LostReason) -> Self {
-        let base = Instant::now();
-        let hold = Self {
+        Self {
             id,
             token,
             by_clock,
-            base,
+            base: until,
             deadline: AtomicU64::new(0),
             state: AtomicU8::new(HELD),
             ended: Notify::new(),
-        };
-        hold.extend(until);
-        hold
+        }
     }
 
     /// Moves the local end of the lease; never back.

@@ -23,8 +23,8 @@ impl LineCell {
             return false;
         }
         let Link::Up(session) = shared.link.borrow().clone() else { return false };
+        let now = Instant::now();
         loop {
-            let now = Instant::now();
             let epoch = shared.epoch.load(Ordering::SeqCst);
             let outgoing = self.peek(|line| {
                 line.tick(now);
@@ -33,15 +33,16 @@ impl LineCell {
             });
             let Some(outgoing) = outgoing else { break };
             let Some(outcome) = session.turn_at_once(&outgoing.turn) else { return false };
-            self.take_in(shared, outcome, Instant::now());
+            self.take_in(shared, outcome, now);
         }
         shared.flushed.notify_waiters();
         // What the driver has to do: set its timer earlier, or drop a line that nobody misses.
         self.peek(|line| {
-            let sooner = match (line.next_look(true), line.timer) {
-                (Some(next), Some(timer)) => next < timer,
-                (next, timer) => next.is_some() && timer.is_none(),
-            };
+            let next = line.next_look(true);
+            let sooner = next.is_some_and(|at| line.timer.is_none_or(|timer| at < timer));
+            if sooner {
+                line.look_by = next;
+            }
             !sooner && !line.is_unused()
         })
     }

@@ -111,8 +111,10 @@ impl Driver {
             let outgoing = session
                 .as_ref()
                 .and_then(|_| line.next_turn(now, epoch, self.shared.call_deadline));
-            let new_timer = line.next_look(session.is_some());
-            let old_timer = std::mem::replace(&mut line.timer, new_timer);
+            let old_timer = line.timer;
+            let looks = [line.next_look(session.is_some()), line.look_by.take(), old_timer];
+            let new_timer = looks.into_iter().flatten().min();
+            line.timer = new_timer;
             (outgoing, old_timer, new_timer, line.is_unused())
         });
         if old_timer != new_timer {

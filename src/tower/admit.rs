@@ -87,7 +87,8 @@ impl Future for Admit {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let started = *this.started.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let started = *this.started.get_or_insert(now);
         loop {
             match this.stage.as_mut().project() {
                 StageProj::Weightless => return Poll::Ready(Ok(Pass::weightless())),
@@ -97,12 +98,12 @@ impl Future for Admit {
                     this.stage.set(Stage::Waiting(waiting));
                 }
                 StageProj::Waiting(waiting) => {
-                    let end = ready!(waiting.poll(*this.units, started, this.settings, cx));
+                    let end = ready!(waiting.poll(*this.units, started, now, this.settings, cx));
                     let outcome = match &end {
                         Ok(pass) => pass.outcome(),
                         Err(_) => Outcome::Rejected,
                     };
-                    this.settings.metrics.count(outcome, started.elapsed());
+                    this.settings.metrics.count(outcome, now - started);
                     return Poll::Ready(end);
                 }
             }
@@ -133,18 +134,19 @@ impl Waiting {
         self: Pin<&mut Self>,
         units: u32,
         started: Instant,
+        now: Instant,
         settings: &Settings,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Pass, Rejection>> {
         let mut this = self.project();
-        let handle = &*this.handle;
+        let (handle, waited) = (&*this.handle, now - started);
         if let Some(acquire) = this.acquire.as_mut().as_pin_mut()
             && let Poll::Ready(end) = acquire.poll(cx)
         {
             match end {
                 Ok(permit) => {
                     settings.log.back(handle);
-                    let pass = Pass::permit(permit, Arc::clone(handle), started.elapsed());
+                    let pass = Pass::permit(permit, Arc::clone(handle), waited, now);
                     return Poll::Ready(Ok(pass));
                 }
                 Err(
@@ -165,7 +167,6 @@ impl Waiting {
             }
         }
 
-        let now = Instant::now();
         let away = handle.semaphore.outlook().away;
         if this.acquire.is_some() {
             let Some(away) = &away else {
@@ -192,7 +193,6 @@ impl Waiting {
         });
         let error = this.refused.clone().or(error);
         settings.log.away(handle, settings.outage, since, error.as_ref());
-        let waited = started.elapsed();
         match settings.outage {
             Outage::Closed | Outage::Local(0) => {
                 Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, None)))

@@ -25,8 +25,13 @@ enum Kind {
 }
 
 impl Pass {
-    pub(super) fn permit(permit: Permit, handle: Arc<Handle>, waited: Duration) -> Self {
-        Self { kind: Kind::Permit { permit, handle, since: Instant::now() }, waited }
+    pub(super) fn permit(
+        permit: Permit,
+        handle: Arc<Handle>,
+        waited: Duration,
+        since: Instant,
+    ) -> Self {
+        Self { kind: Kind::Permit { permit, handle, since }, waited }
     }
 
     pub(super) fn local(

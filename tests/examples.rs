@@ -540,6 +540,85 @@ async fn a_worker_that_is_cut_off_stops_its_job_and_does_it_again() {
     assert_eq!(tokens.first(), Some(&token.parse().unwrap()), "tokens rise");
 }
 
+// ---- tonic_service -----------------------------------------------------------------------------
+
+#[tokio::test]
+async fn the_grpc_service_keeps_its_limit_wherever_the_layer_is_mounted() {
+    for mount in ["server", "service"] {
+        let args = format!("--mount {mount}");
+        let (code, out, err) = Example::start("tonic_service", &args, None).end().await;
+        assert_eq!((code, &*err), (Some(0), ""), "{out}");
+        assert!(out.starts_with("16 clients want 48 answers from http://127.0.0.1:"), "{out}");
+        let table = Table::of(&out);
+        assert_eq!(table.value("answers served"), "48 of 48");
+        assert_eq!(table.value("peak in parallel"), "4, as the server counted");
+        assert_eq!(table.value("limit"), "4");
+        let expected = "ResourceExhausted: grpc-chats: too many requests at once";
+        assert_eq!(table.value("when it is full"), expected);
+        assert_eq!(table.value("retry header"), "1s");
+        assert_eq!(table.value("retry details"), "1s");
+    }
+}
+
+#[tokio::test]
+async fn clients_of_the_grpc_service_come_back_when_they_are_told_to() {
+    // An answer takes longer than anybody may queue.
+    let args = "--limit 1 --max-wait 1 --clients 4 --chats 4 --tokens 60";
+    let (code, out, err) = Example::start("tonic_service", args, None).end().await;
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    let table = Table::of(&out);
+    assert_eq!(table.value("answers served"), "4 of 4");
+    assert_eq!(table.value("peak in parallel"), "1, as the server counted");
+    assert_ne!(table.value("came back later"), "0 times");
+}
+
+#[tokio::test]
+async fn grpc_services_share_the_limit_by_redis() {
+    let redis = RedisServer::start().await;
+    let args = "--serve 127.0.0.1:0 --limit 1 --max-wait 1";
+    let servers = [(); 2].map(|()| Example::start("tonic_service", args, Some(redis.url())));
+    let [here, there] = &servers;
+    let (here, there) = (here.says("listening on ").await, there.says("listening on ").await);
+    let call = |url: &str, tokens: u32| {
+        Example::start("tonic_service", &format!("--call {url} --tokens {tokens}"), None)
+    };
+    let endless = call(&here, u32::MAX);
+    endless.says("first").await;
+
+    let (code, out, err) = call(&there, 1).end().await;
+    let sentence = "tonic_service: ResourceExhausted: grpc-chats: too many requests at once; come back in 1s\n";
+    assert_eq!((code, &*out, &*err), (Some(1), "", sentence));
+    drop(endless);
+    eventually("nothing is held", PATIENCE, async || books(&redis, "grpc-chats").await == (0, 0))
+        .await;
+    let (code, out, err) = call(&there, 3).end().await;
+    assert_eq!((code, &*out, &*err), (Some(0), "first\ncome,\nfirst\n", ""));
+}
+
+#[tokio::test]
+async fn sigterm_lets_grpc_streams_end_and_turns_the_queue_away() {
+    let redis = RedisServer::start().await;
+    let args = "--serve 127.0.0.1:0 --limit 1 --max-wait 60";
+    let mut server = Example::start("tonic_service", args, Some(redis.url()));
+    let url = server.says("listening on ").await;
+    let args = format!("--call {url} --tokens 150"); // 3 s
+    let first = Example::start("tonic_service", &args, None);
+    first.says("first").await;
+    let second = Example::start("tonic_service", &args, None);
+    eventually("the second waits", PATIENCE, async || books(&redis, "grpc-chats").await == (1, 1))
+        .await;
+    server.process.terminate();
+    let (code, out, err) = second.end().await;
+    let sentence =
+        "tonic_service: Unavailable: grpc-chats: not available just now; come back in 1s\n";
+    assert_eq!((code, &*out, &*err), (Some(1), "", sentence));
+    let (code, out, err) = first.end().await;
+    assert_eq!((code, out.lines().count(), &*err), (Some(0), 150, ""));
+    let (code, out, err) = server.end().await;
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    assert_eq!(books(&redis, "grpc-chats").await, (0, 0));
+}
+
 // ---- What may be wrong on the command line and in the environment ------------------------------
 
 #[tokio::test]
@@ -552,6 +631,8 @@ async fn what_is_wrong_with_the_arguments_is_said_in_one_sentence() {
     let taken = taken.local_addr().unwrap();
     let serve_taken = format!("--serve {taken}");
     let in_use = format!("cannot listen on `{taken}`: Address already in use (os error 98)");
+    let no_service = format!("--call http://{nobody}");
+    let not_reached = format!("cannot reach http://{nobody}: Connection refused (os error 111)");
     let name = "semaphore name is \"a{b}\"; allowed: 1 to 512 bytes without control characters and without { or }";
     let cases = [
         ("llm_gateway", "--frobnicate", "unknown argument `--frobnicate`; try --help"),
@@ -594,6 +675,17 @@ async fn what_is_wrong_with_the_arguments_is_said_in_one_sentence() {
             "--upstream is `ftp://foo`; it must be like http://host:port",
         ),
         ("llm_gateway", &no_upstream, &not_asked),
+        ("tonic_service", "--frobnicate", "unknown argument `--frobnicate`; try --help"),
+        ("tonic_service", "--name", "--name needs a value"),
+        ("tonic_service", "--tokens 0", "--tokens is `0`; it must be a whole number above 0"),
+        ("tonic_service", "--mount me", "--mount is `me`; it must be server or service"),
+        (
+            "tonic_service",
+            "--serve nonsense",
+            "cannot listen on `nonsense`: invalid socket address syntax",
+        ),
+        ("tonic_service", &serve_taken, &in_use),
+        ("tonic_service", &no_service, &not_reached),
         ("worker", "--frobnicate", "unknown argument `--frobnicate`; try --help"),
         ("worker", "--jobs", "--jobs needs a value"),
         ("worker", "--workers 0", "--workers is `0`; it must be a whole number above 0"),
@@ -617,11 +709,18 @@ async fn what_is_wrong_with_redis_is_said_in_one_sentence() {
         (format!("redis://:hush-hush@{}", redis.addr()), "password"),
         (format!("redis://{}", redis.addr()), "password"),
     ];
-    for (name, args) in
-        [("llm_gateway", ""), ("llm_gateway", "--serve 127.0.0.1:0"), ("worker", "")]
-    {
+    for (name, args) in [
+        ("llm_gateway", ""),
+        ("llm_gateway", "--serve 127.0.0.1:0"),
+        ("tonic_service", ""),
+        ("tonic_service", "--serve 127.0.0.1:0"),
+        ("worker", ""),
+    ] {
         for (url, sentence) in &cases {
-            if args.contains("--serve") && *sentence == "Connection refused" {
+            if name == "llm_gateway"
+                && args.contains("--serve")
+                && *sentence == "Connection refused"
+            {
                 continue; // That may pass: it serves meanwhile.
             }
             let (code, out, err) = Example::start(name, args, Some(url.clone())).end().await;
@@ -639,7 +738,9 @@ async fn help_lists_every_option() {
     let gateway = "--serve --upstream --upstream-only --limit --per-key --name --max-wait \
         --outage --clients --keys --streams";
     let worker = "--jobs --workers --limit --name --job-ms --lease-ms";
-    for (name, options) in [("llm_gateway", gateway), ("worker", worker)] {
+    let service = "--serve --call --mount --limit --name --max-wait --clients --chats --tokens";
+    let all = [("llm_gateway", gateway), ("tonic_service", service), ("worker", worker)];
+    for (name, options) in all {
         let (code, out, err) = Example::start(name, "--help", None).end().await;
         assert_eq!((code, &*err), (Some(0), ""));
         assert!(out.starts_with(&format!("Usage: {name} [OPTION]...\n\n")), "{out}");
@@ -725,7 +826,7 @@ impl Example {
     }
 }
 
-/// The table at the end of the gateway's output.
+/// The table at the end of what an example says.
 struct Table(Vec<(String, String)>);
 
 impl Table {

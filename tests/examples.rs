@@ -619,6 +619,50 @@ async fn sigterm_lets_grpc_streams_end_and_turns_the_queue_away() {
     assert_eq!(books(&redis, "grpc-chats").await, (0, 0));
 }
 
+// ---- outbound ----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn capped_clients_are_never_refused_by_a_provider_that_allows_so_many() {
+    let (code, out, err) = Example::start("outbound", "", None).end().await;
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    let mut lines = out.lines();
+    assert_eq!(lines.next(), Some("12 callers make 60 calls, with each client"));
+    let mut rows = lines.skip(2).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let uncapped = rows.next().unwrap();
+    assert!(matches!(uncapped[..], ["no", "cap", _, refused, ..] if refused != "0"), "{out}");
+    for client in ["hyper-util", "reqwest"] {
+        let row = rows.next().unwrap();
+        assert_eq!(row, [client, "60", "0", "4,", "where", "4", "may", "be"], "{out}");
+    }
+    assert_eq!(rows.next(), None);
+}
+
+#[tokio::test]
+async fn outbound_fails_when_the_provider_allows_less_than_the_limit() {
+    let args = "--limit 6 --allowed 2 --callers 6 --calls 12";
+    let (code, out, err) = Example::start("outbound", args, None).end().await;
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert!(err.starts_with("outbound: hyper-util: ") && err.lines().count() == 1, "{err}");
+    assert!(err.ends_with(" at once where 2 may be\n"), "{err}");
+}
+
+#[tokio::test]
+async fn capped_clients_of_two_processes_share_the_limit_by_redis() {
+    let redis = RedisServer::start().await;
+    let provider = Example::start("outbound", "--provider-only 127.0.0.1:0 --allowed 3", None);
+    let url = provider.says("listening on ").await;
+    let args = format!("--provider {url} --limit 3 --callers 6 --calls 30");
+    let callers = [(); 2].map(|()| Example::start("outbound", &args, Some(redis.url())));
+    for caller in callers {
+        let (code, out, err) = caller.end().await;
+        assert_eq!((code, &*err), (Some(0), ""), "{out}");
+        assert!(out.contains("\nhyper-util         30         0   3, where 3 may be\n"), "{out}");
+        assert!(!out.contains("no cap"), "{out}");
+    }
+    assert_eq!(stats(&url).await, json!({ "allowed": 3, "now": 0, "peak": 3 }));
+    assert_eq!(books(&redis, "provider-calls").await, (0, 0));
+}
+
 // ---- What may be wrong on the command line and in the environment ------------------------------
 
 #[tokio::test]
@@ -631,6 +675,8 @@ async fn what_is_wrong_with_the_arguments_is_said_in_one_sentence() {
     let taken = taken.local_addr().unwrap();
     let serve_taken = format!("--serve {taken}");
     let in_use = format!("cannot listen on `{taken}`: Address already in use (os error 98)");
+    let no_provider = format!("--provider http://{nobody}");
+    let provider_not_asked = not_asked.replace("upstream", "provider");
     let no_service = format!("--call http://{nobody}");
     let not_reached = format!("cannot reach http://{nobody}: Connection refused (os error 111)");
     let name = "semaphore name is \"a{b}\"; allowed: 1 to 512 bytes without control characters and without { or }";
@@ -675,6 +721,11 @@ async fn what_is_wrong_with_the_arguments_is_said_in_one_sentence() {
             "--upstream is `ftp://foo`; it must be like http://host:port",
         ),
         ("llm_gateway", &no_upstream, &not_asked),
+        ("outbound", "--frobnicate", "unknown argument `--frobnicate`; try --help"),
+        ("outbound", "--calls", "--calls needs a value"),
+        ("outbound", "--callers 0", "--callers is `0`; it must be a whole number above 0"),
+        ("outbound", "--provider foo", "--provider is `foo`; it must be like http://host:port"),
+        ("outbound", &no_provider, &provider_not_asked),
         ("tonic_service", "--frobnicate", "unknown argument `--frobnicate`; try --help"),
         ("tonic_service", "--name", "--name needs a value"),
         ("tonic_service", "--tokens 0", "--tokens is `0`; it must be a whole number above 0"),
@@ -712,6 +763,7 @@ async fn what_is_wrong_with_redis_is_said_in_one_sentence() {
     for (name, args) in [
         ("llm_gateway", ""),
         ("llm_gateway", "--serve 127.0.0.1:0"),
+        ("outbound", ""),
         ("tonic_service", ""),
         ("tonic_service", "--serve 127.0.0.1:0"),
         ("worker", ""),
@@ -739,7 +791,13 @@ async fn help_lists_every_option() {
         --outage --clients --keys --streams";
     let worker = "--jobs --workers --limit --name --job-ms --lease-ms";
     let service = "--serve --call --mount --limit --name --max-wait --clients --chats --tokens";
-    let all = [("llm_gateway", gateway), ("tonic_service", service), ("worker", worker)];
+    let outbound = "--provider --provider-only --allowed --limit --name --callers --calls";
+    let all = [
+        ("llm_gateway", gateway),
+        ("outbound", outbound),
+        ("tonic_service", service),
+        ("worker", worker),
+    ];
     for (name, options) in all {
         let (code, out, err) = Example::start(name, "--help", None).end().await;
         assert_eq!((code, &*err), (Some(0), ""));

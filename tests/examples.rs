@@ -357,6 +357,27 @@ async fn a_gateway_starts_and_serves_by_its_policy_while_redis_is_away() {
 }
 
 #[tokio::test]
+async fn requests_that_queue_are_let_in_by_the_policy_when_redis_goes_away() {
+    let redis = RedisServer::start().await;
+    let proxy = FaultProxy::start(redis.addr()).await;
+    let args = "--serve 127.0.0.1:0 --limit 1 --outage open";
+    let gateway = Example::start("llm_gateway", args, Some(proxy.url()));
+    let addr = gateway.says("listening on http://").await;
+    let mut first = curl(&addr, ENDLESS);
+    first.expect_line("@data: ", PATIENCE).await;
+    let mut second = curl(&addr, ENDLESS);
+    eventually("the second waits", PATIENCE, async || {
+        books(&redis, "chat-streams").await == (1, 1)
+    })
+    .await;
+    proxy.black_hole();
+    assert_eq!(second.expect_line("@head ", PATIENCE).await, "HTTP/1.1 200 OK");
+    // And what runs goes on.
+    first.expect_line("@data: ", PATIENCE).await;
+    first.expect_line("@data: ", PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_gateway_that_started_without_redis_counts_there_once_it_is_back() {
     let redis = RedisServer::start().await;
     let proxy = FaultProxy::start(redis.addr()).await;

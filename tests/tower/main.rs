@@ -13,6 +13,7 @@ mod drop_order;
 mod hold_body;
 mod http;
 mod layer;
+mod local_cap;
 mod probe;
 mod queue;
 mod wire;

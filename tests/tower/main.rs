@@ -12,6 +12,7 @@ mod accounting;
 mod drop_order;
 mod hold_body;
 mod http;
+mod key_limit;
 mod layer;
 mod local_cap;
 mod probe;

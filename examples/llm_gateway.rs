@@ -1,4 +1,5 @@
-//! A gateway that streams chat answers and never runs more than N streams at once, cluster-wide.
+//! A gateway that streams chat answers and never runs more than N streams at once, cluster-wide,
+//! nor more than M for any one API key.
 //!
 //! ```sh
 //! cargo run --release --example llm_gateway     # shows the cap at work, needs nothing else
@@ -7,6 +8,7 @@
 //! curl -N http://127.0.0.1:8080/chat -d '{"max_tokens": 200}'         # twice, side by side
 //! ```
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::env;
 use std::error::Error;
@@ -14,15 +16,13 @@ use std::fmt::{Debug, Display};
 use std::io::{IsTerminal, Write, stdout};
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
-use axum::error_handling::HandleErrorLayer;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -34,8 +34,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 use tower::ServiceBuilder;
-use zset_semaphore::tower::ZSetSemaphoreLayer;
-use zset_semaphore::{Client, Memory, ZSetSemaphore};
+use zset_semaphore::tower::{Header, Keyed, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::{Client, ClientBuilder, ConnectError, Memory, ZSetSemaphore};
 
 const HELP: &str = "\
 Usage: llm_gateway [OPTION]...
@@ -47,9 +47,13 @@ lets a crowd of clients chat through itself, and ends with a table.
   --upstream URL        where the answers come from; without it, a stand-in of its own
   --upstream-only ADDR  serve as a stand-in upstream: POST /chat, GET /stats
   --limit N             how many streams may run at once [16]
-  --name NAME           gateways with the same name share the limit [chat-streams]
-  --max-wait SECONDS    how long a request may queue before it is turned away [60]
+  --per-key N           how many of them for one x-api-key, and for all without one [4]
+  --name NAME           gateways with the same name share the limits [chat-streams]
+  --max-wait SECONDS    how long a request may queue for either before it is turned away [60]
+  --outage POLICY       what to do with requests while Redis is away: `closed` turns them away,
+                        `open` lets them in, `local:N` lets N at once into this process [closed]
   --clients N           how many clients the crowd has [64]
+  --keys N              how many API keys these share [8]
   --streams N           how many answers they want in total [240]
   --help                print this text
 
@@ -88,46 +92,61 @@ async fn run(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn connect(options: &Options) -> Result<(Client, ZSetSemaphore)> {
-    let client = match env::var_os("REDIS_URL") {
+fn store() -> ClientBuilder {
+    match env::var_os("REDIS_URL") {
         Some(url) => Client::builder().url(url.to_string_lossy()),
         None => Client::builder().memory(&Memory::new()),
-    };
-    // The default is 500 ms. With more, a start on a very busy machine does not fail.
-    let client = client.call_deadline(Duration::from_secs(3)).connect().await;
-    let client = client.map_err(|error| format!("REDIS_URL: {error}"))?;
-    let chats = client.semaphore(&options.name, options.limit).lease(LEASE).build()?;
-    Ok((client, chats))
+    }
 }
 
 // ---- The gateway: what to start from -----------------------------------------------------------
 
-fn gateway(chats: ZSetSemaphore, upstream: Upstream, max_wait: Duration) -> Router {
-    let cap = ServiceBuilder::new()
-        .layer(HandleErrorLayer::new(turned_away))
-        // Behind this, a request holds a permit until the last byte of its answer is out, or its
-        // client is gone. While it waits for one it holds nothing, and leaves with its client, too.
-        .layer(ZSetSemaphoreLayer::new(chats).timeout(max_wait));
-    Router::new().route("/chat", post(chat)).route_layer(cap).with_state(upstream)
+/// The routes, and the limit of all together.
+fn gateway(
+    client: &Client,
+    upstream: Upstream,
+    options: &Options,
+) -> Result<(Router, ZSetSemaphore)> {
+    let chats = client.semaphore(&options.name, options.limit).lease(LEASE).build()?;
+    let api_key = Header::secret(HeaderName::from_static("x-api-key")); // Redis sees its hash only.
+    let of_key = format!("{}-of-key", options.name);
+    let of_key = Keyed::builder(client, of_key, api_key, options.per_key)
+        .semaphore(|semaphore| semaphore.lease(LEASE))
+        .build()?;
+    let outage_of_key = match options.outage {
+        Outage::Local(cap) => Outage::Local(cap.min(options.per_key)),
+        policy => policy,
+    };
+    // Behind these, a request holds a permit of each until the last byte of its answer is out, or
+    // its client is gone. The first is the outer one: who queues behind others of the same key is
+    // in nobody else's way.
+    let caps = ServiceBuilder::new()
+        .layer(
+            ZSetSemaphoreLayer::keyed(of_key)
+                .timeout(options.max_wait)
+                .outage(outage_of_key)
+                .answer()
+                .status(StatusCode::TOO_MANY_REQUESTS),
+        )
+        .layer(
+            ZSetSemaphoreLayer::new(chats.clone())
+                .timeout(options.max_wait)
+                .outage(options.outage)
+                .answer(),
+        );
+    let routes = Router::new().route("/chat", post(chat)).route_layer(caps).with_state(upstream);
+    Ok((routes, chats))
 }
 
 /// Asks the upstream and passes on what it says, token by token.
 async fn chat(State(upstream): State<Upstream>, question: Bytes) -> Response {
     let ask = upstream.http.post(format!("{}/chat", upstream.url)).body(question);
     let Ok(answer) = ask.header(CONTENT_TYPE, "application/json").send().await else {
-        return refusal(StatusCode::BAD_GATEWAY, "the upstream does not answer");
+        let error = Json(json!({ "error": "the upstream does not answer" }));
+        return (StatusCode::BAD_GATEWAY, error).into_response();
     };
     let head = answer.headers().get(CONTENT_TYPE).map(|kind| [(CONTENT_TYPE, kind.clone())]);
     (answer.status(), head, Body::from_stream(answer.bytes_stream())).into_response()
-}
-
-/// What those hear who queued for too long, or still did when the gateway was stopped.
-async fn turned_away(_: zset_semaphore::tower::Error<Infallible>) -> Response {
-    refusal(StatusCode::SERVICE_UNAVAILABLE, "no stream is free, try again")
-}
-
-fn refusal(status: StatusCode, why: &str) -> Response {
-    (status, [(RETRY_AFTER, "1")], Json(json!({ "error": why }))).into_response()
 }
 
 #[derive(Clone)]
@@ -139,21 +158,38 @@ struct Upstream {
 async fn serve(addr: &str, options: &Options) -> Result<()> {
     let mut background = JoinSet::new();
     let upstream = options.upstream(&mut background).await?;
-    let (client, chats) = connect(options).await?;
+    let client = connect_or_go_on(options.outage).await?;
+    let (app, _) = gateway(&client, upstream, options)?;
     let (listener, url) = listen(addr).await?;
-    let app = gateway(chats.clone(), upstream, options.max_wait);
-    let drain = async move {
-        terminated().await;
-        chats.close(); // Those who queue here are turned away, to try another gateway.
-    };
-    let server = axum::serve(listener, app).with_graceful_shutdown(drain).into_future();
+    let server = axum::serve(listener, app).with_graceful_shutdown(terminated()).into_future();
     say(format_args!("listening on {url}"));
+    // Turns those away who queue here, to try another gateway, and waits until every stream has
+    // ended and Redis knows of it: else the last ones would count until their leases end.
+    let drain = async {
+        terminated().await;
+        client.shutdown().await
+    };
     tokio::select! {
-        ended = server => ended?, // Every stream has come to its end.
+        (ended, drained) = async { tokio::join!(server, drain) } => {
+            ended?;
+            drained?;
+        }
         () = async { terminated().await; sleep(GRACE).await } => client.shutdown_now().await?,
     }
-    // Waits until Redis knows of the last releases: else those would count until their leases end.
-    Ok(client.shutdown().await?)
+    Ok(())
+}
+
+/// Goes on without Redis if that is just not there yet. What no waiting will mend, say a wrong
+/// password, is an error.
+async fn connect_or_go_on(outage: Outage) -> Result<Client> {
+    match store().connect().await {
+        Ok(client) => return Ok(client),
+        Err(ConnectError::Store(error)) if error.is_transient() => {
+            say(format_args!("no Redis yet, the policy meanwhile is {outage:?}: {error}"));
+        }
+        Err(error) => return Err(format!("REDIS_URL: {error}").into()),
+    }
+    Ok(store().build()?)
 }
 
 async fn listen(addr: &str) -> Result<(impl Listener<Addr: Debug>, String)> {
@@ -191,36 +227,67 @@ const TOKEN_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct Load {
-    now: AtomicUsize,
-    peak: AtomicUsize,
-    served: AtomicUsize,
+    now: usize,
+    peak: usize,
+    served: usize,
+    now_of: HashMap<String, usize>,
+    peak_of_user: usize,
+}
+
+type SharedLoad = Arc<Mutex<Load>>;
+
+fn lock(load: &SharedLoad) -> MutexGuard<'_, Load> {
+    load.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One answer; it counts from the question until its last token is out or nobody listens.
-struct Answer(Arc<Load>);
+struct Answer {
+    load: SharedLoad,
+    user: Option<String>,
+}
+
+impl Answer {
+    fn begin(load: SharedLoad, user: Option<String>) -> Self {
+        let mut books = lock(&load);
+        books.now += 1;
+        books.peak = books.peak.max(books.now);
+        if let Some(user) = &user {
+            let now = books.now_of.entry(user.clone()).or_default();
+            *now += 1;
+            let now = *now;
+            books.peak_of_user = books.peak_of_user.max(now);
+        }
+        drop(books);
+        Self { load, user }
+    }
+}
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, SeqCst);
+        let mut books = lock(&self.load);
+        books.now -= 1;
+        if let Some(now) = self.user.as_ref().and_then(|user| books.now_of.get_mut(user)) {
+            *now -= 1;
+        }
     }
 }
 
 fn stand_in() -> Router {
-    let load = Arc::new(Load::default());
+    let load = SharedLoad::default();
     Router::new().route("/chat", post(answer)).route("/stats", get(stats)).with_state(load)
 }
 
 async fn answer(
-    State(load): State<Arc<Load>>,
+    State(load): State<SharedLoad>,
     question: Bytes,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let question: Value = serde_json::from_slice(&question).unwrap_or_default();
     let tokens = question["max_tokens"].as_u64().unwrap_or(20);
     let words = WORDS.iter().cycle().zip(0..tokens);
-    load.peak.fetch_max(load.now.fetch_add(1, SeqCst) + 1, SeqCst);
-    Sse::new(stream::unfold((Answer(load), words), move |(answer, mut words)| async move {
+    let answer = Answer::begin(load, question["user"].as_str().map(str::to_owned));
+    Sse::new(stream::unfold((answer, words), move |(answer, mut words)| async move {
         let Some((word, index)) = words.next() else {
-            answer.0.served.fetch_add(1, SeqCst);
+            lock(&answer.load).served += 1;
             return None;
         };
         if index > 0 {
@@ -231,28 +298,30 @@ async fn answer(
     }))
 }
 
-async fn stats(State(load): State<Arc<Load>>) -> Json<Value> {
-    let [now, peak, served] = [&load.now, &load.peak, &load.served].map(|it| it.load(SeqCst));
-    Json(json!({ "now": now, "peak": peak, "served": served }))
+async fn stats(State(load): State<SharedLoad>) -> Json<Value> {
+    let Load { now, peak, served, peak_of_user, .. } = &*lock(&load);
+    Json(json!({ "now": now, "peak": peak, "served": served, "peak_of_user": peak_of_user }))
 }
 
 // ---- The show: a crowd of clients, a live line, a table ----------------------------------------
 
 async fn show(options: &Options) -> Result<ExitCode> {
-    let (client, chats) = connect(options).await?;
+    // The default is 500 ms. With more, a start on a very busy machine does not fail.
+    let client = store().call_deadline(Duration::from_secs(3)).connect().await;
+    let client = client.map_err(|error| format!("REDIS_URL: {error}"))?;
     let verdict = tokio::select! {
-        verdict = crowd(chats, options) => verdict,
+        verdict = crowd(&client, options) => verdict,
         () = terminated() => Err("stopped before the end".into()),
     };
     client.shutdown_now().await?;
     verdict
 }
 
-async fn crowd(chats: ZSetSemaphore, options: &Options) -> Result<ExitCode> {
+async fn crowd(client: &Client, options: &Options) -> Result<ExitCode> {
     let (clients, streams, mut background) = (options.clients, options.streams, JoinSet::new());
     let upstream = options.upstream(&mut background).await?;
-    peak(&upstream).await?; // Tells at once if nobody is there.
-    let app = gateway(chats.clone(), upstream.clone(), options.max_wait);
+    peaks(&upstream).await?; // Tells at once if nobody is there.
+    let (app, chats) = gateway(client, upstream.clone(), options)?;
     let url = start("127.0.0.1:0", app, &mut background).await?;
     background.spawn(show_live(chats.clone()));
     say(format_args!("{clients} clients want {streams} answers through {url}"));
@@ -261,14 +330,18 @@ async fn crowd(chats: ZSetSemaphore, options: &Options) -> Result<ExitCode> {
     for number in 0..clients {
         let answers = stream::iter((number..streams).step_by(clients));
         let (http, url) = (upstream.http.clone(), format!("{url}/chat"));
-        let one_by_one = answers.then(move |_| one_answer(http.clone(), url.clone()));
+        let key = format!("key-{}", number % options.keys);
+        let question = json!({ "max_tokens": 20, "user": key }).to_string();
+        let ask = move |_| http.post(&url).header("x-api-key", &key).body(question.clone());
+        let one_by_one = answers.map(ask).then(one_answer);
         crowd.spawn(one_by_one.collect::<Vec<_>>());
     }
     let outcomes = crowd.join_all().await.into_iter().flatten();
     let (served, failed): (Vec<_>, Vec<_>) = outcomes.partition(Result::is_ok);
     let mut waits: Vec<_> = served.into_iter().flatten().collect();
     let rate = waits.len() as f64 / began.elapsed().as_secs_f64();
-    let (peak, limit) = (peak(&upstream).await?, chats.inspect().await?.limit);
+    let ((peak, peak_of_key), limit) = (peaks(&upstream).await?, chats.inspect().await?.limit);
+    let (keys, per_key) = (options.keys, options.per_key);
     background.shutdown().await;
 
     waits.sort_unstable();
@@ -276,10 +349,14 @@ async fn crowd(chats: ZSetSemaphore, options: &Options) -> Result<ExitCode> {
     say(format_args!("\nstreams served    {} of {streams}", waits.len()));
     say(format_args!("peak in parallel  {peak}, as the upstream counted"));
     say(format_args!("limit             {limit}"));
+    say(format_args!("peak of one key   {peak_of_key}, of {keys} keys"));
+    say(format_args!("limit per key     {per_key}"));
     say(format_args!("wait p50, p99     {:.1?}, {:.1?}", wait(50), wait(99)));
     say(format_args!("throughput        {rate:.1} streams/s"));
     if peak > u64::from(limit) {
         eprintln!("llm_gateway: {peak} streams ran at once, more than the limit of {limit}");
+    } else if peak_of_key > u64::from(per_key) {
+        eprintln!("llm_gateway: {peak_of_key} streams of one key ran at once, not {per_key}");
     } else if let Some(Err(error)) = failed.first() {
         eprintln!("llm_gateway: {} streams failed; one of them: {error}", failed.len());
     } else {
@@ -289,9 +366,9 @@ async fn crowd(chats: ZSetSemaphore, options: &Options) -> Result<ExitCode> {
 }
 
 /// Chats once; tells how long the first token took to come.
-async fn one_answer(http: reqwest::Client, url: String) -> Result<Duration> {
+async fn one_answer(question: reqwest::RequestBuilder) -> Result<Duration> {
     let (asked, mut waited, mut text) = (Instant::now(), Duration::ZERO, String::new());
-    let mut answer = http.post(url).body(r#"{"max_tokens": 20}"#).send().await?;
+    let mut answer = question.send().await?;
     while let Some(chunk) = answer.chunk().await? {
         if text.is_empty() {
             waited = asked.elapsed();
@@ -302,13 +379,14 @@ async fn one_answer(http: reqwest::Client, url: String) -> Result<Duration> {
     if whole { Ok(waited) } else { Err(format!("{}: {text}", answer.status()).into()) }
 }
 
-/// The most that the upstream has served at once.
-async fn peak(upstream: &Upstream) -> Result<u64> {
+/// The most that the upstream has served at once, in all and for one user.
+async fn peaks(upstream: &Upstream) -> Result<(u64, u64)> {
     let url = format!("{}/stats", upstream.url);
     let stats = async { upstream.http.get(&url).send().await?.bytes().await };
     let stats = stats.await.map_err(|error| format!("cannot ask the upstream: {error}"))?;
     let stats: Value = serde_json::from_slice(&stats).unwrap_or_default();
-    Ok(stats["peak"].as_u64().ok_or_else(|| format!("{url} tells no peak"))?)
+    let peak = stats["peak"].as_u64().ok_or_else(|| format!("{url} tells no peak"))?;
+    Ok((peak, stats["peak_of_user"].as_u64().unwrap_or_default()))
 }
 
 async fn show_live(chats: ZSetSemaphore) {
@@ -342,8 +420,11 @@ struct Options {
     upstream: Option<String>,
     name: String,
     limit: u32,
+    per_key: u32,
     max_wait: Duration,
+    outage: Outage,
     clients: usize,
+    keys: usize,
     streams: usize,
 }
 
@@ -356,8 +437,11 @@ impl Options {
             upstream: None,
             name: "chat-streams".to_owned(),
             limit: 16,
+            per_key: 4,
             max_wait: Duration::from_secs(60),
+            outage: Outage::Closed,
             clients: 64,
+            keys: 8,
             streams: 240,
         };
         while let Some(arg) = args.next() {
@@ -369,6 +453,9 @@ impl Options {
                 "--upstream" => options.upstream = Some(value()?),
                 "--name" => options.name = value()?,
                 "--limit" => options.limit = number(&arg, &value()?)?,
+                "--per-key" => options.per_key = number(&arg, &value()?)?,
+                "--outage" => options.outage = outage(&value()?)?,
+                "--keys" => options.keys = number(&arg, &value()?)?,
                 "--max-wait" => options.max_wait = Duration::from_secs(number(&arg, &value()?)?),
                 "--clients" => options.clients = number(&arg, &value()?)?,
                 "--streams" => options.streams = number(&arg, &value()?)?,
@@ -389,6 +476,15 @@ impl Options {
         }
         let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(5));
         Ok(Upstream { http: http.build()?, url })
+    }
+}
+
+fn outage(value: &str) -> Result<Outage> {
+    match value.split_once(':') {
+        None if value == "closed" => Ok(Outage::Closed),
+        None if value == "open" => Ok(Outage::Open),
+        Some(("local", cap)) => Ok(Outage::Local(number("--outage local", cap)?)),
+        _ => Err(format!("--outage is `{value}`; it must be closed, open or local:N").into()),
     }
 }
 

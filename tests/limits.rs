@@ -242,3 +242,17 @@ async fn two_handles_of_one_client_go_by_the_higher_limit_while_both_live() {
         drop(held);
     }
 }
+
+#[tokio::test]
+async fn a_handle_that_is_gone_leaves_its_limit_to_nobody() {
+    for place in Place::each().await {
+        let client = place.client();
+        let high = client.semaphore("jobs", 2).build().unwrap();
+        let held = high.acquire(1).await.unwrap();
+        drop(high);
+        let low = client.semaphore("jobs", 1).build().unwrap();
+        let full = low.try_acquire(1).await.unwrap_err();
+        assert!(matches!(full, TryAcquireError::Full { in_use: 1, limit: 1, .. }), "{full:?}");
+        drop(held);
+    }
+}

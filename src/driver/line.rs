@@ -139,6 +139,7 @@ impl Line {
     }
 
     pub(crate) fn add_handle(&mut self, limit: u32, label: &Arc<str>) {
+        self.limits.retain(|_, count| *count > 0); // the last one stayed only until now
         *self.limits.entry(limit).or_insert(0) += 1;
         if !label.is_empty() {
             self.label = Arc::clone(label);

@@ -66,7 +66,7 @@ impl Admit {
     pub(super) fn to(handle: Arc<Handle>, units: u32, settings: Arc<Settings>) -> Self {
         let stage = match units {
             0 => Stage::Weightless,
-            _ => Stage::Waiting(Waiting::new(handle, units, &settings)),
+            _ => Stage::Waiting(Waiting::new(handle, units, Duration::ZERO, &settings)),
         };
         Self { settings, units, started: None, stage }
     }
@@ -93,8 +93,15 @@ impl Future for Admit {
             match this.stage.as_mut().project() {
                 StageProj::Weightless => return Poll::Ready(Ok(Pass::weightless())),
                 StageProj::Opening(opening) => {
-                    let handle = ready!(opening.as_mut().poll(cx))?;
-                    let waiting = Waiting::new(handle, *this.units, this.settings);
+                    let handle = match ready!(opening.as_mut().poll(cx)) {
+                        Ok(handle) => handle,
+                        Err(rejection) => {
+                            this.settings.metrics.count(Outcome::Rejected, started.elapsed());
+                            return Poll::Ready(Err(rejection));
+                        }
+                    };
+                    let spent = started.elapsed();
+                    let waiting = Waiting::new(handle, *this.units, spent, this.settings);
                     this.stage.set(Stage::Waiting(waiting));
                 }
                 StageProj::Waiting(waiting) => {
@@ -112,10 +119,11 @@ impl Future for Admit {
 }
 
 impl Waiting {
-    fn new(handle: Arc<Handle>, units: u32, settings: &Settings) -> Self {
+    /// `spent` is how much of the timeout is gone.
+    fn new(handle: Arc<Handle>, units: u32, spent: Duration, settings: &Settings) -> Self {
         let mut acquire = handle.semaphore.acquire(units);
         if let Some(timeout) = settings.timeout {
-            acquire = acquire.timeout(timeout);
+            acquire = acquire.timeout(timeout.saturating_sub(spent));
         }
         if let Some(most) = settings.max_queue {
             acquire = acquire.max_queue(most);

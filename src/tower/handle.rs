@@ -14,18 +14,28 @@ pub(super) struct Handle {
     pub(super) semaphore: ZSetSemaphore,
     /// The name of the limit, as outsiders may see it.
     pub(super) shown: Arc<str>,
-    pub(super) meter: Meter,
+    here: Arc<Here>,
+}
+
+/// What this process knows of a semaphore by itself; it outlives a change of the limit.
+#[derive(Debug, Default)]
+pub(super) struct Here {
+    meter: Meter,
     /// The cap of this process while the store is away.
     local: OnceLock<Arc<Semaphore>>,
 }
 
 impl Handle {
-    pub(super) fn new(semaphore: ZSetSemaphore, shown: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { semaphore, shown, meter: Meter::default(), local: OnceLock::new() })
+    pub(super) fn new(semaphore: ZSetSemaphore, shown: Arc<str>, here: Arc<Here>) -> Arc<Self> {
+        Arc::new(Self { semaphore, shown, here })
+    }
+
+    pub(super) fn meter(&self) -> &Meter {
+        &self.here.meter
     }
 
     pub(super) fn local(&self, cap: u32) -> &Arc<Semaphore> {
-        self.local.get_or_init(|| Arc::new(Semaphore::new(cap as usize)))
+        self.here.local.get_or_init(|| Arc::new(Semaphore::new(cap as usize)))
     }
 
     pub(super) fn reject(&self, reason: Reason, ahead: Option<u64>) -> Rejection {
@@ -37,7 +47,7 @@ impl Handle {
             in_use: outlook.in_use,
             limit: outlook.limit,
             place: ahead,
-            retry_after: self.meter.retry_after(ahead.unwrap_or(0), outlook.limit),
+            retry_after: self.meter().retry_after(ahead.unwrap_or(0), outlook.limit),
         })
     }
 }

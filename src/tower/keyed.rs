@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::admit::Admit;
 use super::error::{Facts, Reason, Rejection};
-use super::handle::Handle;
+use super::handle::{Handle, Here};
 use super::key::KeyExtractor;
 use super::sealed::Sealed;
 use super::select::Select;
@@ -127,7 +127,7 @@ impl<K> KeyedBuilder<K> {
         self
     }
 
-    /// After how long without a request a key is forgotten. Default: 60 s.
+    /// After how long without a request, waiting or running, a key is forgotten. Default: 60 s.
     pub fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
@@ -226,8 +226,19 @@ struct Shared {
 
 struct Entry {
     handle: Arc<OnceCell<Arc<Handle>>>,
+    here: Arc<Here>,
     used: Instant,
     made: Instant,
+}
+
+impl Entry {
+    /// Whether a request waits or runs, or is about to: this process must not forget it.
+    fn is_in_use(&self) -> bool {
+        let handles = usize::from(self.handle.initialized());
+        Arc::strong_count(&self.handle) > 1
+            || Arc::strong_count(&self.here) > 1 + handles
+            || self.handle.get().is_some_and(|handle| Arc::strong_count(handle) > 1)
+    }
 }
 
 impl<K> Keyed<K> {
@@ -269,42 +280,49 @@ impl Open {
 }
 
 impl Shared {
-    /// The cell of a key, which is filled by the first who needs it.
-    fn entry(&self, key: &str) -> Arc<OnceCell<Arc<Handle>>> {
+    /// The cell of a key, which is filled by the first who needs it, and what goes into it.
+    fn entry(&self, key: &str) -> (Arc<OnceCell<Arc<Handle>>>, Arc<Here>) {
         let now = Instant::now();
         let mut entries = lock(&self.entries);
-        let known = entries.get_mut(key).filter(|entry| now < entry.made + self.refresh);
-        let handle = match known {
-            Some(entry) => {
+        let entry = match entries.get_mut(key) {
+            Some(entry) if now < entry.made + self.refresh => {
                 entry.used = now;
-                Arc::clone(&entry.handle)
+                (Arc::clone(&entry.handle), Arc::clone(&entry.here))
             }
-            None => {
+            known => {
+                let here = known.map(|entry| Arc::clone(&entry.here)).unwrap_or_default();
                 let handle = Arc::default();
-                let entry = Entry { handle: Arc::clone(&handle), used: now, made: now };
+                let found = (Arc::clone(&handle), Arc::clone(&here));
+                let entry = Entry { handle, here, used: now, made: now };
                 // Whom it puts out goes when the lock is open again: dropping it takes others.
                 let out = entries.push(key.to_owned(), entry);
                 drop(entries);
                 drop(out);
                 entries = lock(&self.entries);
-                handle
+                found
             }
         };
         let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= self.idle;
         // A few at a time: no request pays for all that were forgotten.
         let mut out = Vec::new();
-        while out.len() < 4 && entries.peek_lru().is_some_and(|(_, entry)| idle(entry)) {
-            out.extend(entries.pop_lru());
+        for _ in 0..4 {
+            let Some((key, _)) = entries.peek_lru().filter(|(_, entry)| idle(entry)) else { break };
+            let key = key.clone();
+            match entries.get_mut(&key) {
+                Some(entry) if entry.is_in_use() => entry.used = now, // which makes it the first
+                _ => out.extend(entries.pop_entry(&key)),
+            }
         }
         drop(entries);
         drop(out);
-        handle
+        entry
     }
 
     async fn open(
         self: Arc<Self>,
         key: String,
         cell: Arc<OnceCell<Arc<Handle>>>,
+        here: Arc<Here>,
     ) -> Result<Arc<Handle>, Rejection> {
         let handle = cell.get_or_try_init(async || {
             let limit = match &self.limit.source {
@@ -313,7 +331,7 @@ impl Shared {
             };
             let semaphore =
                 self.open.semaphore(&key, limit).map_err(|error| Arc::new(error) as LookupError)?;
-            Ok(Handle::new(semaphore, Arc::clone(&self.open.name)))
+            Ok(Handle::new(semaphore, Arc::clone(&self.open.name), Arc::clone(&here)))
         });
         handle.await.map(Arc::clone).map_err(|error| {
             Rejection::new(Facts {
@@ -335,11 +353,11 @@ impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
     fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.to_name());
-        let cell = self.shared.entry(&key);
+        let (cell, here) = self.shared.entry(&key);
         match cell.get() {
             Some(handle) => Admit::to(Arc::clone(handle), units, settings),
             None => {
-                let opening = Arc::clone(&self.shared).open(key, cell);
+                let opening = Arc::clone(&self.shared).open(key, cell, here);
                 Admit::opening(Box::pin(opening), units, settings)
             }
         }

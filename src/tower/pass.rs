@@ -102,7 +102,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Kind::Permit { handle, since, .. } = &self.kind {
-            handle.meter.record(since.elapsed());
+            handle.meter().record(since.elapsed());
         }
     }
 }

@@ -26,7 +26,7 @@ pub struct Single {
 impl Single {
     pub(super) fn new(semaphore: ZSetSemaphore) -> Self {
         let shown = semaphore.clone_name();
-        Self { handle: Handle::new(semaphore, shown) }
+        Self { handle: Handle::new(semaphore, shown, Arc::default()) }
     }
 }
 

@@ -9,10 +9,14 @@
 mod support;
 
 mod accounting;
+
+mod answer;
+mod disconnect;
 mod drop_order;
 mod hold_body;
 mod http;
 mod layer;
 mod probe;
 mod queue;
+mod web;
 mod wire;

@@ -9,6 +9,7 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use super::admit::Admit;
+use super::error::Reason;
 use super::hold::{self, Hold, HoldBody, Reply};
 use super::pass::Pass;
 use crate::LostReason;
@@ -91,10 +92,14 @@ where
         let (hold, asked, mut stage) = (&*this.hold, *this.asked, this.stage);
         loop {
             match stage.as_mut().project() {
-                StageProj::Queued { admit, next } => {
-                    let Poll::Ready(admitted) = admit.poll(cx) else {
-                        if let Some((_, queued)) = next {
-                            hold.poll_queued(queued, cx);
+                StageProj::Queued { mut admit, next } => {
+                    let Poll::Ready(admitted) = admit.as_mut().poll(cx) else {
+                        if let Some((_, queued)) = next
+                            && hold.poll_queued(queued, cx).is_ready()
+                            && let Some(rejection) = admit.give_up(Reason::RequestBody)
+                        {
+                            stage.set(Stage::Done);
+                            return Poll::Ready(hold.reject(asked, rejection));
                         }
                         return Poll::Pending;
                     };

@@ -1,6 +1,7 @@
 //! Rejections answered by the layer itself, mounted on an axum router as it is.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::http::{HeaderMap, Method, Request, StatusCode};
@@ -10,12 +11,14 @@ use axum::routing::get;
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 use tower::{ServiceBuilder, ServiceExt};
 use zset_semaphore::tower::{Header, KeyLimit, Keyed, Reason, ZSetSemaphoreLayer};
 use zset_semaphore::{AcquireError, Client, ZSetSemaphore};
 
-use crate::probe::{Tally, idle, semaphore, settled};
+use crate::probe::{Script, Step, Tally, idle, semaphore, settled};
 use crate::support::wait::{PATIENCE, within};
 use crate::web::{self, Upload, VERSIONS, Web, bytes};
 
@@ -301,7 +304,8 @@ async fn a_wait_that_ran_out_tells_the_place_that_was_reached() {
 
 #[tokio::test]
 async fn names_with_quotes_give_valid_json() {
-    for name in [r#"the "best" chats"#, r"back\slash", r#"\"#, r#""\u0022""#, "ünïcödé 漢字"] {
+    for name in [r#"the "best" chats"#, r"back\slash", r#"\"#, r#""\u0022""#, "ünïcödé 漢字"]
+    {
         let chats = Client::in_memory().semaphore(name, 1).build().unwrap();
         let _held = chats.acquire(1).await.unwrap();
         let layer = ZSetSemaphoreLayer::new(chats).reject_when_full().answer();
@@ -395,7 +399,8 @@ async fn of_stacked_layers_the_one_that_was_full_is_named() {
 }
 
 #[tokio::test]
-async fn what_was_taken_further_out_is_held_while_waiting_further_in_and_freed_when_the_client_goes() {
+async fn what_was_taken_further_out_is_held_while_waiting_further_in_and_freed_when_the_client_goes()
+ {
     let gateway = Gateway::of(2, 2, 1, true).await;
     let (nobody, no_model) = (gateway.keyed("per-user/-"), gateway.keyed("per-model/-"));
     let held = gateway.cluster.acquire(1).await.unwrap();
@@ -452,4 +457,60 @@ fn the_service_can_be_mounted_where_no_error_may_come_out() {
         Ok::<_, Infallible>(::http::Response::new(Body::empty()))
     });
     infallible(&tower::Layer::layer(&layer, inner));
+}
+
+/// Its client may still listen, having closed only its own half of the connection.
+#[tokio::test]
+async fn a_request_whose_body_breaks_off_while_it_is_queued_is_answered_400() {
+    let chats = semaphore(1);
+    let held = chats.acquire(1).await.unwrap();
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).answer();
+    let server = Web::serve(routes().layer(layer)).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 1000\r\n\r\n and no more";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    settled(&chats, 1, 1).await;
+    socket.shutdown().await.unwrap();
+    let mut answer = String::new();
+    within(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+    assert!(!answer.contains("retry-after:"), "{answer}");
+    settled(&chats, 1, 0).await;
+    drop(held);
+    idle(&chats).await;
+}
+
+/// The same without sockets: bodies may fail for reasons of their own.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_fails_ends_the_wait_of_its_request_and_else_is_the_handlers() {
+    let chats = semaphore(1);
+    let broken = || Body::new(Script::of([Step::Data("to"), Step::Wait, Step::Fail]));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).answer().answer_with({
+        let told = Arc::clone(&told);
+        move |why| {
+            told.lock().unwrap().push(matches!(why.reason(), Reason::RequestBody));
+            ::http::Response::new(Bytes::new())
+        }
+    });
+    // Tells what it reads of the body.
+    let read = async |body: Body| {
+        body.collect().await.map_or_else(|error| error.to_string(), |_| "whole".to_owned())
+    };
+    let app = Router::new().route("/", axum::routing::post(read)).layer(layer);
+    let ask = || {
+        let app = app.clone();
+        async move {
+            let response = app.oneshot(Request::post("/").body(broken()).unwrap()).await.unwrap();
+            response.into_body().collect().await.unwrap().to_bytes()
+        }
+    };
+    assert_eq!(ask().await, "broken as told", "read by the handler, since nobody was queued");
+    idle(&chats).await;
+    let held = chats.acquire(1).await.unwrap();
+    assert_eq!(ask().await, "");
+    assert_eq!(*told.lock().unwrap(), [true]);
+    settled(&chats, 1, 0).await;
+    drop(held);
+    idle(&chats).await;
 }

@@ -13,8 +13,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
 use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::sleep;
 
 use crate::support::wait::{PATIENCE, POLL_EVERY, eventually, within};
 

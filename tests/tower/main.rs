@@ -16,6 +16,7 @@ mod drop_order;
 mod hold_body;
 mod http;
 mod layer;
+mod lost;
 mod probe;
 mod queue;
 mod web;

@@ -138,12 +138,22 @@ impl Client {
 
     /// Posts in the background. Aborting the task closes the connection.
     pub fn posting(
+        self,
+        path: &'static str,
+        upload: Upload,
+    ) -> JoinHandle<(Self, Response<Incoming>)> {
+        self.sending(Method::POST, path, upload)
+    }
+
+    /// As [`posting`](Self::posting), by any method.
+    pub fn sending(
         mut self,
+        method: Method,
         path: &'static str,
         upload: Upload,
     ) -> JoinHandle<(Self, Response<Incoming>)> {
         tokio::spawn(async move {
-            let response = self.post(path, upload).await;
+            let response = self.send(method, path, upload).await.unwrap();
             (self, response)
         })
     }

@@ -13,11 +13,21 @@ mod accounting;
 mod answer;
 mod disconnect;
 mod drop_order;
+mod grpc;
 mod hold_body;
 mod http;
+mod idle;
 mod layer;
 mod lost;
 mod probe;
 mod queue;
 mod web;
 mod wire;
+
+#[test]
+fn child_process() {
+    support::child_role::play(|role, from_parent| match role {
+        "idlers" => idle::idlers(from_parent),
+        _ => panic!("no role {role}"),
+    });
+}

@@ -503,3 +503,22 @@ async fn a_body_that_fails_while_its_request_waits_ends_the_wait() {
     drop(held);
     idle(&chats).await;
 }
+
+/// The rest of what it sends is nobody's to read.
+#[tokio::test]
+async fn a_rejected_client_gets_its_answer_though_it_sends_much() {
+    let chats = semaphore(1);
+    let _held = chats.acquire(1).await.unwrap();
+    let layer = ZSetSemaphoreLayer::new(chats).reject_when_full().answer();
+    let server = Web::serve(routes().layer(layer)).await;
+    for version in VERSIONS {
+        for size in [20_000, 200_000] {
+            let mut client = web::Client::open(version, &server).await;
+            let sending = client.send(Method::POST, "/", Upload::whole(bytes(size)));
+            let response = within(PATIENCE, sending).await.unwrap();
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            let text = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap()["limit"], 1);
+        }
+    }
+}

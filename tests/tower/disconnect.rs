@@ -13,6 +13,8 @@ use axum::routing::{get, post};
 use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use hyper::body::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use zset_semaphore::ZSetSemaphore;
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
@@ -448,4 +450,35 @@ async fn a_crowd_that_comes_and_goes_never_passes_the_limit_and_leaves_nothing()
     idle(&capped.chats).await;
     assert!(capped.tally.peak() <= LIMIT as usize, "{} at once", capped.tally.peak());
     assert_eq!(capped.tally.running(), 0);
+}
+
+/// `Expect: 100-continue`: the client sends its body when it is told to, which is while it is queued.
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_send_its_body_while_it_is_queued() {
+    let capped = capped(1, AHEAD as u64).await;
+    let held = capped.chats.acquire(1).await.unwrap();
+    for goes_away in [true, false] {
+        let mut socket = TcpStream::connect(capped.server.address).await.unwrap();
+        let head = "POST /echo HTTP/1.1\r\nhost: here\r\ncontent-length: 200000\r\n\
+                    connection: close\r\nexpect: 100-continue\r\n\r\n";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        let mut told = vec![0; go_on.len()];
+        within(PATIENCE, socket.read_exact(&mut told)).await.unwrap();
+        assert_eq!(told, go_on);
+        settled(&capped.chats, 1, 1).await;
+        if goes_away {
+            drop(socket);
+            settled(&capped.chats, 1, 0).await;
+            continue;
+        }
+        socket.write_all(&bytes(200_000)).await.unwrap();
+        settled(&capped.chats, 1, 1).await;
+        held.watch().release().await.unwrap();
+        let mut answer = Vec::new();
+        within(PATIENCE, socket.read_to_end(&mut answer)).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        assert_eq!(capped.tally.peak(), 1);
+    }
+    capped.nothing_is_left().await;
 }

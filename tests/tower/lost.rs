@@ -90,6 +90,21 @@ async fn an_inner_future_is_dropped_with_its_permit_and_answered_503() {
     idle(&chats).await;
 }
 
+/// Nor is it called when it is too late.
+#[tokio::test(start_paused = true)]
+async fn an_inner_service_that_does_not_get_ready_is_not_waited_for_without_a_permit() {
+    let chats = semaphore(1);
+    let probe = Probe::readying([Step::Hang]);
+    let tally = probe.tally.clone();
+    let service = ZSetSemaphoreLayer::new(chats.clone()).end_when_lost().layer(probe);
+    let request = tokio::spawn(service.oneshot(ask()));
+    settled(&chats, 1, 0).await;
+    kick(&chats).await;
+    assert_kicked(within(PATIENCE, request).await.unwrap());
+    assert_eq!(tally.called(), 0);
+    idle(&chats).await;
+}
+
 /// Also by other ways than a kick: this one was held for too long.
 #[tokio::test(start_paused = true)]
 async fn max_hold_ends_a_request_that_hangs() {

@@ -361,18 +361,19 @@ async fn many_requests_over_one_connection_leave_nothing_held_in_between() {
         let mut client = capped.client(version).await;
         for size in [0, 1000, 200_000] {
             let all = bytes(size);
-            let text = std::str::from_utf8(&[]).unwrap();
             for (method, path, status, body) in [
                 (Method::POST, "/echo", 200, None),
-                (Method::POST, "/none", 204, Some(text)),
+                (Method::POST, "/none", 204, Some("")),
                 (Method::POST, "/error", 500, Some("no")),
                 (Method::POST, "/nowhere", 404, Some("")),
                 (Method::PUT, "/echo", 405, Some("")),
                 (Method::HEAD, "/flood", 200, Some("")),
                 (Method::POST, "/echo", 200, None),
             ] {
-                let upload = match method {
-                    Method::HEAD => Upload::none(),
+                // A server may close a connection over a body that no handler has read.
+                let upload = match status {
+                    404 | 405 => Upload::none(),
+                    _ if method == Method::HEAD => Upload::none(),
                     _ => Upload::whole(all.clone()),
                 };
                 let response = client.send(method, path, upload).await.unwrap();

@@ -80,6 +80,16 @@ impl Admit {
         let stage = if units == 0 { Stage::Weightless } else { Stage::Opening(opening) };
         Self { settings, units, started: None, stage }
     }
+
+    /// How a wait that is ended from outside is told of; `None` while it is not known for what.
+    pub(super) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
+        let this = self.project();
+        let Stage::Waiting(Waiting { handle, .. }) = &*this.stage else { return None };
+        if let Some(started) = this.started {
+            this.settings.metrics.count(Outcome::Rejected, started.elapsed());
+        }
+        Some(handle.reject(reason, None))
+    }
 }
 
 impl Future for Admit {

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 
 use super::body::CappedBody;
-use super::error::Rejection;
+use super::error::{Reason, Rejection};
 use super::grpc::{self, Code};
 use super::hold::{Hold, Reply};
 use super::pass::Pass;
@@ -71,8 +71,8 @@ impl<B: Body + Unpin> Hold<Request<B>> for Answer {
         (asked, request.map(ReadAhead::new))
     }
 
-    fn poll_queued(&self, queued: &mut Self::Queued, cx: &mut Context<'_>) {
-        queued.body_mut().poll_ahead(cx, self.settings.read_ahead);
+    fn poll_queued(&self, queued: &mut Self::Queued, cx: &mut Context<'_>) -> Poll<()> {
+        queued.body_mut().poll_ahead(cx, self.settings.read_ahead)
     }
 
     fn let_in(&self, mut queued: Self::Queued, pass: &Pass) -> Self::Request {
@@ -142,6 +142,8 @@ fn in_json(rejection: &Rejection, status: StatusCode) -> Response<Bytes> {
         (status, "too many requests at once", true)
     } else if rejection.is_too_large() {
         (StatusCode::PAYLOAD_TOO_LARGE, "the request weighs more than the limit", false)
+    } else if matches!(rejection.reason(), Reason::RequestBody) {
+        (StatusCode::BAD_REQUEST, "the body of the request is not complete", false)
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the service is not available just now", true)
     };
@@ -177,6 +179,8 @@ fn in_grpc(rejection: &Rejection) -> Response<Bytes> {
         (Code::ResourceExhausted, format!("{name}: too many requests at once"), retry)
     } else if rejection.is_too_large() {
         (Code::InvalidArgument, format!("{name}: the request weighs more than the limit"), None)
+    } else if matches!(rejection.reason(), Reason::RequestBody) {
+        (Code::Cancelled, format!("{name}: the body of the request is not complete"), None)
     } else {
         (Code::Unavailable, format!("{name}: not available just now"), retry)
     };

@@ -105,6 +105,9 @@ pub enum Reason {
     /// The limit of the request's key could not be found out; see
     /// [`KeyLimit::lookup`](super::KeyLimit::lookup).
     NoLimit(Arc<dyn StdError + Send + Sync>),
+    /// The body of the request failed while the request was queued: most likely its client has
+    /// gone. Told only by layers that [read ahead](super::ReadAhead).
+    RequestBody,
 }
 
 impl Rejection {
@@ -190,7 +193,7 @@ impl StdError for Rejection {
             Reason::NoPermit(error) => Some(error),
             Reason::Unavailable { error, .. } => error.as_ref().map(|error| error as _),
             Reason::NoLimit(error) => Some(&**error),
-            Reason::Lost(_) => None,
+            Reason::Lost(_) | Reason::RequestBody => None,
         }
     }
 }
@@ -207,6 +210,7 @@ impl fmt::Display for Reason {
             }
             Self::Lost(reason) => write!(f, "the permit was lost: {reason}"),
             Self::NoLimit(error) => write!(f, "the limit is not known: {error}"),
+            Self::RequestBody => f.write_str("the body of the request ended before its end"),
         }
     }
 }

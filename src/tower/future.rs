@@ -9,6 +9,7 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use super::admit::Admit;
+use super::error::{Reason, Rejection};
 use super::hold::{self, Hold, HoldBody, Reply};
 use super::pass::Pass;
 use crate::LostReason;
@@ -51,12 +52,13 @@ enum Stage<Inner: Service<Req>, Req, Queued> {
     Readying {
         inner: Inner,
         request: Option<Req>,
+        /// Resolves when the permit is lost, where that ends the request.
+        lost: Option<BoxFuture<'static, LostReason>>,
         pass: Option<Pass>,
     },
     Running {
         #[pin]
         response: Inner::Future,
-        /// Resolves when the permit is lost, where that ends the request.
         lost: Option<BoxFuture<'static, LostReason>>,
         pass: Option<Pass>,
     },
@@ -91,10 +93,14 @@ where
         let (hold, asked, mut stage) = (&*this.hold, *this.asked, this.stage);
         loop {
             match stage.as_mut().project() {
-                StageProj::Queued { admit, next } => {
-                    let Poll::Ready(admitted) = admit.poll(cx) else {
-                        if let Some((_, queued)) = next {
-                            hold.poll_queued(queued, cx);
+                StageProj::Queued { mut admit, next } => {
+                    let Poll::Ready(admitted) = admit.as_mut().poll(cx) else {
+                        if let Some((_, queued)) = next
+                            && hold.poll_queued(queued, cx).is_ready()
+                            && let Some(rejection) = admit.give_up(Reason::RequestBody)
+                        {
+                            stage.set(Stage::Done);
+                            return Poll::Ready(hold.reject(asked, rejection));
                         }
                         return Poll::Pending;
                     };
@@ -110,29 +116,31 @@ where
                         Some((inner, queued)) => Stage::Readying {
                             inner,
                             request: Some(hold.let_in(queued, &pass)),
+                            lost: hold.ends_when_lost().then(|| until_lost(&pass)).flatten(),
                             pass: Some(pass),
                         },
                         None => Stage::Done,
                     });
                 }
-                StageProj::Readying { inner, request, pass } => {
+                StageProj::Readying { inner, request, lost, pass } => {
+                    if let Some(rejection) = poll_lost(lost, pass, cx) {
+                        stage.set(Stage::Done);
+                        return Poll::Ready(hold.reject(asked, rejection));
+                    }
                     if let Err(error) = ready!(inner.poll_ready(cx)) {
                         stage.set(Stage::Done);
                         return Poll::Ready(Err(hold.fail(error)));
                     }
                     // `None` after a panic in an earlier `call`.
-                    let running = request.take().map(|request| {
-                        let watch = pass.as_ref().filter(|_| hold.ends_when_lost());
-                        let lost = watch.and_then(Pass::watch).map(until_lost);
-                        Stage::Running { response: inner.call(request), lost, pass: pass.take() }
+                    let running = request.take().map(|request| Stage::Running {
+                        response: inner.call(request),
+                        lost: lost.take(),
+                        pass: pass.take(),
                     });
                     stage.set(running.unwrap_or(Stage::Done));
                 }
                 StageProj::Running { response, lost, pass } => {
-                    if let Some(ending) = lost
-                        && let Poll::Ready(reason) = ending.as_mut().poll(cx)
-                        && let Some(rejection) = pass.as_ref().and_then(|p| hold::lost(p, reason))
-                    {
+                    if let Some(rejection) = poll_lost(lost, pass, cx) {
                         stage.set(Stage::Done);
                         return Poll::Ready(hold.reject(asked, rejection));
                     }
@@ -157,8 +165,21 @@ where
     }
 }
 
-fn until_lost(watch: crate::PermitWatch) -> BoxFuture<'static, LostReason> {
-    Box::pin(async move { watch.lost().await })
+fn until_lost(pass: &Pass) -> Option<BoxFuture<'static, LostReason>> {
+    let watch = pass.watch()?;
+    Some(Box::pin(async move { watch.lost().await }))
+}
+
+/// What a request ends with whose permit is lost, where that ends it.
+fn poll_lost(
+    lost: &mut Option<BoxFuture<'static, LostReason>>,
+    pass: &Option<Pass>,
+    cx: &mut Context<'_>,
+) -> Option<Rejection> {
+    match lost.as_mut()?.as_mut().poll(cx) {
+        Poll::Ready(reason) => hold::lost(pass.as_ref()?, reason),
+        Poll::Pending => None,
+    }
 }
 
 // By hand: neither the services nor the requests need to be `Debug`.

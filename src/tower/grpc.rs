@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 /// What of the status codes of gRPC a rejection can be; see `grpc/doc/statuscodes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
+    Cancelled = 1,
     InvalidArgument = 3,
     ResourceExhausted = 8,
     Unavailable = 14,

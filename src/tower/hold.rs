@@ -1,6 +1,6 @@
 //! How long a permit is held, which decides what response and error come out of the layer.
 
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,9 +30,12 @@ pub trait Hold<Req>: Sealed {
     #[doc(hidden)]
     fn take_in(&self, request: Req) -> (Self::Asked, Self::Queued);
 
-    /// While the request waits.
+    /// While the request waits. Ready once there is nothing to wait for any more, since the request
+    /// is broken.
     #[doc(hidden)]
-    fn poll_queued(&self, _: &mut Self::Queued, _: &mut Context<'_>) {}
+    fn poll_queued(&self, _: &mut Self::Queued, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
 
     #[doc(hidden)]
     fn let_in(&self, queued: Self::Queued, pass: &Pass) -> Self::Request;

@@ -13,7 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 ///
 /// A server learns over HTTP/1.1 that a client has gone only when it reads on, and hyper does not
 /// read past a body that nobody reads. So while a request is queued its body is read, up to a bound,
-/// and handed on with all its frames, trailers and errors.
+/// and handed on with all its frames and trailers. If it fails meanwhile, as it does when the client
+/// goes away in the midst of it, the request leaves the queue ([`Reason::RequestBody`]).
+///
+/// [`Reason::RequestBody`]: super::Reason::RequestBody
 pub struct ReadAhead<B: Body> {
     read: VecDeque<Result<Frame<B::Data>, B::Error>>,
     /// Bytes of data in `read`.
@@ -28,13 +31,13 @@ impl<B: Body + Unpin> ReadAhead<B> {
         Self { read: VecDeque::new(), bytes: 0, ended: false, body }
     }
 
-    /// Reads what is there, until so many bytes are kept.
-    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>, bound: u64) {
+    /// Reads what is there, until so many bytes are kept. Ready once the body has failed.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>, bound: u64) -> Poll<()> {
         /// Empty frames are kept, too: no more of them than this.
         const FRAMES: usize = 4096;
         while !self.ended && self.bytes < bound && self.read.len() < FRAMES {
             match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return,
+                Poll::Pending => break,
                 Poll::Ready(None) => self.ended = true,
                 Poll::Ready(Some(frame)) => {
                     self.ended = frame.is_err();
@@ -44,6 +47,7 @@ impl<B: Body + Unpin> ReadAhead<B> {
                 }
             }
         }
+        if matches!(self.read.back(), Some(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     /// The body, if nothing was read of it.

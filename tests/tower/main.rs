@@ -9,13 +9,27 @@
 mod support;
 
 mod accounting;
+mod answer;
+mod disconnect;
 mod drop_order;
+mod grpc;
 mod hold_body;
 mod http;
+mod idle;
 mod key_limit;
 mod layer;
 mod local_cap;
+mod lost;
 mod probe;
 mod queue;
 mod resting;
+mod web;
 mod wire;
+
+#[test]
+fn child_process() {
+    support::child_role::play(|role, from_parent| match role {
+        "idlers" => idle::idlers(from_parent),
+        _ => panic!("no role {role}"),
+    });
+}

@@ -9,7 +9,6 @@
 mod support;
 
 mod accounting;
-
 mod answer;
 mod disconnect;
 mod drop_order;

@@ -19,8 +19,9 @@ use tonic::{Code, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::{Layer, Service};
 use zset_semaphore::ZSetSemaphore;
-use zset_semaphore::tower::ZSetSemaphoreLayer;
+use zset_semaphore::tower::{Admitted, ZSetSemaphoreLayer};
 
+use crate::lost::kick;
 use crate::probe::{Tally, idle, semaphore, settled};
 use crate::support::wait::{PATIENCE, POLL_EVERY, within};
 
@@ -80,6 +81,11 @@ impl ServerStreamingService<Text> for Chat {
         let answer: Self::ResponseStream = match &*request.get_ref().text {
             "refuse" => return ready(Err(Status::permission_denied("no"))),
             "fail" => token().chain(stream::iter([Err(Status::internal("upstream"))])).boxed(),
+            "limits" => {
+                let admitted = request.extensions().get::<Admitted>().unwrap();
+                let names = admitted.iter().map(|one| Ok(text(one.limit_name())));
+                stream::iter(names.collect::<Vec<_>>()).boxed()
+            }
             "endless" => token().chain(stream::pending()).boxed(),
             _ => {
                 // The first few wait for each other: so many at once must be possible.
@@ -369,4 +375,38 @@ async fn calls_that_fail_or_are_dropped_mid_stream_leave_nothing_held() {
         assert_eq!(chat.tally.running(), 0);
     }
     assert_eq!(chat.tally.peak(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_whose_permit_is_lost_ends_with_an_error_where_it_is_asked_to() {
+    let (chats, chat) = (semaphore(1), Chat::default());
+    let server = serve(answering(&chats).end_when_lost(), chat.clone());
+    let channel = connect(&server).await;
+    for _ in 0..2 {
+        let mut tokens = talk(channel.clone(), "endless").await.unwrap();
+        assert_eq!(tokens.message().await.unwrap(), Some(text("token")));
+        kick(&chats).await;
+        within(PATIENCE, tokens.message()).await.unwrap_err();
+        idle(&chats).await;
+        assert_eq!(chat.tally.running(), 0);
+    }
+}
+
+/// Around the server and around the service.
+#[tokio::test]
+async fn a_service_is_told_of_all_that_its_call_was_let_in_with() {
+    let (all, own) = (semaphore(1), semaphore(1));
+    let (address, incoming) = incoming();
+    let server = Server::builder()
+        .layer(answering(&all))
+        .add_service(answering(&own).named_layer(Chat::default()));
+    let task = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+    let server = Serving { address, task };
+    for _ in 0..3 {
+        let tokens = talk(connect(&server).await, "limits").await.unwrap();
+        let names: Vec<_> = tokens.map(|name| name.unwrap().text).collect().await;
+        assert_eq!(names, ["chats", "chats"]);
+        idle(&all).await;
+        idle(&own).await;
+    }
 }

@@ -19,7 +19,7 @@ use crate::support::wait::{PATIENCE, eventually, within};
 use crate::web::{self, Version, Web};
 
 /// Takes the permit away from whoever has the one there is.
-async fn kick(chats: &ZSetSemaphore) {
+pub async fn kick(chats: &ZSetSemaphore) {
     let holder = chats.inspect().await.unwrap().holders[0].id;
     chats.kick(holder).await.unwrap();
 }

@@ -117,11 +117,21 @@
 //! | no room | `503`, or what [`status`](ZSetSemaphoreLayer::status) says, with `Retry-After` | `RESOURCE_EXHAUSTED` with `RetryInfo` and `grpc-retry-pushback-ms` |
 //! | the store is away, the semaphore closed, the permit lost, the limit of the key not known | `503` with `Retry-After` | `UNAVAILABLE`, the same |
 //! | heavier than the limit | `413` | `INVALID_ARGUMENT` |
+//! | its body broke off while it was queued | `400` | `CANCELLED` |
 //!
 //! The body over HTTP is
 //! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`,
 //! or what [`answer_with`](ZSetSemaphoreLayer::answer_with) makes. A request is one of gRPC by its
 //! content type; its rejection has only trailers.
+//!
+//! # Clients that go away
+//!
+//! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server learns of that only
+//! by reading on, so [`answer`](ZSetSemaphoreLayer::answer) reads the body ahead, up to
+//! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, or behind a
+//! second request that it has sent already, is noticed when its turn comes. A response to an upgrade
+//! (`101`) has no body: a WebSocket is not capped for as long as it lives, unless its handler
+//! takes a permit itself.
 //!
 //! # When the store is away
 //!

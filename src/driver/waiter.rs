@@ -132,17 +132,17 @@ impl Line {
 
     fn leave(&mut self, counter: u64) -> Option<Waiter> {
         let waiter = self.waiters.remove(&counter)?;
-        self.leave_queue(&waiter);
+        self.leave_queue(counter, &waiter.stage, waiter.poll_at);
         Some(waiter)
     }
 
-    fn leave_queue(&mut self, waiter: &Waiter) {
-        if let Stage::Queued { ticket } = waiter.stage {
-            self.queue.remove(&ticket);
-            self.asking.remove(&ticket);
+    fn leave_queue(&mut self, counter: u64, stage: &Stage, poll_at: Option<Instant>) {
+        if let Stage::Queued { ticket } = stage {
+            self.queue.remove(ticket);
+            self.asking.remove(ticket);
         }
-        if let Some(at) = waiter.poll_at {
-            self.polls.remove(&(at, waiter.id.counter()));
+        if let Some(at) = poll_at {
+            self.polls.remove(&(at, counter));
         }
     }
 
@@ -159,11 +159,11 @@ impl Line {
     }
 
     pub(super) fn end_wait(&mut self, counter: u64, end: WaitEnd) {
-        let Some(mut waiter) = self.waiters.remove(&counter) else { return };
-        self.leave_queue(&waiter);
-        waiter.stage = Stage::Done(end);
+        let Some(waiter) = self.waiters.get_mut(&counter) else { return };
+        let before = std::mem::replace(&mut waiter.stage, Stage::Done(end));
+        let poll_at = waiter.poll_at;
         self.wakers.extend(waiter.waker.take());
-        self.waiters.insert(counter, waiter);
+        self.leave_queue(counter, &before, poll_at);
         self.forget_speaking();
     }
 

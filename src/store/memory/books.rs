@@ -506,6 +506,9 @@ impl<'a> Run<'a> {
     }
 
     fn serve(&mut self) {
+        if self.books.queue.len() == 0 {
+            return;
+        }
         let mut alive = HashSet::from([self.turn.client]);
         let mut looked = 0;
         while let Some((_, id)) = self.books.queue.first() {

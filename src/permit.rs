@@ -65,6 +65,8 @@ impl fmt::Display for LostReason {
     }
 }
 
+impl std::error::Error for LostReason {}
+
 /// How a release ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Released {
@@ -171,11 +173,7 @@ impl Permit {
     /// # }
     /// ```
     pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
-        tokio::select! {
-            biased;
-            reason = self.lost() => Err(reason),
-            output = work => Ok(output),
-        }
+        run_while_held(&self.hold, work).await
     }
 
     /// Pushes the end of the lease to `lease` from now; never shortens it.
@@ -279,6 +277,24 @@ impl PermitWatch {
         self.hold.id
     }
 
+    /// As [`Permit::units`].
+    pub fn units(&self) -> u32 {
+        self.hold.id.units()
+    }
+
+    /// As [`Permit::run`]. A permit that was released in an ordinary way does not stop `work`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::run`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Permit::run`].
+    pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
+        run_while_held(&self.hold, work).await
+    }
+
     /// Gives the units back now, whoever holds the permit, and waits for the confirmation.
     ///
     /// # Errors
@@ -299,6 +315,14 @@ impl fmt::Debug for PermitWatch {
             .field("id", &self.hold.id)
             .field("truth", &self.hold.truth())
             .finish()
+    }
+}
+
+async fn run_while_held<F: Future>(hold: &Hold, work: F) -> Result<F::Output, LostReason> {
+    tokio::select! {
+        biased;
+        reason = hold.lost() => Err(reason),
+        output = work => Ok(output),
     }
 }
 

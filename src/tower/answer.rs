@@ -14,12 +14,12 @@ use http_body::Body;
 use super::body::CappedBody;
 use super::error::{Reason, Rejection};
 use super::grpc::{self, Code};
-use super::hold::{Hold, Reply};
+use super::hold::{Hold, Reply, rest_if_429};
 use super::pass::Pass;
 use super::read_ahead::ReadAhead;
 use super::sealed::Sealed;
 
-type Make = dyn Fn(&Rejection) -> Response<Bytes> + Send + Sync;
+type Change = dyn Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
 /// Answers rejections by itself, so that the error is that of the inner service alone; made by
 /// [`answer`](super::ZSetSemaphoreLayer::answer).
@@ -34,9 +34,10 @@ pub struct Answer {
 #[derive(Clone)]
 pub(super) struct AnswerSettings {
     pub(super) status: StatusCode,
-    pub(super) make: Option<Arc<Make>>,
+    pub(super) change: Option<Arc<Change>>,
     pub(super) headers: bool,
     pub(super) end_when_lost: bool,
+    pub(super) rest: Option<Duration>,
     pub(super) read_ahead: u64,
 }
 
@@ -50,9 +51,10 @@ impl Default for Answer {
     fn default() -> Self {
         let settings = AnswerSettings {
             status: StatusCode::SERVICE_UNAVAILABLE,
-            make: None,
+            change: None,
             headers: false,
             end_when_lost: false,
+            rest: None,
             read_ahead: 256 * 1024,
         };
         Self { settings: Arc::new(settings) }
@@ -97,6 +99,7 @@ where
         if self.settings.headers {
             tell(&pass, response.headers_mut());
         }
+        let pass = rest_if_429(self.settings.rest, &response, pass);
         response.map(|body| match self.settings.end_when_lost {
             true => CappedBody::ending(body, pass),
             false => CappedBody::new(body, pass),
@@ -104,10 +107,14 @@ where
     }
 
     fn reject(&self, asked: Asked, rejection: Rejection) -> Result<Self::Response, E> {
-        let response = match &self.settings.make {
-            _ if asked.grpc => in_grpc(&rejection),
-            Some(make) => make(&rejection),
-            None => in_json(&rejection, self.settings.status),
+        let response = if asked.grpc {
+            in_grpc(&rejection)
+        } else {
+            let answer = in_json(&rejection, self.settings.status);
+            match &self.settings.change {
+                Some(change) => change(&rejection, answer),
+                None => answer,
+            }
         };
         Ok(response.map(CappedBody::rejection))
     }
@@ -117,9 +124,12 @@ where
     }
 }
 
-/// Says how full it is.
+/// Says how full it is, unless a layer further in has said so of its own limit.
 fn tell(pass: &Pass, headers: &mut HeaderMap) {
-    let Some(handle) = pass.handle() else { return };
+    let Some(handle) = pass.handle().filter(|_| pass.is_permit()) else { return };
+    if headers.contains_key("x-concurrency-limit") {
+        return;
+    }
     let outlook = handle.semaphore.outlook();
     let mut insert = |name, value: u64| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(value));

@@ -12,7 +12,6 @@ use pin_project::pin_project;
 use super::error::PermitLost;
 use super::pass::Pass;
 use crate::LostReason;
-use crate::store::BoxFuture;
 
 /// A response body that gives its permit back when it ends, fails or is dropped; made by
 /// [`HoldBody`](super::HoldBody).
@@ -113,13 +112,16 @@ pub struct CappedBody<B> {
     state: Capped<B>,
 }
 
+/// `Sync`, for bodies that must be.
+type Losing = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
+
 #[pin_project(project = CappedProj)]
 enum Capped<B> {
     Inner {
         #[pin]
         body: PermitBody<B>,
         /// Resolves when the permit is lost, where that ends the body.
-        lost: Option<BoxFuture<'static, LostReason>>,
+        lost: Option<Losing>,
     },
     Rejection(Option<Bytes>),
     Ended,
@@ -134,9 +136,7 @@ impl<B: Body> CappedBody<B> {
     pub(super) fn ending(body: B, pass: Pass) -> Self {
         let body = PermitBody::new(body, pass);
         let watch = body.pass().and_then(Pass::watch);
-        let lost = watch.map(|watch| -> BoxFuture<'static, LostReason> {
-            Box::pin(async move { watch.lost().await })
-        });
+        let lost = watch.map(|watch| -> Losing { Box::pin(async move { watch.lost().await }) });
         Self { state: Capped::Inner { body, lost } }
     }
 }

@@ -69,6 +69,9 @@ impl<E> Error<E> {
 
 /// A request was not let through, or was ended when its permit was lost. Nothing is held or queued
 /// for it.
+///
+/// What it displays is for logs: it may name a key, or the address of the store. Outsiders may see its
+/// [`limit_name`](Self::limit_name).
 #[derive(Clone)]
 pub struct Rejection {
     facts: Box<Facts>,

@@ -112,13 +112,7 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
     type Error = Error<E>;
 
     fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
-        let pass = match self.rest {
-            Some(longest) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-                rest(pass, retry_after(response.headers()).min(longest));
-                Pass::weightless()
-            }
-            _ => pass,
-        };
+        let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| PermitBody::new(body, pass))
     }
 
@@ -128,6 +122,21 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
 
     fn fail(&self, error: E) -> Self::Error {
         Error::Inner(error)
+    }
+}
+
+/// What is left to hold the response by: the permit of a `429` rests, where that is asked for.
+pub(super) fn rest_if_429<B>(
+    longest: Option<Duration>,
+    response: &http::Response<B>,
+    pass: Pass,
+) -> Pass {
+    match longest {
+        Some(longest) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
+            rest(pass, retry_after(response.headers()).min(longest));
+            Pass::weightless()
+        }
+        _ => pass,
     }
 }
 

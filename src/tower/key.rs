@@ -13,8 +13,17 @@ const LONGEST_PLAIN: usize = 64;
 
 /// Takes the key out of a request: requests of one key share one semaphore.
 ///
-/// A closure `Fn(&Req) -> Option<String>` is one, too. Requests without a key all share one
-/// semaphore, so that nobody escapes the cap by leaving it out.
+/// A closure `Fn(&Req) -> Option<String>` is one, too, for keys that are no secrets; name the type
+/// of its argument. Requests without a key all share one semaphore, so that nobody escapes the cap by
+/// leaving it out.
+///
+/// ```
+/// use zset_semaphore::tower::KeyExtractor;
+///
+/// fn is_one<Req>(_: impl KeyExtractor<Req>) {}
+///
+/// is_one(|request: &axum::extract::Request| request.uri().host().map(str::to_owned));
+/// ```
 pub trait KeyExtractor<Req> {
     /// The key of `request`, if it has one.
     fn extract<'r>(&self, request: &'r Req) -> Option<Key<'r>>;
@@ -42,8 +51,9 @@ impl<'r> Key<'r> {
         Self { bytes: bytes.into(), secret: true }
     }
 
-    /// As it stands in names.
-    pub(super) fn to_name(&self) -> String {
+    /// As it stands in names, and as a [`KeyLimit`](super::KeyLimit) is asked about it: the semaphore
+    /// of a key is that named `<name>/<this>`.
+    pub fn name(&self) -> String {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.@:".contains(byte);
         let is_plain = !self.secret
             && !self.bytes.is_empty()
@@ -66,7 +76,7 @@ impl<'r> Key<'r> {
 // By hand: secrets are not for logs.
 impl fmt::Debug for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Key").field(&self.to_name()).finish()
+        f.debug_tuple("Key").field(&self.name()).finish()
     }
 }
 
@@ -76,6 +86,13 @@ where
 {
     fn extract<'r>(&self, request: &'r Req) -> Option<Key<'r>> {
         self(request).map(|key| Key::new(key.into_bytes()))
+    }
+}
+
+/// An extractor that is chosen at run time.
+impl<Req> KeyExtractor<Req> for Box<dyn KeyExtractor<Req> + Send + Sync> {
+    fn extract<'r>(&self, request: &'r Req) -> Option<Key<'r>> {
+        (**self).extract(request)
     }
 }
 
@@ -199,27 +216,28 @@ where
     }
 }
 
-/// Something that an outer layer has put into the extensions of the request, such as a user.
+/// Something that an outer layer has put into the extensions of the request, such as the customer
+/// that it found to a token: then limits can be looked up by customer.
 #[derive(Clone)]
-pub struct Extension<T, F> {
+pub struct FromExtension<T, F> {
     key: F,
     extension: PhantomData<fn(&T)>,
 }
 
-impl<T, F: Fn(&T) -> Option<String>> Extension<T, F> {
+impl<T, F: Fn(&T) -> Option<String>> FromExtension<T, F> {
     /// The key that `key` makes of the extension of type `T`.
     pub fn of(key: F) -> Self {
         Self { key, extension: PhantomData }
     }
 }
 
-impl<T, F> fmt::Debug for Extension<T, F> {
+impl<T, F> fmt::Debug for FromExtension<T, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Extension")
+        f.write_str("FromExtension")
     }
 }
 
-impl<B, T, F> KeyExtractor<http::Request<B>> for Extension<T, F>
+impl<B, T, F> KeyExtractor<http::Request<B>> for FromExtension<T, F>
 where
     T: Send + Sync + 'static,
     F: Fn(&T) -> Option<String>,
@@ -243,23 +261,23 @@ mod tests {
         extractor: &impl KeyExtractor<http::Request<()>>,
         request: &http::Request<()>,
     ) -> Option<String> {
-        extractor.extract(request).map(|key| key.to_name())
+        extractor.extract(request).map(|key| key.name())
     }
 
     #[test]
     fn harmless_keys_are_names_as_they_are_and_others_are_hashed() {
         for plain in ["alice", "a-b_c.d@e:f", &"x".repeat(64)] {
-            assert_eq!(Key::new(plain.as_bytes()).to_name(), plain);
+            assert_eq!(Key::new(plain.as_bytes()).name(), plain);
         }
         let odd = ["", "a b", "a/b", "a{b}", "a\nb", "#abc", "ü", &"x".repeat(65)];
-        let mut names: Vec<_> = odd.iter().map(|key| Key::new(key.as_bytes()).to_name()).collect();
-        names.push(Key::secret("alice".as_bytes()).to_name());
+        let mut names: Vec<_> = odd.iter().map(|key| Key::new(key.as_bytes()).name()).collect();
+        names.push(Key::secret("alice".as_bytes()).name());
         assert!(names.iter().all(|name| name.len() == 33 && name.starts_with('#')), "{names:?}");
         names.sort();
         names.dedup();
         assert_eq!(names.len(), odd.len() + 1);
         // The first 16 bytes of the digest of the empty text (FIPS 180-4).
-        assert_eq!(Key::new(&b""[..]).to_name(), "#e3b0c44298fc1c149afbf4c8996fb924");
+        assert_eq!(Key::new(&b""[..]).name(), "#e3b0c44298fc1c149afbf4c8996fb924");
     }
 
     #[test]
@@ -306,7 +324,7 @@ mod tests {
         let mut user = request("x", "y");
         user.extensions_mut().insert(7_u64);
         assert_eq!(
-            name(&Extension::of(|id: &u64| Some(id.to_string())), &user).as_deref(),
+            name(&FromExtension::of(|id: &u64| Some(id.to_string())), &user).as_deref(),
             Some("7")
         );
         let closure = |request: &http::Request<()>| Some(request.uri().path()[1..3].to_owned());

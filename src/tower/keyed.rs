@@ -352,7 +352,7 @@ impl<K> Sealed for Keyed<K> {}
 impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
     fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
         let settings = Arc::clone(settings);
-        let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.to_name());
+        let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
         let (cell, here) = self.shared.entry(&key);
         match cell.get() {
             Some(handle) => Admit::to(Arc::clone(handle), units, settings),

@@ -77,6 +77,8 @@ pub struct ZSetSemaphoreLayer<H = HoldBody, S = Single> {
 impl ZSetSemaphoreLayer {
     /// Takes one unit of `semaphore` per request, and holds it until the body of the response has
     /// ended.
+    ///
+    /// Nobody extends the lease of a request: leave [`Renew::Auto`](crate::Renew) on.
     pub fn new(semaphore: ZSetSemaphore) -> Self {
         let settings = Settings::new(semaphore.clone_name());
         Self { selector: Single::new(semaphore), settings, hold: HoldBody::default() }
@@ -92,6 +94,46 @@ impl<K> ZSetSemaphoreLayer<HoldBody, Keyed<K>> {
 }
 
 impl<H, S> ZSetSemaphoreLayer<H, S> {
+    fn with<G>(self, hold: G) -> ZSetSemaphoreLayer<G, S> {
+        ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, hold }
+    }
+
+    /// Never waits for room: a request that finds none, or others that wait for it, is rejected
+    /// after one round trip. As a [`timeout`](Self::timeout) of zero.
+    pub fn reject_when_full(self) -> Self {
+        self.timeout(Duration::ZERO)
+    }
+
+    /// Rejects a request where so many wait already, in the whole cluster. Default: what the
+    /// [semaphore](crate::SemaphoreBuilder::max_queue) says.
+    pub fn max_queue(mut self, most: u32) -> Self {
+        self.settings.max_queue = Some(most);
+        self
+    }
+
+    /// What becomes of requests while the store is away. Default: [`Outage::Closed`].
+    pub fn outage(mut self, policy: Outage) -> Self {
+        self.settings.outage = policy;
+        self
+    }
+
+    /// For how long the store must not have answered, though it was asked, until it counts as away
+    /// and the policy for [outages](Self::outage) decides. Until then requests wait. Default: 1 s.
+    pub fn away_after(mut self, patience: Duration) -> Self {
+        self.settings.away_after = patience;
+        self
+    }
+
+    /// Ends a wait after `timeout` with [`AcquireError::Timeout`](crate::AcquireError::Timeout);
+    /// counted from the first poll of the response future. Zero asks once and never waits for room.
+    /// Default: none.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = Some(timeout);
+        self
+    }
+}
+
+impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// Gives the permit back when the inner service has answered; a body that is still streaming
     /// is **not** capped. For services whose responses are not those of HTTP, or are complete when
     /// they are there.
@@ -151,53 +193,16 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// # }
     /// ```
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        self.with(Answer::default())
+        let mut answer = Answer::default();
+        Arc::make_mut(&mut answer.settings).rest = self.hold.rest;
+        self.with(answer)
     }
 
-    fn with<G>(self, hold: G) -> ZSetSemaphoreLayer<G, S> {
-        ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, hold }
-    }
-
-    /// Never waits for room: a request that finds none, or others that wait for it, is rejected
-    /// after one round trip. As a [`timeout`](Self::timeout) of zero.
-    pub fn reject_when_full(self) -> Self {
-        self.timeout(Duration::ZERO)
-    }
-
-    /// Rejects a request where so many wait already, in the whole cluster. Default: what the
-    /// [semaphore](crate::SemaphoreBuilder::max_queue) says.
-    pub fn max_queue(mut self, most: u32) -> Self {
-        self.settings.max_queue = Some(most);
-        self
-    }
-
-    /// What becomes of requests while the store is away. Default: [`Outage::Closed`].
-    pub fn outage(mut self, policy: Outage) -> Self {
-        self.settings.outage = policy;
-        self
-    }
-
-    /// For how long the store must not have answered, though it was asked, until it counts as away
-    /// and the policy for [outages](Self::outage) decides. Until then requests wait. Default: 1 s.
-    pub fn away_after(mut self, patience: Duration) -> Self {
-        self.settings.away_after = patience;
-        self
-    }
-
-    /// Ends a wait after `timeout` with [`AcquireError::Timeout`](crate::AcquireError::Timeout);
-    /// counted from the first poll of the response future. Zero asks once and never waits for room.
-    /// Default: none.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.settings.timeout = Some(timeout);
-        self
-    }
-}
-
-impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
     /// effective limit for a while: the permit of that request is kept, and its units with it, for
     /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
     /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
+    /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
     /// Default: off.
     pub fn rest_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);
@@ -209,6 +214,13 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// [`PermitLost`](super::PermitLost). Default: it may finish.
     pub fn end_when_lost(self) -> ZSetSemaphoreLayer<EndBody, S> {
         self.with(EndBody)
+    }
+}
+
+impl<S> ZSetSemaphoreLayer<EndBody, S> {
+    /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end when their permit is lost.
+    pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
+        self.with(Answer::default()).end_when_lost()
     }
 }
 
@@ -229,17 +241,36 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Makes the answers to rejected requests. Those to gRPC requests stay as they are.
+    /// Changes the answers to rejected requests: `change` gets what would be answered, with its
+    /// status, `Retry-After` and JSON. Those to gRPC requests stay as they are.
+    ///
+    /// It is called for every rejection, also for those of outages and of requests that are too heavy:
+    /// see [`Rejection::is_full`] and the like. What a rejection displays is for logs; outsiders may
+    /// see its [`limit_name`](Rejection::limit_name).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
+    /// use zset_semaphore::tower::ZSetSemaphoreLayer;
+    ///
+    /// let layer = ZSetSemaphoreLayer::new(chats).answer().answer_with(|rejection, answer| {
+    ///     let full = rejection.is_full();
+    ///     answer.map(|json| if full { "All our models are busy.".into() } else { json })
+    /// });
+    /// # }
+    /// ```
     pub fn answer_with(
         mut self,
-        make: impl Fn(&Rejection) -> Response<Bytes> + Send + Sync + 'static,
+        change: impl Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
-        Arc::make_mut(&mut self.hold.settings).make = Some(Arc::new(make));
+        Arc::make_mut(&mut self.hold.settings).change = Some(Arc::new(change));
         self
     }
 
     /// Adds `x-concurrency-limit`, `x-concurrency-in-use` (units, as last heard) and
-    /// `x-concurrency-waited-ms` to responses. Default: off.
+    /// `x-concurrency-waited-ms` (for this limit) to the responses of requests that hold a permit. Of
+    /// stacked layers with this setting the innermost tells. Default: off.
     pub fn headers(mut self) -> Self {
         Arc::make_mut(&mut self.hold.settings).headers = true;
         self

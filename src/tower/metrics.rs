@@ -3,6 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "metrics")]
+const REQUESTS: &str = "zset_semaphore_requests_total";
+#[cfg(feature = "metrics")]
+const WAIT: &str = "zset_semaphore_wait_seconds";
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Outcome {
@@ -22,6 +27,12 @@ pub(super) struct Metrics {
 
 impl Metrics {
     pub(super) fn new(limit: Arc<str>) -> Self {
+        #[cfg(feature = "metrics")]
+        {
+            metrics::describe_counter!(REQUESTS, "Requests, by what became of them.");
+            let unit = metrics::Unit::Seconds;
+            metrics::describe_histogram!(WAIT, unit, "How long requests waited for their permit.");
+        }
         Self { limit }
     }
 
@@ -35,10 +46,8 @@ impl Metrics {
             Outcome::Rejected => "rejected",
         };
         let limit = self.limit.to_string();
-        metrics::counter!("zset_semaphore_requests_total", "limit" => limit.clone(), "outcome" => outcome)
-            .increment(1);
-        metrics::histogram!("zset_semaphore_wait_seconds", "limit" => limit, "outcome" => outcome)
-            .record(waited);
+        metrics::counter!(REQUESTS, "limit" => limit.clone(), "outcome" => outcome).increment(1);
+        metrics::histogram!(WAIT, "limit" => limit, "outcome" => outcome).record(waited);
     }
 
     #[cfg(not(feature = "metrics"))]

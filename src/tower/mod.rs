@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
 //! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
+//! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, where nothing may run on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
 //! | [`.hold_head()`](ZSetSemaphoreLayer::hold_head) | services of any request and response | [`Error`] | when the inner service has answered |
 //!
 //! The body is the default because a streamed answer, as chats with LLMs are, has only begun when
@@ -67,6 +68,26 @@
 //! The same layer goes into tonic's `Server::builder().layer(...)`, or around one service by tonic's
 //! `LayerExt::named_layer`; see the example `tonic_service`.
 //!
+//! ```
+//! # fn example<S>(layer: zset_semaphore::tower::ZSetSemaphoreLayer, chat: S) {
+//! // let layer = ZSetSemaphoreLayer::new(chats).timeout(wait);
+//! let server = tonic::transport::Server::builder().layer(layer.answer());
+//! # }
+//! ```
+//!
+//! # If it does not compile
+//!
+//! - *"`Infallible: From<zset_semaphore::tower::Error<Infallible>>` is not satisfied"* at axum's
+//!   `layer`: rejections are errors still. Add [`.answer()`](ZSetSemaphoreLayer::answer).
+//! - *"`Service<Request<ReadAhead<Body>>>` is not implemented"*: what stands behind `.answer()` gets
+//!   requests of [`ReadAhead<B>`], and it wants them of axum's `Body`, as `axum::middleware::from_fn`
+//!   does. Use two calls of `Router::layer` instead of one `ServiceBuilder`, or put
+//!   `.map_request(|request: http::Request<_>| request.map(axum::body::Body::new))` in between.
+//! - *"implementation of `FnOnce` is not general enough"*: name the type of the argument of a closure
+//!   that extracts keys, `|request: &axum::extract::Request| ...`.
+//! - A client is not to be wrapped with `.answer()`, which reads bodies ahead and answers in the place
+//!   of the provider.
+//!
 //! # Clients
 //!
 //! Around an outgoing client the layer caps calls to a provider that allows so many in parallel:
@@ -107,7 +128,8 @@
 //!
 //! # Rejections
 //!
-//! A request waits for room up to the [`timeout`](ZSetSemaphoreLayer::timeout), is rejected at once
+//! In front of the public set a timeout or a bound of the queue: each queued request may keep up to
+//! 256 KiB of its body. A request waits for room up to the [`timeout`](ZSetSemaphoreLayer::timeout), is rejected at once
 //! when it is full ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or where so many
 //! wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)). With
 //! [`answer`](ZSetSemaphoreLayer::answer):
@@ -138,6 +160,12 @@
 //! See [`Outage`]: requests are rejected (the default), let through, or share a cap of this process.
 //! Which it is needs no waiting once it is known that the store is away, and a gateway may start
 //! before its Redis does ([`Client::open`](crate::Client::open)).
+//!
+//! # Shutdown
+//!
+//! [`Client::shutdown`](crate::Client::shutdown) ends all waits: queued requests are rejected with
+//! `503`, those that run may finish, and it resolves when the last has. Stop the server beside it, as
+//! the example `llm_gateway` does.
 //!
 //! # Metrics
 //!
@@ -171,7 +199,7 @@ pub use body::{CappedBody, PermitBody};
 pub use error::{Error, PermitLost, Reason, Rejection};
 pub use future::ResponseFuture;
 pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};
-pub use key::{BearerToken, Extension, Header, Key, KeyExtractor, PathSegment, PeerAddr};
+pub use key::{BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr};
 pub use keyed::{KeyLimit, Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
 pub use outage::Outage;

@@ -14,7 +14,10 @@ use crate::StoreError;
 /// their place in the queue until then. As soon as the store answers again, requests queue there
 /// as before. Permits that are held live on for as long as their lease is provably alive.
 ///
-/// An outage and its end are each told by one line in the log.
+/// Stacked layers decide one by one: the outermost that is `Closed` rejects, whatever those further
+/// in would do. Give each layer its policy.
+///
+/// An outage and its end are each told by one line in the log, for each layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Outage {

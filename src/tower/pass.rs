@@ -66,6 +66,10 @@ impl Pass {
         }
     }
 
+    pub(super) fn is_permit(&self) -> bool {
+        matches!(self.kind, Kind::Permit { .. })
+    }
+
     pub(super) fn waited(&self) -> Duration {
         self.waited
     }
@@ -81,7 +85,12 @@ impl Pass {
 
     /// Tells the handler, behind what outer layers have told.
     pub(super) fn tell(&self, extensions: &mut http::Extensions) {
-        let Some(handle) = self.handle() else { return };
+        let outer = extensions.get::<Admitted>().map_or(&[][..], |outer| &outer.admissions);
+        let Some(handle) = self.handle() else {
+            let admissions = outer.into();
+            extensions.insert(Admitted { admissions });
+            return;
+        };
         let kind = match &self.kind {
             Kind::Permit { permit, .. } => Counted::Cluster(permit.watch()),
             Kind::Local { .. } => Counted::Local,
@@ -93,7 +102,6 @@ impl Pass {
             counted: kind,
             waited: self.waited,
         };
-        let outer = extensions.get::<Admitted>().map_or(&[][..], |outer| &outer.admissions);
         let admissions = outer.iter().cloned().chain([admission]).collect();
         extensions.insert(Admitted { admissions });
     }
@@ -119,7 +127,7 @@ impl fmt::Debug for Pass {
 }
 
 /// What a request was let through with by the layers it came through, outermost first; in the
-/// extensions of every HTTP request that reaches the inner service.
+/// extensions of every HTTP request that reaches the inner service. Empty for one that weighs nothing.
 ///
 /// With it a handler can watch for the loss of its permit, read the fencing token, or give the
 /// permit back early, say when the model has answered and only the logging goes on.
@@ -193,12 +201,18 @@ impl Admission {
     }
 
     /// The permit; `None` if the request was let through without one, by the policy for when the
-    /// store is away.
+    /// store is away: then it is either [local](Self::is_local) or [uncounted](Self::is_uncounted).
     pub fn permit(&self) -> Option<&PermitWatch> {
         match &self.counted {
             Counted::Cluster(watch) => Some(watch),
             Counted::Local | Counted::No => None,
         }
+    }
+
+    /// Whether only this process counts the request: the store was away, and the policy was
+    /// [`Outage::Local`](super::Outage::Local).
+    pub fn is_local(&self) -> bool {
+        matches!(self.counted, Counted::Local)
     }
 
     /// Whether neither the cluster nor this process counts the request: the store was away, and

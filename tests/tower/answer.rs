@@ -8,14 +8,16 @@ use ::http::{HeaderMap, Method, Request, StatusCode};
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
-use tower::{ServiceBuilder, ServiceExt};
-use zset_semaphore::tower::{Header, KeyLimit, Keyed, Reason, ZSetSemaphoreLayer};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use zset_semaphore::tower::{
+    Admitted, Header, KeyLimit, Keyed, ReadAhead, Reason, ZSetSemaphoreLayer,
+};
 use zset_semaphore::{AcquireError, Client, ZSetSemaphore};
 
 use crate::probe::{Script, Step, Tally, idle, semaphore, settled};
@@ -151,7 +153,7 @@ async fn a_closure_makes_the_answers() {
     let chats = semaphore(1);
     let held = chats.acquire(1).await.unwrap();
     let layer =
-        ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer().answer_with(|why| {
+        ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer().answer_with(|why, _| {
             let text = match why.reason() {
                 Reason::NoPermit(AcquireError::Timeout { .. }) if why.is_full() => {
                     format!("{} of {} in use", why.in_use().unwrap(), why.limit())
@@ -180,7 +182,7 @@ async fn an_answer_without_a_body_is_one() {
     let layer = ZSetSemaphoreLayer::new(chats)
         .reject_when_full()
         .answer()
-        .answer_with(|_| ::http::Response::builder().status(429).body(Bytes::new()).unwrap());
+        .answer_with(|_, _| ::http::Response::builder().status(429).body(Bytes::new()).unwrap());
     let server = Web::serve(routes().layer(layer)).await;
     let answered = ask(&server, &[]).await;
     assert_eq!((answered.0.as_u16(), &*answered.2), (429, &b""[..]));
@@ -452,11 +454,11 @@ async fn a_limit_that_cannot_be_found_out_is_answered_503() {
 fn the_service_can_be_mounted_where_no_error_may_come_out() {
     fn infallible<S: tower::Service<Request<Body>, Error = Infallible>>(_: &S) {}
     let layer = ZSetSemaphoreLayer::new(semaphore(1)).answer();
-    let inner = tower::service_fn(async |request: Request<_>| {
-        let _: zset_semaphore::tower::ReadAhead<Body> = request.into_body();
+    let inner = service_fn(async |request: Request<_>| {
+        let _: ReadAhead<Body> = request.into_body();
         Ok::<_, Infallible>(::http::Response::new(Body::empty()))
     });
-    infallible(&tower::Layer::layer(&layer, inner));
+    infallible(&Layer::layer(&layer, inner));
 }
 
 /// Its client may still listen, having closed only its own half of the connection.
@@ -488,7 +490,7 @@ async fn a_body_that_fails_while_its_request_waits_ends_the_wait() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let layer = ZSetSemaphoreLayer::new(chats.clone()).answer().answer_with({
         let told = Arc::clone(&told);
-        move |why| {
+        move |why, _| {
             told.lock().unwrap().push(matches!(why.reason(), Reason::RequestBody));
             ::http::Response::new(Bytes::new())
         }
@@ -521,4 +523,46 @@ async fn a_rejected_client_gets_its_answer_though_it_sends_much() {
             assert_eq!(serde_json::from_slice::<Value>(&text).unwrap()["limit"], 1);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_set_before_answer_stays_set() {
+    let calls = semaphore(2);
+    let inner = || {
+        service_fn(async |request: Request<ReadAhead<Full<Bytes>>>| {
+            assert!(request.extensions().get::<Admitted>().is_some());
+            std::future::pending::<()>().await;
+            Ok::<_, Infallible>(::http::Response::new(Full::<Bytes>::default()))
+        })
+    };
+    let request = || Request::new(Full::<Bytes>::default());
+    let ending = ZSetSemaphoreLayer::new(calls.clone()).end_when_lost().answer().layer(inner());
+    let asked = tokio::spawn(ending.oneshot(request()));
+    settled(&calls, 1, 0).await;
+    calls.kick(calls.inspect().await.unwrap().holders[0].id).await.unwrap();
+    assert_eq!(asked.await.unwrap().unwrap().status(), 503);
+
+    let busy = service_fn(async |_: Request<ReadAhead<Full<Bytes>>>| {
+        let answer = ::http::Response::builder().status(429).header("retry-after", "5");
+        Ok::<_, Infallible>(answer.body(Full::<Bytes>::default()).unwrap())
+    });
+    let rest = Duration::from_secs(30);
+    let resting = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(rest).answer().layer(busy);
+    drop(resting.oneshot(request()).await.unwrap());
+    settled(&calls, 1, 0).await;
+    let start = tokio::time::Instant::now();
+    drop(calls.acquire(2).await.unwrap());
+    assert_eq!(start.elapsed().as_secs(), 5);
+}
+
+/// It has no permit, but its handler finds what it asks for.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_weighs_nothing_finds_an_empty_admission() {
+    let layer = ZSetSemaphoreLayer::new(semaphore(1)).weight(|_: &Request<()>| 0);
+    let service = layer.layer(service_fn(async |request: Request<()>| {
+        let admissions = request.extensions().get::<Admitted>().unwrap().iter().count();
+        Ok::<_, Infallible>(::http::Response::new(Full::<Bytes>::from(admissions.to_string())))
+    }));
+    let said = service.oneshot(Request::new(())).await.unwrap().into_body().collect().await;
+    assert_eq!(said.unwrap().to_bytes(), "0");
 }

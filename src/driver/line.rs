@@ -186,7 +186,7 @@ impl Line {
     /// True for one caller in so long: it may ask the store though that is in trouble.
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
-        let due = self.probed_at.is_none_or(|at| now >= at + every);
+        let due = self.probed_at.is_none_or(|at| now.saturating_duration_since(at) >= every);
         if due {
             self.probed_at = Some(now);
         }

@@ -194,9 +194,11 @@ impl Waiting {
             };
             let first_look = this.patience.is_none() && this.local.is_none();
             if first_look && away.connected && handle.semaphore.may_probe(settings.away_after) {
-                *this.probing_until = Some(now + settings.away_after);
+                *this.probing_until = now.checked_add(settings.away_after);
             }
-            let until = this.probing_until.unwrap_or(away.since + settings.away_after);
+            let until = this.probing_until.or_else(|| away.since.checked_add(settings.away_after));
+            // Beyond the end of time: every outage is ridden out.
+            let Some(until) = until else { return Poll::Pending };
             if now < until {
                 let patience = this.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
                 if patience.deadline() != until {

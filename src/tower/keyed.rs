@@ -285,7 +285,7 @@ impl Shared {
         let now = Instant::now();
         let mut entries = lock(&self.entries);
         let entry = match entries.get_mut(key) {
-            Some(entry) if now < entry.made + self.refresh => {
+            Some(entry) if now.saturating_duration_since(entry.made) < self.refresh => {
                 entry.used = now;
                 (Arc::clone(&entry.handle), Arc::clone(&entry.here))
             }

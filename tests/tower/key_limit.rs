@@ -29,6 +29,17 @@ async fn what_it_takes_to_find_out_is_part_of_the_timeout() {
     assert_eq!(asked.elapsed().as_secs(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn patience_and_refresh_may_be_without_end() {
+    let key = |_: &u32| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, 1).refresh(Duration::MAX);
+    let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).away_after(Duration::MAX);
+    let service = layer.hold_head().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    for n in 0..2 {
+        service.clone().oneshot(n).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_lowered_limit_of_a_key_takes_effect_when_it_is_found_out_anew() {
     let plan = Arc::new(AtomicU32::new(2));

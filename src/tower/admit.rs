@@ -220,7 +220,8 @@ impl Waiting {
             Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
             Outage::Local(cap) => {
                 let local = this.local.get_or_insert_with(|| {
-                    let here = Arc::clone(handle.local(cap)).acquire_many_owned(units.min(cap));
+                    let (cap, here) = handle.local(cap);
+                    let here = Arc::clone(here).acquire_many_owned(units.min(*cap));
                     let deadline =
                         settings.timeout.and_then(|timeout| started.checked_add(timeout));
                     Box::pin(async move {

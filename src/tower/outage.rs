@@ -26,7 +26,8 @@ pub enum Outage {
     /// [`Admission::is_uncounted`](super::Admission::is_uncounted).
     Open,
     /// Requests share a cap of so many units in this process, first come first served, and wait for
-    /// it within their timeout. With a key per request, each key has that cap. What
+    /// it within their timeout. With a key per request, each key has that cap. Clones of a layer
+    /// share it; where they were told different ones, the first that is needed counts. What
     /// it let through still runs, uncounted by the cluster, when the store is back. 0 is as
     /// [`Closed`](Self::Closed).
     Local(u32),

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::admit::Admit;
 use super::error::{Facts, Reason, Rejection};
 use super::handle::{Handle, Here};
-use super::key::KeyExtractor;
+use super::key::{KeyExtractor, NO_KEY};
 use super::sealed::Sealed;
 use super::select::Select;
 use super::settings::Settings;
@@ -22,9 +22,6 @@ use crate::semaphore::SemaphoreBuilder;
 use crate::store::BoxFuture;
 use crate::sync::lock;
 use crate::{Client, ConfigError};
-
-/// What all requests without a key share; no key becomes this.
-const NO_KEY: &str = "-";
 
 type LookupError = Arc<dyn StdError + Send + Sync>;
 type Lookup = dyn Fn(&str) -> BoxFuture<'static, Result<u32, LookupError>> + Send + Sync;

@@ -328,6 +328,28 @@ async fn held_permits_survive_an_outage_for_as_long_as_their_lease_is_provable()
     .await;
 }
 
+/// What was refused to another semaphore of the client, say in a failover, says nothing of one that
+/// has not asked since: once there is a connection again, none of its requests is turned away.
+#[tokio::test]
+async fn a_semaphore_that_was_idle_in_an_outage_serves_all_who_come_after_it() {
+    let server = RedisServer::start().await;
+    let client = Client::connect(server.url()).await.unwrap();
+    let busy = client.semaphore("busy", LIMIT).build().unwrap();
+    let idle = client.semaphore("idle", LIMIT).build().unwrap();
+    idle.acquire(1).await.unwrap().release().await.unwrap();
+    server.cmd(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    busy.acquire(1).timeout(ms(300)).await.unwrap_err();
+    server.cmd(&["REPLICAOF", "NO", "ONE"]).await;
+    busy.acquire(1).await.unwrap().release().await.unwrap();
+
+    sleep(AWAY_AFTER * 2).await;
+    let tally = Arc::new(Tally::default());
+    let service = capped(&idle, Outage::Closed, &tally);
+    let requests = (0..10).map(|_| send(service.clone(), &tally));
+    let ends = futures_util::future::join_all(requests).await;
+    assert_eq!(ends, [End::Counted; 10]);
+}
+
 /// Errors that the server answers are an outage, too: the connection is there, or is made anew each
 /// time, but no permit.
 #[tokio::test]

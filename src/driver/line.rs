@@ -84,6 +84,8 @@ pub(crate) struct Line {
     pub(super) trouble: Option<StoreError>,
     /// Since when the store has not answered though it was asked.
     troubled_since: Option<Instant>,
+    /// The server refused a turn of this line, which a new connection does not disprove.
+    refused: bool,
     /// When somebody was last let through to find out whether the trouble is over.
     probed_at: Option<Instant>,
     /// Units in use and the limit, as the last reply told.
@@ -130,6 +132,7 @@ impl Line {
             pause: Pause::default(),
             trouble: None,
             troubled_since: None,
+            refused: false,
             probed_at: None,
             counts: None,
             wakers: Vec::new(),
@@ -202,6 +205,7 @@ impl Line {
     /// The store does not answer, or not as it should, since then. Who waits gets to know.
     pub(super) fn in_trouble(&mut self, error: &StoreError, since: Instant) {
         self.trouble = Some(error.clone());
+        self.refused &= !error.is_unanswered();
         if self.troubled_since.is_none() {
             self.troubled_since = Some(since);
             self.wake_waiters();
@@ -214,7 +218,14 @@ impl Line {
         self.trouble_is_over();
     }
 
+    /// A turn of this line was not answered as it should be.
+    pub(super) fn turn_failed(&mut self, error: &StoreError, sent: Instant) {
+        self.in_trouble(error, sent);
+        self.refused = !error.is_unanswered();
+    }
+
     fn trouble_is_over(&mut self) {
+        self.refused = false;
         if self.troubled_since.take().is_some() {
             self.probed_at = None;
             self.wake_waiters();
@@ -272,7 +283,8 @@ impl Line {
     /// On a new connection: what was said on the old one, and what the store has kept, is not known.
     pub(super) fn reconnected(&mut self) {
         // Opening a connection proves that the server answers, not that it does what it refused.
-        if self.trouble.as_ref().is_none_or(StoreError::is_unanswered) {
+        // What it refused to others, this line has not asked for: who asks first will see.
+        if !self.refused {
             self.trouble_is_over();
         }
         self.renew_all();

@@ -18,7 +18,7 @@ use hyper::body::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use zset_semaphore::tower::{Admitted, Outage, ReadAhead, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Admitted, Error, Outage, ReadAhead, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use support::redis_server::RedisServer;
@@ -270,6 +270,21 @@ async fn a_gateway_starts_and_serves_by_its_policy_while_redis_is_still_down() {
         let slowest = *tally.slowest.lock().unwrap();
         assert!(slowest < AWAY_AFTER, "{policy:?}: one waited {slowest:?}");
     }
+}
+
+/// A server that accepts connections and says nothing is no full one.
+#[tokio::test]
+async fn a_timeout_before_the_first_connection_is_up_to_the_policy() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let semaphore = Client::open(url).unwrap().semaphore("s", LIMIT).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(semaphore).timeout(ms(100)).hold_head();
+    let inner = service_fn(async |n: u32| Ok::<_, Infallible>(n));
+    let Err(Error::Rejected(rejection)) = layer.clone().layer(inner).oneshot(1).await else {
+        panic!("let in")
+    };
+    assert!(!rejection.is_full(), "{rejection}");
+    layer.outage(Outage::Open).layer(inner).oneshot(1).await.unwrap();
 }
 
 /// A short outage is ridden out: who waits keeps the place.

@@ -418,6 +418,12 @@ impl ZSetSemaphore {
         })
     }
 
+    /// How long the answer to a call may take.
+    #[cfg(feature = "tower")]
+    pub(crate) fn call_deadline(&self) -> Duration {
+        self.inner.seat.shared().call_deadline
+    }
+
     /// True for one caller in so long: it may ask the store though that is in trouble.
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&self, every: Duration) -> bool {

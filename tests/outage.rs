@@ -396,3 +396,21 @@ async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
         .await;
     }
 }
+
+/// Who has no patience asks all the same, or nobody would ever find out that it is over.
+#[tokio::test]
+async fn a_layer_without_patience_finds_out_when_the_server_writes_again() {
+    let server = RedisServer::start().await;
+    let client = Client::connect(server.url()).await.unwrap();
+    let semaphore = client.semaphore("s", LIMIT).lease(ms(500)).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(semaphore).away_after(Duration::ZERO).hold_head();
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    let ask = async || within(PATIENCE, service.clone().oneshot(1)).await;
+    ask().await.unwrap();
+    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    ask().await.unwrap_err();
+    // What that one may have left in the store is asked about for so long.
+    sleep(Duration::from_secs(13)).await;
+    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    eventually("counted again", PATIENCE, async || ask().await.is_ok()).await;
+}

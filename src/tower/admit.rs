@@ -193,8 +193,10 @@ impl Waiting {
                 return Poll::Pending;
             };
             let first_look = this.patience.is_none() && this.local.is_none();
-            if first_look && away.connected && handle.semaphore.may_probe(settings.away_after) {
-                *this.probing_until = now.checked_add(settings.away_after);
+            // A probe has to live until its turn may be answered.
+            let probe = settings.away_after.max(handle.semaphore.call_deadline());
+            if first_look && away.connected && handle.semaphore.may_probe(probe) {
+                *this.probing_until = now.checked_add(probe);
             }
             let until = this.probing_until.or_else(|| away.since.checked_add(settings.away_after));
             // Beyond the end of time: every outage is ridden out.

@@ -59,7 +59,11 @@ impl Default for Answer {
     }
 }
 
-impl Sealed for Answer {}
+impl Sealed for Answer {
+    fn was_told_to_end(&self) -> bool {
+        self.settings.end_when_lost
+    }
+}
 
 impl<B: Body + Unpin> Hold<Request<B>> for Answer {
     type Request = Request<ReadAhead<B>>;

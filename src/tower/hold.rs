@@ -155,7 +155,11 @@ fn rest(pass: Pass, time: Duration) {
 #[non_exhaustive]
 pub struct EndBody;
 
-impl Sealed for EndBody {}
+impl Sealed for EndBody {
+    fn was_told_to_end(&self) -> bool {
+        true
+    }
+}
 
 impl<B> Hold<http::Request<B>> for EndBody {
     type Request = http::Request<B>;
@@ -206,7 +210,11 @@ pub struct HoldHead {
     pub(super) end_when_lost: bool,
 }
 
-impl Sealed for HoldHead {}
+impl Sealed for HoldHead {
+    fn was_told_to_end(&self) -> bool {
+        self.end_when_lost
+    }
+}
 
 impl<Req> Hold<Req> for HoldHead {
     type Request = Req;

@@ -13,6 +13,7 @@ use super::error::Rejection;
 use super::hold::{EndBody, HoldBody, HoldHead};
 use super::keyed::Keyed;
 use super::outage::Outage;
+use super::sealed::Sealed;
 use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
@@ -113,8 +114,12 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn hold_head(self) -> ZSetSemaphoreLayer<HoldHead, S> {
-        self.with(HoldHead::default())
+    pub fn hold_head(self) -> ZSetSemaphoreLayer<HoldHead, S>
+    where
+        H: Sealed,
+    {
+        let end_when_lost = self.hold.was_told_to_end();
+        self.with(HoldHead { end_when_lost })
     }
 
     /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be
@@ -150,8 +155,13 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        self.with(Answer::default())
+    pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S>
+    where
+        H: Sealed,
+    {
+        let told_to_end = self.hold.was_told_to_end();
+        let layer = self.with(Answer::default());
+        if told_to_end { layer.end_when_lost() } else { layer }
     }
 
     fn with<G>(self, hold: G) -> ZSetSemaphoreLayer<G, S> {
@@ -198,6 +208,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// effective limit for a while: the permit of that request is kept, and its units with it, for
     /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
     /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
+    /// Layers that answer or end requests by themselves do not do this: [`answer`](Self::answer),
+    /// [`end_when_lost`](Self::end_when_lost) and [`hold_head`](Self::hold_head) turn it off again.
     /// Default: off.
     pub fn rest_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);

@@ -117,6 +117,7 @@
 //! | no room | `503`, or what [`status`](ZSetSemaphoreLayer::status) says, with `Retry-After` | `RESOURCE_EXHAUSTED` with `RetryInfo` and `grpc-retry-pushback-ms` |
 //! | the store is away, the semaphore closed, the permit lost, the limit of the key not known | `503` with `Retry-After` | `UNAVAILABLE`, the same |
 //! | heavier than the limit | `413` | `INVALID_ARGUMENT` |
+//! | the body of the request failed while it was queued | `400` | `CANCELLED` |
 //!
 //! The body over HTTP is
 //! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`,
@@ -174,5 +175,10 @@ pub use service::ZSetSemaphoreService;
 mod sealed {
     use std::fmt;
 
-    pub trait Sealed: fmt::Debug {}
+    pub trait Sealed: fmt::Debug {
+        /// Of what holds permits: whether it was told to end requests whose permit is lost.
+        fn was_told_to_end(&self) -> bool {
+            false
+        }
+    }
 }

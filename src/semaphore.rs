@@ -424,7 +424,7 @@ impl ZSetSemaphore {
         self.inner.seat.shared().call_deadline
     }
 
-    /// True for one caller in so long: it may ask the store though that is in trouble.
+    /// Whether a caller may ask the store though that is in trouble.
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&self, every: Duration) -> bool {
         let now = tokio::time::Instant::now();

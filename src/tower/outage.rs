@@ -11,8 +11,10 @@ use crate::StoreError;
 /// The store counts as away once it has not answered, or refused, for
 /// [`away_after`](super::ZSetSemaphoreLayer::away_after) (default 1 s) though it was asked. From then
 /// on the policy decides at once about requests that come, and about those that wait; those keep
-/// their place in the queue until then. As soon as the store answers again, requests queue there
-/// as before. Permits that are held live on for as long as their lease is provably alive.
+/// their place in the queue until then. One request in a while still waits, to ask the store whether
+/// it is back, and so do all that come when nobody has asked lately. As soon as the store answers
+/// again, requests queue there as before. Permits that are held live on for as long as their lease is
+/// provably alive.
 ///
 /// An outage and its end are each told by one line in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -192,8 +192,10 @@ impl Future for Acquire {
         Poll::Ready(Err(match outcome {
             Outcome::Granted(permit) => return Poll::Ready(Ok(permit)),
             Outcome::TimedOut { ahead, trouble } => {
-                // Who only asks waits for nothing but the answer.
-                let unanswered = (self.timeout == Some(Duration::ZERO))
+                // Who only asks waits for nothing but the answer, and nobody can be told that it is
+                // full while there is no connection.
+                let only_asks = self.timeout == Some(Duration::ZERO);
+                let unanswered = (only_asks || self.semaphore.seat.shared().is_unconnected())
                     .then(|| StoreError::timeout(format!("no answer within {waited:?}")));
                 AcquireError::Timeout { waited, ahead, trouble: trouble.or(unanswered) }
             }

@@ -418,7 +418,13 @@ impl ZSetSemaphore {
         })
     }
 
-    /// True for one caller in so long: it may ask the store though that is in trouble.
+    /// How long the answer to a call may take.
+    #[cfg(feature = "tower")]
+    pub(crate) fn call_deadline(&self) -> Duration {
+        self.inner.seat.shared().call_deadline
+    }
+
+    /// Whether a caller may ask the store though that is in trouble.
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&self, every: Duration) -> bool {
         let now = tokio::time::Instant::now();

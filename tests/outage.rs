@@ -18,7 +18,7 @@ use hyper::body::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use zset_semaphore::tower::{Admitted, Outage, ReadAhead, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Admitted, Error, Outage, ReadAhead, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use support::redis_server::RedisServer;
@@ -272,6 +272,21 @@ async fn a_gateway_starts_and_serves_by_its_policy_while_redis_is_still_down() {
     }
 }
 
+/// A server that accepts connections and says nothing is no full one.
+#[tokio::test]
+async fn a_timeout_before_the_first_connection_is_up_to_the_policy() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let semaphore = Client::open(url).unwrap().semaphore("s", LIMIT).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(semaphore).timeout(ms(100)).hold_head();
+    let inner = service_fn(async |n: u32| Ok::<_, Infallible>(n));
+    let Err(Error::Rejected(rejection)) = layer.clone().layer(inner).oneshot(1).await else {
+        panic!("let in")
+    };
+    assert!(!rejection.is_full(), "{rejection}");
+    layer.outage(Outage::Open).layer(inner).oneshot(1).await.unwrap();
+}
+
 /// A short outage is ridden out: who waits keeps the place.
 #[tokio::test]
 async fn those_who_wait_keep_their_places_through_a_short_outage() {
@@ -328,6 +343,28 @@ async fn held_permits_survive_an_outage_for_as_long_as_their_lease_is_provable()
     .await;
 }
 
+/// What was refused to another semaphore of the client, say in a failover, says nothing of one that
+/// has not asked since: once there is a connection again, none of its requests is turned away.
+#[tokio::test]
+async fn a_semaphore_that_was_idle_in_an_outage_serves_all_who_come_after_it() {
+    let server = RedisServer::start().await;
+    let client = Client::connect(server.url()).await.unwrap();
+    let busy = client.semaphore("busy", LIMIT).build().unwrap();
+    let idle = client.semaphore("idle", LIMIT).build().unwrap();
+    idle.acquire(1).await.unwrap().release().await.unwrap();
+    server.cmd(&["REPLICAOF", "127.0.0.1", "1"]).await;
+    busy.acquire(1).timeout(ms(300)).await.unwrap_err();
+    server.cmd(&["REPLICAOF", "NO", "ONE"]).await;
+    busy.acquire(1).await.unwrap().release().await.unwrap();
+
+    sleep(AWAY_AFTER * 2).await;
+    let tally = Arc::new(Tally::default());
+    let service = capped(&idle, Outage::Closed, &tally);
+    let requests = (0..10).map(|_| send(service.clone(), &tally));
+    let ends = futures_util::future::join_all(requests).await;
+    assert_eq!(ends, [End::Counted; 10]);
+}
+
 /// Errors that the server answers are an outage, too: the connection is there, or is made anew each
 /// time, but no permit.
 #[tokio::test]
@@ -357,5 +394,26 @@ async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
             send(service.clone(), &tally).await == End::Counted
         })
         .await;
+    }
+}
+
+/// Who has no patience asks all the same, or nobody would ever find out that it is over.
+#[tokio::test]
+async fn a_layer_without_patience_finds_out_when_the_server_writes_again() {
+    let server = RedisServer::start().await;
+    let client = Client::connect(server.url()).await.unwrap();
+    let semaphore = client.semaphore("s", LIMIT).lease(ms(500)).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(semaphore).away_after(Duration::ZERO).hold_head();
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    let ask = async || within(PATIENCE, service.clone().oneshot(1)).await;
+    ask().await.unwrap();
+    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    ask().await.unwrap_err();
+    // What that one may have left in the store is asked about for so long.
+    sleep(Duration::from_secs(13)).await;
+    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    // Nobody has asked for a while: all who come now may find out.
+    for ended in futures_util::future::join_all((0..10).map(|_| ask())).await {
+        ended.unwrap();
     }
 }

@@ -84,6 +84,10 @@ pub(crate) struct Line {
     pub(super) trouble: Option<StoreError>,
     /// Since when the store has not answered though it was asked.
     troubled_since: Option<Instant>,
+    /// When the store last gave cause for trouble.
+    trouble_heard_at: Option<Instant>,
+    /// The server refused a turn of this line, which a new connection does not disprove.
+    refused: bool,
     /// When somebody was last let through to find out whether the trouble is over.
     probed_at: Option<Instant>,
     /// Units in use and the limit, as the last reply told.
@@ -130,6 +134,8 @@ impl Line {
             pause: Pause::default(),
             trouble: None,
             troubled_since: None,
+            trouble_heard_at: None,
+            refused: false,
             probed_at: None,
             counts: None,
             wakers: Vec::new(),
@@ -183,10 +189,13 @@ impl Line {
         self.troubled_since
     }
 
-    /// True for one caller in so long: it may ask the store though that is in trouble.
+    /// True for one caller in so long, and for all if for twice as long nothing was heard of the
+    /// trouble: they may ask the store though that is in trouble.
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
-        let due = self.probed_at.is_none_or(|at| now >= at + every);
+        let ago = |at: Instant| now.saturating_duration_since(at);
+        let stale = self.trouble_heard_at.is_none_or(|at| ago(at) / 2 >= every);
+        let due = stale || self.probed_at.is_none_or(|at| ago(at) >= every);
         if due {
             self.probed_at = Some(now);
         }
@@ -200,8 +209,10 @@ impl Line {
     }
 
     /// The store does not answer, or not as it should, since then. Who waits gets to know.
-    pub(super) fn in_trouble(&mut self, error: &StoreError, since: Instant) {
+    pub(super) fn in_trouble(&mut self, error: &StoreError, since: Instant, now: Instant) {
+        self.trouble_heard_at = Some(now);
         self.trouble = Some(error.clone());
+        self.refused &= !error.is_unanswered();
         if self.troubled_since.is_none() {
             self.troubled_since = Some(since);
             self.wake_waiters();
@@ -214,7 +225,14 @@ impl Line {
         self.trouble_is_over();
     }
 
+    /// A turn of this line was not answered as it should be.
+    pub(super) fn turn_failed(&mut self, error: &StoreError, sent: Instant, now: Instant) {
+        self.in_trouble(error, sent, now);
+        self.refused = !error.is_unanswered();
+    }
+
     fn trouble_is_over(&mut self) {
+        self.refused = false;
         if self.troubled_since.take().is_some() {
             self.probed_at = None;
             self.wake_waiters();
@@ -248,7 +266,7 @@ impl Line {
     /// Who waits rides it out, unless only a change of configuration can help.
     pub(super) fn without_connection(&mut self, trouble: Option<&StoreError>, now: Instant) {
         let Some(error) = trouble else { return };
-        self.in_trouble(error, now);
+        self.in_trouble(error, now, now);
         if error.is_final() {
             self.refuse(now, error);
         }
@@ -272,7 +290,8 @@ impl Line {
     /// On a new connection: what was said on the old one, and what the store has kept, is not known.
     pub(super) fn reconnected(&mut self) {
         // Opening a connection proves that the server answers, not that it does what it refused.
-        if self.trouble.as_ref().is_none_or(StoreError::is_unanswered) {
+        // What it refused to others, this line has not asked for: who asks first will see.
+        if !self.refused {
             self.trouble_is_over();
         }
         self.renew_all();

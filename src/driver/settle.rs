@@ -203,7 +203,7 @@ impl Line {
 
     fn restore(&mut self, error: &StoreError, now: Instant) {
         let Some(flight) = self.flight.take() else { return };
-        self.in_trouble(error, flight.sent);
+        self.turn_failed(error, flight.sent, now);
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
             self.take_back(TakeBack { retried: true, ..take_back });
         }

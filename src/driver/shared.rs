@@ -225,6 +225,11 @@ impl Shared {
         matches!(*self.link.borrow(), Link::Down(_))
     }
 
+    /// Whether a connection is wanted and there is none, for whatever reason.
+    pub(crate) fn is_unconnected(&self) -> bool {
+        lock(&self.unconnected_since).is_some()
+    }
+
     /// Since when a connection is wanted and there is none.
     #[cfg(feature = "tower")]
     pub(crate) fn unconnected_since(&self) -> Option<Instant> {

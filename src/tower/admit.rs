@@ -193,10 +193,14 @@ impl Waiting {
                 return Poll::Pending;
             };
             let first_look = this.patience.is_none() && this.local.is_none();
-            if first_look && away.connected && handle.semaphore.may_probe(settings.away_after) {
-                *this.probing_until = Some(now + settings.away_after);
+            // A probe has to live until its turn may be answered.
+            let probe = settings.away_after.max(handle.semaphore.call_deadline());
+            if first_look && away.connected && handle.semaphore.may_probe(probe) {
+                *this.probing_until = now.checked_add(probe);
             }
-            let until = this.probing_until.unwrap_or(away.since + settings.away_after);
+            let until = this.probing_until.or_else(|| away.since.checked_add(settings.away_after));
+            // Beyond the end of time: every outage is ridden out.
+            let Some(until) = until else { return Poll::Pending };
             if now < until {
                 let patience = this.patience.get_or_insert_with(|| Box::pin(sleep_until(until)));
                 if patience.deadline() != until {
@@ -218,7 +222,8 @@ impl Waiting {
             Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
             Outage::Local(cap) => {
                 let local = this.local.get_or_insert_with(|| {
-                    let here = Arc::clone(handle.local(cap)).acquire_many_owned(units.min(cap));
+                    let (cap, here) = handle.local(cap);
+                    let here = Arc::clone(here).acquire_many_owned(units.min(*cap));
                     let deadline =
                         settings.timeout.and_then(|timeout| started.checked_add(timeout));
                     Box::pin(async move {

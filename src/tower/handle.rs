@@ -21,8 +21,8 @@ pub(super) struct Handle {
 #[derive(Debug, Default)]
 pub(super) struct Here {
     meter: Meter,
-    /// The cap of this process while the store is away.
-    local: OnceLock<Arc<Semaphore>>,
+    /// The cap of this process while the store is away: that of the layer that first asked.
+    local: OnceLock<(u32, Arc<Semaphore>)>,
 }
 
 impl Handle {
@@ -34,8 +34,9 @@ impl Handle {
         &self.here.meter
     }
 
-    pub(super) fn local(&self, cap: u32) -> &Arc<Semaphore> {
-        self.here.local.get_or_init(|| Arc::new(Semaphore::new(cap as usize)))
+    /// The cap of this process, which is `cap` if no layer has set another, and its units.
+    pub(super) fn local(&self, cap: u32) -> &(u32, Arc<Semaphore>) {
+        self.here.local.get_or_init(|| (cap, Arc::new(Semaphore::new(cap as usize))))
     }
 
     pub(super) fn reject(&self, reason: Reason, ahead: Option<u64>) -> Rejection {

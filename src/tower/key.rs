@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 /// Keys up to this length, of harmless characters, are names as they are.
 const LONGEST_PLAIN: usize = 64;
 
+/// What all requests without a key share; no key becomes this.
+pub(super) const NO_KEY: &str = "-";
+
 /// Takes the key out of a request: requests of one key share one semaphore.
 ///
 /// A closure `Fn(&Req) -> Option<String>` is one, too, for keys that are no secrets; name the type
@@ -32,7 +35,7 @@ pub trait KeyExtractor<Req> {
 /// What tells requests apart.
 ///
 /// It becomes part of a name in the store: as it is, if it has at most 64 bytes of `A-Z`, `a-z`,
-/// `0-9` and `-_.@:`; else, and always if it is [`secret`](Self::secret), by the first 128 bits of
+/// `0-9` and `-_.@:`, and is not `-` alone; else, and always if it is [`secret`](Self::secret), by the first 128 bits of
 /// its SHA-256.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key<'r> {
@@ -57,6 +60,7 @@ impl<'r> Key<'r> {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.@:".contains(byte);
         let is_plain = !self.secret
             && !self.bytes.is_empty()
+            && *self.bytes != *NO_KEY.as_bytes()
             && self.bytes.len() <= LONGEST_PLAIN
             && self.bytes.iter().all(plain);
         if is_plain && let Ok(text) = std::str::from_utf8(&self.bytes) {
@@ -269,7 +273,7 @@ mod tests {
         for plain in ["alice", "a-b_c.d@e:f", &"x".repeat(64)] {
             assert_eq!(Key::new(plain.as_bytes()).name(), plain);
         }
-        let odd = ["", "a b", "a/b", "a{b}", "a\nb", "#abc", "ü", &"x".repeat(65)];
+        let odd = ["", "-", "a b", "a/b", "a{b}", "a\nb", "#abc", "ü", &"x".repeat(65)];
         let mut names: Vec<_> = odd.iter().map(|key| Key::new(key.as_bytes()).name()).collect();
         names.push(Key::secret("alice".as_bytes()).name());
         assert!(names.iter().all(|name| name.len() == 33 && name.starts_with('#')), "{names:?}");

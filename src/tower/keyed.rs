@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use lru::LruCache;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::admit::Admit;
 use super::error::{Facts, Reason, Rejection};
 use super::handle::{Handle, Here};
-use super::key::KeyExtractor;
+use super::key::{KeyExtractor, NO_KEY};
 use super::sealed::Sealed;
 use super::select::Select;
 use super::settings::Settings;
@@ -23,10 +23,10 @@ use crate::store::BoxFuture;
 use crate::sync::lock;
 use crate::{Client, ConfigError};
 
-/// What all requests without a key share; no key becomes this.
-const NO_KEY: &str = "-";
-
 type LookupError = Arc<dyn StdError + Send + Sync>;
+/// Filled by the first who needs it. A failure is for those who wait for it: who comes later makes
+/// a new cell.
+type Cell = Arc<OnceCell<Result<Arc<Handle>, LookupError>>>;
 type Lookup = dyn Fn(&str) -> BoxFuture<'static, Result<u32, LookupError>> + Send + Sync;
 type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
 
@@ -54,8 +54,9 @@ impl KeyLimit {
     /// What `limit` finds out, say from the plan of a customer.
     ///
     /// It is asked once per key and [`refresh`](KeyedBuilder::refresh) period; requests of the key wait for it
-    /// meanwhile. Where it fails, they end with [`Reason::NoLimit`]. A limit of 0 lets
-    /// nobody in.
+    /// meanwhile, up to their timeout. Where it fails or takes longer, they end with
+    /// [`Reason::NoLimit`], and the next request asks again. A timeout of zero, which is for room
+    /// alone, does not bound it: give it a deadline of its own. A limit of 0 lets nobody in.
     pub fn lookup<F, Fut, E>(limit: F) -> Self
     where
         F: Fn(String) -> Fut + Send + Sync + 'static,
@@ -225,19 +226,28 @@ struct Shared {
 }
 
 struct Entry {
-    handle: Arc<OnceCell<Arc<Handle>>>,
+    handle: Cell,
     here: Arc<Here>,
     used: Instant,
     made: Instant,
 }
 
 impl Entry {
+    fn handle(&self) -> Option<&Arc<Handle>> {
+        self.handle.get().and_then(|found| found.as_ref().ok())
+    }
+
+    /// Whether its limit could not be found out.
+    fn has_failed(&self) -> bool {
+        matches!(self.handle.get(), Some(Err(_)))
+    }
+
     /// Whether a request waits or runs, or is about to: this process must not forget it.
     fn is_in_use(&self) -> bool {
-        let handles = usize::from(self.handle.initialized());
+        let handles = usize::from(self.handle().is_some());
         Arc::strong_count(&self.handle) > 1
             || Arc::strong_count(&self.here) > 1 + handles
-            || self.handle.get().is_some_and(|handle| Arc::strong_count(handle) > 1)
+            || self.handle().is_some_and(|handle| Arc::strong_count(handle) > 1)
     }
 }
 
@@ -281,17 +291,20 @@ impl Open {
 
 impl Shared {
     /// The cell of a key, which is filled by the first who needs it, and what goes into it.
-    fn entry(&self, key: &str) -> (Arc<OnceCell<Arc<Handle>>>, Arc<Here>) {
+    fn entry(&self, key: &str) -> (Cell, Arc<Here>) {
         let now = Instant::now();
         let mut entries = lock(&self.entries);
         let entry = match entries.get_mut(key) {
-            Some(entry) if now < entry.made + self.refresh => {
+            Some(entry)
+                if !entry.has_failed()
+                    && now.saturating_duration_since(entry.made) < self.refresh =>
+            {
                 entry.used = now;
                 (Arc::clone(&entry.handle), Arc::clone(&entry.here))
             }
             known => {
                 let here = known.map(|entry| Arc::clone(&entry.here)).unwrap_or_default();
-                let handle = Arc::default();
+                let handle = Cell::default();
                 let found = (Arc::clone(&handle), Arc::clone(&here));
                 let entry = Entry { handle, here, used: now, made: now };
                 // Whom it puts out goes when the lock is open again: dropping it takes others.
@@ -318,22 +331,33 @@ impl Shared {
         entry
     }
 
+    async fn find(&self, key: &str, here: &Arc<Here>) -> Result<Arc<Handle>, LookupError> {
+        let limit = match &self.limit.source {
+            Source::Fixed(limit) => *limit,
+            Source::Lookup(lookup) => lookup(key).await?,
+        };
+        let semaphore =
+            self.open.semaphore(key, limit).map_err(|error| Arc::new(error) as LookupError)?;
+        Ok(Handle::new(semaphore, Arc::clone(&self.open.name), Arc::clone(here)))
+    }
+
     async fn open(
         self: Arc<Self>,
         key: String,
-        cell: Arc<OnceCell<Arc<Handle>>>,
+        cell: Cell,
         here: Arc<Here>,
+        longest: Option<Duration>,
     ) -> Result<Arc<Handle>, Rejection> {
-        let handle = cell.get_or_try_init(async || {
-            let limit = match &self.limit.source {
-                Source::Fixed(limit) => *limit,
-                Source::Lookup(lookup) => lookup(&key).await?,
-            };
-            let semaphore =
-                self.open.semaphore(&key, limit).map_err(|error| Arc::new(error) as LookupError)?;
-            Ok(Handle::new(semaphore, Arc::clone(&self.open.name), Arc::clone(&here)))
-        });
-        handle.await.map(Arc::clone).map_err(|error| {
+        let found = cell.get_or_init(|| self.find(&key, &here));
+        // Without a runtime there are no timers; the wait that follows says so.
+        let found = match longest.filter(|_| tokio::runtime::Handle::try_current().is_ok()) {
+            Some(longest) => match timeout(longest, found).await {
+                Ok(found) => found.clone(),
+                Err(elapsed) => Err(Arc::new(elapsed) as LookupError),
+            },
+            None => found.await.clone(),
+        };
+        found.map_err(|error| {
             Rejection::new(Facts {
                 semaphore: format!("{}/{key}", self.open.name).into(),
                 limit_name: Arc::clone(&self.open.name),
@@ -355,9 +379,10 @@ impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
         let (cell, here) = self.shared.entry(&key);
         match cell.get() {
-            Some(handle) => Admit::to(Arc::clone(handle), units, settings),
-            None => {
-                let opening = Arc::clone(&self.shared).open(key, cell, here);
+            Some(Ok(handle)) => Admit::to(Arc::clone(handle), units, settings),
+            _ => {
+                let longest = settings.timeout.filter(|timeout| !timeout.is_zero());
+                let opening = Arc::clone(&self.shared).open(key, cell, here, longest);
                 Admit::opening(Box::pin(opening), units, settings)
             }
         }

@@ -11,8 +11,10 @@ use crate::StoreError;
 /// The store counts as away once it has not answered, or refused, for
 /// [`away_after`](super::ZSetSemaphoreLayer::away_after) (default 1 s) though it was asked. From then
 /// on the policy decides at once about requests that come, and about those that wait; those keep
-/// their place in the queue until then. As soon as the store answers again, requests queue there
-/// as before. Permits that are held live on for as long as their lease is provably alive.
+/// their place in the queue until then. One request in a while still waits, to ask the store whether
+/// it is back, and so do all that come when nobody has asked lately. As soon as the store answers
+/// again, requests queue there as before. Permits that are held live on for as long as their lease is
+/// provably alive.
 ///
 /// Stacked layers decide one by one: the outermost that is `Closed` rejects, whatever those further
 /// in would do. Give each layer its policy.
@@ -29,7 +31,8 @@ pub enum Outage {
     /// [`Admission::is_uncounted`](super::Admission::is_uncounted).
     Open,
     /// Requests share a cap of so many units in this process, first come first served, and wait for
-    /// it within their timeout. With a key per request, each key has that cap. What
+    /// it within their timeout. With a key per request, each key has that cap. Clones of a layer
+    /// share it; where they were told different ones, the first that is needed counts. What
     /// it let through still runs, uncounted by the cluster, when the store is back. 0 is as
     /// [`Closed`](Self::Closed).
     Local(u32),

@@ -10,7 +10,9 @@ use http_body_util::Full;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{KeyLimit, Keyed, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Error, KeyLimit, Keyed, Reason, ZSetSemaphoreLayer};
+
+use crate::support::wait::{PATIENCE, within};
 
 #[tokio::test(start_paused = true)]
 async fn what_it_takes_to_find_out_is_part_of_the_timeout() {
@@ -26,6 +28,60 @@ async fn what_it_takes_to_find_out_is_part_of_the_timeout() {
     }));
     let asked = Instant::now();
     service.oneshot(Request::new(())).await.unwrap_err();
+    assert_eq!(asked.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn patience_and_refresh_may_be_without_end() {
+    let key = |_: &u32| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, 1).refresh(Duration::MAX);
+    let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).away_after(Duration::MAX);
+    let service = layer.hold_head().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    for n in 0..2 {
+        service.clone().oneshot(n).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_lookup_that_fails_ends_with_it() {
+    let lookups = Arc::new(AtomicU32::new(0));
+    let limit = {
+        let lookups = Arc::clone(&lookups);
+        KeyLimit::lookup(move |_| {
+            lookups.fetch_add(1, SeqCst);
+            async {
+                sleep(Duration::from_secs(1)).await;
+                Err::<u32, _>(std::io::Error::other("no database"))
+            }
+        })
+    };
+    let key = |_: &u32| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed).hold_head();
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    for round in 1..=2 {
+        let asked = Instant::now();
+        let crowd = (0..20).map(|n| service.clone().oneshot(n));
+        for ended in futures_util::future::join_all(crowd).await {
+            ended.unwrap_err();
+        }
+        assert_eq!((asked.elapsed().as_secs(), lookups.load(SeqCst)), (1, round));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_hangs_takes_no_longer_than_the_timeout() {
+    let limit = KeyLimit::lookup(|_| std::future::pending::<Result<u32, Infallible>>());
+    let key = |_: &u32| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed).timeout(Duration::from_secs(3)).hold_head();
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    let asked = Instant::now();
+    let crowd = (0..20).map(|n| service.clone().oneshot(n));
+    for ended in within(PATIENCE, futures_util::future::join_all(crowd)).await {
+        let Err(Error::Rejected(rejection)) = ended else { panic!("let in") };
+        assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+    }
     assert_eq!(asked.elapsed().as_secs(), 3);
 }
 

@@ -9,6 +9,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
 use zset_semaphore::tower::{Keyed, KeyedBuilder, Outage, ZSetSemaphoreLayer};
 
+use crate::support::wait::{PATIENCE, within};
+
 type Key = fn(&Request<Full<bytes::Bytes>>) -> Option<String>;
 
 /// What one answer says while another of the same key is held, `pause` after that began.
@@ -50,4 +52,17 @@ async fn the_cap_of_a_key_holds_though_the_key_was_idle() {
     let idle = Duration::from_millis(50);
     let status = second_of_a_key(|keyed| keyed.idle(idle), 2 * idle).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// More units than there are would be waited for without end.
+#[tokio::test]
+async fn layers_with_different_caps_share_the_first_one() {
+    let client = Client::open("redis://127.0.0.1:1").unwrap(); // nobody listens there
+    let semaphore = client.semaphore("local", 10).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(semaphore).away_after(Duration::from_millis(20));
+    let inner = service_fn(async |n: u32| Ok::<_, Infallible>(n));
+    let small = layer.clone().outage(Outage::Local(1)).hold_head().layer(inner);
+    let large = layer.outage(Outage::Local(4)).weight(|n: &u32| *n).hold_head().layer(inner);
+    within(PATIENCE, small.oneshot(1)).await.unwrap();
+    within(PATIENCE, large.oneshot(4)).await.unwrap();
 }

@@ -375,3 +375,18 @@ fn a_lost_permit_names_its_reason() {
     let error = PermitLost(LostReason::Expired);
     assert!(error.to_string().starts_with("the permit was lost: "), "{error}");
 }
+
+/// Whatever order the settings are told in.
+#[tokio::test(start_paused = true)]
+async fn a_layer_that_was_told_to_end_requests_does_so_though_it_answers_by_itself() {
+    let chats = Client::in_memory().semaphore("chats", 1);
+    let chats = chats.max_hold(Duration::from_secs(1)).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).end_when_lost();
+    let hang = service_fn(async |_: Request<_>| {
+        std::future::pending::<Result<Response<Body>, Infallible>>().await
+    });
+    let answered = layer.answer().layer(hang).oneshot(Request::new(Body::empty()));
+    let answered = within(PATIENCE, answered).await.unwrap();
+    assert_eq!(answered.status(), StatusCode::SERVICE_UNAVAILABLE);
+    idle(&chats).await;
+}

@@ -123,6 +123,7 @@ impl Shared {
             let before = *phase;
             if before == Phase::New {
                 *phase = Phase::Running;
+                *lock(&self.unconnected_since) = Some(Instant::now());
             }
             before
         };

@@ -62,7 +62,6 @@ impl LineCell {
 
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        *lock(&shared.unconnected_since) = Some(Instant::now());
         Self {
             _guard: EndGuard(Arc::clone(&shared)),
             shared,

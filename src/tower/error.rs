@@ -139,7 +139,10 @@ impl Rejection {
         use AcquireError::{GaveUp, QueueFull, Timeout};
         matches!(
             self.reason(),
-            Reason::NoPermit(Timeout { trouble: None, .. } | QueueFull { .. } | GaveUp { .. })
+            Reason::NoPermit(
+                // Without a place in the queue the store has not said that there was no room.
+                Timeout { trouble: None, ahead: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
+            )
         )
     }
 

@@ -1,91 +1,22 @@
 //! A semaphore per key of the request.
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::future::Future;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lru::LruCache;
-use tokio::sync::OnceCell;
-use tokio::time::{Instant, timeout};
-
 use super::admit::Admit;
-use super::error::{Facts, Reason, Rejection};
-use super::handle::{Handle, Here};
 use super::key::{KeyExtractor, NO_KEY};
+use super::key_limit::KeyLimit;
+use super::keys::{Adapt, Keys, Open};
 use super::sealed::Sealed;
 use super::select::Select;
 use super::settings::Settings;
 use crate::semaphore::SemaphoreBuilder;
-use crate::store::BoxFuture;
-use crate::sync::lock;
 use crate::{Client, ConfigError};
 
-type LookupError = Arc<dyn StdError + Send + Sync>;
-/// Filled by the first who needs it. A failure is for those who wait for it: who comes later makes
-/// a new cell.
-type Cell = Arc<OnceCell<Result<Arc<Handle>, LookupError>>>;
-type Lookup = dyn Fn(&str) -> BoxFuture<'static, Result<u32, LookupError>> + Send + Sync;
-type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
-
-/// The limit of each key.
-///
-/// Keys are given as they stand in the store: as [`Key`](super::Key) says, a secret by its hash.
-/// Requests without a key have the key `-`.
-#[derive(Clone)]
-pub struct KeyLimit {
-    source: Source,
-}
-
-#[derive(Clone)]
-enum Source {
-    Fixed(u32),
-    Lookup(Arc<Lookup>),
-}
-
-impl KeyLimit {
-    /// What `limit` says for a key.
-    pub fn by(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
-        Self::lookup(move |key| std::future::ready(Ok::<_, std::convert::Infallible>(limit(&key))))
-    }
-
-    /// What `limit` finds out, say from the plan of a customer.
-    ///
-    /// It is asked once per key and [`refresh`](KeyedBuilder::refresh) period; requests of the key wait for it
-    /// meanwhile, up to their timeout. Where it fails or takes longer, they end with
-    /// [`Reason::NoLimit`], and the next request asks again. A timeout of zero, which is for room
-    /// alone, does not bound it: give it a deadline of its own. A limit of 0 lets nobody in.
-    pub fn lookup<F, Fut, E>(limit: F) -> Self
-    where
-        F: Fn(String) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<u32, E>> + Send + 'static,
-        E: StdError + Send + Sync + 'static,
-    {
-        let lookup = move |key: &str| -> BoxFuture<'static, Result<u32, LookupError>> {
-            let limit = limit(key.to_owned());
-            Box::pin(async move { limit.await.map_err(|error| Arc::new(error) as LookupError) })
-        };
-        Self { source: Source::Lookup(Arc::new(lookup)) }
-    }
-}
-
-impl From<u32> for KeyLimit {
-    /// The same for each key.
-    fn from(limit: u32) -> Self {
-        Self { source: Source::Fixed(limit) }
-    }
-}
-
-impl fmt::Debug for KeyLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.source {
-            Source::Fixed(limit) => f.debug_tuple("KeyLimit").field(&limit).finish(),
-            Source::Lookup(_) => f.write_str("KeyLimit"),
-        }
-    }
-}
+/// No lookup of a limit takes longer.
+const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
 
 /// Configures a [`Keyed`]; made by [`Keyed::builder`].
 ///
@@ -155,14 +86,8 @@ impl<K> KeyedBuilder<K> {
         }
         let open = Open { client: self.client, name: self.name.into(), adapt: self.adapt };
         open.semaphore(NO_KEY, 1)?;
-        let shared = Shared {
-            open,
-            limit: self.limit,
-            idle: self.idle,
-            refresh: self.refresh,
-            entries: Mutex::new(LruCache::new(capacity)),
-        };
-        Ok(Keyed { key: Arc::new(self.key), shared: Arc::new(shared) })
+        let keys = Keys::new(open, self.limit, capacity, (self.idle, self.refresh));
+        Ok(Keyed { key: Arc::new(self.key), keys: Arc::new(keys) })
     }
 }
 
@@ -206,49 +131,7 @@ impl<K> fmt::Debug for KeyedBuilder<K> {
 /// ```
 pub struct Keyed<K> {
     key: Arc<K>,
-    shared: Arc<Shared>,
-}
-
-/// Makes the semaphores.
-struct Open {
-    client: Client,
-    name: Arc<str>,
-    adapt: Arc<Adapt>,
-}
-
-struct Shared {
-    open: Open,
-    limit: KeyLimit,
-    idle: Duration,
-    refresh: Duration,
-    /// The one used last comes first.
-    entries: Mutex<LruCache<String, Entry>>,
-}
-
-struct Entry {
-    handle: Cell,
-    here: Arc<Here>,
-    used: Instant,
-    made: Instant,
-}
-
-impl Entry {
-    fn handle(&self) -> Option<&Arc<Handle>> {
-        self.handle.get().and_then(|found| found.as_ref().ok())
-    }
-
-    /// Whether its limit could not be found out.
-    fn has_failed(&self) -> bool {
-        matches!(self.handle.get(), Some(Err(_)))
-    }
-
-    /// Whether a request waits or runs, or is about to: this process must not forget it.
-    fn is_in_use(&self) -> bool {
-        let handles = usize::from(self.handle().is_some());
-        Arc::strong_count(&self.handle) > 1
-            || Arc::strong_count(&self.here) > 1 + handles
-            || self.handle().is_some_and(|handle| Arc::strong_count(handle) > 1)
-    }
+    keys: Arc<Keys>,
 }
 
 impl<K> Keyed<K> {
@@ -274,100 +157,11 @@ impl<K> Keyed<K> {
 
     /// Of how many keys this process remembers the semaphore just now.
     pub fn remembered(&self) -> usize {
-        lock(&self.shared.entries).len()
+        self.keys.remembered()
     }
 
     pub(super) fn name(&self) -> Arc<str> {
-        Arc::clone(&self.shared.open.name)
-    }
-}
-
-impl Open {
-    fn semaphore(&self, key: &str, limit: u32) -> Result<crate::ZSetSemaphore, ConfigError> {
-        let name = format!("{}/{key}", self.name);
-        (self.adapt)(self.client.semaphore(name, limit)).build()
-    }
-}
-
-impl Shared {
-    /// The cell of a key, which is filled by the first who needs it, and what goes into it.
-    fn entry(&self, key: &str) -> (Cell, Arc<Here>) {
-        let now = Instant::now();
-        let mut entries = lock(&self.entries);
-        let entry = match entries.get_mut(key) {
-            Some(entry)
-                if !entry.has_failed()
-                    && now.saturating_duration_since(entry.made) < self.refresh =>
-            {
-                entry.used = now;
-                (Arc::clone(&entry.handle), Arc::clone(&entry.here))
-            }
-            known => {
-                let here = known.map(|entry| Arc::clone(&entry.here)).unwrap_or_default();
-                let handle = Cell::default();
-                let found = (Arc::clone(&handle), Arc::clone(&here));
-                let entry = Entry { handle, here, used: now, made: now };
-                // Whom it puts out goes when the lock is open again: dropping it takes others.
-                let out = entries.push(key.to_owned(), entry);
-                drop(entries);
-                drop(out);
-                entries = lock(&self.entries);
-                found
-            }
-        };
-        let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= self.idle;
-        // A few at a time: no request pays for all that were forgotten.
-        let mut out = Vec::new();
-        for _ in 0..4 {
-            let Some((key, _)) = entries.peek_lru().filter(|(_, entry)| idle(entry)) else { break };
-            let key = key.clone();
-            match entries.get_mut(&key) {
-                Some(entry) if entry.is_in_use() => entry.used = now, // which makes it the first
-                _ => out.extend(entries.pop_entry(&key)),
-            }
-        }
-        drop(entries);
-        drop(out);
-        entry
-    }
-
-    async fn find(&self, key: &str, here: &Arc<Here>) -> Result<Arc<Handle>, LookupError> {
-        let limit = match &self.limit.source {
-            Source::Fixed(limit) => *limit,
-            Source::Lookup(lookup) => lookup(key).await?,
-        };
-        let semaphore =
-            self.open.semaphore(key, limit).map_err(|error| Arc::new(error) as LookupError)?;
-        Ok(Handle::new(semaphore, Arc::clone(&self.open.name), Arc::clone(here)))
-    }
-
-    async fn open(
-        self: Arc<Self>,
-        key: String,
-        cell: Cell,
-        here: Arc<Here>,
-        longest: Option<Duration>,
-    ) -> Result<Arc<Handle>, Rejection> {
-        let found = cell.get_or_init(|| self.find(&key, &here));
-        // Without a runtime there are no timers; the wait that follows says so.
-        let found = match longest.filter(|_| tokio::runtime::Handle::try_current().is_ok()) {
-            Some(longest) => match timeout(longest, found).await {
-                Ok(found) => found.clone(),
-                Err(elapsed) => Err(Arc::new(elapsed) as LookupError),
-            },
-            None => found.await.clone(),
-        };
-        found.map_err(|error| {
-            Rejection::new(Facts {
-                semaphore: format!("{}/{key}", self.open.name).into(),
-                limit_name: Arc::clone(&self.open.name),
-                reason: Reason::NoLimit(error),
-                in_use: None,
-                limit: 0,
-                place: None,
-                retry_after: Duration::from_secs(1),
-            })
-        })
+        Arc::clone(&self.keys.open.name)
     }
 }
 
@@ -377,12 +171,13 @@ impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
     fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
-        let (cell, here) = self.shared.entry(&key);
+        let (cell, here) = self.keys.entry(&key);
         match cell.get() {
             Some(Ok(handle)) => Admit::to(Arc::clone(handle), units, settings),
             _ => {
                 let longest = settings.timeout.filter(|timeout| !timeout.is_zero());
-                let opening = Arc::clone(&self.shared).open(key, cell, here, longest);
+                let longest = longest.unwrap_or(LONGEST_LOOKUP).min(LONGEST_LOOKUP);
+                let opening = Arc::clone(&self.keys).open(key, cell, here, longest);
                 Admit::opening(Box::pin(opening), units, settings)
             }
         }
@@ -392,15 +187,15 @@ impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
 // By hand: a derived one would ask the extractor to be `Clone`.
 impl<K> Clone for Keyed<K> {
     fn clone(&self) -> Self {
-        Self { key: Arc::clone(&self.key), shared: Arc::clone(&self.shared) }
+        Self { key: Arc::clone(&self.key), keys: Arc::clone(&self.keys) }
     }
 }
 
 impl<K> fmt::Debug for Keyed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyed")
-            .field("name", &self.shared.open.name)
-            .field("limit", &self.shared.limit)
+            .field("name", &self.keys.open.name)
+            .field("limit", &self.keys.limit)
             .field("remembered", &self.remembered())
             .finish_non_exhaustive()
     }

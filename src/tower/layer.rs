@@ -119,6 +119,10 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
 
     /// For how long the store must not have answered, though it was asked, until it counts as away
     /// and the policy for [outages](Self::outage) decides. Until then requests wait. Default: 1 s.
+    ///
+    /// A connection that goes silent is noticed after the client's
+    /// [call deadline](crate::ClientBuilder::call_deadline), so a shorter time than that has no effect
+    /// on it.
     pub fn away_after(mut self, patience: Duration) -> Self {
         self.settings.away_after = patience;
         self

@@ -19,6 +19,9 @@ use crate::StoreError;
 /// Stacked layers decide one by one: the outermost that is `Closed` rejects, whatever those further
 /// in would do. Give each layer its policy.
 ///
+/// A client that was closed, or whose runtime has ended, is not away: its requests are rejected,
+/// whatever the policy.
+///
 /// An outage and its end are each told by one line in the log, for each layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]

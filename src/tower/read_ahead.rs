@@ -50,7 +50,7 @@ impl<B: Body + Unpin> ReadAhead<B> {
         if matches!(self.read.back(), Some(Err(_))) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// The body, if nothing was read of it.
+    /// What is left of the body behind what was read ahead.
     pub fn get_ref(&self) -> &B {
         &self.body
     }

@@ -106,3 +106,17 @@ async fn a_lowered_limit_of_a_key_takes_effect_when_it_is_found_out_anew() {
     let _held = ask().await.unwrap();
     ask().await.unwrap_err();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_never_ends_ends_the_request_after_ten_seconds() {
+    let limit = KeyLimit::lookup(|_| std::future::pending::<Result<u32, Infallible>>());
+    let key = |_: &Request<()>| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed);
+    let service = layer.reject_when_full().layer(service_fn(|_: Request<()>| async {
+        Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::default()))
+    }));
+    let asked = Instant::now();
+    service.oneshot(Request::new(())).await.unwrap_err();
+    assert_eq!(asked.elapsed().as_secs(), 10);
+}

@@ -101,7 +101,10 @@ impl Future for Admit {
         let started = *this.started.get_or_insert(now);
         loop {
             match this.stage.as_mut().project() {
-                StageProj::Weightless => return Poll::Ready(Ok(Pass::weightless())),
+                StageProj::Weightless => {
+                    this.settings.metrics.count(Outcome::Weightless, Duration::ZERO);
+                    return Poll::Ready(Ok(Pass::weightless()));
+                }
                 StageProj::Opening(opening) => {
                     let handle = match ready!(opening.as_mut().poll(cx)) {
                         Ok(handle) => handle,

@@ -20,6 +20,8 @@ mod key_limit;
 mod layer;
 mod local_cap;
 mod lost;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod probe;
 mod queue;
 mod resting;

@@ -94,8 +94,8 @@ pub(crate) struct Line {
     pub(super) counts: Option<(u64, u32)>,
     /// Woken by [`LineCell::update`](super::LineCell::update), outside the lock.
     pub(super) wakers: Vec<Waker>,
-    /// Where the driver's timer for this line stands. It may be too early: a timer that is set is not
-    /// moved back, since the next permit would only move it forth again.
+    /// Where the driver's timer for this line stands. Where callers take turns themselves it may be
+    /// too early: it is not moved back then, since the next permit would only move it forth again.
     pub(super) timer: Option<Instant>,
     /// By when a turn that the driver did not take wants it to look, even if that is over by then.
     pub(super) look_by: Option<Instant>,

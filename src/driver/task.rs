@@ -101,6 +101,7 @@ impl Driver {
         let now = Instant::now();
         let session = self.connection.session().cloned();
         let epoch = self.shared.epoch.load(Ordering::SeqCst);
+        let at_once = self.shared.at_once.load(Ordering::SeqCst);
         let (outgoing, old_timer, new_timer, unused) = cell.peek(|line| {
             line.tick(now);
             match &session {
@@ -111,7 +112,8 @@ impl Driver {
                 .as_ref()
                 .and_then(|_| line.next_turn(now, epoch, self.shared.call_deadline));
             let old_timer = line.timer;
-            let looks = [line.next_look(session.is_some()), line.look_by.take(), old_timer];
+            let kept = old_timer.filter(|_| at_once);
+            let looks = [line.next_look(session.is_some()), line.look_by.take(), kept];
             let new_timer = looks.into_iter().flatten().min();
             line.timer = new_timer;
             (outgoing, old_timer, new_timer, line.is_unused())

@@ -10,8 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
 use super::error::PermitLost;
-use super::pass::Pass;
-use crate::LostReason;
+use super::pass::{Pass, UntilLost};
 
 /// A response body that gives its permit back when it ends, fails or is dropped; made by
 /// [`HoldBody`](super::HoldBody).
@@ -112,16 +111,13 @@ pub struct CappedBody<B> {
     state: Capped<B>,
 }
 
-/// `Sync`, for bodies that must be.
-type Losing = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
-
 #[pin_project(project = CappedProj)]
 enum Capped<B> {
     Inner {
         #[pin]
         body: PermitBody<B>,
         /// Resolves when the permit is lost, where that ends the body.
-        lost: Option<Losing>,
+        lost: Option<UntilLost>,
     },
     Rejection(Option<Bytes>),
     Ended,
@@ -135,8 +131,7 @@ impl<B: Body> CappedBody<B> {
     /// The loss of the permit ends it.
     pub(super) fn ending(body: B, pass: Pass) -> Self {
         let body = PermitBody::new(body, pass);
-        let watch = body.pass().and_then(Pass::watch);
-        let lost = watch.map(|watch| -> Losing { Box::pin(async move { watch.lost().await }) });
+        let lost = body.pass().and_then(Pass::until_lost);
         Self { state: Capped::Inner { body, lost } }
     }
 }

@@ -11,9 +11,7 @@ use tower_service::Service;
 use super::admit::Admit;
 use super::error::{Reason, Rejection};
 use super::hold::{self, Hold, HoldBody, Reply};
-use super::pass::Pass;
-use crate::LostReason;
-use crate::store::BoxFuture;
+use super::pass::{Pass, UntilLost};
 
 /// The response future of [`ZSetSemaphoreService`](super::ZSetSemaphoreService).
 ///
@@ -53,13 +51,13 @@ enum Stage<Inner: Service<Req>, Req, Queued> {
         inner: Inner,
         request: Option<Req>,
         /// Resolves when the permit is lost, where that ends the request.
-        lost: Option<BoxFuture<'static, LostReason>>,
+        lost: Option<UntilLost>,
         pass: Option<Pass>,
     },
     Running {
         #[pin]
         response: Inner::Future,
-        lost: Option<BoxFuture<'static, LostReason>>,
+        lost: Option<UntilLost>,
         pass: Option<Pass>,
     },
     Done,
@@ -116,7 +114,7 @@ where
                         Some((inner, queued)) => Stage::Readying {
                             inner,
                             request: Some(hold.let_in(queued, &pass)),
-                            lost: hold.ends_when_lost().then(|| until_lost(&pass)).flatten(),
+                            lost: hold.ends_when_lost().then(|| pass.until_lost()).flatten(),
                             pass: Some(pass),
                         },
                         None => Stage::Done,
@@ -165,14 +163,9 @@ where
     }
 }
 
-fn until_lost(pass: &Pass) -> Option<BoxFuture<'static, LostReason>> {
-    let watch = pass.watch()?;
-    Some(Box::pin(async move { watch.lost().await }))
-}
-
 /// What a request ends with whose permit is lost, where that ends it.
 fn poll_lost(
-    lost: &mut Option<BoxFuture<'static, LostReason>>,
+    lost: &mut Option<UntilLost>,
     pass: &Option<Pass>,
     cx: &mut Context<'_>,
 ) -> Option<Rejection> {

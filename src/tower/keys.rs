@@ -87,6 +87,8 @@ impl Keys {
     /// The cell of a key, which is filled by the first who needs it, and what goes into it.
     pub(super) fn entry(&self, key: &str) -> (Cell, Arc<Here>) {
         let now = Instant::now();
+        // Whom this puts out goes when the lock is open again: dropping it takes others.
+        let mut out = Vec::new();
         let mut entries = lock(&self.entries);
         let entry = match entries.get_mut(key) {
             Some(entry)
@@ -101,17 +103,12 @@ impl Keys {
                 let handle = Cell::default();
                 let found = (Arc::clone(&handle), Arc::clone(&here));
                 let entry = Entry { handle, here, used: now, made: now };
-                // Whom it puts out goes when the lock is open again: dropping it takes others.
-                let out = entries.push(key.to_owned(), entry);
-                drop(entries);
-                drop(out);
-                entries = lock(&self.entries);
+                out.extend(entries.push(key.to_owned(), entry));
                 found
             }
         };
         let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= self.idle;
         // A few at a time: no request pays for all that were forgotten.
-        let mut out = Vec::new();
         for _ in 0..4 {
             let Some((key, _)) = entries.peek_lru().filter(|(_, entry)| idle(entry)) else { break };
             let key = key.clone();

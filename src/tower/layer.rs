@@ -207,6 +207,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
     /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
     /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
+    /// [`answer`](Self::answer) keeps this setting; [`end_when_lost`](Self::end_when_lost) and
+    /// [`hold_head`](Self::hold_head) turn it off again.
     /// Default: off.
     pub fn rest_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);

@@ -45,9 +45,9 @@ impl Metrics {
             Outcome::Weightless => "weightless",
             Outcome::Rejected => "rejected",
         };
-        let limit = self.limit.to_string();
-        metrics::counter!(REQUESTS, "limit" => limit.clone(), "outcome" => outcome).increment(1);
-        metrics::histogram!(WAIT, "limit" => limit, "outcome" => outcome).record(waited);
+        let limit = || Arc::clone(&self.limit);
+        metrics::counter!(REQUESTS, "limit" => limit(), "outcome" => outcome).increment(1);
+        metrics::histogram!(WAIT, "limit" => limit(), "outcome" => outcome).record(waited);
     }
 
     #[cfg(not(feature = "metrics"))]

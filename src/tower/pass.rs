@@ -1,6 +1,7 @@
 //! What a request was let through with, and what its handler may know of it.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,10 @@ use tokio::time::Instant;
 
 use super::handle::Handle;
 use super::metrics::Outcome;
-use crate::{Permit, PermitWatch};
+use crate::{LostReason, Permit, PermitWatch};
+
+/// Resolves when a permit is lost. `Sync`, for bodies that must be.
+pub(super) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
 
 /// What a request was let through with; gives it back when dropped.
 pub struct Pass {
@@ -55,6 +59,12 @@ impl Pass {
             Kind::Permit { permit, .. } => Some(permit.watch()),
             _ => None,
         }
+    }
+
+    /// Resolves when the permit is lost; `None` without one.
+    pub(super) fn until_lost(&self) -> Option<UntilLost> {
+        let watch = self.watch()?;
+        Some(Box::pin(async move { watch.lost().await }))
     }
 
     pub(super) fn handle(&self) -> Option<&Arc<Handle>> {

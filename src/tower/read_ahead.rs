@@ -41,8 +41,7 @@ impl<B: Body + Unpin> ReadAhead<B> {
                 Poll::Ready(None) => self.ended = true,
                 Poll::Ready(Some(frame)) => {
                     self.ended = frame.is_err();
-                    let data = frame.as_ref().ok().and_then(Frame::data_ref);
-                    self.bytes += data.map_or(0, |data| data.remaining() as u64);
+                    self.bytes += bytes_of(&frame);
                     self.read.push_back(frame);
                 }
             }
@@ -65,9 +64,7 @@ impl<B: Body + Unpin> Body for ReadAhead<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         if let Some(frame) = self.read.pop_front() {
-            let data = frame.as_ref().ok().and_then(Frame::data_ref);
-            let bytes = data.map_or(0, |data| data.remaining() as u64);
-            self.bytes -= bytes;
+            self.bytes -= bytes_of(&frame);
             return Poll::Ready(Some(frame));
         }
         if self.ended {
@@ -91,6 +88,12 @@ impl<B: Body + Unpin> Body for ReadAhead<B> {
         }
         hint
     }
+}
+
+/// How many bytes of data a frame carries.
+fn bytes_of<D: Buf, E>(frame: &Result<Frame<D>, E>) -> u64 {
+    let data = frame.as_ref().ok().and_then(Frame::data_ref);
+    data.map_or(0, |data| data.remaining() as u64)
 }
 
 // Nothing of it is pinned but by way of `Unpin` bodies.

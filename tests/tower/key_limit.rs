@@ -85,7 +85,7 @@ async fn a_lookup_that_hangs_takes_no_longer_than_the_timeout() {
     assert_eq!(asked.elapsed().as_secs(), 3);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_lowered_limit_of_a_key_takes_effect_when_it_is_found_out_anew() {
     let plan = Arc::new(AtomicU32::new(2));
     let limit = {

@@ -293,8 +293,10 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn begin(books: &'a mut Books, turn: &'a Turn, now: u64) -> Self {
-        let latest = books.latest_deadline();
-        let needed_until = if books.meta.is_none() { latest.max(now / 1000) } else { 0 };
+        let needed_until = match books.meta {
+            Some(_) => 0,
+            None => books.latest_deadline().max(now / 1000),
+        };
         let held = books.permits.len();
         let meta = books.meta_at(now);
         if held == 0 {

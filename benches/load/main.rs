@@ -1,8 +1,8 @@
 //! What a cluster-wide semaphore costs, measured on a real `redis-server` and real processes.
 //!
 //! ```sh
-//! cargo bench --bench cluster               # all scenarios, about a minute and a half
-//! cargo bench --bench cluster -- contention # one or some of: handover contention turn scale
+//! cargo bench --bench load               # all scenarios, about a minute and a half
+//! cargo bench --bench load -- contention # one or some of: handover contention turn scale
 //! ```
 //!
 //! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
@@ -95,7 +95,7 @@ fn chosen(arguments: impl Iterator<Item = String>) -> Result<Vec<Scenario>, Stri
         let found = Scenario::ALL.into_iter().find(|scenario| scenario.name() == argument);
         chosen.push(found.ok_or_else(|| {
             let names = Scenario::ALL.map(Scenario::name).join(", ");
-            format!("cluster: there is no scenario {argument:?}; the scenarios are {names}")
+            format!("load: there is no scenario {argument:?}; the scenarios are {names}")
         })?);
     }
     Ok(if chosen.is_empty() { Scenario::ALL.to_vec() } else { chosen })

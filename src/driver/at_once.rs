@@ -3,8 +3,8 @@
 //! # Implementation
 //!
 //! A caller takes the turn that it has given cause for itself: it builds it under the lock of the
-//! line, has the store settle it outside of that lock, and takes in the outcome. The flight of the
-//! line is set meanwhile, so others gather as they do for the driver's turns, and whoever gathered
+//! line, has the store settle it outside of that lock, and takes in the outcome. The flight is on
+//! the line meanwhile, so others gather as they do for the driver's turns, and whoever gathered
 //! is looked after before the caller goes. Timers stay with the driver.
 
 use std::sync::Arc;
@@ -29,11 +29,11 @@ impl LineCell {
             let outgoing = self.peek(|line| {
                 line.tick(now);
                 line.set_hears(true, now);
-                line.next_turn(now, epoch, shared.call_deadline)
+                line.next_turn(now, epoch, shared.call_deadline, None)
             });
             let Some(outgoing) = outgoing else { break };
             let Some(outcome) = session.turn_at_once(&outgoing.turn) else { return false };
-            self.take_in(shared, outcome, now);
+            self.take_in(shared, outgoing.number, outcome, now);
         }
         shared.flushed.notify_waiters();
         // What the driver has to do: set its timer earlier, or drop a line that nobody misses.

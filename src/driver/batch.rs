@@ -19,9 +19,10 @@ const WAITER: usize = 2;
 /// At most so many renewals that are not due yet ride along.
 const RIDERS: usize = 64;
 
-/// What the turn in flight named, in the order it named it.
+/// What a turn in flight named, in the order it named it.
 #[derive(Debug)]
 pub(super) struct Flight {
+    pub(super) number: u64,
     pub(super) sent: Instant,
     pub(super) released: Vec<TakeBack>,
     pub(super) cancelled: Vec<TakeBack>,
@@ -42,35 +43,41 @@ impl Flight {
 /// A turn to send, and how long its answer may take.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    /// Of the turns of this line.
+    pub(crate) number: u64,
     pub(crate) turn: Turn,
     pub(crate) deadline: Duration,
 }
 
 impl Line {
-    /// The next turn, if there is anything to say and none is in flight.
+    /// The next turn, if there is anything to say. While a turn is in flight another one goes out
+    /// only if it is worth at least `follower` (see [`may_follow`](Self::may_follow)).
     pub(crate) fn next_turn(
         &mut self,
         now: Instant,
         epoch: u64,
         call_deadline: Duration,
+        follower: Option<usize>,
     ) -> Option<Outgoing> {
-        if self.flight.is_some() || self.pause.until.is_some_and(|until| now < until) {
+        if self.pause.until.is_some_and(|until| now < until) {
             return None;
         }
-        self.pause.until = None;
         let speak = self.speak_at.is_some_and(|at| at <= now);
         let due = speak || self.earliest.is_some_and(|at| at <= now);
         self.skip_the_gone();
-        let idle = !due
-            && !self.nudged
-            && self.renewing.is_empty()
-            && self.take_backs.is_empty()
-            && self.asking.is_empty()
-            && self.again.is_empty()
-            && self.fresh.is_empty();
-        if idle {
+        let asks = due || self.nudged || !self.asking.is_empty() || !self.again.is_empty();
+        if self.flights.is_empty() {
+            let idle = !asks
+                && self.renewing.is_empty()
+                && self.take_backs.is_empty()
+                && self.fresh.is_empty();
+            if idle {
+                return None;
+            }
+        } else if asks || !follower.is_some_and(|worth| self.may_follow(worth)) {
             return None;
         }
+        self.pause.until = None;
         self.nudged = false;
         self.earliest = None;
 
@@ -88,7 +95,10 @@ impl Line {
             ask: Vec::new(),
             admit: Vec::new(),
         };
+        self.sent_turns += 1;
+        let number = self.sent_turns;
         let mut flight = Flight {
+            number,
             sent: now,
             released: Vec::new(),
             cancelled: Vec::new(),
@@ -105,11 +115,24 @@ impl Line {
             self.put_asks(&mut turn, &mut flight, speak, &mut room);
             self.put_admits(&mut turn, &mut flight, &mut room);
         }
-        self.flight = Some(flight);
+        self.flights.push(flight);
 
         // One lost reply must not cost a short lease.
         let deadline = shortest.map_or(call_deadline, |lease| call_deadline.min(lease / 6));
-        Some(Outgoing { turn, deadline })
+        Some(Outgoing { number, turn, deadline })
+    }
+
+    /// Whether a second turn may go out before the first one has landed: while nothing is amiss, and
+    /// only to say what no turn in flight can contradict. It names other ids, so the store may run
+    /// the two in any order; `ARCHITECTURE.md` has the argument.
+    fn may_follow(&self, worth: usize) -> bool {
+        let [leader] = self.flights.as_slice() else { return false };
+        let free = |take_back: &TakeBack| take_back.behind < leader.number;
+        leader.number > self.old_turns
+            && self.trouble.is_none()
+            && !self.healing
+            && self.fresh.len() + self.take_backs.iter().take(worth).filter(|&it| free(it)).count()
+                >= worth
     }
 
     fn skip_the_gone(&mut self) {
@@ -194,8 +217,14 @@ impl Line {
     }
 
     fn put_take_backs(&mut self, turn: &mut Turn, flight: &mut Flight, room: &mut usize) {
-        let count = self.take_backs.len().min(*room - *room / 4); // the rest is for waiters
-        for take_back in self.take_backs.drain(..count) {
+        let most = *room - *room / 4; // the rest is for waiters
+        let oldest = self.flights.first().map_or(u64::MAX, |flight| flight.number);
+        let mut count = 0;
+        while count < most
+            && self.take_backs.front().is_some_and(|next| next.behind < oldest)
+            && let Some(take_back) = self.take_backs.pop_front()
+        {
+            count += 1;
             if take_back.anywhere {
                 turn.cancel.push(take_back.id);
                 flight.cancelled.push(take_back);

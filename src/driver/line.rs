@@ -2,13 +2,14 @@
 //!
 //! # Implementation
 //!
-//! A line gathers what its callers want while a turn is in flight; [`batch`](super::batch) makes
-//! the next turn of it, [`settle`](super::settle) takes in the reply. Three rules keep it right:
+//! A line gathers what its callers want while turns are in flight; [`batch`](super::batch) makes
+//! the next turn of it, [`settle`](super::settle) takes in the reply. Four rules keep it right:
 //!
 //! - *What ends locally ends remotely.* Whatever removes a waiter or a hold that a turn may have
 //!   named pushes its id on `take_backs`, which is emptied only by answered turns or by time.
 //! - *A reply speaks about ids, not about places in a list.* Whoever has gone meanwhile is not
 //!   found, and its id is on the list already.
+//! - *No id is named by two turns in flight.* So it does not matter which of them runs first.
 //! - *Nothing is granted by hearsay.* A wake-up is a grant only if its number is above the last
 //!   one of the last turn that answered "queued" for the id; anything else makes the line ask.
 
@@ -77,7 +78,12 @@ pub(crate) struct Line {
     pub(super) forget_at: Option<Instant>,
     /// The driver has ended: nobody will answer any more.
     pub(super) ended: bool,
-    pub(super) flight: Option<Flight>,
+    /// The turns in flight, in the order in which they were sent.
+    pub(super) flights: Vec<Flight>,
+    /// How many turns were sent.
+    pub(super) sent_turns: u64,
+    /// Turns up to this one may have gone out on an earlier connection.
+    pub(super) old_turns: u64,
     /// A turn is wanted though there may be nothing to say.
     pub(super) nudged: bool,
     pub(super) pause: Pause,
@@ -129,7 +135,9 @@ impl Line {
             take_backs: VecDeque::new(),
             forget_at: None,
             ended: false,
-            flight: None,
+            flights: Vec::new(),
+            sent_turns: 0,
+            old_turns: 0,
             nudged: false,
             pause: Pause::default(),
             trouble: None,
@@ -248,11 +256,11 @@ impl Line {
 
     /// Whether nothing is held and nothing is left to hand back.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.held.is_empty() && self.take_backs.is_empty() && self.flight.is_none()
+        self.held.is_empty() && self.take_backs.is_empty() && self.flights.is_empty()
     }
 
     pub(crate) fn unflushed(&self) -> usize {
-        let flying = self.flight.as_ref().map_or(0, Flight::take_backs);
+        let flying: usize = self.flights.iter().map(Flight::take_backs).sum();
         self.held.len() + self.take_backs.len() + flying
     }
 
@@ -280,7 +288,7 @@ impl Line {
     /// The driver has ended: whoever awaits an answer gets to know.
     pub(super) fn end(&mut self) {
         self.ended = true;
-        self.flight = None;
+        self.flights.clear();
         self.take_backs.clear();
         for held in self.held.values_mut() {
             held.extends.clear();
@@ -294,6 +302,7 @@ impl Line {
         if !self.refused {
             self.trouble_is_over();
         }
+        self.old_turns = self.sent_turns;
         self.renew_all();
         self.ask_about_all();
     }
@@ -327,7 +336,7 @@ impl Line {
             };
         };
         consider(self.forget_at);
-        if connected && self.flight.is_none() {
+        if connected && self.flights.is_empty() {
             let unpaused = |at: Instant| self.pause.until.map_or(at, |until| until.max(at));
             consider(self.pause.until);
             consider(self.speak_at.map(unpaused));
@@ -368,6 +377,6 @@ mod tests {
         assert!(line.waiters.is_empty() && line.take_backs.is_empty());
         assert!(line.fresh.len() < 100, "{} are remembered", line.fresh.len());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1)).is_none());
+        assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1), None).is_none());
     }
 }

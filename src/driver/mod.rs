@@ -20,6 +20,8 @@ mod task;
 mod waiter;
 
 #[cfg(test)]
+mod abreast;
+#[cfg(test)]
 mod simulation;
 
 use std::sync::atomic::{AtomicBool, Ordering};

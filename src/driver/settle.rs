@@ -20,9 +20,9 @@ use super::waiter::{Stage, Stamp, WaitEnd};
 const STAMPS: usize = 8;
 
 impl Line {
-    /// The turn in flight was answered.
-    pub(crate) fn settle(&mut self, reply: TurnReply, now: Instant) {
-        let Some(flight) = self.flight.take() else { return };
+    /// A turn in flight was answered.
+    pub(crate) fn settle(&mut self, number: u64, reply: TurnReply, now: Instant) {
+        let Some(flight) = self.landed(number) else { return };
         self.pause.end();
         self.out_of_trouble();
         self.counts = Some((reply.in_use, reply.limit));
@@ -43,6 +43,11 @@ impl Line {
         self.nudged |= reply.more;
         let spoke = !reply.asked.is_empty() || !reply.admitted.is_empty();
         self.speak_next(spoke, flight.sent, now);
+    }
+
+    fn landed(&mut self, number: u64) -> Option<Flight> {
+        let index = self.flights.iter().position(|flight| flight.number == number)?;
+        Some(self.flights.remove(index))
     }
 
     fn note_header(&mut self, reply: &TurnReply, flight: &Flight) {
@@ -122,6 +127,9 @@ impl Line {
         let Some(waiter) = self.waiters.get_mut(&counter) else { return false };
         let woken = waiter.woken.take();
         waiter.flying = false;
+        if matches!(waiter.stage, Stage::Done(_)) {
+            return false; // the other turn in flight, which ran later, has told more
+        }
         match settled {
             Settled::Granted { token, earlier } => {
                 let ms = waiter.id.lease_ms();
@@ -190,19 +198,19 @@ impl Line {
     }
 
     /// No definite answer came: the turn may have run, may run later, or never.
-    pub(crate) fn unanswered(&mut self, error: &StoreError, now: Instant) {
-        self.restore(error, now);
+    pub(crate) fn unanswered(&mut self, number: u64, error: &StoreError, now: Instant) {
+        self.restore(number, error, now);
         self.ask_about_all();
     }
 
     /// The server said that the turn did not run, or refused it; it is asked again after a pause.
-    pub(crate) fn did_not_run(&mut self, error: &StoreError, now: Instant) {
-        self.restore(error, now);
+    pub(crate) fn did_not_run(&mut self, number: u64, error: &StoreError, now: Instant) {
+        self.restore(number, error, now);
         self.pause.lengthen(now);
     }
 
-    fn restore(&mut self, error: &StoreError, now: Instant) {
-        let Some(flight) = self.flight.take() else { return };
+    fn restore(&mut self, number: u64, error: &StoreError, now: Instant) {
+        let Some(flight) = self.landed(number) else { return };
         self.turn_failed(error, flight.sent, now);
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
             self.take_back(TakeBack { retried: true, ..take_back });

@@ -50,8 +50,8 @@ struct Node {
     line: Line,
     epoch: u64,
     counter: u64,
-    /// Number and end of the turn in flight.
-    awaited: Option<(u64, Instant)>,
+    /// Number in the network, number of the line, and end of each turn in flight.
+    awaited: Vec<(u64, u64, Instant)>,
     waiting: Vec<u64>,
     holding: Vec<Arc<Hold>>,
     paused_until: Instant,
@@ -67,7 +67,7 @@ impl Node {
             line,
             epoch: 0,
             counter: 0,
-            awaited: None,
+            awaited: Vec::new(),
             waiting: Vec::new(),
             holding: Vec::new(),
             paused_until: Instant::now(),
@@ -131,9 +131,12 @@ struct World {
     network: VecDeque<(Instant, Packet)>,
     start: Instant,
     sent: u64,
+    /// Turns that went out while another one of the same node was in flight.
+    abreast: u64,
     grants: u64,
     peak: u32,
     crashes: u64,
+    wipes: u64,
 }
 
 impl World {
@@ -148,10 +151,17 @@ impl World {
             network: VecDeque::new(),
             start: Instant::now(),
             sent: 0,
+            abreast: 0,
             grants: 0,
             peak: 0,
             crashes: 0,
+            wipes: 0,
         }
+    }
+
+    /// The clock of the store.
+    fn micros(&self) -> u64 {
+        1_000_000_000_000_000 + self.start.elapsed().as_micros() as u64
     }
 
     fn percent(&mut self, percent: u32) -> bool {
@@ -194,8 +204,7 @@ impl World {
     fn arrive(&mut self, packet: Packet, faults: Faults, now: Instant) {
         match packet {
             Packet::Turn { from, sent, turn } => {
-                let micros = 1_000_000_000_000_000 + self.start.elapsed().as_micros() as u64;
-                let (outcome, notes) = self.books.turn(&turn, micros);
+                let (outcome, notes) = self.books.turn(&turn, self.micros());
                 self.send(Packet::Reply { to: from, sent, outcome }, faults);
                 for (client, words) in notes {
                     if let Some(to) = self.nodes.iter().position(|node| node.id == client) {
@@ -207,14 +216,16 @@ impl World {
             }
             Packet::Reply { to, sent, outcome } => {
                 let node = &mut self.nodes[to];
-                if node.awaited.is_none_or(|(awaited, end)| awaited != sent || end <= now) {
+                let awaits =
+                    |&(awaited, _, end): &(u64, u64, Instant)| awaited == sent && end > now;
+                let Some(index) = node.awaited.iter().position(awaits) else {
                     return; // its turn was given up
-                }
-                node.awaited = None;
+                };
+                let (_, number, _) = node.awaited.remove(index);
                 // As the driver: what ended by the clock has ended before a reply is looked at.
                 node.line.tick(now);
                 match outcome {
-                    TurnOutcome::Answered(reply) => node.line.settle(reply, now),
+                    TurnOutcome::Answered(reply) => node.line.settle(number, reply, now),
                     TurnOutcome::Stale { .. } => panic!("the turn in flight was void"),
                 }
             }
@@ -230,26 +241,29 @@ impl World {
     fn drive(&mut self, faults: Faults) {
         let now = Instant::now();
         for from in 0..self.nodes.len() {
-            let node = &mut self.nodes[from];
+            let mut node = &mut self.nodes[from];
             if node.paused_until > now {
                 continue;
             }
             node.line.set_hears(true, now);
             node.line.tick(now);
-            if node.awaited.is_some_and(|(_, end)| end <= now) {
-                node.awaited = None;
+            while let Some(index) = node.awaited.iter().position(|&(_, _, end)| end <= now) {
+                let (_, number, _) = node.awaited.remove(index);
                 node.epoch += 1;
-                node.line.unanswered(&StoreError::timeout("lost"), now);
+                node.line.unanswered(number, &StoreError::timeout("lost"), now);
                 if self.random.u8(..4) == 0 {
                     node.line.reconnected();
                 }
             }
             node.collect(&mut self.grants);
-            if let Some(outgoing) = node.line.next_turn(now, node.epoch, CALL_DEADLINE) {
+            while let Some(outgoing) = node.line.next_turn(now, node.epoch, CALL_DEADLINE, Some(1))
+            {
                 self.sent += 1;
-                node.awaited = Some((self.sent, now + outgoing.deadline));
+                node.awaited.push((self.sent, outgoing.number, now + outgoing.deadline));
+                self.abreast += u64::from(node.awaited.len() > 1);
                 let turn = Box::new(outgoing.turn);
                 self.send(Packet::Turn { from, sent: self.sent, turn }, faults);
+                node = &mut self.nodes[from];
             }
         }
     }
@@ -271,6 +285,7 @@ impl World {
         }
         if self.percent(faults.wipe) {
             self.books = Books::default();
+            self.wipes += 1;
         }
     }
 
@@ -334,6 +349,11 @@ impl World {
         // Late turns of the dead still arrive; what they took ends with its lease.
         advance(Duration::from_secs(7)).await;
         self.deliver(CALM);
+        if self.crashes == 0 && self.wipes == 0 {
+            let left = self.books.inspect(self.micros() / 1000);
+            let ids: Vec<PermitId> = left.holders.iter().map(|holder| holder.id).collect();
+            assert!(ids.is_empty(), "seed {}: left to their leases: {ids:?}", self.seed);
+        }
         advance(Duration::from_secs(31)).await;
         self.nodes[0].line.nudge();
         for _ in 0..4 {
@@ -341,23 +361,24 @@ impl World {
             advance(Duration::from_millis(5)).await;
             self.deliver(CALM);
         }
-        let micros = 1_000_000_000_000 + self.start.elapsed().as_millis() as u64;
-        let left = self.books.inspect(micros);
+        let left = self.books.inspect(self.micros() / 1000);
         assert_eq!((left.in_use, left.waiters_total), (0, 0), "seed {}", self.seed);
     }
 }
 
 async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
-    let (mut grants, mut peak, mut crashes) = (0, 0, 0);
+    let (mut grants, mut abreast, mut peak, mut crashes) = (0, 0, 0, 0);
     for seed in seeds {
         let mut world = World::new(seed);
         world.run(400, faults).await;
         world.come_to_rest().await;
         grants += world.grants;
+        abreast += world.abreast;
         peak = peak.max(world.peak);
         crashes += world.crashes;
     }
     assert!(grants > 1_000, "only {grants} grants were seen");
+    assert!(abreast > 1_000, "only {abreast} turns went out beside another one");
     assert!(peak >= LIMIT, "the limit was never reached: {peak}");
     assert_eq!(crashes > 0, faults.crash > 0);
 }

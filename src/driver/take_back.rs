@@ -12,6 +12,7 @@ use crate::lease;
 use crate::permit::Released;
 use crate::store::CLAIM_MS;
 
+use super::held::Renewal;
 use super::line::Line;
 
 pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
@@ -25,6 +26,8 @@ pub(super) struct TakeBack {
     pub(super) forget_at: Instant,
     /// An unanswered turn named it: it may have run.
     pub(super) retried: bool,
+    /// A turn up to this one may name it: it goes out when none of them is in flight any more.
+    pub(super) behind: u64,
     pub(super) done: Option<ReleaseDone>,
 }
 
@@ -40,7 +43,8 @@ impl Line {
         let id = held.hold.id;
         let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
         let forget_at = forget_at.max(held.server_until);
-        self.take_back(TakeBack { id, anywhere: false, forget_at, retried: false, done });
+        let behind = if held.renewal == Renewal::UnderWay { self.sent_turns } else { 0 };
+        self.take_back(TakeBack { id, anywhere: false, forget_at, retried: false, behind, done });
     }
 
     /// Puts an id on the list of the next turn.
@@ -56,7 +60,15 @@ impl Line {
     pub(super) fn take_back_anywhere(&mut self, id: PermitId, now: Instant) {
         // A lease, and the time a waiter of a silent client can still be granted a claim.
         let forget_at = now + id.lease().max(Duration::from_millis(2 * CLAIM_MS)) * 2;
-        self.take_back(TakeBack { id, anywhere: true, forget_at, retried: false, done: None });
+        let behind = self.sent_turns;
+        self.take_back(TakeBack {
+            id,
+            anywhere: true,
+            forget_at,
+            retried: false,
+            behind,
+            done: None,
+        });
     }
 
     /// An id granted to this client that nobody here knows.

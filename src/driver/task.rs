@@ -19,9 +19,14 @@ use super::connection::Connection;
 use super::line::Line;
 use super::shared::Shared;
 
+/// What a second turn in flight must be worth, in ids of new waiters and of take-backs: less waits for
+/// the reply that is on its way, and shares a turn with what comes meanwhile.
+const FOLLOWER: Option<usize> = Some(32);
+
 /// A turn that has come back, and on which connection.
 struct Landed {
     cell: Arc<LineCell>,
+    number: u64,
     session: Arc<dyn Session>,
     answer: Result<TurnOutcome, StoreError>,
 }
@@ -47,14 +52,14 @@ impl Drop for EndGuard {
 }
 
 impl LineCell {
-    /// Takes in the outcome of the turn in flight.
-    pub(super) fn take_in(&self, shared: &Shared, outcome: TurnOutcome, now: Instant) {
+    /// Takes in the outcome of a turn in flight.
+    pub(super) fn take_in(&self, shared: &Shared, number: u64, outcome: TurnOutcome, now: Instant) {
         match outcome {
-            TurnOutcome::Answered(reply) => self.peek(|line| line.settle(reply, now)),
+            TurnOutcome::Answered(reply) => self.peek(|line| line.settle(number, reply, now)),
             TurnOutcome::Stale { epoch } => {
                 shared.epoch.fetch_max(epoch, Ordering::SeqCst);
                 let error = StoreError::timeout("the turn came too late to count");
-                self.peek(|line| line.unanswered(&error, now));
+                self.peek(|line| line.unanswered(number, &error, now));
             }
         }
     }
@@ -73,10 +78,14 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        // Who became ready together, by one tick of the timer say, goes into one turn.
+        let mut gathering: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
         loop {
-            for cell in std::mem::take(&mut *lock(&shared.ready)) {
-                cell.ready.store(false, Ordering::SeqCst);
-                self.pump(&cell);
+            if gathering.is_none() {
+                for cell in std::mem::take(&mut *lock(&shared.ready)) {
+                    cell.ready.store(false, Ordering::SeqCst);
+                    self.pump(&cell);
+                }
             }
             shared.flushed.notify_waiters();
             if self.connection.lost_unasked(&shared) || self.heed_complaint() {
@@ -87,8 +96,10 @@ impl Driver {
             }
             let next = self.timers.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
-                // Who became ready together, by one tick of the timer say, goes into one turn.
-                () = shared.work.notified() => tokio::task::yield_now().await,
+                () = shared.work.notified(), if gathering.is_none() => {
+                    gathering = Some(Box::pin(tokio::task::yield_now()));
+                }
+                () = wait_for(&mut gathering), if gathering.is_some() => gathering = None,
                 Some(landed) = self.flying.next() => self.land(landed),
                 () = self.connection.step(&shared) => self.connection_changed(),
                 () = at(next) => self.fire(),
@@ -110,7 +121,7 @@ impl Driver {
             }
             let outgoing = session
                 .as_ref()
-                .and_then(|_| line.next_turn(now, epoch, self.shared.call_deadline));
+                .and_then(|_| line.next_turn(now, epoch, self.shared.call_deadline, FOLLOWER));
             let old_timer = line.timer;
             let kept = old_timer.filter(|_| at_once);
             let looks = [line.next_look(session.is_some()), line.look_by.take(), kept];
@@ -135,7 +146,7 @@ impl Driver {
                     let deadline = outgoing.deadline;
                     Err(StoreError::timeout(format!("no answer to a turn within {deadline:?}")))
                 });
-                Landed { cell, session, answer }
+                Landed { cell, number: outgoing.number, session, answer }
             }));
         } else if unused {
             if let Some(at) = new_timer {
@@ -154,9 +165,9 @@ impl Driver {
                 if matches!(outcome, TurnOutcome::Answered(_)) {
                     self.connection.answered();
                 }
-                cell.take_in(&self.shared, outcome, now);
+                cell.take_in(&self.shared, landed.number, outcome, now);
             }
-            Err(error) => self.failed(cell, &landed.session, &error, now),
+            Err(error) => self.failed(cell, landed.number, &landed.session, &error, now),
         }
         self.pump(cell);
     }
@@ -164,21 +175,22 @@ impl Driver {
     fn failed(
         &mut self,
         cell: &Arc<LineCell>,
+        number: u64,
         session: &Arc<dyn Session>,
         error: &StoreError,
         now: Instant,
     ) {
         if error.did_not_run() {
-            cell.peek(|line| line.did_not_run(error, now));
+            cell.peek(|line| line.did_not_run(number, error, now));
         } else {
             // Also where the server refused: a script may have begun before it did.
             self.shared.epoch.fetch_add(1, Ordering::SeqCst);
             let unsure = error.is_timeout() || error.breaks_connection();
             cell.peek(|line| {
                 if unsure {
-                    line.unanswered(error, now);
+                    line.unanswered(number, error, now);
                 } else {
-                    line.did_not_run(error, now);
+                    line.did_not_run(number, error, now);
                 }
                 if error.is_final() {
                     line.refuse(now, error);
@@ -228,6 +240,13 @@ impl Driver {
         let patience = self.shared.call_deadline * 2;
         let flushed = || self.shared.all().iter().all(|cell| lock(&cell.line).is_flushed());
         self.flying.is_empty() && (flushed() || self.connection.down_for() > patience)
+    }
+}
+
+/// Resolves when what there is to wait for has come; at once where there is nothing.
+async fn wait_for(what: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    if let Some(what) = what {
+        what.await;
     }
 }
 

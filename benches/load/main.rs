@@ -13,11 +13,16 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod baton;
+mod candidates;
+mod closed_loop;
 mod contention;
+mod cores;
 mod crowd;
 mod handover;
 mod largest;
 mod measure;
+mod pairs;
+mod plain;
 mod report;
 mod scale;
 mod script;
@@ -28,6 +33,7 @@ mod turn;
 
 use std::process::ExitCode;
 
+use cores::Cores;
 use report::{Must, print_musts};
 use support::child_role::{self, FromParent};
 use support::redis_server::RedisServer;
@@ -35,6 +41,8 @@ use tokio::runtime::Runtime;
 
 #[derive(Clone, Copy)]
 enum Scenario {
+    Pairs,
+    Names,
     Handover,
     Contention,
     Turn,
@@ -42,10 +50,13 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 4] = [Self::Handover, Self::Contention, Self::Turn, Self::Scale];
+    const ALL: [Self; 6] =
+        [Self::Pairs, Self::Names, Self::Handover, Self::Contention, Self::Turn, Self::Scale];
 
     fn name(self) -> &'static str {
         match self {
+            Self::Pairs => "pairs",
+            Self::Names => "names",
             Self::Handover => "handover",
             Self::Contention => "contention",
             Self::Turn => "turn",
@@ -55,8 +66,15 @@ impl Scenario {
 
     /// Each on a server of its own, so that none pays for what another has left.
     async fn run(self) -> Vec<Must> {
-        let server = RedisServer::start().await;
+        let cores = Cores::here();
+        let mut server = RedisServer::builder();
+        if let Some(core) = cores.of_server() {
+            server = server.arg("--server_cpulist").arg(core.to_string());
+        }
+        let server = server.start().await;
         match self {
+            Self::Pairs => pairs::run(&server, &cores).await,
+            Self::Names => pairs::run_names(&server, &cores).await,
             Self::Handover => handover::run(&server).await,
             Self::Contention => contention::run(&server).await,
             Self::Turn => turn::run(&server).await,
@@ -103,8 +121,12 @@ fn chosen(arguments: impl Iterator<Item = String>) -> Result<Vec<Scenario>, Stri
 
 /// A child process does not return from here.
 fn play(role: &str, from_parent: FromParent) {
+    if role == candidates::ROLE {
+        closed_loop::pin();
+    }
     let runtime = runtime();
     match role {
+        candidates::ROLE => runtime.block_on(candidates::play(from_parent)),
         baton::ROLE => runtime.block_on(baton::play(from_parent)),
         crowd::ROLE => runtime.block_on(crowd::play(from_parent)),
         _ => panic!("there is no role {role:?}"),

@@ -140,7 +140,7 @@ impl BareScript {
     }
 }
 
-async fn load(connection: &mut MultiplexedConnection, text: &str) -> String {
+pub(crate) async fn load(connection: &mut MultiplexedConnection, text: &str) -> String {
     let mut load = redis::cmd("SCRIPT");
     load.arg("LOAD").arg(text);
     load.query_async(connection).await.expect("the script compiles")

@@ -33,11 +33,14 @@ impl Child {
         let binary = std::env::current_exe().expect("the path of this test binary");
         let mut command = Command::new(binary);
         // The arguments of the standard test harness, which is what runs below `cargo nextest`, too.
-        command
-            .args([ENTRY, "--exact", "--nocapture"])
-            .env(ROLE, role)
-            .envs(env.iter().map(|(name, value)| (name, value)));
-        Self::run(&mut command)
+        command.args([ENTRY, "--exact", "--nocapture"]);
+        Self::run_role(&mut command, role, env)
+    }
+
+    /// As [`spawn`](Self::spawn), by a program that is not this test binary.
+    pub fn run_role(command: &mut Command, role: &str, env: &[(&str, String)]) -> Self {
+        command.env(ROLE, role).envs(env.iter().map(|(name, value)| (name, value)));
+        Self::run(command)
     }
 
     /// Runs an example of this package.

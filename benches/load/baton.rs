@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use zset_semaphore::{Client, ZSetSemaphore};
 
+use crate::floors::{Floor, Floors};
 use crate::support::child_role::{FromParent, say, setting};
 use crate::support::ledger::monotonic_nanos;
 
 pub(crate) const ROLE: &str = "baton";
+
+/// Too short a hold to part it by tokio's clock, which counts in milliseconds.
+const SHORT: Duration = Duration::from_millis(10);
 
 /// One hold, in nanoseconds of the clock that all processes share.
 #[derive(Clone, Copy)]
@@ -42,21 +43,21 @@ impl Hold {
 pub(crate) async fn play(mut from_parent: FromParent) {
     let client = Client::connect(setting("URL")).await.expect("connecting");
     let baton = client.semaphore(setting("NAME"), 1).build().expect("a valid name");
-    let mut floor = Floor::connect(&setting("URL"), &setting("OWN"), &setting("OTHER")).await;
+    let mut floors = Floors::connect(&setting("URL"), &setting("OWN"), &setting("OTHER")).await;
     let hold = Duration::from_micros(setting("HOLD_US").parse().expect("a number"));
     let times: usize = setting("TIMES").parse().expect("a number");
 
     say("ready");
     from_parent.recv().await;
-    let holds = pass_on(&baton, &mut floor, hold, times).await;
+    let holds = pass_on(&baton, &mut floors, hold, times).await;
     for hold in holds {
         say(hold.to_line());
     }
     say("silence");
     // The other one may still send a message that it waits to see through.
     from_parent.recv().await;
-    for latency in floor.heard() {
-        say(format!("floor {latency}"));
+    for (floor, latency) in floors.heard() {
+        say(format!("floor {} {latency}", floor.label()));
     }
     say("silence");
     client.shutdown().await.expect("the server answers");
@@ -65,7 +66,7 @@ pub(crate) async fn play(mut from_parent: FromParent) {
 /// Holds it so often; asks again at once, and so waits for as long as the other one holds it.
 async fn pass_on(
     baton: &ZSetSemaphore,
-    floor: &mut Floor,
+    floors: &mut Floors,
     hold: Duration,
     times: usize,
 ) -> Vec<Hold> {
@@ -74,9 +75,13 @@ async fn pass_on(
         let asked = monotonic_nanos();
         let permit = baton.acquire(1).await.expect("nothing ends the wait");
         let (got, since) = (monotonic_nanos(), Instant::now());
-        // In the middle, where both processes have been idle for about as long as at the end.
-        sleep_until(since + hold / 2).await;
-        floor.send().await;
+        // Both processes have been idle for as long before each floor as before the hand-over.
+        let floors_here = floors_of(hold, time);
+        let idle = hold / (floors_here.len() as u32 + 1);
+        for (floor, parts) in floors_here.into_iter().zip(1..) {
+            sleep_until(since + idle * parts).await;
+            floors.send(floor).await;
+        }
         sleep_until(since + hold).await;
 
         let token = permit.fencing_token();
@@ -92,50 +97,12 @@ async fn pass_on(
     holds
 }
 
-/// What a hand-over cannot beat: PUBLISH in one process until a task of the other one has it.
-struct Floor {
-    connection: MultiplexedConnection,
-    other: String,
-    latencies: mpsc::UnboundedReceiver<u64>,
-}
-
-impl Floor {
-    async fn connect(url: &str, own: &str, other: &str) -> Self {
-        let (pushes, mut messages) = mpsc::unbounded_channel::<PushInfo>();
-        let config = AsyncConnectionConfig::new().set_push_sender(pushes);
-        let client = redis::Client::open(format!("{url}?protocol=resp3")).expect("the url");
-        let mut connection =
-            client.get_multiplexed_async_connection_with_config(&config).await.expect("connecting");
-        connection.subscribe(own).await.expect("subscribing");
-
-        let (heard, latencies) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(push) = messages.recv().await {
-                let now = monotonic_nanos();
-                if let Some(sent) = instant_in(&push) {
-                    let _ = heard.send(now.saturating_sub(sent));
-                }
-            }
-        });
-        Self { connection, other: other.to_owned(), latencies }
+/// All amid one hold, or where it is too short for that, one amid each; in turns either way.
+fn floors_of(hold: Duration, time: usize) -> Vec<Floor> {
+    let mut floors = Floor::ALL.to_vec();
+    floors.rotate_left(time % Floor::ALL.len());
+    if hold < SHORT {
+        floors.truncate(1);
     }
-
-    async fn send(&mut self) {
-        let mut publish = redis::cmd("PUBLISH");
-        publish.arg(&self.other).arg(monotonic_nanos());
-        publish.query_async::<()>(&mut self.connection).await.expect("publishing");
-    }
-
-    fn heard(&mut self) -> Vec<u64> {
-        std::iter::from_fn(|| self.latencies.try_recv().ok()).collect()
-    }
-}
-
-fn instant_in(push: &PushInfo) -> Option<u64> {
-    match (&push.kind, push.data.as_slice()) {
-        (PushKind::Message, [_, Value::BulkString(text)]) => {
-            std::str::from_utf8(text).ok()?.parse().ok()
-        }
-        _ => None,
-    }
+    floors
 }

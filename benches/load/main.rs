@@ -18,6 +18,7 @@ mod closed_loop;
 mod contention;
 mod cores;
 mod crowd;
+mod floors;
 mod handover;
 mod largest;
 mod measure;

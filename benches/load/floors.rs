@@ -1,0 +1,173 @@
+//! What handing something over costs without the crate: the floors of [`handover`](super::handover).
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+
+use crate::script::load;
+use crate::support::ledger::monotonic_nanos;
+
+/// The least there is, of each kind of thing that could carry a permit to another process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Floor {
+    /// From before PUBLISH until a task of the other process has the message.
+    Publish,
+    /// From before a script that releases and publishes until the other process, on hearing it,
+    /// has the answer of a script that takes.
+    Try,
+    /// From before LPUSH until the other process's BLPOP has returned.
+    List,
+}
+
+impl Floor {
+    pub(crate) const ALL: [Self; 3] = [Self::Publish, Self::Try, Self::List];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Publish => "PUBLISH",
+            Self::Try => "PUBLISH->try",
+            Self::List => "LPUSH->BLPOP",
+        }
+    }
+
+    /// The channel or list on which a process listens for it.
+    fn address(self, process: &str) -> String {
+        format!("{} {process}", self.label())
+    }
+
+    pub(crate) fn labelled(label: &str) -> Self {
+        let found = Self::ALL.into_iter().find(|floor| floor.label() == label);
+        found.unwrap_or_else(|| panic!("there is no floor {label:?}"))
+    }
+}
+
+const RELEASE: &str = "
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])";
+
+/// What any semaphore on a ZSET of deadlines must do to let one in.
+const ACQUIRE: &str = "
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
+if redis.call('ZCARD', KEYS[1]) >= 1 then return 0 end
+redis.call('ZADD', KEYS[1], now_ms + ARGV[2], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1";
+
+const KEY: &str = "floor:permits";
+const PERMIT: &str = "permit";
+const LEASE_MS: u64 = 30_000;
+
+/// One process's end of all floors.
+pub(crate) struct Floors {
+    connection: MultiplexedConnection,
+    release: String,
+    other: String,
+    latencies: mpsc::UnboundedReceiver<(Floor, u64)>,
+}
+
+impl Floors {
+    /// `own` and `other` name the two processes.
+    pub(crate) async fn connect(url: &str, own: &str, other: &str) -> Self {
+        let (pushes, messages) = mpsc::unbounded_channel();
+        let mut connection = connect(url, Some(pushes)).await;
+        let release = load(&mut connection, RELEASE).await;
+        let acquire = load(&mut connection, ACQUIRE).await;
+        for floor in [Floor::Publish, Floor::Try] {
+            connection.subscribe(floor.address(own)).await.expect("subscribing");
+        }
+        let (heard, latencies) = mpsc::unbounded_channel();
+        let list = Floor::List.address(own);
+        tokio::spawn(pop(connect(url, None).await, list, heard.clone()));
+        tokio::spawn(listen(messages, connection.clone(), acquire, heard));
+        Self { connection, release, other: other.to_owned(), latencies }
+    }
+
+    /// The latency shows in the other process.
+    pub(crate) async fn send(&mut self, floor: Floor) {
+        let address = floor.address(&self.other);
+        let sent = monotonic_nanos();
+        let mut call;
+        match floor {
+            Floor::Publish => {
+                call = redis::cmd("PUBLISH");
+                call.arg(address).arg(sent);
+            }
+            Floor::Try => {
+                call = redis::cmd("EVALSHA");
+                call.arg(&self.release).arg(1).arg(KEY).arg(PERMIT).arg(address).arg(sent);
+            }
+            Floor::List => {
+                call = redis::cmd("LPUSH");
+                call.arg(address).arg(sent);
+            }
+        }
+        call.query_async::<()>(&mut self.connection).await.expect("the server answers");
+    }
+
+    /// All that this process has heard of the other one so far.
+    pub(crate) fn heard(&mut self) -> Vec<(Floor, u64)> {
+        std::iter::from_fn(|| self.latencies.try_recv().ok()).collect()
+    }
+}
+
+async fn connect(
+    url: &str,
+    pushes: Option<mpsc::UnboundedSender<PushInfo>>,
+) -> MultiplexedConnection {
+    // BLPOP answers when it likes.
+    let mut config = AsyncConnectionConfig::new().set_response_timeout(None);
+    if let Some(pushes) = pushes {
+        config = config.set_push_sender(pushes);
+    }
+    let client = redis::Client::open(format!("{url}?protocol=resp3")).expect("the url");
+    client.get_multiplexed_async_connection_with_config(&config).await.expect("connecting")
+}
+
+async fn listen(
+    mut messages: mpsc::UnboundedReceiver<PushInfo>,
+    mut connection: MultiplexedConnection,
+    acquire: String,
+    heard: mpsc::UnboundedSender<(Floor, u64)>,
+) {
+    while let Some(push) = messages.recv().await {
+        let Some((floor, sent)) = read(&push) else { continue };
+        if floor == Floor::Try {
+            let mut call = redis::cmd("EVALSHA");
+            call.arg(&acquire).arg(1).arg(KEY).arg(PERMIT).arg(LEASE_MS);
+            let taken: bool = call.query_async(&mut connection).await.expect("it runs");
+            // It is still taken where its holder was handed it late; that is no hand-over.
+            if !taken {
+                continue;
+            }
+        }
+        let _ = heard.send((floor, monotonic_nanos() - sent));
+    }
+}
+
+/// Which floor a message is of, and when it was sent.
+fn read(push: &PushInfo) -> Option<(Floor, u64)> {
+    match (&push.kind, push.data.as_slice()) {
+        (PushKind::Message, [Value::BulkString(address), Value::BulkString(sent)]) => {
+            let label = std::str::from_utf8(address).ok()?.split(' ').next()?;
+            let sent = std::str::from_utf8(sent).ok()?.parse().ok()?;
+            Some((Floor::labelled(label), sent))
+        }
+        _ => None,
+    }
+}
+
+async fn pop(
+    mut connection: MultiplexedConnection,
+    list: String,
+    heard: mpsc::UnboundedSender<(Floor, u64)>,
+) {
+    let mut call = redis::cmd("BLPOP");
+    call.arg(list).arg(0);
+    loop {
+        let (_, sent): (String, u64) =
+            call.query_async(&mut connection).await.expect("the server outlives this process");
+        let _ = heard.send((Floor::List, monotonic_nanos() - sent));
+    }
+}

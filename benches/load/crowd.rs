@@ -1,13 +1,19 @@
 //! A process full of tasks that all want the same few permits: the child of
 //! [`contention`](super::contention).
 
+use std::future::poll_fn;
+use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use fastrand::Rng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
+use crate::grants::Grant;
 use crate::script::BareScript;
 use crate::support::child_role::{FromParent, say, setting};
 use crate::support::ledger::monotonic_nanos;
@@ -26,7 +32,16 @@ enum Gate {
 /// What holds a place until it is dropped.
 enum Pass {
     Tokio(#[expect(dead_code)] OwnedSemaphorePermit),
-    Ours(#[expect(dead_code)] Permit),
+    Ours(Permit),
+}
+
+impl Pass {
+    fn token(&self) -> Option<u64> {
+        match self {
+            Self::Tokio(_) => None,
+            Self::Ours(permit) => Some(permit.fencing_token()),
+        }
+    }
 }
 
 impl Gate {
@@ -81,35 +96,46 @@ impl Window {
     }
 }
 
+/// What the tasks do, besides waiting.
+#[derive(Clone, Copy)]
+struct Habits {
+    hold: Duration,
+    /// The longest that a task thinks before it asks again; it thinks half as long on average.
+    think: Duration,
+    window: Window,
+}
+
 /// What one task has to tell of a round.
 #[derive(Default)]
 struct Tale {
     /// Inside the window.
-    waits: Vec<u64>,
     held: u64,
     /// From the first to the last, warm-up and all.
-    acquires: u64,
+    grants: Vec<Grant>,
 }
 
 pub(crate) async fn play(mut from_parent: FromParent) {
     let tasks: usize = setting("TASKS").parse().expect("a number");
-    let hold = Duration::from_micros(setting("HOLD_US").parse().expect("a number"));
+    let first: u64 = setting("FIRST").parse().expect("a number");
+    let micros = |name| Duration::from_micros(setting(name).parse().expect("a number"));
+    let (hold, think) = (micros("HOLD_US"), micros("THINK_US"));
     let gate = Gate::open(setting("LIMIT").parse().expect("a number")).await;
 
     say("ready");
     while let Some(line) = from_parent.recv().await {
-        let tales = round(&gate, tasks, hold, Window::from_line(&line)).await;
-        for tale in &tales {
-            let waits: Vec<String> = tale.waits.iter().map(u64::to_string).collect();
-            say(format!("task {} {} {}", tale.acquires, tale.held, waits.join(",")));
+        let habits = Habits { hold, think, window: Window::from_line(&line) };
+        for tale in round(&gate, first..first + tasks as u64, habits).await {
+            let grants: Vec<String> = tale.grants.into_iter().map(Grant::to_words).collect();
+            say(format!("task {} {}", tale.held, grants.join(",")));
         }
     }
 }
 
-async fn round(gate: &Gate, tasks: usize, hold: Duration, window: Window) -> Vec<Tale> {
-    let spawn = |_| tokio::spawn(pass_often(gate.clone(), hold, window));
-    let crowd: Vec<_> = (0..tasks).map(spawn).collect();
-    let mut tales = Vec::with_capacity(tasks);
+/// The numbers of the tasks are what their thoughts are seeded by.
+async fn round(gate: &Gate, tasks: Range<u64>, habits: Habits) -> Vec<Tale> {
+    let spawn = |task| tokio::spawn(pass_often(gate.clone(), habits, Rng::with_seed(task)));
+    let crowd: Vec<_> = tasks.map(spawn).collect();
+    let mut tales = Vec::with_capacity(crowd.len());
     for task in crowd {
         tales.push(task.await.expect("no task panics"));
     }
@@ -117,19 +143,30 @@ async fn round(gate: &Gate, tasks: usize, hold: Duration, window: Window) -> Vec
 }
 
 /// From now until the window ends; what comes before it is warm-up.
-async fn pass_often(mut gate: Gate, hold: Duration, window: Window) -> Tale {
+async fn pass_often(mut gate: Gate, habits: Habits, mut thoughts: Rng) -> Tale {
     let mut tale = Tale::default();
-    while monotonic_nanos() < window.until {
-        let asked = monotonic_nanos();
-        let pass = gate.pass().await;
-        let got = monotonic_nanos();
-        sleep_until(Instant::now() + hold).await;
+    while monotonic_nanos() < habits.window.until {
+        let (pass, grant) = pass_once(&mut gate).await;
+        sleep_until(Instant::now() + habits.hold).await;
         drop(pass);
-        tale.acquires += 1;
-        tale.held += window.overlap(got, monotonic_nanos());
-        if (window.from..window.until).contains(&got) {
-            tale.waits.push(got - asked);
+        tale.held += habits.window.overlap(grant.got, monotonic_nanos());
+        tale.grants.push(grant);
+        if !habits.think.is_zero() {
+            sleep(habits.think.mul_f64(thoughts.f64())).await;
         }
     }
     tale
+}
+
+async fn pass_once(gate: &mut Gate) -> (Pass, Grant) {
+    let asked = monotonic_nanos();
+    let mut passing = pin!(gate.pass());
+    let first_poll = poll_fn(|context| Poll::Ready(passing.as_mut().poll(context))).await;
+    let stood = monotonic_nanos();
+    let pass = match first_poll {
+        Poll::Ready(pass) => pass,
+        Poll::Pending => passing.await,
+    };
+    let grant = Grant { asked, stood, got: monotonic_nanos(), token: pass.token() };
+    (pass, grant)
 }

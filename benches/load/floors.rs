@@ -4,6 +4,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
+use crate::plain;
 use crate::script::load;
 use crate::support::ledger::monotonic_nanos;
 
@@ -45,19 +46,8 @@ const RELEASE: &str = "
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[3])";
 
-/// What any semaphore on a ZSET of deadlines must do to let one in.
-const ACQUIRE: &str = "
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now_ms)
-if redis.call('ZCARD', KEYS[1]) >= 1 then return 0 end
-redis.call('ZADD', KEYS[1], now_ms + ARGV[2], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-return 1";
-
 const KEY: &str = "floor:permits";
 const PERMIT: &str = "permit";
-const LEASE_MS: u64 = 30_000;
 
 /// One process's end of all floors.
 pub(crate) struct Floors {
@@ -73,7 +63,7 @@ impl Floors {
         let (pushes, messages) = mpsc::unbounded_channel();
         let mut connection = connect(url, Some(pushes)).await;
         let release = load(&mut connection, RELEASE).await;
-        let acquire = load(&mut connection, ACQUIRE).await;
+        let acquire = load(&mut connection, plain::ACQUIRE).await;
         for floor in [Floor::Publish, Floor::Try] {
             connection.subscribe(floor.address(own)).await.expect("subscribing");
         }
@@ -135,7 +125,7 @@ async fn listen(
         let Some((floor, sent)) = read(&push) else { continue };
         if floor == Floor::Try {
             let mut call = redis::cmd("EVALSHA");
-            call.arg(&acquire).arg(1).arg(KEY).arg(PERMIT).arg(LEASE_MS);
+            call.arg(&acquire).arg(1).arg(KEY).arg(1).arg(plain::LEASE_MS).arg(PERMIT);
             let taken: bool = call.query_async(&mut connection).await.expect("it runs");
             // It is still taken where its holder was handed it late; that is no hand-over.
             if !taken {

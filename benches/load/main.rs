@@ -24,7 +24,6 @@ mod crew;
 mod crowd;
 mod doomed;
 mod floors;
-mod floors;
 mod grants;
 mod handover;
 mod heir;

@@ -5,7 +5,8 @@ use redis::aio::MultiplexedConnection;
 
 use crate::script::load;
 
-const ACQUIRE: &str = "\
+/// Takes a permit if there is room: limit, lease in milliseconds, id.
+pub(crate) const ACQUIRE: &str = "\
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
@@ -16,7 +17,7 @@ return 1";
 
 const RELEASE: &str = "return redis.call('ZREM', KEYS[1], ARGV[1])";
 
-const LEASE_MS: usize = 30_000;
+pub(crate) const LEASE_MS: usize = 30_000;
 
 /// Both scripts, loaded.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 -- Ends a permit on an operator's word.
 --
--- ARGV  1 permit id  2 '1' = free the unit now, though its holder does not know yet  3 channel
+-- ARGV  1 permit id  2 '1' = free the unit now, though its holder does not know yet
 -- Reply 0 not held, 1 marked (the unit is free at the release or the deadline), 2 removed
 --
 -- A mark is half a millisecond on the deadline: it can be released, not renewed or asked for again.
@@ -13,8 +13,11 @@ if score <= now_ms then return 0 end
 local outcome
 if ARGV[2] == '1' then
   local units = units_of(id)
-  -- Without `inc` the next turn counts anew.
-  if units > 1 and redis.call('HGET', KEYS[4], 'inc') then redis.call('HINCRBY', KEYS[4], 'extra', 1 - units) end
+  local known = redis.call('HMGET', KEYS[4], 'inc', 'last')
+  if known[1] then -- else the next turn counts anew, and trusts no release
+    redis.call('HSET', KEYS[4], 'removed', known[2] or known[1])
+    if units > 1 then redis.call('HINCRBY', KEYS[4], 'extra', 1 - units) end
+  end
   redis.call('ZREM', KEYS[1], id)
   outcome = 2
 else
@@ -26,5 +29,5 @@ else
   redis.call('ZADD', KEYS[1], 'XX', format('%.1f', deadline + 0.5), id)
   outcome = 1
 end
-wake(ARGV[3], client_of(id), { id, '0' })
+wake(client_of(id), { id, '0' })
 return outcome

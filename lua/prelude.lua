@@ -4,6 +4,7 @@
 -- KEYS[2] queue    ZSET  waiter id -> ticket
 -- KEYS[3] clients  ZSET  client id -> until when it is presumed alive, server milliseconds
 -- KEYS[4] meta     HASH  inc, last, limit, extra, ttl, kicked (no marked permit has a later deadline),
+--                         removed (the last number when a permit was taken from its owner),
 --                         e:<client> (epoch), l:<client> (label)
 --
 -- An id reads <client>:<counter>[*units][/lease_ms]; the client part is 16 hex digits.
@@ -39,7 +40,7 @@ local function is_kicked(score)
 end
 
 -- Wake-ups are hints: a server that forbids PUBLISH must not fail the script that granted.
-local function wake(channel, client, words)
-  local name = match(KEYS[1], '{(.*)}')
-  redis.pcall('PUBLISH', channel .. client, name .. '\n' .. table.concat(words, ' '))
+local function wake(client, words)
+  local prefix, name = match(KEYS[1], '^(.-){(.*)}')
+  redis.pcall('PUBLISH', prefix .. 'wake:' .. client, name .. '\n' .. table.concat(words, ' '))
 end

@@ -1,41 +1,50 @@
 -- The turn: one atomic call that settles all a client has to say about one semaphore.
 --
--- ARGV  1 client  2 limit  3 seen  4 epoch  5 label  6 incarnation of the renewed ids  7 channel
---       8.. counts of: releases, cancels, renewals, asks, admits; then those lists, flat:
---       release: id   cancel: id   renewal: id ms   ask: id ticket(0 = none known) rule   admit: id rule
+-- ARGV  1 client  2 limit  3 seen  4 the units that newcomers want, -1 with renewals, asks or no section;
+--       then sections, each but for `e`, `l` and `i` any number of times, in this order:
+--       e epoch (0 without)   l label   r count token ids   R count ids   c count ids
+--       i incarnation of the renewed ids   n count ms ids   q count (id ticket rule)
+--       w count ids   a count rule units ms ids
+--       r releases ids of one unit; no token of them is lower (0: not known)
+--       R releases ids of more   c cancels   n renews   q asks; a ticket of 0: none known
+--       w admits waiters for one unit with the default lease, a others
 --       rule: w = wait, t = try, a number = wait unless so many wait already
 -- Reply {0, epoch} when a newer turn of this client has run already, else a flat list:
---       1, incarnation, in use, limit, overridden, waiting, last number, lapsed, more,
---       ms until the earliest deadline or less (-1 unless the head of the queue is the caller's),
---       count + indices of releases that found nothing, count + (index, code) of renewals
---       that were not plain (1 gone, 2 kicked, 3 put back), per ask and then per admit
---       1 token | 2 ticket place | 3 refused | 4 kicked | 5 too large | 6 ticket place (was gone) |
---       7 token (was granted before),
---       count + (id, token | 0 = too large) of other waiters of the caller taken from the queue.
+--       1 + flags, incarnation, in use, waiting, last number; then what the flags tell of:
+--       2 overridden: limit   4 lapsed   8 more   16 the head of the queue is the caller's: ms until
+--       the earliest deadline or less   32 releases that found nothing: count, indices
+--       64 renewals that were not plain: count, (index, 1 gone | 2 kicked | 3 put back)
+--       128 other waiters of the caller taken from the queue: count, (id, token | 0 = too large);
+--       then per ask 1 token | 2 ticket place | 3 refused | 4 kicked | 5 too large |
+--       6 ticket place (was gone) | 7 token (was granted before),
+--       then runs of admits that fared alike, with rising numbers: count, code as for asks, first
+--       number and place as for asks.
 -- Keeps: units in use never pass the limit; grants go to the lowest ticket; each number given
 -- out (token or ticket) is above all before it; every prefix of the writes is a legal state.
 --
 -- Redis runs nothing else meanwhile, so a turn pays only for what it has to say: what a step
--- alone needs is made within it, numbers go out as texts made once (Redis formats each number
--- it is given anew), and `+ 0` reads a number at half the cost of tonumber.
+-- alone needs is made within it, ids come in runs of a kind so that none is taken apart, numbers go
+-- out as texts made once (Redis formats each number it is given anew), and `+ 0` reads a number at
+-- half the cost of tonumber.
 
 local BOUND, CLAIM_MS, ALIVE_MS, FORGET_CLIENT_MS = 96, 3000, 3000, 3600000
 
 local call = redis.call
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local me, label = ARGV[1], ARGV[5]
-local n_release, n_cancel, n_renew, n_ask, n_admit =
-  ARGV[8] + 0, ARGV[9] + 0, ARGV[10] + 0, ARGV[11] + 0, ARGV[12] + 0
-local cursor = 12 -- in front of the list that comes next
+local me, need = ARGV[1], ARGV[4] + 0
+local at = 5 -- where the next section begins
 
 -- Everything is read before anything is written, so a key of a wrong type changes nothing.
-local known = call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', 'kicked', 'e:' .. me)
+local known =
+  call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', 'kicked', 'removed', 'e:' .. me)
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
-local alive_until = 0
-if n_ask + n_admit + waiting > 0 then alive_until = (call('ZSCORE', clients, me) or 0) + 0 end
 
-local epoch, stored_epoch = ARGV[4] + 0, (known[7] or 0) + 0
+local epoch, stored_epoch = 0, (known[8] or 0) + 0
+if ARGV[at] == 'e' then
+  epoch = ARGV[at + 1] + 0
+  at = at + 2
+end
 if epoch < stored_epoch then return { 0, stored_epoch } end
 
 local now_ms = floor(now / 1000)
@@ -48,24 +57,32 @@ local needed_until = 0 -- the latest instant that any key must live to
 local new_permits, new_queue, new_clients, new_meta = false, false, false, false
 local more = 0
 
-if incarnation == 0 then
-  incarnation, new_meta = now, true
-  needed_until = now_ms
+local recount = incarnation == 0 and held > 0 -- meta was lost alone
+if recount then
   extra = 0
-  if held > 0 then -- meta was lost alone: find out anew what it told of the permits
-    for _, id in ipairs(call('ZRANGE', permits, '0', '-1')) do
-      extra = extra + units_of(id) - 1
-    end
-    kicked_until = math.ceil(call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0)
-    needed_until = max(needed_until, kicked_until)
-    call('HSET', meta, 'extra', extra, 'kicked', kicked_until)
-  elseif known[4] then
-    call('HSET', meta, 'extra', '0')
+  for _, id in ipairs(call('ZRANGE', permits, '0', '-1')) do
+    extra = extra + units_of(id) - 1
   end
-elseif held == 0 and extra ~= 0 then
+  kicked_until = math.ceil(call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0)
+elseif held == 0 then
   extra = 0
+end
+
+-- Whether room is scarce, or fates are asked for: else no deadline and no other client matters.
+local tight = need < 0 or waiting > 0 or need > 0 and held + extra + need > limit
+local alive_until = tight and (call('ZSCORE', clients, me) or 0) + 0 or 0
+
+if recount then
+  call('HSET', meta, 'extra', extra, 'kicked', kicked_until)
+elseif extra ~= (known[4] or 0) + 0 then
   call('HSET', meta, 'extra', '0')
 end
+if incarnation == 0 then
+  incarnation, new_meta = now, true
+  needed_until = recount and max(now_ms, kicked_until) or now_ms
+end
+-- What this number or a lower one was given to may have been taken away by another than its owner.
+local removed = max(incarnation, (known[7] or 0) + 0)
 
 local function remember_client(until_ms)
   new_clients = true
@@ -77,9 +94,13 @@ if epoch > stored_epoch then
   call('HSET', meta, 'e:' .. me, epoch)
   remember_client(now_ms)
 end
-if label ~= '' and call('HGET', meta, 'l:' .. me) ~= label then
-  call('HSET', meta, 'l:' .. me, label)
-  remember_client(now_ms)
+if ARGV[at] == 'l' then
+  local label = ARGV[at + 1]
+  at = at + 2
+  if call('HGET', meta, 'l:' .. me) ~= label then
+    call('HSET', meta, 'l:' .. me, label)
+    remember_client(now_ms)
+  end
 end
 
 -- `extra` moves before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
@@ -99,13 +120,14 @@ local function remove_heavy(id)
   return true
 end
 
--- 1. prune; take-backs alone do not depend on it while nobody waits
+-- 1. prune
 local earliest = nil -- no deadline is before it; nil = not known
-local only_takes_back = n_release + n_cancel > 0 and n_renew + n_ask + n_admit == 0
-if held > 0 and not (only_takes_back and waiting == 0) then
+if tight and held > 0 then
   earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
   if earliest <= now_ms then
     earliest = nil
+    removed = before
+    call('HSET', meta, 'removed', format('%d', removed))
     local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', BOUND)
     if #expired == BOUND then more = 1 end
     for from = 1, #expired, CHUNK do
@@ -118,28 +140,50 @@ if held > 0 and not (only_takes_back and waiting == 0) then
 end
 
 -- 2. take back
-local missing = {}
-for i = 1, n_release do
-  local id = ARGV[cursor + i]
-  if find(id, '*', 19, true) then
-    if not remove_heavy(id) then missing[#missing + 1] = i end
-  elseif call('ZREM', permits, id) == 1 then -- one by one: to look first would cost more
-    held = held - 1
-  else
-    missing[#missing + 1] = i
+local missing, releases = {}, 0
+while ARGV[at] == 'r' do
+  local count, first = ARGV[at + 1] + 0, at + 3
+  local to = first + count - 1
+  if ARGV[at + 2] + 0 > removed then -- all are there, or all were lost with data
+    local found = 0
+    for from = first, to, CHUNK do
+      found = found + call('ZREM', permits, unpack(ARGV, from, min(from + CHUNK - 1, to)))
+    end
+    held = held - found
+    if found == 0 then
+      for i = 1, count do missing[i] = i end
+    end
+  else -- one by one: to look first would cost more
+    for i = first, to do
+      if call('ZREM', permits, ARGV[i]) == 1 then
+        held = held - 1
+      else
+        missing[#missing + 1] = releases + i - first + 1
+      end
+    end
+  end
+  releases, at = releases + count, to + 1
+end
+while ARGV[at] == 'R' do
+  local count = ARGV[at + 1] + 0
+  for i = 1, count do
+    if not remove_heavy(ARGV[at + 1 + i]) then missing[#missing + 1] = releases + i end
+  end
+  releases, at = releases + count, at + 2 + count
+end
+while ARGV[at] == 'c' do
+  local first = at + 2
+  at = first + ARGV[at + 1]
+  for from = first, at - 1, CHUNK do
+    local to = min(from + CHUNK - 1, at - 1)
+    waiting = waiting - call('ZREM', queue, unpack(ARGV, from, to))
+    local light = {}
+    for i = from, to do
+      if find(ARGV[i], '*', 19, true) then remove_heavy(ARGV[i]) else light[#light + 1] = ARGV[i] end
+    end
+    if #light > 0 then held = held - call('ZREM', permits, unpack(light)) end
   end
 end
-cursor = cursor + n_release
-for from = 1, n_cancel, CHUNK do
-  local to = min(from + CHUNK - 1, n_cancel)
-  waiting = waiting - call('ZREM', queue, unpack(ARGV, cursor + from, cursor + to))
-  local light = {}
-  for i = cursor + from, cursor + to do
-    if find(ARGV[i], '*', 19, true) then remove_heavy(ARGV[i]) else light[#light + 1] = ARGV[i] end
-  end
-  if #light > 0 then held = held - call('ZREM', permits, unpack(light)) end
-end
-cursor = cursor + n_cancel
 
 -- New permits are counted at once and written by flush().
 local adding, adding_heavy = {}, 0
@@ -169,56 +213,67 @@ local function add(id, units, ms)
 end
 
 -- 3. renew
-local not_plain = {}
-for from = 1, n_renew, CHUNK do
-  local to = min(from + CHUNK - 1, n_renew)
-  local ids, scores, pushed = {}, nil, {}
-  for i = from, to do ids[#ids + 1] = ARGV[cursor + 2 * i - 1] end
-  -- Scores cost more than the pushes: they are looked at only where something may be amiss. After
-  -- `more` a mark may stand on a permit that has expired.
-  if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
-  for k, id in ipairs(ids) do
-    if not scores or not is_kicked(scores[k] or '') then
-      local ms = ARGV[cursor + 2 * (from + k - 1)] + 0
-      pushed[#pushed + 1], pushed[#pushed + 2] = deadline_in(ms), id
-    end
-  end
-  local pushes = #pushed > 0 and call('ZADD', permits, 'XX', 'GT', 'CH', unpack(pushed)) or 0
-  if pushes < #ids then
-    for k, score in ipairs(scores or call('ZMSCORE', permits, unpack(ids))) do
-      local i, id, code = from + k - 1, ids[k], 0
-      if not score then
-        -- Put back only what another incarnation granted: here it was ended for good.
-        local units = units_of(id)
-        if ARGV[6] + 0 ~= incarnation and held + extra + units <= limit then
-          code = 3
-          waiting = waiting - call('ZREM', queue, id) -- never in both
-          add(id, units, ARGV[cursor + 2 * i] + 0)
-        else
-          code = 1
-        end
-      elseif is_kicked(score) then
-        code = 2
-      end
-      if code ~= 0 then not_plain[#not_plain + 1], not_plain[#not_plain + 2] = i, code end
-    end
-    flush()
-  end
+local not_plain, renewals, granted_under = {}, 0, incarnation
+if ARGV[at] == 'i' then
+  granted_under = ARGV[at + 1] + 0
+  at = at + 2
 end
-cursor = cursor + 2 * n_renew
+while ARGV[at] == 'n' do
+  local count, ms, first = ARGV[at + 1] + 0, ARGV[at + 2] + 0, at + 3
+  local text = deadline_in(ms)
+  for from = 1, count, CHUNK do
+    local ids, scores, pushed = {}, nil, {}
+    for i = from, min(from + CHUNK - 1, count) do ids[#ids + 1] = ARGV[first + i - 1] end
+    -- Scores cost more than the pushes: they are looked at only where something may be amiss.
+    -- After `more` a mark may stand on a permit that has expired.
+    if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
+    for k, id in ipairs(ids) do
+      if not scores or not is_kicked(scores[k] or '') then
+        pushed[#pushed + 1], pushed[#pushed + 2] = text, id
+      end
+    end
+    local pushes = #pushed > 0 and call('ZADD', permits, 'XX', 'GT', 'CH', unpack(pushed)) or 0
+    if pushes < #ids then
+      for k, score in ipairs(scores or call('ZMSCORE', permits, unpack(ids))) do
+        local id, code = ids[k], 0
+        if not score then
+          -- Put back only what another incarnation granted: here it was ended for good.
+          local units = units_of(id)
+          if granted_under ~= incarnation and held + extra + units <= limit then
+            code = 3
+            waiting = waiting - call('ZREM', queue, id) -- never in both
+            add(id, units, ms)
+          else
+            code = 1
+          end
+        elseif is_kicked(score) then
+          code = 2
+        end
+        if code ~= 0 then
+          not_plain[#not_plain + 1], not_plain[#not_plain + 2] = renewals + from + k - 1, code
+        end
+      end
+      flush()
+    end
+  end
+  renewals, at = renewals + count, first + count
+end
 
 -- 4. put back waiters, and look up those whose fate the caller does not know
 local settled, pending -- per ask: the words of the reply, or 'new' to be admitted, or pending
-if n_ask > 0 then
+local asks, n_ask = at + 1, 0 -- the asks follow that place
+if ARGV[at] == 'q' then
+  n_ask = ARGV[asks] + 0
+  at = asks + 3 * n_ask + 1
   settled, pending = {}, {} -- pending: id -> {ask index, ticket, reply code if still queued}
   for from = 1, n_ask, CHUNK do
     local to = min(from + CHUNK - 1, n_ask)
     local ids, pushed, back = {}, {}, {}
-    for i = from, to do ids[#ids + 1] = ARGV[cursor + 3 * i - 2] end
+    for i = from, to do ids[#ids + 1] = ARGV[asks + 3 * i - 2] end
     local tickets = call('ZMSCORE', queue, unpack(ids))
     for k, score in ipairs(call('ZMSCORE', permits, unpack(ids))) do
       local i, id = from + k - 1, ids[k]
-      local ticket = ARGV[cursor + 3 * i - 1] + 0
+      local ticket = ARGV[asks + 3 * i - 1] + 0
       if score and is_kicked(score) then
         settled[i] = { 4 }
       elseif score then
@@ -321,35 +376,56 @@ if waiting > 0 then
 end
 
 -- 6. admit
-local admitted = {}
-if n_ask + n_admit > 0 then
+local fared = {} -- count, code, first number, first place
+if n_ask > 0 or at <= #ARGV then
   local entering = {}
-  local function enter(id, rule)
-    local units = units_of(id)
-    if limit > 0 and units > limit then return 5 end
-    if waiting == 0 and held + extra + units <= limit then
-      add(id, units, lease_of(id))
-      last = last + 1
-      return 1, last
+  -- Runs of waiters of a kind, which stand in `list` from `first` on, one after the other.
+  local function enter(list, first, count, rule, units, ms)
+    local to, run = first + count - 1, #fared
+    if limit > 0 and units > limit then
+      fared[run + 1], fared[run + 2] = count, 5
+      return
     end
-    if rule == 't' or rule ~= 'w' and waiting >= rule + 0 then return 3 end
-    last = last + 1
-    new_queue = new_queue or waiting == 0
-    entering[#entering + 1], entering[#entering + 2] = format('%d', last), id
-    head = head or id
-    waiting = waiting + 1
-    return 2, last, waiting - 1
+    if waiting == 0 then
+      local fits = min(count, max(0, floor((limit - held - extra) / units)))
+      if fits > 0 then
+        fared[run + 1], fared[run + 2], fared[run + 3] = fits, 1, last + 1
+        run = run + 3
+        for i = first, first + fits - 1 do add(list[i], units, ms) end
+        last, first = last + fits, first + fits
+      end
+    end
+    local queued = to - first + 1
+    if rule == 't' then queued = 0 elseif rule ~= 'w' then queued = max(0, min(queued, rule - waiting)) end
+    if queued > 0 then
+      fared[run + 1], fared[run + 2], fared[run + 3], fared[run + 4] = queued, 2, last + 1, waiting
+      run = run + 4
+      new_queue = new_queue or waiting == 0
+      head = head or list[first]
+      for i = first, first + queued - 1 do
+        last = last + 1
+        entering[#entering + 1], entering[#entering + 2] = format('%d', last), list[i]
+      end
+      waiting, first = waiting + queued, first + queued
+    end
+    if first <= to then fared[run + 1], fared[run + 2] = to - first + 1, 3 end
   end
   for i = 1, n_ask do
     if settled[i] == 'new' then
-      settled[i] = { enter(ARGV[cursor + 3 * i - 2], ARGV[cursor + 3 * i]) }
+      local id = ARGV[asks + 3 * i - 2]
+      enter({ id }, 1, 1, ARGV[asks + 3 * i], units_of(id), lease_of(id))
+      settled[i] = { unpack(fared, 2) }
+      fared = {}
     end
   end
-  cursor = cursor + 3 * n_ask
-  for i = cursor + 1, cursor + 2 * n_admit, 2 do
-    local code, number, place = enter(ARGV[i], ARGV[i + 1])
-    local n = #admitted
-    admitted[n + 1], admitted[n + 2], admitted[n + 3] = code, number, place
+  while at <= #ARGV do
+    local count, first, rule, units, ms = ARGV[at + 1] + 0, at + 2, 'w', 1, DEFAULT_LEASE_MS
+    if ARGV[at] == 'a' then
+      rule, units, ms = ARGV[first], ARGV[first + 1] + 0, ARGV[first + 2] + 0
+      first = first + 3
+    end
+    enter(ARGV, first, count, rule, units, ms)
+    at = first + count
   end
   flush()
   if #entering > 0 then
@@ -374,30 +450,39 @@ if new_queue then call('PEXPIREAT', queue, ttl) end
 if new_clients then call('PEXPIREAT', clients, ttl) end
 if new_meta and not override then call('PEXPIREAT', meta, ttl + META_OUTLIVES_MS) end
 if noted then
-  for _, client in ipairs(noted) do wake(ARGV[7], client, notes[client]) end
+  for _, client in ipairs(noted) do wake(client, notes[client]) end
 end
 
-local wait = -1
+local flags = 1
+local told = {} -- what the flags tell of
+if override then
+  flags = flags + 2
+  told[1] = limit
+end
+if lapsed == 1 then flags = flags + 4 end
+if more == 1 then flags = flags + 8 end
 if head and waiting > 0 and more == 0 and held > 0 and client_of(head) == me then
+  flags = flags + 16
   earliest = earliest or call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
-  wait = math.ceil(earliest) - now_ms
+  told[#told + 1] = max(0, math.ceil(earliest) - now_ms)
 end
-
-local reply = {
-  1, incarnation, held + extra, limit, override and 1 or 0, waiting, last, lapsed, more, wait, #missing,
-}
-for i = 1, #missing do reply[#reply + 1] = missing[i] end
-reply[#reply + 1] = #not_plain / 2
-for i = 1, #not_plain do reply[#reply + 1] = not_plain[i] end
+local function tell_list(flag, list, width)
+  if #list > 0 then
+    flags = flags + flag
+    told[#told + 1] = #list / width
+    for i = 1, #list do told[#told + 1] = list[i] end
+  end
+end
+tell_list(32, missing, 1)
+tell_list(64, not_plain, 2)
+tell_list(128, others, 2)
 if settled then
   for id, ask in pairs(pending) do
     settled[ask[1]] = { ask[3], ask[2], call('ZRANK', queue, id) }
   end
   for i = 1, n_ask do
-    for _, word in ipairs(settled[i]) do reply[#reply + 1] = word end
+    for _, word in ipairs(settled[i]) do told[#told + 1] = word end
   end
 end
-for i = 1, #admitted do reply[#reply + 1] = admitted[i] end
-reply[#reply + 1] = #others / 2
-for i = 1, #others do reply[#reply + 1] = others[i] end
-return reply
+for i = 1, #fared do told[#told + 1] = fared[i] end
+return { flags, incarnation, held + extra, waiting, last, unpack(told) }

@@ -62,8 +62,16 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 6] =
-        [Self::Pairs, Self::Names, Self::Handover, Self::Contention, Self::Turn, Self::Scale];
+    const ALL: [Self; 8] = [
+        Self::Pairs,
+        Self::Names,
+        Self::Handover,
+        Self::Contention,
+        Self::Turn,
+        Self::Scale,
+        Self::Crash,
+        Self::Held,
+    ];
 
     fn name(self) -> &'static str {
         match self {

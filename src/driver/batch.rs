@@ -90,6 +90,7 @@ impl Line {
             seen: self.seen,
             incarnation: self.incarnation,
             release: Vec::new(),
+            release_from: 0,
             cancel: Vec::new(),
             renew: Vec::new(),
             ask: Vec::new(),
@@ -229,10 +230,16 @@ impl Line {
                 turn.cancel.push(take_back.id);
                 flight.cancelled.push(take_back);
             } else {
-                turn.release.push(take_back.id);
                 flight.released.push(take_back);
             }
         }
+        let heavy = |take_back: &TakeBack| take_back.id.units() > 1;
+        if flight.released.iter().any(heavy) {
+            flight.released.sort_by_key(heavy);
+        }
+        turn.release.extend(flight.released.iter().map(|take_back| take_back.id));
+        let light = flight.released.iter().filter(|it| !heavy(it));
+        turn.release_from = light.map(|take_back| take_back.token).min().unwrap_or(0);
         *room -= count;
     }
 

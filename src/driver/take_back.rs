@@ -20,6 +20,8 @@ pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
 #[derive(Debug)]
 pub(super) struct TakeBack {
     pub(super) id: PermitId,
+    /// 0 where it is not known to be granted.
+    pub(super) token: u64,
     /// A permit known to be granted need not be looked for in the queue.
     pub(super) anywhere: bool,
     /// By then the server has forgotten it anyway.
@@ -40,11 +42,19 @@ impl Line {
             }
             return;
         };
-        let id = held.hold.id;
+        let (id, token) = (held.hold.id, held.hold.token);
         let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
         let forget_at = forget_at.max(held.server_until);
         let behind = if held.renewal == Renewal::UnderWay { self.sent_turns } else { 0 };
-        self.take_back(TakeBack { id, anywhere: false, forget_at, retried: false, behind, done });
+        self.take_back(TakeBack {
+            id,
+            token,
+            anywhere: false,
+            forget_at,
+            retried: false,
+            behind,
+            done,
+        });
     }
 
     /// Puts an id on the list of the next turn.
@@ -63,6 +73,7 @@ impl Line {
         let behind = self.sent_turns;
         self.take_back(TakeBack {
             id,
+            token: 0,
             anywhere: true,
             forget_at,
             retried: false,

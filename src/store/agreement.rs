@@ -6,6 +6,7 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use proptest::collection::vec;
@@ -133,6 +134,8 @@ struct Player {
     session: Arc<dyn Session>,
     ear: Arc<Recorder>,
     ids: Vec<(PermitId, u64)>,
+    /// Of those granted by a reply and not taken back since.
+    tokens: HashMap<PermitId, u64>,
     epoch: u64,
     incarnation: u64,
     seen: u64,
@@ -158,8 +161,16 @@ impl Game {
             let ear = Arc::new(Recorder::default());
             let session = store.open(id, ear.clone()).await.unwrap();
             assert!(session.hears());
-            let ids = Vec::new();
-            players.push(Player { id, session, ear, ids, epoch: 0, incarnation: 0, seen: 0 });
+            players.push(Player {
+                id,
+                session,
+                ear,
+                ids: Vec::new(),
+                tokens: HashMap::new(),
+                epoch: 0,
+                incarnation: 0,
+                seen: 0,
+            });
         }
         // Far ahead of the server's own clock, which thus never ends a key.
         let now = 4_000_000_000_000_000;
@@ -179,6 +190,7 @@ impl Game {
         let mut books = Books::default();
         for player in &mut self.players {
             player.ids.clear();
+            player.tokens.clear();
             (player.epoch, player.incarnation, player.seen) = (0, 0, 0);
         }
         for step in steps {
@@ -256,8 +268,14 @@ impl Game {
         // An id is named once in a turn, as the driver does.
         let mut free: Vec<(PermitId, u64)> = player.ids.clone();
         let mut take = |pick: usize| (!free.is_empty()).then(|| free.remove(pick % free.len()));
-        let release = random.release.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
-        let cancel = random.cancel.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
+        let mut release: Vec<PermitId> =
+            random.release.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
+        release.sort_by_key(|id| id.units() > 1);
+        let light = release.iter().filter(|id| id.units() == 1);
+        let release_from =
+            light.map(|id| player.tokens.get(id).copied().unwrap_or(0)).min().unwrap_or(0);
+        let cancel: Vec<PermitId> =
+            random.cancel.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
         let renew =
             random.renew.iter().filter_map(|&(pick, ms)| Some((take(pick)?.0, ms))).collect();
         let ask = random.ask.iter().filter_map(|&(pick, with_ticket, rule)| {
@@ -273,6 +291,7 @@ impl Game {
             seen: player.seen,
             incarnation: if random.old_incarnation { 1 } else { player.incarnation },
             release,
+            release_from,
             cancel,
             renew,
             ask: ask.collect(),
@@ -285,6 +304,9 @@ impl Game {
                 })
                 .collect(),
         };
+        for id in turn.release.iter().chain(&turn.cancel) {
+            player.tokens.remove(id);
+        }
         let (ours, notes) = books.turn(&turn, self.now);
         let theirs = player.session.turn(turn.clone()).await;
         prop_assert_eq!(theirs.unwrap(), ours.clone(), "{:?}", turn);
@@ -295,6 +317,10 @@ impl Game {
             for (id, settled) in named.zip(reply.asked.iter().chain(&reply.admitted)) {
                 let ticket = match settled {
                     Settled::Queued { ticket, .. } => *ticket,
+                    Settled::Granted { token, .. } => {
+                        player.tokens.insert(id, *token);
+                        0
+                    }
                     _ => 0,
                 };
                 match player.ids.iter_mut().find(|(known, _)| *known == id) {

@@ -102,8 +102,11 @@ pub(crate) struct Turn {
     pub(crate) seen: u64,
     /// The incarnation under which the renewed permits were granted.
     pub(crate) incarnation: u64,
-    /// Held permits to give back.
+    /// Held permits to give back, those of one unit first.
     pub(crate) release: Vec<PermitId>,
+    /// No token of those of one unit is lower; 0 where one is not known. What no older permit was
+    /// taken from need not be looked for one by one.
+    pub(crate) release_from: u64,
     /// Ids to remove wherever they are.
     pub(crate) cancel: Vec<PermitId>,
     /// Held permits, and for how many milliseconds from now.
@@ -112,6 +115,18 @@ pub(crate) struct Turn {
     pub(crate) ask: Vec<Ask>,
     /// Waiters never sent before.
     pub(crate) admit: Vec<(PermitId, Rule)>,
+}
+
+impl Turn {
+    /// The units that newcomers want; `None` where deadlines matter whatever room there is: fates
+    /// are asked for, or nothing is said and so all is to be looked after.
+    fn units_wanted(&self) -> Option<u64> {
+        let asks = !(self.renew.is_empty() && self.ask.is_empty());
+        let takes_back = !(self.release.is_empty() && self.cancel.is_empty());
+        let says = asks || takes_back || !self.admit.is_empty();
+        let wanted = self.admit.iter().map(|(id, _)| u64::from(id.units())).sum();
+        (says && !asks).then_some(wanted)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -192,6 +207,20 @@ pub(crate) enum Settled {
     Refused,
     Kicked,
     TooLarge,
+}
+
+impl Settled {
+    /// The same of a newcomer so many places later, who fared alike.
+    #[cfg(feature = "redis")]
+    fn with_numbers_raised_by(self, nth: u64) -> Self {
+        match self {
+            Self::Granted { token, earlier } => Self::Granted { token: token + nth, earlier },
+            Self::Queued { ticket, place, put_back } => {
+                Self::Queued { ticket: ticket + nth, place: place + nth, put_back }
+            }
+            alike => alike,
+        }
+    }
 }
 
 /// What [`kick`](crate::ZSetSemaphore::kick) found.

@@ -375,11 +375,15 @@ impl<'a> Run<'a> {
         removed
     }
 
+    /// Whether room is scarce, or fates are asked for: else no deadline matters.
+    fn is_tight(&mut self) -> bool {
+        let Some(wanted) = self.turn.units_wanted() else { return true };
+        let full = self.in_use() + wanted > u64::from(self.limit);
+        self.books.queue.len() > 0 || wanted > 0 && full
+    }
+
     fn prune(&mut self) {
-        let Turn { release, cancel, renew, ask, admit, .. } = self.turn;
-        let takes_back = !(release.is_empty() && cancel.is_empty());
-        let alone = renew.is_empty() && ask.is_empty() && admit.is_empty();
-        if takes_back && alone && self.books.queue.len() == 0 {
+        if !self.is_tight() {
             return;
         }
         let first = self.books.permits.first().map(|(score, _)| score);

@@ -147,21 +147,15 @@ impl RedisSession {
             other => other,
         }
     }
-
-    fn wake_prefix(&self) -> String {
-        format!("{}wake:", self.prefix)
-    }
 }
 
 impl Session for RedisSession {
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
         Box::pin(async move {
-            let channel = self.wake_prefix();
-            let write = |args: &mut Args<'_>| wire::write_turn(args, &turn, &channel);
+            let write = |args: &mut Args<'_>| wire::write_turn(args, &turn);
             let reply = self.run(&self.scripts.turn, &turn.name, write).await;
             let reply = reply.map_err(|error| failed(error, "turn", &turn.name))?;
-            let named = (turn.release.len(), turn.renew.len(), turn.ask.len(), turn.admit.len());
-            wire::read_turn(&reply, named)
+            wire::read_turn(&reply, &turn)
         })
     }
 
@@ -196,9 +190,8 @@ impl Session for RedisSession {
         now: bool,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move {
-            let channel = self.wake_prefix();
             let write = |args: &mut Args<'_>| {
-                args.put(id).put(u8::from(now)).put(&channel);
+                args.put(id).put(u8::from(now));
             };
             let reply = self.run(&self.scripts.kick, &name, write).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)

@@ -6,12 +6,12 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::id::PermitId;
+use crate::id::{DEFAULT_LEASE_MS, PermitId};
 use crate::semaphore::{Holder, Inspection, QueuedWaiter};
 
 use crate::store::{KickOutcome, Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply};
 
-/// Writes numbers and ids as arguments without an allocation each.
+/// Writes words as arguments without an allocation each.
 pub(super) struct Args<'a> {
     cmd: &'a mut redis::Cmd,
     text: Vec<u8>,
@@ -28,35 +28,72 @@ impl<'a> Args<'a> {
         self.cmd.arg(self.text.as_slice());
         self
     }
+
+    fn ids(&mut self, ids: impl Iterator<Item = PermitId>) {
+        for id in ids {
+            self.text.clear();
+            id.write_to(&mut self.text);
+            self.cmd.arg(self.text.as_slice());
+        }
+    }
 }
 
-pub(super) fn write_turn(args: &mut Args<'_>, turn: &Turn, channel: &str) {
-    args.put(turn.client)
-        .put(turn.limit)
-        .put(turn.seen)
-        .put(turn.epoch)
-        .put(&turn.label)
-        .put(turn.incarnation)
-        .put(channel)
-        .put(turn.release.len())
-        .put(turn.cancel.len())
-        .put(turn.renew.len())
-        .put(turn.ask.len())
-        .put(turn.admit.len());
-    for id in turn.release.iter().chain(&turn.cancel) {
-        args.put(id);
+pub(super) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
+    args.put(turn.client).put(turn.limit).put(turn.seen);
+    match turn.units_wanted() {
+        Some(units) => args.put(units),
+        None => args.put(-1),
+    };
+    if turn.epoch > 0 {
+        args.put('e').put(turn.epoch);
     }
-    for (id, ms) in &turn.renew {
-        args.put(id).put(ms);
+    if !turn.label.is_empty() {
+        args.put('l').put(&turn.label);
+    }
+    let light = turn.release.partition_point(|id| id.units() == 1);
+    let (light, heavy) = turn.release.split_at(light);
+    if !light.is_empty() {
+        args.put('r').put(light.len()).put(turn.release_from);
+        args.ids(light.iter().copied());
+    }
+    for (tag, ids) in [('R', heavy), ('c', &turn.cancel)] {
+        if !ids.is_empty() {
+            args.put(tag).put(ids.len());
+            args.ids(ids.iter().copied());
+        }
+    }
+    if !turn.renew.is_empty() {
+        args.put('i').put(turn.incarnation);
+    }
+    for run in turn.renew.chunk_by(|(_, a), (_, b)| a == b) {
+        args.put('n').put(run.len()).put(run[0].1);
+        args.ids(run.iter().map(|&(id, _)| id));
+    }
+    if !turn.ask.is_empty() {
+        args.put('q').put(turn.ask.len());
     }
     for ask in &turn.ask {
         args.put(ask.id).put(ask.ticket);
         write_rule(args, ask.rule);
     }
-    for (id, rule) in &turn.admit {
-        args.put(id);
-        write_rule(args, *rule);
+    for run in turn.admit.chunk_by(|a, b| kind(a) == kind(b)) {
+        match kind(&run[0]) {
+            (Rule::Wait, 1, DEFAULT_LEASE_MS) => {
+                args.put('w').put(run.len());
+            }
+            (rule, units, lease_ms) => {
+                args.put('a').put(run.len());
+                write_rule(args, rule);
+                args.put(units).put(lease_ms);
+            }
+        }
+        args.ids(run.iter().map(|&(id, _)| id));
     }
+}
+
+/// What newcomers must have in common to go into one run.
+fn kind(&(id, rule): &(PermitId, Rule)) -> (Rule, u32, u64) {
+    (rule, id.units(), id.lease_ms())
 }
 
 fn write_rule(args: &mut Args<'_>, rule: Rule) {
@@ -85,10 +122,6 @@ impl Words<'_> {
 
     fn small(&mut self) -> Result<u32, Garbled> {
         u32::try_from(self.number()?).map_err(|_| Garbled)
-    }
-
-    fn flag(&mut self) -> Result<bool, Garbled> {
-        Ok(self.number()? != 0)
     }
 
     /// -1 for none.
@@ -156,58 +189,71 @@ fn understood<T>(what: &str, read: Result<T, Garbled>) -> Result<T, StoreError> 
     })
 }
 
-/// Reads the reply to a turn that named so many ids.
-pub(super) fn read_turn(
-    value: &Value,
-    named: (usize, usize, usize, usize),
-) -> Result<TurnOutcome, StoreError> {
-    understood("a turn", turn_reply(value, named))
+/// Reads the reply to a turn.
+pub(super) fn read_turn(value: &Value, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+    understood("a turn", turn_reply(value, turn))
 }
 
-fn turn_reply(
-    value: &Value,
-    (released, renewed, asked, admitted): (usize, usize, usize, usize),
-) -> Result<TurnOutcome, Garbled> {
+fn turn_reply(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
     let mut words = list(value)?;
-    if words.number()? == 0 {
+    let flags = words.number()?;
+    if flags == 0 {
         return Ok(TurnOutcome::Stale { epoch: words.number()? });
     }
+    let flag = |bit: u64| flags & bit != 0;
     let mut reply = TurnReply {
         incarnation: words.number()?,
         in_use: words.number()?,
-        limit: words.small()?,
-        overridden: words.flag()?,
         waiting: words.number()?,
         last: words.number()?,
-        lapsed: words.flag()?,
-        more: words.flag()?,
-        earliest: words.optional()?.map(Duration::from_millis),
+        limit: turn.limit,
+        overridden: flag(2),
+        lapsed: flag(4),
+        more: flag(8),
         ..TurnReply::default()
     };
-    for _ in 0..words.count()? {
-        reply.missing.push(words.index(released)?);
+    if flag(2) {
+        reply.limit = words.small()?;
     }
-    reply.missing.sort_unstable();
-    for _ in 0..words.count()? {
-        let index = words.index(renewed)?;
-        let outcome = match words.number()? {
-            1 => Renewed::Gone,
-            2 => Renewed::Kicked,
-            3 => Renewed::PutBack,
-            _ => return Err(Garbled),
-        };
-        reply.not_plain.push((index, outcome));
+    if flag(16) {
+        reply.earliest = Some(Duration::from_millis(words.number()?));
     }
-    for _ in 0..asked {
+    if flag(32) {
+        for _ in 0..words.count()? {
+            reply.missing.push(words.index(turn.release.len())?);
+        }
+        reply.missing.sort_unstable();
+    }
+    if flag(64) {
+        for _ in 0..words.count()? {
+            let index = words.index(turn.renew.len())?;
+            let outcome = match words.number()? {
+                1 => Renewed::Gone,
+                2 => Renewed::Kicked,
+                3 => Renewed::PutBack,
+                _ => return Err(Garbled),
+            };
+            reply.not_plain.push((index, outcome));
+        }
+    }
+    if flag(128) {
+        for _ in 0..words.count()? {
+            let id = words.id()?;
+            let token = words.number()?;
+            reply.others.push((id, (token > 0).then_some(token)));
+        }
+    }
+    for _ in &turn.ask {
         reply.asked.push(words.settled()?);
     }
-    for _ in 0..admitted {
-        reply.admitted.push(words.settled()?);
-    }
-    for _ in 0..words.count()? {
-        let id = words.id()?;
-        let token = words.number()?;
-        reply.others.push((id, (token > 0).then_some(token)));
+    while reply.admitted.len() < turn.admit.len() {
+        let left = turn.admit.len() - reply.admitted.len();
+        let count = usize::try_from(words.number()?).map_err(|_| Garbled)?;
+        if !(1..=left).contains(&count) {
+            return Err(Garbled);
+        }
+        let first = words.settled()?;
+        reply.admitted.extend((0..count as u64).map(|nth| first.with_numbers_raised_by(nth)));
     }
     Ok(TurnOutcome::Answered(reply))
 }
@@ -287,25 +333,51 @@ pub(super) fn read_wake(payload: &[u8]) -> Option<(&str, Vec<(PermitId, u64)>)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::ClientId;
+    use crate::store::Ask;
 
     fn ints(numbers: &[i64]) -> Value {
         Value::Array(numbers.iter().map(|&n| Value::Int(n)).collect())
     }
 
+    /// Two releases, a renewal, an ask and three newcomers.
+    fn turn() -> Turn {
+        let id = |counter| PermitId::new(ClientId::from_bits(255), counter, 1, DEFAULT_LEASE_MS);
+        Turn {
+            name: "a".into(),
+            client: ClientId::from_bits(255),
+            label: "".into(),
+            epoch: 0,
+            limit: 8,
+            seen: 0,
+            incarnation: 77,
+            release: vec![id(1), id(2)],
+            release_from: 0,
+            cancel: Vec::new(),
+            renew: vec![(id(3), DEFAULT_LEASE_MS)],
+            ask: vec![Ask { id: id(4), ticket: 0, rule: Rule::Wait }],
+            admit: [5, 6, 7].map(|counter| (id(counter), Rule::Wait)).to_vec(),
+        }
+    }
+
     #[test]
     fn a_reply_reads_back() {
-        let mut words = vec![1, 77, 3, 8, 0, 2, 99, 0, 1, 250, 1, 2, 1, 1, 2];
-        words.extend([7, 98, 2, 99, 1, 0]);
-        let outcome = read_turn(&ints(&words), (2, 1, 1, 1)).unwrap();
+        let header = [1 + 8 + 16 + 32 + 64, 77, 3, 2, 99, 250];
+        let lists = [1, 2, 1, 1, 2];
+        let fared = [7, 97, 1, 1, 98, 2, 2, 99, 1];
+        let words = [&header[..], &lists, &fared].concat();
+        let outcome = read_turn(&ints(&words), &turn()).unwrap();
         let TurnOutcome::Answered(reply) = outcome else { panic!("{outcome:?}") };
         assert_eq!((reply.incarnation, reply.in_use, reply.limit), (77, 3, 8));
+        assert_eq!((reply.waiting, reply.last), (2, 99));
         assert!(reply.more && !reply.overridden && !reply.lapsed);
         assert_eq!(reply.earliest, Some(Duration::from_millis(250)));
         assert_eq!(reply.missing, [1]);
         assert_eq!(reply.not_plain, [(0, Renewed::Kicked)]);
-        assert_eq!(reply.asked, [Settled::Granted { token: 98, earlier: true }]);
-        let queued = Settled::Queued { ticket: 99, place: 1, put_back: false };
-        assert_eq!(reply.admitted, [queued]);
+        assert_eq!(reply.asked, [Settled::Granted { token: 97, earlier: true }]);
+        let queued = |ticket, place| Settled::Queued { ticket, place, put_back: false };
+        let granted = Settled::Granted { token: 98, earlier: false };
+        assert_eq!(reply.admitted, [granted, queued(99, 1), queued(100, 2)]);
     }
 
     #[test]
@@ -313,14 +385,18 @@ mod tests {
         for words in [
             &[][..],
             &[1],
-            &[1, 77, 3, 8, 0, 2, 99, 0, 1, 250, i64::MAX],
-            &[1, 77, 3, 8, 0, 2, 99, 0, 1, 250, 1, 9],
-            &[1, -77, 3, 8, 0, 2, 99, 0, 1, 250, 0, 0, 0],
+            &[1 + 32, 77, 3, 2, 99, i64::MAX],
+            &[1 + 32, 77, 3, 2, 99, 1, 9],
+            &[1, -77, 3, 2, 99],
+            &[1, 77, 3, 2, 99, 7, 97],
+            &[1, 77, 3, 2, 99, 7, 97, i64::MAX, 1, 98],
+            &[1, 77, 3, 2, 99, 7, 97, 0, 1, 98],
+            &[1, 77, 3, 2, 99, 7, 97, 2, 1, 98, 2, 1, 100],
         ] {
-            let error = read_turn(&ints(words), (2, 1, 0, 0)).unwrap_err();
-            assert_eq!(error.kind(), StoreErrorKind::Protocol);
+            let error = read_turn(&ints(words), &turn()).unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Protocol, "{words:?}");
         }
-        assert!(read_turn(&Value::Nil, (0, 0, 0, 0)).is_err());
+        assert!(read_turn(&Value::Nil, &turn()).is_err());
     }
 
     #[test]

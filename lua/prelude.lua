@@ -4,8 +4,8 @@
 -- KEYS[2] queue    ZSET  waiter id -> ticket
 -- KEYS[3] clients  ZSET  client id -> until when it is presumed alive, server milliseconds
 -- KEYS[4] meta     HASH  inc, last, limit, extra, ttl, kicked (no marked permit has a later deadline),
---                         removed (the last number when a permit was taken from its owner),
---                         e:<client> (epoch), l:<client> (label)
+--                         removed (the last number when a permit was kicked out at once),
+--                         <client> (its epoch), l:<client> (its label)
 --
 -- An id reads <client>:<counter>[*units][/lease_ms]; the client part is 16 hex digits.
 -- Numbers over 1e14 lose digits when Lua concatenates them: format('%d') writes them into texts.

@@ -5,7 +5,8 @@
 --       e epoch (0 without)   l label   r count token ids   R count ids   c count ids
 --       i incarnation of the renewed ids   n count ms ids   q count (id ticket rule)
 --       w count ids   a count rule units ms ids
---       r releases ids of one unit; no token of them is lower (0: not known)
+--       r releases ids of one unit; no token of them is lower (0 where one is not known or where a
+--       lease may have ended)
 --       R releases ids of more   c cancels   n renews   q asks; a ticket of 0: none known
 --       w admits waiters for one unit with the default lease, a others
 --       rule: w = wait, t = try, a number = wait unless so many wait already
@@ -35,12 +36,11 @@ local me, need = ARGV[1], ARGV[4] + 0
 local at = 5 -- where the next section begins
 
 -- Everything is read before anything is written, so a key of a wrong type changes nothing.
-local known =
-  call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', 'kicked', 'removed', 'e:' .. me)
+local known = call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', me)
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
 
-local epoch, stored_epoch = 0, (known[8] or 0) + 0
+local epoch, stored_epoch = 0, (known[6] or 0) + 0
 if ARGV[at] == 'e' then
   epoch = ARGV[at + 1] + 0
   at = at + 2
@@ -51,19 +51,20 @@ local now_ms = floor(now / 1000)
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
 local before = max((known[2] or 0) + 0, ARGV[3] + 0, now - 1)
 local last = before
-local extra, ttl, kicked_until = (known[4] or 0) + 0, (known[5] or 0) + 0, (known[6] or 0) + 0
+local extra, ttl = (known[4] or 0) + 0, (known[5] or 0) + 0
 local limit = override or ARGV[2] + 0
 local needed_until = 0 -- the latest instant that any key must live to
 local new_permits, new_queue, new_clients, new_meta = false, false, false, false
 local more = 0
 
 local recount = incarnation == 0 and held > 0 -- meta was lost alone
+local latest = 0
 if recount then
   extra = 0
   for _, id in ipairs(call('ZRANGE', permits, '0', '-1')) do
     extra = extra + units_of(id) - 1
   end
-  kicked_until = math.ceil(call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0)
+  latest = math.ceil(call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0)
 elseif held == 0 then
   extra = 0
 end
@@ -73,16 +74,14 @@ local tight = need < 0 or waiting > 0 or need > 0 and held + extra + need > limi
 local alive_until = tight and (call('ZSCORE', clients, me) or 0) + 0 or 0
 
 if recount then
-  call('HSET', meta, 'extra', extra, 'kicked', kicked_until)
+  call('HSET', meta, 'extra', extra, 'kicked', latest)
 elseif extra ~= (known[4] or 0) + 0 then
   call('HSET', meta, 'extra', '0')
 end
 if incarnation == 0 then
   incarnation, new_meta = now, true
-  needed_until = recount and max(now_ms, kicked_until) or now_ms
+  needed_until = max(now_ms, latest)
 end
--- What this number or a lower one was given to may have been taken away by another than its owner.
-local removed = max(incarnation, (known[7] or 0) + 0)
 
 local function remember_client(until_ms)
   new_clients = true
@@ -91,7 +90,7 @@ local function remember_client(until_ms)
 end
 
 if epoch > stored_epoch then
-  call('HSET', meta, 'e:' .. me, epoch)
+  call('HSET', meta, me, epoch)
   remember_client(now_ms)
 end
 if ARGV[at] == 'l' then
@@ -103,54 +102,40 @@ if ARGV[at] == 'l' then
   end
 end
 
--- `extra` moves before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
-local function drop_extra(units)
-  if units ~= 0 then
-    extra = extra - units
-    call('HINCRBY', meta, 'extra', -units)
-  end
-end
-
--- True where the id was there.
-local function remove_heavy(id)
-  if not call('ZSCORE', permits, id) then return false end
-  drop_extra(units_of(id) - 1)
-  call('ZREM', permits, id)
-  held = held - 1
-  return true
-end
-
 -- 1. prune
 local earliest = nil -- no deadline is before it; nil = not known
 if tight and held > 0 then
   earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
   if earliest <= now_ms then
     earliest = nil
-    removed = before
-    call('HSET', meta, 'removed', format('%d', removed))
     local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', BOUND)
     if #expired == BOUND then more = 1 end
     for from = 1, #expired, CHUNK do
       local to, heavy = min(from + CHUNK - 1, #expired), 0
       for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
-      drop_extra(heavy)
+      -- Before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
+      if heavy ~= 0 then call('HINCRBY', meta, 'extra', -heavy) end
+      extra = extra - heavy
       held = held - call('ZREM', permits, unpack(expired, from, to))
     end
   end
 end
 
 -- 2. take back
-local missing, releases = {}, 0
+local missing, releases = nil, 0 -- the indices of releases that found nothing
 while ARGV[at] == 'r' do
   local count, first = ARGV[at + 1] + 0, at + 3
   local to = first + count - 1
-  if ARGV[at + 2] + 0 > removed then -- all are there, or all were lost with data
+  -- Permits up to this number may have gone otherwise than by their owner or their lease.
+  local removed = count > 1 and max(incarnation, (call('HGET', meta, 'removed') or 0) + 0)
+  if removed and ARGV[at + 2] + 0 > removed then -- all are there, or all were lost with data
     local found = 0
     for from = first, to, CHUNK do
       found = found + call('ZREM', permits, unpack(ARGV, from, min(from + CHUNK - 1, to)))
     end
     held = held - found
     if found == 0 then
+      missing = {}
       for i = 1, count do missing[i] = i end
     end
   else -- one by one: to look first would cost more
@@ -158,35 +143,51 @@ while ARGV[at] == 'r' do
       if call('ZREM', permits, ARGV[i]) == 1 then
         held = held - 1
       else
+        missing = missing or {}
         missing[#missing + 1] = releases + i - first + 1
       end
     end
   end
   releases, at = releases + count, to + 1
 end
-while ARGV[at] == 'R' do
-  local count = ARGV[at + 1] + 0
-  for i = 1, count do
-    if not remove_heavy(ARGV[at + 1 + i]) then missing[#missing + 1] = releases + i end
+if ARGV[at] == 'R' or ARGV[at] == 'c' then
+  -- True where the id was there.
+  local function remove_heavy(id)
+    if not call('ZSCORE', permits, id) then return false end
+    local units = units_of(id)
+    extra = extra - units + 1
+    call('HINCRBY', meta, 'extra', 1 - units)
+    call('ZREM', permits, id)
+    held = held - 1
+    return true
   end
-  releases, at = releases + count, at + 2 + count
-end
-while ARGV[at] == 'c' do
-  local first = at + 2
-  at = first + ARGV[at + 1]
-  for from = first, at - 1, CHUNK do
-    local to = min(from + CHUNK - 1, at - 1)
-    waiting = waiting - call('ZREM', queue, unpack(ARGV, from, to))
-    local light = {}
-    for i = from, to do
-      if find(ARGV[i], '*', 19, true) then remove_heavy(ARGV[i]) else light[#light + 1] = ARGV[i] end
+  while ARGV[at] == 'R' do
+    local count = ARGV[at + 1] + 0
+    for i = 1, count do
+      if not remove_heavy(ARGV[at + 1 + i]) then
+        missing = missing or {}
+        missing[#missing + 1] = releases + i
+      end
     end
-    if #light > 0 then held = held - call('ZREM', permits, unpack(light)) end
+    releases, at = releases + count, at + 2 + count
+  end
+  while ARGV[at] == 'c' do
+    local first = at + 2
+    at = first + ARGV[at + 1]
+    for from = first, at - 1, CHUNK do
+      local to = min(from + CHUNK - 1, at - 1)
+      waiting = waiting - call('ZREM', queue, unpack(ARGV, from, to))
+      local light = {}
+      for i = from, to do
+        if find(ARGV[i], '*', 19, true) then remove_heavy(ARGV[i]) else light[#light + 1] = ARGV[i] end
+      end
+      if #light > 0 then held = held - call('ZREM', permits, unpack(light)) end
+    end
   end
 end
 
 -- New permits are counted at once and written by flush().
-local adding, adding_heavy = {}, 0
+local adding, n_adding, adding_heavy = {}, 0, 0
 local lease, deadline, deadline_text -- most permits of a turn share a lease
 local function deadline_in(ms)
   if ms ~= lease then
@@ -197,39 +198,43 @@ local function deadline_in(ms)
   return deadline_text
 end
 local function flush()
-  if #adding == 0 then return end
-  new_permits = new_permits or held == #adding / 2
+  if n_adding == 0 then return end
   if adding_heavy ~= 0 then call('HINCRBY', meta, 'extra', adding_heavy) end
-  call('ZADD', permits, unpack(adding))
-  adding, adding_heavy = {}, 0
+  call('ZADD', permits, unpack(adding, 1, n_adding))
+  n_adding, adding_heavy = 0, 0
 end
-local function add(id, units, ms)
-  held = held + 1
-  extra = extra + units - 1
-  adding_heavy = adding_heavy + units - 1
-  adding[#adding + 1], adding[#adding + 2] = deadline_in(ms), id
+local function add(list, first, to, units, ms)
+  local text = deadline_in(ms)
   if earliest and deadline < earliest then earliest = deadline end
-  if #adding == 2 * CHUNK then flush() end
+  new_permits = new_permits or held == 0
+  for i = first, to do
+    if n_adding == 2 * CHUNK then flush() end
+    adding[n_adding + 1], adding[n_adding + 2] = text, list[i]
+    n_adding = n_adding + 2
+    adding_heavy = adding_heavy + units - 1
+  end
+  held = held + to - first + 1
+  extra = extra + (to - first + 1) * (units - 1)
 end
 
 -- 3. renew
-local not_plain, renewals, granted_under = {}, 0, incarnation
+local not_plain, renewals, granted_under = nil, 0, incarnation
 if ARGV[at] == 'i' then
   granted_under = ARGV[at + 1] + 0
   at = at + 2
 end
+local kicked_until = ARGV[at] == 'n' and max(latest, (call('HGET', meta, 'kicked') or 0) + 0)
 while ARGV[at] == 'n' do
   local count, ms, first = ARGV[at + 1] + 0, ARGV[at + 2] + 0, at + 3
   local text = deadline_in(ms)
   for from = 1, count, CHUNK do
-    local ids, scores, pushed = {}, nil, {}
-    for i = from, min(from + CHUNK - 1, count) do ids[#ids + 1] = ARGV[first + i - 1] end
+    local ids, scores, pushed = { unpack(ARGV, first + from - 1, first + min(from + CHUNK - 1, count) - 1) }, nil, {}
     -- Scores cost more than the pushes: they are looked at only where something may be amiss.
     -- After `more` a mark may stand on a permit that has expired.
     if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
-    for k, id in ipairs(ids) do
+    for k = 1, #ids do
       if not scores or not is_kicked(scores[k] or '') then
-        pushed[#pushed + 1], pushed[#pushed + 2] = text, id
+        pushed[#pushed + 1], pushed[#pushed + 2] = text, ids[k]
       end
     end
     local pushes = #pushed > 0 and call('ZADD', permits, 'XX', 'GT', 'CH', unpack(pushed)) or 0
@@ -242,7 +247,7 @@ while ARGV[at] == 'n' do
           if granted_under ~= incarnation and held + extra + units <= limit then
             code = 3
             waiting = waiting - call('ZREM', queue, id) -- never in both
-            add(id, units, ms)
+            add(ids, k, k, units, ms)
           else
             code = 1
           end
@@ -250,6 +255,7 @@ while ARGV[at] == 'n' do
           code = 2
         end
         if code ~= 0 then
+          not_plain = not_plain or {}
           not_plain[#not_plain + 1], not_plain[#not_plain + 2] = renewals + from + k - 1, code
         end
       end
@@ -307,7 +313,7 @@ local function mark_alive()
     if #forgotten > 0 then
       call('ZREM', clients, unpack(forgotten))
       for _, client in ipairs(forgotten) do
-        call('HDEL', meta, 'e:' .. client, 'l:' .. client)
+        call('HDEL', meta, client, 'l:' .. client)
       end
     end
   end
@@ -319,7 +325,7 @@ end
 
 -- 5. serve
 local head = nil -- the waiter that now stands first and does not fit
-local others = {} -- waiters of the caller that it did not ask about: id, token
+local others = nil -- waiters of the caller that it did not ask about: id, token
 local notes, noted -- words for other clients, in the order of their first grant
 if waiting > 0 then
   notes, noted = {}, {}
@@ -338,6 +344,7 @@ if waiting > 0 then
       settled[pending[id][1]] = token > 0 and { 1, token } or { 5 }
       pending[id] = nil
     else
+      others = others or {}
       others[#others + 1], others[#others + 2] = id, token
     end
   end
@@ -347,7 +354,8 @@ if waiting > 0 then
       break
     end
     local leaving = {}
-    for _, id in ipairs(call('ZRANGE', queue, '0', min(width, BOUND - looked) - 1)) do
+    local heads = call('ZRANGE', queue, '0', min(width, BOUND - looked) - 1)
+    for k, id in ipairs(heads) do
       looked = looked + 1
       local client, units = client_of(id), units_of(id)
       if alive[client] == nil then
@@ -361,7 +369,7 @@ if waiting > 0 then
         tell(id, client, 0)
       elseif held + extra + units <= limit then
         leaving[#leaving + 1] = id
-        add(id, units, client == me and lease_of(id) or min(lease_of(id), CLAIM_MS))
+        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), CLAIM_MS))
         last = last + 1
         tell(id, client, last)
       else
@@ -376,9 +384,10 @@ if waiting > 0 then
 end
 
 -- 6. admit
-local fared = {} -- count, code, first number, first place
+local fared = nil -- count, code, first number, first place
 if n_ask > 0 or at <= #ARGV then
-  local entering = {}
+  fared = {}
+  local entering = nil
   -- Runs of waiters of a kind, which stand in `list` from `first` on, one after the other.
   local function enter(list, first, count, rule, units, ms)
     local to, run = first + count - 1, #fared
@@ -391,7 +400,7 @@ if n_ask > 0 or at <= #ARGV then
       if fits > 0 then
         fared[run + 1], fared[run + 2], fared[run + 3] = fits, 1, last + 1
         run = run + 3
-        for i = first, first + fits - 1 do add(list[i], units, ms) end
+        add(list, first, first + fits - 1, units, ms)
         last, first = last + fits, first + fits
       end
     end
@@ -402,6 +411,7 @@ if n_ask > 0 or at <= #ARGV then
       run = run + 4
       new_queue = new_queue or waiting == 0
       head = head or list[first]
+      entering = entering or {}
       for i = first, first + queued - 1 do
         last = last + 1
         entering[#entering + 1], entering[#entering + 2] = format('%d', last), list[i]
@@ -428,7 +438,7 @@ if n_ask > 0 or at <= #ARGV then
     at = first + count
   end
   flush()
-  if #entering > 0 then
+  if entering then
     mark_alive()
     for from = 1, #entering, 2 * CHUNK do
       call('ZADD', queue, unpack(entering, from, min(from + 2 * CHUNK - 1, #entering)))
@@ -454,35 +464,38 @@ if noted then
 end
 
 local flags = 1
-local told = {} -- what the flags tell of
+local reply = { flags, incarnation, held + extra, waiting, last }
 if override then
-  flags = flags + 2
-  told[1] = limit
+  flags, reply[#reply + 1] = flags + 2, limit
 end
 if lapsed == 1 then flags = flags + 4 end
 if more == 1 then flags = flags + 8 end
 if head and waiting > 0 and more == 0 and held > 0 and client_of(head) == me then
-  flags = flags + 16
   earliest = earliest or call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
-  told[#told + 1] = max(0, math.ceil(earliest) - now_ms)
+  flags, reply[#reply + 1] = flags + 16, max(0, math.ceil(earliest) - now_ms)
 end
-local function tell_list(flag, list, width)
-  if #list > 0 then
-    flags = flags + flag
-    told[#told + 1] = #list / width
-    for i = 1, #list do told[#told + 1] = list[i] end
-  end
+if missing then
+  flags, reply[#reply + 1] = flags + 32, #missing
+  for i = 1, #missing do reply[#reply + 1] = missing[i] end
 end
-tell_list(32, missing, 1)
-tell_list(64, not_plain, 2)
-tell_list(128, others, 2)
+if not_plain then
+  flags, reply[#reply + 1] = flags + 64, #not_plain / 2
+  for i = 1, #not_plain do reply[#reply + 1] = not_plain[i] end
+end
+if others then
+  flags, reply[#reply + 1] = flags + 128, #others / 2
+  for i = 1, #others do reply[#reply + 1] = others[i] end
+end
 if settled then
   for id, ask in pairs(pending) do
     settled[ask[1]] = { ask[3], ask[2], call('ZRANK', queue, id) }
   end
   for i = 1, n_ask do
-    for _, word in ipairs(settled[i]) do told[#told + 1] = word end
+    for _, word in ipairs(settled[i]) do reply[#reply + 1] = word end
   end
 end
-for i = 1, #fared do told[#told + 1] = fared[i] end
-return { flags, incarnation, held + extra, waiting, last, unpack(told) }
+if fared then
+  for i = 1, #fared do reply[#reply + 1] = fared[i] end
+end
+reply[1] = flags
+return reply

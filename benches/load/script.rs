@@ -36,27 +36,35 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// As `lua/turn.lua` wants them. No permit of a stock was ever taken from its owner, so any
+    /// token does for the releases.
     fn arguments(&self) -> Vec<String> {
-        let fixed = [self.client, &self.limit.to_string(), "0", "0", "", "0", "bench:wake:"];
-        let lengths = [
-            self.release.len(),
-            self.cancel.len(),
-            self.renew.len(),
-            self.ask.len(),
-            self.admit.len(),
+        const ANY_TOKEN: &str = "9007199254740991";
+        let looks_after_all = self.renew.len() + self.ask.len() > 0
+            || self.release.len() + self.cancel.len() + self.admit.len() == 0;
+        let wanted = if looks_after_all { -1 } else { self.admit.len() as i64 };
+        let mut arguments: Vec<String> = vec![
+            self.client.to_owned(),
+            self.limit.to_string(),
+            "0".to_owned(),
+            wanted.to_string(),
         ];
-        let mut arguments: Vec<String> = fixed.map(str::to_owned).to_vec();
-        arguments.extend(lengths.iter().map(usize::to_string));
-        arguments.extend(self.release.iter().chain(&self.cancel).cloned());
-        for (id, ms) in &self.renew {
-            arguments.extend([id.clone(), ms.to_string()]);
+        let mut section = |head: &[&str], words: Vec<String>, count: usize| {
+            if count > 0 {
+                arguments.extend([head[0].to_owned(), count.to_string()]);
+                arguments.extend(head[1..].iter().map(|&word| word.to_owned()));
+                arguments.extend(words);
+            }
+        };
+        section(&["r", ANY_TOKEN], self.release.clone(), self.release.len());
+        section(&["c"], self.cancel.clone(), self.cancel.len());
+        for run in self.renew.chunk_by(|(_, a), (_, b)| a == b) {
+            let ids = run.iter().map(|(id, _)| id.clone()).collect();
+            section(&["n", &run[0].1.to_string()], ids, run.len());
         }
-        for id in &self.ask {
-            arguments.extend([id.clone(), "0".to_owned(), "w".to_owned()]);
-        }
-        for id in &self.admit {
-            arguments.extend([id.clone(), "w".to_owned()]);
-        }
+        let asks = self.ask.iter().flat_map(|id| [id.clone(), "0".to_owned(), "w".to_owned()]);
+        section(&["q"], asks.collect(), self.ask.len());
+        section(&["w"], self.admit.clone(), self.admit.len());
         arguments
     }
 }
@@ -97,8 +105,8 @@ impl Script {
             Some(Value::Int(number)) => *number,
             other => panic!("the reply has {other:?} in place {index}"),
         };
-        assert_eq!(number(0), 1, "the turn counts");
-        Reply { in_use: number(2), waiting: number(5), more: number(8) == 1 }
+        assert_ne!(number(0), 0, "the turn counts");
+        Reply { in_use: number(2), waiting: number(3), more: number(0) & 8 != 0 }
     }
 
     /// What all scripts together have taken so far.

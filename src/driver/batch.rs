@@ -110,7 +110,7 @@ impl Line {
         };
         let mut room = TURN_BOUND;
         let shortest = self.put_renewals(&mut turn, &mut flight, now, &mut room);
-        self.put_take_backs(&mut turn, &mut flight, &mut room);
+        self.put_take_backs(&mut turn, &mut flight, now + call_deadline, &mut room);
         self.healing &= !self.renewing.is_empty();
         if !self.healing {
             self.put_asks(&mut turn, &mut flight, speak, &mut room);
@@ -217,7 +217,13 @@ impl Line {
         }
     }
 
-    fn put_take_backs(&mut self, turn: &mut Turn, flight: &mut Flight, room: &mut usize) {
+    fn put_take_backs(
+        &mut self,
+        turn: &mut Turn,
+        flight: &mut Flight,
+        answered_by: Instant,
+        room: &mut usize,
+    ) {
         let most = *room - *room / 4; // the rest is for waiters
         let oldest = self.flights.first().map_or(u64::MAX, |flight| flight.number);
         let mut count = 0;
@@ -238,8 +244,11 @@ impl Line {
             flight.released.sort_by_key(heavy);
         }
         turn.release.extend(flight.released.iter().map(|take_back| take_back.id));
+        let token = |take_back: &TakeBack| {
+            if take_back.alive_until > answered_by { take_back.token } else { 0 }
+        };
         let light = flight.released.iter().filter(|it| !heavy(it));
-        turn.release_from = light.map(|take_back| take_back.token).min().unwrap_or(0);
+        turn.release_from = light.map(token).min().unwrap_or(0);
         *room -= count;
     }
 

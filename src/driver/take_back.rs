@@ -22,6 +22,8 @@ pub(super) struct TakeBack {
     pub(super) id: PermitId,
     /// 0 where it is not known to be granted.
     pub(super) token: u64,
+    /// Until then its lease cannot have ended.
+    pub(super) alive_until: Instant,
     /// A permit known to be granted need not be looked for in the queue.
     pub(super) anywhere: bool,
     /// By then the server has forgotten it anyway.
@@ -49,6 +51,7 @@ impl Line {
         self.take_back(TakeBack {
             id,
             token,
+            alive_until: held.hold.deadline(),
             anywhere: false,
             forget_at,
             retried: false,
@@ -74,6 +77,7 @@ impl Line {
         self.take_back(TakeBack {
             id,
             token: 0,
+            alive_until: now,
             anywhere: true,
             forget_at,
             retried: false,

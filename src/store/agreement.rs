@@ -134,11 +134,18 @@ struct Player {
     session: Arc<dyn Session>,
     ear: Arc<Recorder>,
     ids: Vec<(PermitId, u64)>,
-    /// Of those granted by a reply and not taken back since.
-    tokens: HashMap<PermitId, u64>,
+    /// Of those granted by a reply and not taken back since, with the first end of the lease.
+    tokens: HashMap<PermitId, (u64, u64)>,
     epoch: u64,
     incarnation: u64,
     seen: u64,
+}
+
+impl Player {
+    /// 0 where it is not known, or the lease may have ended.
+    fn token(&self, id: &PermitId, now: u64) -> u64 {
+        self.tokens.get(id).map_or(0, |&(token, end)| if now < end { token } else { 0 })
+    }
 }
 
 struct Game {
@@ -272,8 +279,7 @@ impl Game {
             random.release.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
         release.sort_by_key(|id| id.units() > 1);
         let light = release.iter().filter(|id| id.units() == 1);
-        let release_from =
-            light.map(|id| player.tokens.get(id).copied().unwrap_or(0)).min().unwrap_or(0);
+        let release_from = light.map(|id| player.token(id, self.now)).min().unwrap_or(0);
         let cancel: Vec<PermitId> =
             random.cancel.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
         let renew =
@@ -318,7 +324,8 @@ impl Game {
                 let ticket = match settled {
                     Settled::Queued { ticket, .. } => *ticket,
                     Settled::Granted { token, .. } => {
-                        player.tokens.insert(id, *token);
+                        let end = self.now + id.lease_ms() * 1000;
+                        player.tokens.insert(id, (*token, end));
                         0
                     }
                     _ => 0,

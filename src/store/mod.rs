@@ -104,8 +104,8 @@ pub(crate) struct Turn {
     pub(crate) incarnation: u64,
     /// Held permits to give back, those of one unit first.
     pub(crate) release: Vec<PermitId>,
-    /// No token of those of one unit is lower; 0 where one is not known. What no older permit was
-    /// taken from need not be looked for one by one.
+    /// No token of those of one unit is lower; 0 where one is not known, or where a lease may have
+    /// ended: those are looked for one by one.
     pub(crate) release_from: u64,
     /// Ids to remove wherever they are.
     pub(crate) cancel: Vec<PermitId>,

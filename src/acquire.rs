@@ -112,7 +112,7 @@ impl Acquire {
                 },
             };
             // The grant is looked for before the deadline: one that arrives with it is returned.
-            let polled = self.semaphore.seat.cell().peek(|line| line.poll_waiter(counter, cx));
+            let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, cx));
             if let Poll::Ready(end) = polled {
                 *self.as_mut().project().counter = None;
                 return Poll::Ready(match end {
@@ -128,7 +128,7 @@ impl Acquire {
                 None => return Poll::Pending,
             }
             *self.as_mut().project().counter = None;
-            return Poll::Ready(self.semaphore.seat.cell().update(|line| {
+            return Poll::Ready(self.semaphore.seat.update(|line| {
                 let (ahead, trouble) = (line.ahead(counter), line.trouble().cloned());
                 line.cancel(counter, Instant::now());
                 Outcome::TimedOut { ahead, trouble }
@@ -169,7 +169,7 @@ fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
     })?;
     let counter = shared.next_counter();
     let id = PermitId::new(shared.id, counter, units, semaphore.options.lease_ms);
-    semaphore.seat.cell().update(|line| {
+    semaphore.seat.update(|line| {
         if line.is_closed() {
             return Err(Refusal::Closed);
         }
@@ -227,7 +227,7 @@ impl Future for Acquire {
 impl PinnedDrop for Acquire {
     fn drop(self: Pin<&mut Self>) {
         if let Some(counter) = self.counter {
-            self.semaphore.seat.cell().update(|line| line.cancel(counter, Instant::now()));
+            self.semaphore.seat.update(|line| line.cancel(counter, Instant::now()));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::driver::{LineCell, Seat};
+use crate::driver::{ReleaseDone, Seat, WeakSeat};
 use crate::error::{ConfigError, ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
@@ -197,7 +197,7 @@ impl Permit {
             Truth::HeldUntil(_) => {}
         }
         let (done, answer) = oneshot::channel();
-        self.seat.cell().update(|line| line.extend(self.hold.id.counter(), lease_ms, done));
+        self.seat.update(|line| line.extend(self.hold.id.counter(), lease_ms, done));
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
@@ -220,21 +220,23 @@ impl Permit {
     ///
     /// The units are given back even if this future is dropped, at any point.
     pub async fn release(self) -> Result<Released, ReleaseError> {
-        let answer = give_back(&self.hold, self.seat.cell());
+        let answer = give_back(&self.hold, |done| {
+            self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
+        });
         confirmed(answer).await
     }
 
     /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
     /// logging tasks and the like. It does not keep the permit.
     pub fn watch(&self) -> PermitWatch {
-        PermitWatch { hold: Arc::clone(&self.hold), cell: Arc::clone(self.seat.cell()) }
+        PermitWatch { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.hold.release() {
-            self.seat.cell().update(|line| line.give_back(self.hold.id.counter(), None));
+            self.seat.update(|line| line.give_back(self.hold.id.counter(), None));
         }
     }
 }
@@ -253,7 +255,7 @@ impl fmt::Debug for Permit {
 #[derive(Clone)]
 pub struct PermitWatch {
     hold: Arc<Hold>,
-    cell: Arc<LineCell>,
+    seat: WeakSeat,
 }
 
 impl PermitWatch {
@@ -305,7 +307,10 @@ impl PermitWatch {
     ///
     /// Once polled, the units are given back even if this future is dropped.
     pub async fn release(&self) -> Result<Released, ReleaseError> {
-        confirmed(give_back(&self.hold, &self.cell)).await
+        let answer = give_back(&self.hold, |done| {
+            self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
+        });
+        confirmed(answer).await
     }
 }
 
@@ -328,14 +333,14 @@ async fn run_while_held<F: Future>(hold: &Hold, work: F) -> Result<F::Output, Lo
 
 type Answer = oneshot::Receiver<Result<Released, ReleaseError>>;
 
-/// Puts the id on the list of the next turn; `None` when it had ended before.
-fn give_back(hold: &Hold, cell: &Arc<LineCell>) -> Option<Answer> {
+/// Ends the hold and has its id put on the list of the next turn; `None` when it had ended before.
+fn give_back(hold: &Hold, enlist: impl FnOnce(ReleaseDone)) -> Option<Answer> {
     // Past its deadline it is lost, and the driver gives it back.
     if matches!(hold.truth(), Truth::Lost(_)) || !hold.release() {
         return None;
     }
     let (done, answer) = oneshot::channel();
-    cell.update(|line| line.give_back(hold.id.counter(), Some(done)));
+    enlist(done);
     Some(answer)
 }
 

@@ -241,7 +241,7 @@ pub(crate) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.seat.cell().update(|line| line.remove_handle(self.limit));
+        self.seat.update(|line| line.remove_handle(self.limit));
     }
 }
 
@@ -313,7 +313,7 @@ impl ZSetSemaphore {
     pub async fn set_limit(&self, limit: u32) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
         self.ask(|session| session.set_limit(name, Some(limit))).await?;
-        self.inner.seat.cell().update(Line::nudge);
+        self.inner.seat.update(Line::nudge);
         Ok(())
     }
 
@@ -329,7 +329,7 @@ impl ZSetSemaphore {
     pub async fn clear_limit(&self) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
         self.ask(|session| session.set_limit(name, None)).await?;
-        self.inner.seat.cell().update(Line::nudge);
+        self.inner.seat.update(Line::nudge);
         Ok(())
     }
 
@@ -364,7 +364,7 @@ impl ZSetSemaphore {
     pub async fn kick_now(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
         let outcome = self.ask(|session| session.kick(name, id, true)).await?;
-        self.inner.seat.cell().update(Line::nudge);
+        self.inner.seat.update(Line::nudge);
         Ok(outcome)
     }
 
@@ -390,12 +390,12 @@ impl ZSetSemaphore {
     /// Ends all waiters of this name in this client with `Closed`, and lets in no new ones. Held
     /// permits stay as they are.
     pub fn close(&self) {
-        self.inner.seat.cell().update(|line| line.close(tokio::time::Instant::now()));
+        self.inner.seat.update(|line| line.close(tokio::time::Instant::now()));
     }
 
     /// Whether [`close`](Self::close) was called, on any handle of this name in this client.
     pub fn is_closed(&self) -> bool {
-        self.inner.seat.cell().peek(|line| line.is_closed())
+        self.inner.seat.peek(|line| line.is_closed())
     }
 
     /// What is known here without asking the store.
@@ -403,7 +403,7 @@ impl ZSetSemaphore {
     pub(crate) fn outlook(&self) -> Outlook {
         let shared = self.inner.seat.shared();
         let unconnected = shared.unconnected_since();
-        self.inner.seat.cell().peek(|line| {
+        self.inner.seat.peek(|line| {
             let since = [unconnected, line.troubled_since()].into_iter().flatten().min();
             let away = since.map(|since| Away {
                 since,
@@ -428,7 +428,7 @@ impl ZSetSemaphore {
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&self, every: Duration) -> bool {
         let now = tokio::time::Instant::now();
-        self.inner.seat.cell().peek(|line| line.may_probe(now, every))
+        self.inner.seat.peek(|line| line.may_probe(now, every))
     }
 
     async fn ask<T>(

@@ -62,6 +62,7 @@ impl Line {
         if self.pause.until.is_some_and(|until| now < until) {
             return None;
         }
+        self.pause.until = None;
         let speak = self.speak_at.is_some_and(|at| at <= now);
         let due = speak || self.earliest.is_some_and(|at| at <= now);
         self.skip_the_gone();
@@ -77,7 +78,6 @@ impl Line {
         } else if asks || !follower.is_some_and(|worth| self.may_follow(worth)) {
             return None;
         }
-        self.pause.until = None;
         self.nudged = false;
         self.earliest = None;
 
@@ -193,21 +193,25 @@ impl Line {
     /// own, and permits granted at different times come to be renewed together.
     fn put_riders(&mut self, turn: &mut Turn, flight: &mut Flight, now: Instant, most: usize) {
         let most = most.saturating_sub(turn.renew.len()).min(RIDERS);
-        let mut riders = Vec::new();
-        for &(at, counter) in self.due.iter().take(most) {
-            let Some(held) = self.held.get(&counter) else { continue };
-            let id = held.hold.id;
-            if at > now + lease::ride(id.lease()) {
-                break;
-            }
+        let (mut looked_at, mut riders) = (Vec::new(), Vec::new());
+        while looked_at.len() < most
+            && let Some((at, counter)) = self.next_due()
+            && let Some(held) = self.held.get(&counter)
+            && at <= now + lease::ride(held.hold.id.lease())
+        {
+            self.due.pop();
+            looked_at.push((at, counter));
             let fits = turn.renew.is_empty() || held.incarnation == turn.incarnation;
             if held.renewal == Renewal::At(at) && fits {
                 turn.incarnation = held.incarnation;
                 let ms = held.own_lease_ms(now);
-                turn.renew.push((id, ms));
+                turn.renew.push((held.hold.id, ms));
                 flight.renewed.push((counter, ms));
                 riders.push(counter);
             }
+        }
+        for (at, counter) in looked_at {
+            self.due.put(at, counter);
         }
         for counter in riders {
             if let Some(held) = self.held.get_mut(&counter) {

@@ -29,8 +29,8 @@ pub(super) struct Held {
     pub(super) claim: bool,
     max_hold_at: Option<Instant>,
     pub(super) extends: Vec<(u64, ExtendDone)>,
-    /// Its key in `due`.
-    next_look: Instant,
+    /// When it next needs a look, as `due` knows it.
+    pub(super) next_look: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,18 @@ pub(super) enum Renewal {
 }
 
 impl Held {
+    /// When it next needs a look, as things stand.
+    fn next(&self) -> Instant {
+        let mut next = self.hold.deadline();
+        if let Some(end) = self.max_hold_at {
+            next = next.min(end);
+        }
+        if let Renewal::At(at) = self.renewal {
+            next = next.min(at);
+        }
+        next
+    }
+
     /// For how long from `now` a renewal is to hold the permit if nobody extends it. A fixed lease
     /// is named so that it can be put back, but gets no longer.
     pub(super) fn own_lease_ms(&self, now: Instant) -> u64 {
@@ -91,7 +103,7 @@ impl Line {
                 Renew::Manual => Renewal::Never,
             }
         };
-        let held = Held {
+        let mut held = Held {
             hold: Arc::clone(&hold),
             max_hold_at: options.max_hold.and_then(|most| now.checked_add(most)),
             options,
@@ -102,15 +114,14 @@ impl Line {
             extends: Vec::new(),
             next_look: until,
         };
-        self.due.insert((held.next_look, counter));
+        held.next_look = held.next();
+        self.due.put(held.next_look, counter);
         self.held.insert(counter, held);
-        self.look_again(counter);
         self.end_wait(counter, WaitEnd::Granted(hold));
     }
 
     pub(super) fn forget_held(&mut self, counter: u64) -> Option<Held> {
         let held = self.held.remove(&counter)?;
-        self.due.remove(&(held.next_look, counter));
         self.forget_the_gone();
         Some(held)
     }
@@ -164,29 +175,24 @@ impl Line {
     /// Moves the permit to its next instant in `due`.
     pub(super) fn look_again(&mut self, counter: u64) {
         let Some(held) = self.held.get_mut(&counter) else { return };
-        let mut next = held.hold.deadline();
-        if let Some(end) = held.max_hold_at {
-            next = next.min(end);
-        }
-        if let Renewal::At(at) = held.renewal {
-            next = next.min(at);
-        }
+        let next = held.next();
         if next != held.next_look {
-            self.due.remove(&(held.next_look, counter));
             held.next_look = next;
-            self.due.insert((next, counter));
+            self.due.put(next, counter);
         }
+    }
+
+    /// The permit that next needs a look, and when.
+    pub(super) fn next_due(&mut self) -> Option<(Instant, u64)> {
+        self.due.first(|counter| Some(self.held.get(&counter)?.next_look))
     }
 
     /// Ends what is over by the clock, and renews what is due.
     pub(super) fn tend_held(&mut self, now: Instant) {
-        while let Some(&(at, counter)) = self.due.first()
+        while let Some((at, counter)) = self.next_due()
             && at <= now
+            && let Some(held) = self.held.get_mut(&counter)
         {
-            let Some(held) = self.held.get_mut(&counter) else {
-                self.due.pop_first();
-                continue;
-            };
             if !matches!(held.hold.truth(), Truth::HeldUntil(_)) || held.hold.deadline() <= now {
                 let reason = match held.options.renew {
                     Renew::Auto => LostReason::Unprovable,
@@ -199,5 +205,6 @@ impl Line {
                 self.renew_now(counter);
             }
         }
+        self.due.forget(self.held.len(), |counter| Some(self.held.get(&counter)?.next_look));
     }
 }

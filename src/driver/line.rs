@@ -13,17 +13,19 @@
 //! - *Nothing is granted by hearsay.* A wake-up is a grant only if its number is above the last
 //!   one of the last turn that answered "queued" for the id; anything else makes the line ask.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 #[cfg(feature = "tower")]
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::id::ClientId;
 
+use super::agenda::Agenda;
 use super::batch::Flight;
 use super::held::Held;
 use super::pause::Pause;
@@ -47,7 +49,7 @@ pub(crate) struct Line {
     pub(super) stamps: VecDeque<Stamp>,
 
     // Waiters.
-    pub(super) waiters: HashMap<u64, Waiter>,
+    pub(super) waiters: FxHashMap<u64, Waiter>,
     /// Never sent. May name waiters that have gone.
     pub(super) fresh: VecDeque<u64>,
     /// Sent in a turn whose outcome is unknown. May name waiters that have gone.
@@ -64,9 +66,9 @@ pub(crate) struct Line {
     pub(super) hears: bool,
 
     // Permits.
-    pub(super) held: HashMap<u64, Held>,
+    pub(super) held: FxHashMap<u64, Held>,
     /// When each held permit next needs a look.
-    pub(super) due: BTreeSet<(Instant, u64)>,
+    pub(super) due: Agenda,
     /// Due for renewal. May name permits that have gone.
     pub(super) renewing: VecDeque<u64>,
     /// The store may have lost its data: waiters stand back until permits are put back, lest they
@@ -119,7 +121,7 @@ impl Line {
             seen: 0,
             override_: None,
             stamps: VecDeque::new(),
-            waiters: HashMap::new(),
+            waiters: FxHashMap::default(),
             fresh: VecDeque::new(),
             again: VecDeque::new(),
             queue: BTreeMap::new(),
@@ -128,8 +130,8 @@ impl Line {
             speak_at: None,
             earliest: None,
             hears: false,
-            held: HashMap::new(),
-            due: BTreeSet::new(),
+            held: FxHashMap::default(),
+            due: Agenda::default(),
             renewing: VecDeque::new(),
             healing: false,
             take_backs: VecDeque::new(),
@@ -321,14 +323,15 @@ impl Line {
             self.fresh.retain(|counter| self.waiters.contains_key(counter));
             self.again.retain(|counter| self.waiters.contains_key(counter));
         }
+        self.due.forget(self.held.len(), |counter| Some(self.held.get(&counter)?.next_look));
         if self.renewing.len() > 2 * self.held.len() + SLACK {
             self.renewing.retain(|counter| self.held.contains_key(counter));
         }
     }
 
     /// When this line next needs the driver, if nothing happens before.
-    pub(crate) fn next_look(&self, connected: bool) -> Option<Instant> {
-        let mut next: Option<Instant> = self.due.first().map(|&(at, _)| at);
+    pub(crate) fn next_look(&mut self, connected: bool) -> Option<Instant> {
+        let mut next = self.next_due().map(|(at, _)| at);
         let mut consider = |at: Option<Instant>| {
             next = match (next, at) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -378,5 +381,14 @@ mod tests {
         assert!(line.fresh.len() < 100, "{} are remembered", line.fresh.len());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1), None).is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_that_is_over_wants_no_look_where_there_is_nothing_to_say() {
+        let mut line = Line::new("paused".into(), ClientId::from_bits(1));
+        line.pause.lengthen(Instant::now());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1), None).is_none());
+        assert_eq!(line.next_look(true), None);
     }
 }

@@ -7,6 +7,7 @@
 //! flight its line gathers. Timers are kept one per line. The store is only ever awaited with a
 //! deadline of our own, and the connection is replaced by our own rules.
 
+mod agenda;
 mod at_once;
 mod batch;
 mod connection;
@@ -31,6 +32,7 @@ use crate::sync::lock;
 
 pub(crate) use line::Line;
 pub(crate) use shared::{Link, NoDriver, Shared};
+pub(crate) use take_back::ReleaseDone;
 pub(crate) use waiter::WaitEnd;
 
 /// A line and the switch that says it waits for the driver.
@@ -39,23 +41,20 @@ pub(crate) struct LineCell {
     line: Mutex<Line>,
     ready: AtomicBool,
     key: u64,
-    shared: Weak<Shared>,
 }
 
 impl LineCell {
     /// Changes the line, wakes whom that concerns, and has the driver look at it.
-    pub(crate) fn update<T>(self: &Arc<Self>, change: impl FnOnce(&mut Line) -> T) -> T {
+    fn update<T>(self: &Arc<Self>, shared: &Shared, change: impl FnOnce(&mut Line) -> T) -> T {
         let answer = self.peek(change);
-        if let Some(shared) = self.shared.upgrade()
-            && !self.turn_at_once(&shared)
-        {
+        if !self.turn_at_once(shared) {
             shared.make_ready(self);
         }
         answer
     }
 
     /// As [`update`](Self::update), for changes that leave the driver nothing to do.
-    pub(crate) fn peek<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+    fn peek<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
         let mut line = lock(&self.line);
         let answer = change(&mut line);
         let wakers = std::mem::take(&mut line.wakers);
@@ -79,12 +78,39 @@ impl Seat {
         Self { cell, client }
     }
 
-    pub(crate) fn cell(&self) -> &Arc<LineCell> {
-        &self.cell
+    /// Changes the line, wakes whom that concerns, and has the driver look at it.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+        self.cell.update(self.shared(), change)
+    }
+
+    /// As [`update`](Self::update), for changes that leave the driver nothing to do.
+    pub(crate) fn peek<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+        self.cell.peek(change)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSeat {
+        WeakSeat { cell: Arc::clone(&self.cell), shared: Arc::downgrade(self.shared()) }
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.client.0
+    }
+}
+
+/// A place at a line that keeps nothing running.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakSeat {
+    cell: Arc<LineCell>,
+    shared: Weak<Shared>,
+}
+
+impl WeakSeat {
+    /// As [`Seat::update`], if there is a driver still.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
+        match self.shared.upgrade() {
+            Some(shared) => self.cell.update(&shared, change),
+            None => self.cell.peek(change),
+        }
     }
 }
 

@@ -154,7 +154,6 @@ impl Shared {
                 line: Mutex::new(line),
                 ready: AtomicBool::new(false),
                 key: self.line_key.fetch_add(1, Ordering::Relaxed),
-                shared: Arc::downgrade(self),
             })
         });
         lock(&cell.line).add_handle(limit, label);
@@ -256,13 +255,13 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         for cell in self.all() {
-            cell.update(|line| line.close(Instant::now()));
+            cell.update(self, |line| line.close(Instant::now()));
         }
     }
 
     pub(crate) fn lose_all(&self, reason: LostReason) {
         for cell in self.all() {
-            cell.update(|line| line.lose_all(reason, Instant::now()));
+            cell.update(self, |line| line.lose_all(reason, Instant::now()));
         }
     }
 
@@ -320,7 +319,7 @@ impl Ear for Shared {
     #[cfg(feature = "redis")]
     fn hearing_changed(&self) {
         for cell in self.all() {
-            cell.update(Line::ask_about_all);
+            cell.update(self, Line::ask_about_all);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Waiters of a line: how they enter, learn and leave. Pure.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -93,9 +94,10 @@ impl Line {
 
     /// Ready with the end of the wait, which is then forgotten here.
     pub(crate) fn poll_waiter(&mut self, counter: u64, cx: &mut Context<'_>) -> Poll<WaitEnd> {
-        let Some(waiter) = self.waiters.get_mut(&counter) else {
+        let Entry::Occupied(mut entry) = self.waiters.entry(counter) else {
             return Poll::Ready(WaitEnd::Closed);
         };
+        let waiter = entry.get_mut();
         if !matches!(waiter.stage, Stage::Done(_)) {
             match &mut waiter.waker {
                 Some(waker) => waker.clone_from(cx.waker()),
@@ -103,8 +105,8 @@ impl Line {
             }
             return Poll::Pending;
         }
-        match self.waiters.remove(&counter).map(|waiter| waiter.stage) {
-            Some(Stage::Done(end)) => Poll::Ready(end),
+        match entry.remove().stage {
+            Stage::Done(end) => Poll::Ready(end),
             _ => Poll::Ready(WaitEnd::Closed),
         }
     }

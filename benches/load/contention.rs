@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::crew::{Crew, HOLD, LIMIT, TASKS, WINDOW};
-use crate::report::{Must, Table, title};
+use crate::report::{Must, Table, say, title};
 use crate::support::redis_server::RedisServer;
 
 const ROUNDS: usize = 5;
@@ -26,9 +26,9 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
              before it asked. Tokio's has no tokens: 3 ms, and by who ran again first.",
         ),
     );
-    println!("  Everybody asks again at once.\n");
+    say(format_args!("  Everybody asks again at once.\n"));
     let mut musts = fight(server, Duration::ZERO).await;
-    println!("\n  Everybody thinks for 0 to {THINK:?} before asking again.\n");
+    say(format_args!("\n  Everybody thinks for 0 to {THINK:?} before asking again.\n"));
     musts.extend(fight(server, THINK).await);
     musts
 }
@@ -52,9 +52,9 @@ async fn fight(server: &RedisServer, think: Duration) -> Vec<Must> {
     }
 
     print_throughput(&crews);
-    println!();
+    say("");
     print_fairness(&crews);
-    println!();
+    say("");
     print_waits(&crews);
     let thinking = if think.is_zero() { "" } else { ", thinking" };
     let asked = crews.iter().filter(|crew| crew.label.starts_with("redis"));

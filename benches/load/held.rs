@@ -7,7 +7,7 @@ use tokio::time::{Instant, interval_at, sleep};
 
 use crate::hoard::ROLE;
 use crate::measure::Rounds;
-use crate::report::{Must, Table, title};
+use crate::report::{Must, Table, say, title};
 use crate::script::Script;
 use crate::support::processes::Child;
 use crate::support::redis_server::RedisServer;
@@ -47,12 +47,12 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
     }
     costs.print();
     let per_permit = |bytes: u64| bytes as f64 / PERMITS as f64;
-    println!(
+    say(format_args!(
         "\n  {} bytes per permit in Redis, {} in the process; {} permits were lost.",
         per_permit(redis_bytes).round(),
         per_permit(process_bytes).round(),
         costs.lost,
-    );
+    ));
 
     let longest = costs.longest.lowest() / 1e3;
     let bytes = per_permit(redis_bytes);

@@ -4,7 +4,7 @@
 use zset_semaphore::Client;
 
 use crate::measure::Rounds;
-use crate::report::{Must, Table};
+use crate::report::{Must, Table, say};
 use crate::script::{Script, Turn, keys};
 use crate::stock::{OWNER, Stock, ids};
 use crate::support::redis_server::RedisServer;
@@ -117,11 +117,11 @@ impl Load {
 }
 
 pub(crate) async fn run(server: &RedisServer, script: &mut Script, size: usize) -> Vec<Must> {
-    println!(
+    say(format_args!(
         "\n  The largest turns, each on {size} holders and {size} waiters, in us.\
          \n  Mean by INFO commandstats, longest by SLOWLOG. {ROUNDS} rounds of the very same calls: what\
          \n  is longer in one round is the machine, so the lowest of the rounds bounds the script.\n",
-    );
+    ));
     let mut results = Load::ALL.map(|load| (load, Costs::default()));
     for _ in 0..ROUNDS {
         for (load, costs) in &mut results {

@@ -3,6 +3,7 @@
 //! ```sh
 //! cargo bench --bench load               # all scenarios, about six minutes
 //! cargo bench --bench load -- contention # one or some of them
+//! cargo bench --bench load -- --save     # and keeps what it prints in benches/results
 //! ```
 //!
 //! The scenarios are `pairs`, `names`, `handover`, `contention`, `turn`, `scale`, `crash` and `held`.
@@ -16,6 +17,7 @@
 
 mod baton;
 mod candidates;
+mod chart;
 mod closed_loop;
 mod contention;
 mod cores;
@@ -34,6 +36,7 @@ mod measure;
 mod pairs;
 mod plain;
 mod report;
+mod results;
 mod scale;
 mod script;
 mod stock;
@@ -110,8 +113,11 @@ impl Scenario {
 fn main() -> ExitCode {
     child_role::play(play);
     match chosen(std::env::args().skip(1)) {
-        Ok(scenarios) => {
+        Ok(Chosen { scenarios, save }) => {
             runtime().block_on(run(&scenarios));
+            if save {
+                results::save(report::transcript());
+            }
             ExitCode::SUCCESS
         }
         Err(complaint) => {
@@ -129,18 +135,28 @@ async fn run(scenarios: &[Scenario]) {
     print_musts(&musts);
 }
 
+struct Chosen {
+    scenarios: Vec<Scenario>,
+    save: bool,
+}
+
 /// All where none is named.
-fn chosen(arguments: impl Iterator<Item = String>) -> Result<Vec<Scenario>, String> {
-    let mut chosen = Vec::new();
+fn chosen(arguments: impl Iterator<Item = String>) -> Result<Chosen, String> {
+    let (mut chosen, mut save) = (Vec::new(), false);
     // `cargo bench` adds `--bench`.
     for argument in arguments.filter(|argument| argument != "--bench") {
+        if argument == "--save" {
+            save = true;
+            continue;
+        }
         let found = Scenario::ALL.into_iter().find(|scenario| scenario.name() == argument);
         chosen.push(found.ok_or_else(|| {
             let names = Scenario::ALL.map(Scenario::name).join(", ");
-            format!("load: there is no scenario {argument:?}; the scenarios are {names}")
+            format!("load: there is no scenario {argument:?}; there are {names}, and --save")
         })?);
     }
-    Ok(if chosen.is_empty() { Scenario::ALL.to_vec() } else { chosen })
+    let scenarios = if chosen.is_empty() { Scenario::ALL.to_vec() } else { chosen };
+    Ok(Chosen { scenarios, save })
 }
 
 /// A child process does not return from here.

@@ -5,10 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::candidates;
+use crate::chart::{Chart, Group};
 use crate::closed_loop::{Order, Round};
 use crate::cores::Cores;
 use crate::measure::Rounds;
-use crate::report::{Must, Table, title};
+use crate::report::{self, Must, Table, say, title};
 use crate::support::ledger::monotonic_nanos;
 use crate::support::processes::Child;
 use crate::support::redis_server::RedisServer;
@@ -46,6 +47,7 @@ pub(crate) async fn run(server: &RedisServer, cores: &Cores) -> Vec<Must> {
     for (tasks, figures) in TASKS.into_iter().zip(&figures) {
         figures.print(&format!("{tasks} tasks"));
     }
+    report::draw("pairs", chart(&figures).to_svg());
     musts(&figures)
 }
 
@@ -183,7 +185,27 @@ impl Figures {
             );
         }
         table.print();
-        println!();
+        say("");
+    }
+}
+
+/// Tokio's semaphore, which asks no server, is left out: it would dwarf the rest.
+fn chart(figures: &[Figures]) -> Chart {
+    let shown = |label: &&str| *label != TOKIO;
+    let labels = &figures[0].labels;
+    let group = |(tasks, figures): (usize, &Figures)| Group {
+        label: format!("{tasks} tasks"),
+        figures: (0..labels.len())
+            .filter(|&index| shown(&labels[index]))
+            .map(|index| figures.throughput[index].over(&figures.throughput[PLAIN]).median())
+            .collect(),
+    };
+    Chart {
+        title: "Acquire and release, both awaited: pairs per second".to_owned(),
+        unit: "as multiples of one script call for each (\"plain\"); medians of rounds in one run"
+            .to_owned(),
+        series: labels.iter().copied().filter(shown).collect(),
+        groups: TASKS.into_iter().zip(figures).map(group).collect(),
     }
 }
 

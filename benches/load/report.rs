@@ -1,6 +1,36 @@
 //! What a person reads in the end: tables, and how the figures stand to what is asked of them.
 
 use std::fmt::Display;
+use std::sync::{Mutex, PoisonError};
+
+/// What was told so far.
+#[derive(Default)]
+pub(crate) struct Transcript {
+    pub(crate) text: String,
+    /// With names.
+    pub(crate) charts: Vec<(&'static str, String)>,
+}
+
+static TOLD: Mutex<Transcript> = Mutex::new(Transcript { text: String::new(), charts: Vec::new() });
+
+fn told<T>(change: impl FnOnce(&mut Transcript) -> T) -> T {
+    change(&mut TOLD.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Prints a line, and keeps it.
+pub(crate) fn say(line: impl Display) {
+    println!("{line}");
+    told(|transcript| transcript.text += &format!("{line}\n"));
+}
+
+/// Keeps a chart, which nobody can print.
+pub(crate) fn draw(name: &'static str, svg: String) {
+    told(|transcript| transcript.charts.push((name, svg)));
+}
+
+pub(crate) fn transcript() -> Transcript {
+    told(std::mem::take)
+}
 
 /// A table whose first column is text and whose others are figures.
 pub(crate) struct Table {
@@ -28,18 +58,18 @@ impl Table {
             for (column, width) in widths.iter().enumerate().skip(1) {
                 line += &format!("  {:>width$}", cell(row, column));
             }
-            println!("{}", line.trim_end());
+            say(line.trim_end());
         }
     }
 }
 
 /// The title of a scenario and how it measures.
 pub(crate) fn title(name: &str, how: &str) {
-    println!("\n{name}\n{}", "-".repeat(name.len()));
+    say(format_args!("\n{name}\n{}", "-".repeat(name.len())));
     for line in how.lines() {
-        println!("  {}", line.trim_start());
+        say(format_args!("  {}", line.trim_start()));
     }
-    println!();
+    say("");
 }
 
 /// One thing asked of the crate, and what was measured.
@@ -86,7 +116,7 @@ impl Must {
 
 /// One line for each, judged by the measured figures rather than by those that are shown.
 pub(crate) fn print_musts(musts: &[Must]) {
-    println!("\nWhat is asked, and what was measured\n");
+    say("\nWhat is asked, and what was measured\n");
     let mut table = Table::new(&["", "measured", "asked", ""]);
     for must in musts {
         let unit = must.unit;

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use zset_semaphore::Client;
 
 use crate::measure::{Rounds, Times};
-use crate::report::{Must, Table, title};
+use crate::report::{Must, Table, say, title};
 use crate::script::{BareScript, Script, Turn};
 use crate::stock::{OWNER, id, ids};
 use crate::support::redis_server::RedisServer;
@@ -157,7 +157,9 @@ async fn round_trips(server: &RedisServer) {
     }
 
     let [acquire, release, bare] = [acquires, releases, bares].map(Times::new);
-    println!("\n  Round trips of an uncontended caller, {ROUND_TRIPS} of each, taking turns.\n");
+    say(format_args!(
+        "\n  Round trips of an uncontended caller, {ROUND_TRIPS} of each, taking turns.\n"
+    ));
     let mut table = Table::new(&["", "p50 us", "p99 us", "p50 / bare"]);
     for (label, times) in [
         ("acquire(1).await", &acquire),
@@ -175,7 +177,7 @@ async fn round_trips(server: &RedisServer) {
     }
     table.print();
     let ratio = (acquire.p50() + release.p50()) / (2.0 * bare.p50());
-    println!("\n  acquire and release / two bare calls, by medians: {ratio:.2}");
+    say(format_args!("\n  acquire and release / two bare calls, by medians: {ratio:.2}"));
     client.shutdown().await.expect("the server answers");
 }
 

@@ -21,7 +21,7 @@ use super::shared::Shared;
 
 /// What a second turn in flight must be worth, in ids of new waiters and of take-backs: less waits for
 /// the reply that is on its way, and shares a turn with what comes meanwhile.
-const FOLLOWER: Option<usize> = Some(32);
+const FOLLOWER: Option<usize> = Some(8);
 
 /// A turn that has come back, and on which connection.
 struct Landed {

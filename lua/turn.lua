@@ -1,7 +1,6 @@
 -- The turn: one atomic call that settles all a client has to say about one semaphore.
 --
--- ARGV  1 client  2 limit  3 seen  4 the units that newcomers want, -1 with renewals, asks or no section;
---       then sections, each but for `e`, `l` and `i` any number of times, in this order:
+-- ARGV  1 client  2 limit  3 seen; then sections, each but for `e`, `l` and `i` any number of times, in this order:
 --       e epoch (0 without)   l label   r count token ids   R count ids   c count ids
 --       i incarnation of the renewed ids   n count ms ids   q count (id ticket rule)
 --       w count ids   a count rule units ms ids
@@ -32,10 +31,10 @@ local BOUND, CLAIM_MS, ALIVE_MS, FORGET_CLIENT_MS = 96, 3000, 3000, 3600000
 
 local call = redis.call
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local me, need = ARGV[1], ARGV[4] + 0
-local at = 5 -- where the next section begins
+local me = ARGV[1]
+local at = 4 -- where the next section begins
 
--- Everything is read before anything is written, so a key of a wrong type changes nothing.
+-- Read before anything is written, so keys of a wrong type change nothing.
 local known = call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', me)
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
@@ -69,10 +68,6 @@ elseif held == 0 then
   extra = 0
 end
 
--- Whether room is scarce, or fates are asked for: else no deadline and no other client matters.
-local tight = need < 0 or waiting > 0 or need > 0 and held + extra + need > limit
-local alive_until = tight and (call('ZSCORE', clients, me) or 0) + 0 or 0
-
 if recount then
   call('HSET', meta, 'extra', extra, 'kicked', latest)
 elseif extra ~= (known[4] or 0) + 0 then
@@ -102,24 +97,62 @@ if ARGV[at] == 'l' then
   end
 end
 
--- 1. prune
 local earliest = nil -- no deadline is before it; nil = not known
-if tight and held > 0 then
-  earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
-  if earliest <= now_ms then
-    earliest = nil
-    local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', BOUND)
-    if #expired == BOUND then more = 1 end
-    for from = 1, #expired, CHUNK do
-      local to, heavy = min(from + CHUNK - 1, #expired), 0
-      for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
-      -- Before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
-      if heavy ~= 0 then call('HINCRBY', meta, 'extra', -heavy) end
-      extra = extra - heavy
-      held = held - call('ZREM', permits, unpack(expired, from, to))
-    end
+
+-- New permits are counted at once and written by flush().
+local adding, n_adding, adding_heavy = {}, 0, 0
+local lease, deadline, deadline_text -- most permits of a turn share a lease
+local function deadline_in(ms)
+  if ms ~= lease then
+    lease, deadline = ms, now_ms + ms
+    deadline_text = format('%d', deadline)
+    needed_until = max(needed_until, deadline)
   end
+  return deadline_text
 end
+local function flush()
+  if n_adding == 0 then return end
+  if adding_heavy ~= 0 then call('HINCRBY', meta, 'extra', adding_heavy) end
+  call('ZADD', permits, unpack(adding, 1, n_adding))
+  n_adding, adding_heavy = 0, 0
+end
+local function add(list, first, to, units, ms)
+  local text = deadline_in(ms)
+  if earliest and deadline < earliest then earliest = deadline end
+  new_permits = new_permits or held == 0
+  for i = first, to do
+    if n_adding == 2 * CHUNK then flush() end
+    adding[n_adding + 1], adding[n_adding + 2] = text, list[i]
+    n_adding = n_adding + 2
+    adding_heavy = adding_heavy + units - 1
+  end
+  held = held + to - first + 1
+  extra = extra + (to - first + 1) * (units - 1)
+end
+
+-- 1. prune: once, before the first thing that depends on it
+local pruned = false
+local function prune()
+  if pruned then return false end
+  pruned = true
+  if held == 0 then return false end
+  flush()
+  earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
+  if earliest > now_ms then return false end
+  earliest = nil
+  local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', BOUND)
+  if #expired == BOUND then more = 1 end
+  for from = 1, #expired, CHUNK do
+    local to, heavy = min(from + CHUNK - 1, #expired), 0
+    for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
+    -- Before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
+    if heavy ~= 0 then call('HINCRBY', meta, 'extra', -heavy) end
+    extra = extra - heavy
+    held = held - call('ZREM', permits, unpack(expired, from, to))
+  end
+  return true
+end
+if at > #ARGV then prune() end -- nothing is said: all is looked after
 
 -- 2. take back
 local missing, releases = nil, 0 -- the indices of releases that found nothing
@@ -186,43 +219,13 @@ if ARGV[at] == 'R' or ARGV[at] == 'c' then
   end
 end
 
--- New permits are counted at once and written by flush().
-local adding, n_adding, adding_heavy = {}, 0, 0
-local lease, deadline, deadline_text -- most permits of a turn share a lease
-local function deadline_in(ms)
-  if ms ~= lease then
-    lease, deadline = ms, now_ms + ms
-    deadline_text = format('%d', deadline)
-    needed_until = max(needed_until, deadline)
-  end
-  return deadline_text
-end
-local function flush()
-  if n_adding == 0 then return end
-  if adding_heavy ~= 0 then call('HINCRBY', meta, 'extra', adding_heavy) end
-  call('ZADD', permits, unpack(adding, 1, n_adding))
-  n_adding, adding_heavy = 0, 0
-end
-local function add(list, first, to, units, ms)
-  local text = deadline_in(ms)
-  if earliest and deadline < earliest then earliest = deadline end
-  new_permits = new_permits or held == 0
-  for i = first, to do
-    if n_adding == 2 * CHUNK then flush() end
-    adding[n_adding + 1], adding[n_adding + 2] = text, list[i]
-    n_adding = n_adding + 2
-    adding_heavy = adding_heavy + units - 1
-  end
-  held = held + to - first + 1
-  extra = extra + (to - first + 1) * (units - 1)
-end
-
 -- 3. renew
 local not_plain, renewals, granted_under = nil, 0, incarnation
 if ARGV[at] == 'i' then
   granted_under = ARGV[at + 1] + 0
   at = at + 2
 end
+if ARGV[at] == 'n' then prune() end
 local kicked_until = ARGV[at] == 'n' and max(latest, (call('HGET', meta, 'kicked') or 0) + 0)
 while ARGV[at] == 'n' do
   local count, ms, first = ARGV[at + 1] + 0, ARGV[at + 2] + 0, at + 3
@@ -269,6 +272,7 @@ end
 local settled, pending -- per ask: the words of the reply, or 'new' to be admitted, or pending
 local asks, n_ask = at + 1, 0 -- the asks follow that place
 if ARGV[at] == 'q' then
+  prune()
   n_ask = ARGV[asks] + 0
   at = asks + 3 * n_ask + 1
   settled, pending = {}, {} -- pending: id -> {ask index, ticket, reply code if still queued}
@@ -304,11 +308,14 @@ if ARGV[at] == 'q' then
 end
 
 -- A client counts as alive for ALIVE_MS after it was heard waiting; written when a third is gone.
-local lapsed = 0
+local lapsed, marked = 0, false
 local function mark_alive()
+  if marked then return end
+  marked = true
+  local alive_until = (call('ZSCORE', clients, me) or 0) + 0
+  if n_ask > 0 and alive_until <= now_ms then lapsed = 1 end
   if alive_until < now_ms + ALIVE_MS * 2 / 3 then
-    alive_until = now_ms + ALIVE_MS
-    remember_client(alive_until)
+    remember_client(now_ms + ALIVE_MS)
     local forgotten = call('ZRANGEBYSCORE', clients, '-inf', now_ms - FORGET_CLIENT_MS, 'LIMIT', '0', '16')
     if #forgotten > 0 then
       call('ZREM', clients, unpack(forgotten))
@@ -318,10 +325,7 @@ local function mark_alive()
     end
   end
 end
-if n_ask > 0 then
-  if alive_until <= now_ms then lapsed = 1 end
-  mark_alive()
-end
+if n_ask > 0 then mark_alive() end
 
 -- 5. serve
 local head = nil -- the waiter that now stands first and does not fit
@@ -372,6 +376,8 @@ if waiting > 0 then
         add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), CLAIM_MS))
         last = last + 1
         tell(id, client, last)
+      elseif prune() then
+        break -- and look again: there may be room now
       else
         head = id
         break
@@ -396,6 +402,7 @@ if n_ask > 0 or at <= #ARGV then
       return
     end
     if waiting == 0 then
+      if held + extra + units * count > limit then prune() end
       local fits = min(count, max(0, floor((limit - held - extra) / units)))
       if fits > 0 then
         fared[run + 1], fared[run + 2], fared[run + 3] = fits, 1, last + 1

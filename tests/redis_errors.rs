@@ -27,11 +27,7 @@ fn semaphore(url: &str) -> ZSetSemaphore {
 }
 
 async fn refused_try(semaphore: &ZSetSemaphore) -> StoreError {
-    refused_try_of(semaphore, 1).await
-}
-
-async fn refused_try_of(semaphore: &ZSetSemaphore, units: u32) -> StoreError {
-    match within(PATIENCE, semaphore.try_acquire(units)).await {
+    match within(PATIENCE, semaphore.try_acquire(1)).await {
         Err(TryAcquireError::Unavailable(error)) => error,
         other => panic!("expected Unavailable, got {other:?}"),
     }
@@ -39,11 +35,7 @@ async fn refused_try_of(semaphore: &ZSetSemaphore, units: u32) -> StoreError {
 
 /// What `acquire` says that the store refused for good.
 async fn refused(semaphore: &ZSetSemaphore) -> StoreError {
-    refused_of(semaphore, 1).await
-}
-
-async fn refused_of(semaphore: &ZSetSemaphore, units: u32) -> StoreError {
-    match within(PATIENCE, semaphore.acquire(units)).await {
+    match within(PATIENCE, semaphore.acquire(1)).await {
         Err(AcquireError::Refused(error)) => error,
         other => panic!("expected Refused, got {other:?}"),
     }
@@ -240,22 +232,28 @@ async fn a_user_who_may_not_is_told_so_at_once() {
 async fn a_key_of_another_program_is_named_at_once_and_left_alone() {
     let server = RedisServer::start().await;
     let semaphore = semaphore(&server.url());
-    for key in ["permits", "queue", "clients", "meta"] {
+    for key in ["permits", "queue", "meta"] {
         let key = format!("zsem:{{jobs}}:{key}");
         // At once: what the last round gave up is still being handed back.
         let script = "redis.call('FLUSHALL') redis.call('SET', KEYS[1], 'precious')";
         server.cmd(&["EVAL", script, "1", &key]).await;
-        // Who lives matters only to those who might have to wait.
-        let units = if key.ends_with("clients") { 5 } else { 1 };
-        let error = refused_of(&semaphore, units).await;
-        names(&error, StoreErrorKind::WrongType, "WRONGTYPE");
-        let error = refused_try_of(&semaphore, units).await;
-        names(&error, StoreErrorKind::WrongType, "WRONGTYPE");
+        names(&refused(&semaphore).await, StoreErrorKind::WrongType, "WRONGTYPE");
+        names(&refused_try(&semaphore).await, StoreErrorKind::WrongType, "WRONGTYPE");
         let left: String = server.query(&["GET", &key]).await;
         assert_eq!(left, "precious");
         assert_eq!(server.keys().await, [key], "nothing else was written");
     }
     server.cmd(&["FLUSHALL"]).await;
+    let all = within(PATIENCE, semaphore.acquire(4)).await.unwrap();
+    // Who lives matters to those who have to wait, and only to them.
+    let clients = "zsem:{jobs}:clients";
+    server.cmd(&["SET", clients, "precious"]).await;
+    names(&refused(&semaphore).await, StoreErrorKind::WrongType, "WRONGTYPE");
+    let left: String = server.query(&["GET", clients]).await;
+    assert_eq!(left, "precious");
+    assert_eq!(server.keys().await.len(), 3, "nobody queued");
+    server.cmd(&["DEL", clients]).await;
+    drop(all);
     drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
 }
 

@@ -12,8 +12,8 @@ use crate::support::redis_server::RedisServer;
 /// How long the other one waits, and how often each process holds.
 const WAITS: [(Duration, usize); 3] = [
     (Duration::from_millis(2), 150),
-    (Duration::from_millis(50), 33),
-    (Duration::from_millis(1500), 11),
+    (Duration::from_millis(50), 100),
+    (Duration::from_millis(1500), 12),
 ];
 
 /// From here on a hand-over is compared with what it could cost: shorter waits end in a busy machine.

@@ -40,9 +40,6 @@ impl<'a> Turn<'a> {
     /// token does for the releases.
     fn arguments(&self) -> Vec<String> {
         const ANY_TOKEN: &str = "9007199254740991";
-        let looks_after_all = self.renew.len() + self.ask.len() > 0
-            || self.release.len() + self.cancel.len() + self.admit.len() == 0;
-        let wanted = if looks_after_all { -1 } else { self.admit.len() as i64 };
         let mut arguments: Vec<String> = vec![
             self.client.to_owned(),
             self.limit.to_string(),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -23,6 +24,9 @@ use super::shared::Shared;
 /// the reply that is on its way, and shares a turn with what comes meanwhile.
 const FOLLOWER: Option<usize> = Some(8);
 
+/// After so long without a turn the next one goes out at the first word.
+const QUIET: Duration = Duration::from_millis(5);
+
 /// A turn that has come back, and on which connection.
 struct Landed {
     cell: Arc<LineCell>,
@@ -38,6 +42,8 @@ pub(super) struct Driver {
     connection: Connection,
     flying: FuturesUnordered<Flying>,
     timers: BTreeMap<(Instant, u64), Arc<LineCell>>,
+    /// When a turn was last sent.
+    busy_at: Instant,
     /// Also for a task that its runtime drops before it was ever polled.
     _guard: EndGuard,
 }
@@ -73,12 +79,14 @@ impl Driver {
             connection: Connection::new(),
             flying: FuturesUnordered::new(),
             timers: BTreeMap::new(),
+            busy_at: Instant::now(),
         }
     }
 
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        // Who became ready together, by one tick of the timer say, goes into one turn.
+        // Who became ready together, by one tick of the timer say, goes into one turn; but after a
+        // silence nobody else is expected, and to yield would wake other threads of the runtime.
         let mut gathering: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
         loop {
             if gathering.is_none() {
@@ -97,7 +105,9 @@ impl Driver {
             let next = self.timers.first_key_value().map(|((at, _), _)| *at);
             tokio::select! {
                 () = shared.work.notified(), if gathering.is_none() => {
-                    gathering = Some(Box::pin(tokio::task::yield_now()));
+                    if self.busy_at.elapsed() < QUIET {
+                        gathering = Some(Box::pin(tokio::task::yield_now()));
+                    }
                 }
                 () = wait_for(&mut gathering), if gathering.is_some() => gathering = None,
                 Some(landed) = self.flying.next() => self.land(landed),
@@ -138,6 +148,7 @@ impl Driver {
             }
         }
         if let (Some(session), Some(outgoing)) = (session, outgoing) {
+            self.busy_at = now;
             let cell = Arc::clone(cell);
             self.flying.push(Box::pin(async move {
                 let turn = session.turn(outgoing.turn);

@@ -118,14 +118,14 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// The units that newcomers want; `None` where deadlines matter whatever room there is: fates
-    /// are asked for, or nothing is said and so all is to be looked after.
-    fn units_wanted(&self) -> Option<u64> {
-        let asks = !(self.renew.is_empty() && self.ask.is_empty());
-        let takes_back = !(self.release.is_empty() && self.cancel.is_empty());
-        let says = asks || takes_back || !self.admit.is_empty();
-        let wanted = self.admit.iter().map(|(id, _)| u64::from(id.units())).sum();
-        (says && !asks).then_some(wanted)
+    /// Then all is looked after.
+    fn says_nothing(&self) -> bool {
+        let Self { release, cancel, renew, ask, admit, .. } = self;
+        release.is_empty()
+            && cancel.is_empty()
+            && renew.is_empty()
+            && ask.is_empty()
+            && admit.is_empty()
     }
 }
 

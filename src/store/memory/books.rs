@@ -193,7 +193,9 @@ impl Books {
             run.meta().labels.insert(turn.client, Arc::clone(&turn.label));
             run.remember_client(run.now_ms);
         }
-        run.prune();
+        if turn.says_nothing() {
+            run.prune();
+        }
         run.take_back();
         run.renew();
         run.put_back();
@@ -281,6 +283,7 @@ struct Run<'a> {
     before: u64,
     last: u64,
     needed_until: u64,
+    pruned: bool,
     /// No permit has a lower score; none = not known.
     earliest: Option<u64>,
     head: Option<PermitId>,
@@ -318,6 +321,7 @@ impl<'a> Run<'a> {
             before,
             last: before,
             needed_until,
+            pruned: false,
             earliest: None,
             head: None,
             pending: HashMap::new(),
@@ -375,31 +379,24 @@ impl<'a> Run<'a> {
         removed
     }
 
-    /// Whether room is scarce, or fates are asked for: else no deadline matters.
-    fn is_tight(&mut self) -> bool {
-        let Some(wanted) = self.turn.units_wanted() else { return true };
-        let full = self.in_use() + wanted > u64::from(self.limit);
-        self.books.queue.len() > 0 || wanted > 0 && full
-    }
-
-    fn prune(&mut self) {
-        if !self.is_tight() {
-            return;
+    /// Once, before the first thing that depends on it. True where anything had expired.
+    fn prune(&mut self) -> bool {
+        if std::mem::replace(&mut self.pruned, true) {
+            return false;
         }
-        let first = self.books.permits.first().map(|(score, _)| score);
-        self.earliest = first.filter(|&score| score > 2 * self.now_ms);
-        for pruned in 0..=LOOK_BOUND {
-            match self.books.permits.first() {
-                Some((score, id)) if score <= 2 * self.now_ms => {
-                    if pruned == LOOK_BOUND {
-                        break;
-                    }
-                    self.remove_permit(&id);
-                    self.reply.more = pruned + 1 == LOOK_BOUND;
-                }
-                _ => break,
-            }
+        let mut removed = 0;
+        while let Some((score, id)) = self.books.permits.first()
+            && score <= 2 * self.now_ms
+            && removed < LOOK_BOUND
+        {
+            self.remove_permit(&id);
+            removed += 1;
         }
+        self.reply.more |= removed == LOOK_BOUND;
+        if removed == 0 {
+            self.earliest = self.books.permits.first().map(|(score, _)| score);
+        }
+        removed > 0
     }
 
     fn take_back(&mut self) {
@@ -415,6 +412,9 @@ impl<'a> Run<'a> {
     }
 
     fn renew(&mut self) {
+        if !self.turn.renew.is_empty() {
+            self.prune();
+        }
         for (index, &(id, ms)) in self.turn.renew.iter().enumerate() {
             let deadline = self.now_ms + ms;
             let outcome = match self.books.permits.score(&id) {
@@ -442,6 +442,9 @@ impl<'a> Run<'a> {
     }
 
     fn put_back(&mut self) {
+        if !self.turn.ask.is_empty() {
+            self.prune();
+        }
         for (index, &Ask { id, ticket, .. }) in self.turn.ask.iter().enumerate() {
             let settled = match (self.books.permits.score(&id), self.books.queue.score(&id)) {
                 (Some(score), _) if score % 2 == 1 => Settled::Kicked,
@@ -540,7 +543,7 @@ impl<'a> Run<'a> {
                 let token = self.next_number();
                 self.tell(id, Some(token));
                 self.books.queue.remove(&id);
-            } else {
+            } else if !self.prune() {
                 self.head = Some(id);
                 return;
             }
@@ -569,7 +572,7 @@ impl<'a> Run<'a> {
         if self.too_large(id.units()) {
             return Settled::TooLarge;
         }
-        if waiting == 0 && self.fits(id.units()) {
+        if waiting == 0 && (self.fits(id.units()) || self.prune() && self.fits(id.units())) {
             self.add_permit(id, self.now_ms + id.lease_ms());
             return Settled::Granted { token: self.next_number(), earlier: false };
         }

@@ -40,10 +40,6 @@ impl<'a> Args<'a> {
 
 pub(super) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
     args.put(turn.client).put(turn.limit).put(turn.seen);
-    match turn.units_wanted() {
-        Some(units) => args.put(units),
-        None => args.put(-1),
-    };
     if turn.epoch > 0 {
         args.put('e').put(turn.epoch);
     }

@@ -3,7 +3,7 @@
 mod errors;
 mod scripts;
 mod session;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -12,13 +12,13 @@ use crate::semaphore::{Holder, Inspection, QueuedWaiter};
 use crate::store::{KickOutcome, Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply};
 
 /// Writes words as arguments without an allocation each.
-pub(super) struct Args<'a> {
+pub(crate) struct Args<'a> {
     cmd: &'a mut redis::Cmd,
     text: Vec<u8>,
 }
 
 impl<'a> Args<'a> {
-    pub(super) fn new(cmd: &'a mut redis::Cmd) -> Self {
+    pub(crate) fn new(cmd: &'a mut redis::Cmd) -> Self {
         Self { cmd, text: Vec::with_capacity(64) }
     }
 
@@ -38,7 +38,7 @@ impl<'a> Args<'a> {
     }
 }
 
-pub(super) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
+pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
     args.put(turn.client).put(turn.limit).put(turn.seen);
     if turn.epoch > 0 {
         args.put('e').put(turn.epoch);
@@ -186,7 +186,7 @@ fn understood<T>(what: &str, read: Result<T, Garbled>) -> Result<T, StoreError> 
 }
 
 /// Reads the reply to a turn.
-pub(super) fn read_turn(value: &Value, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+pub(crate) fn read_turn(value: &Value, turn: &Turn) -> Result<TurnOutcome, StoreError> {
     understood("a turn", turn_reply(value, turn))
 }
 

@@ -390,9 +390,15 @@ if waiting > 0 then
 end
 
 -- 6. admit
-local fared = nil -- count, code, first number, first place
+local fared = {} -- count, code, first number, first place
+-- Most turns stop here: there is room for those who want one unit.
+while ARGV[at] == 'w' and n_ask == 0 and waiting == 0 and held + extra + ARGV[at + 1] <= limit do
+  local count, n = ARGV[at + 1] + 0, #fared
+  fared[n + 1], fared[n + 2], fared[n + 3] = count, 1, last + 1
+  add(ARGV, at + 2, at + 1 + count, 1, DEFAULT_LEASE_MS)
+  last, at = last + count, at + 2 + count
+end
 if n_ask > 0 or at <= #ARGV then
-  fared = {}
   local entering = nil
   -- Runs of waiters of a kind, which stand in `list` from `first` on, one after the other.
   local function enter(list, first, count, rule, units, ms)
@@ -444,7 +450,6 @@ if n_ask > 0 or at <= #ARGV then
     enter(ARGV, first, count, rule, units, ms)
     at = first + count
   end
-  flush()
   if entering then
     mark_alive()
     for from = 1, #entering, 2 * CHUNK do
@@ -452,6 +457,8 @@ if n_ask > 0 or at <= #ARGV then
     end
   end
 end
+
+flush()
 
 -- 7. close the books and reply
 if waiting > 0 then needed_until = max(needed_until, now_ms + ALIVE_MS) end
@@ -501,8 +508,6 @@ if settled then
     for _, word in ipairs(settled[i]) do reply[#reply + 1] = word end
   end
 end
-if fared then
-  for i = 1, #fared do reply[#reply + 1] = fared[i] end
-end
+for i = 1, #fared do reply[#reply + 1] = fared[i] end
 reply[1] = flags
 return reply

@@ -40,12 +40,8 @@ impl<'a> Turn<'a> {
     /// token does for the releases.
     fn arguments(&self) -> Vec<String> {
         const ANY_TOKEN: &str = "9007199254740991";
-        let mut arguments: Vec<String> = vec![
-            self.client.to_owned(),
-            self.limit.to_string(),
-            "0".to_owned(),
-            wanted.to_string(),
-        ];
+        let mut arguments: Vec<String> =
+            vec![self.client.to_owned(), self.limit.to_string(), "0".to_owned()];
         let mut section = |head: &[&str], words: Vec<String>, count: usize| {
             if count > 0 {
                 arguments.extend([head[0].to_owned(), count.to_string()]);
@@ -93,9 +89,27 @@ impl Script {
         self.bare.run().await;
     }
 
-    pub(crate) async fn run(&mut self, name: &str, turn: &Turn<'_>) -> Reply {
+    /// All at once, so that the server goes from one to the next.
+    pub(crate) async fn run_all(&mut self, name: &str, turns: &[Option<Turn<'_>>]) {
+        let mut calls = redis::pipe();
+        for turn in turns {
+            let call = match turn {
+                Some(turn) => self.call(name, turn),
+                None => self.bare.call.clone(),
+            };
+            calls.add_command(call).ignore();
+        }
+        calls.query_async::<()>(&mut self.connection).await.expect("the turns run");
+    }
+
+    fn call(&self, name: &str, turn: &Turn<'_>) -> redis::Cmd {
         let mut call = redis::cmd("EVALSHA");
         call.arg(&self.turn).arg(4).arg(&keys(name)).arg(turn.arguments());
+        call
+    }
+
+    pub(crate) async fn run(&mut self, name: &str, turn: &Turn<'_>) -> Reply {
+        let call = self.call(name, turn);
         let reply: Vec<Value> =
             call.query_async(&mut self.connection).await.expect("the turn runs");
         let number = |index: usize| match reply.get(index) {

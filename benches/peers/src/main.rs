@@ -12,12 +12,8 @@ mod support;
 use std::time::Duration;
 
 use closed_loop::Candidate;
-use distributed_lock_core::traits::{
-    DistributedSemaphore, LockHandle, SemaphoreProvider,
-};
-use distributed_lock_redis::{
-    RedisDistributedSemaphore, RedisLockProvider, RedisSemaphoreHandle,
-};
+use distributed_lock_core::traits::{DistributedSemaphore, LockHandle, SemaphoreProvider};
+use distributed_lock_redis::{RedisDistributedSemaphore, RedisLockProvider, RedisSemaphoreHandle};
 use rslock::{Lock, LockManager};
 use support::child_role::{self, FromParent, setting};
 

@@ -329,6 +329,18 @@ impl Line {
         }
     }
 
+    /// Whether there is something to say, or to do before the driver's timer.
+    pub(super) fn wants_driver(&mut self) -> bool {
+        let says = self.nudged
+            || !self.asking.is_empty()
+            || !self.again.is_empty()
+            || !self.fresh.is_empty()
+            || !self.renewing.is_empty()
+            || !self.take_backs.is_empty();
+        let (next, timer) = (self.next_look(true), self.timer);
+        says || next.is_some_and(|at| timer.is_none_or(|timer| at < timer))
+    }
+
     /// When this line next needs the driver, if nothing happens before.
     pub(crate) fn next_look(&mut self, connected: bool) -> Option<Instant> {
         let mut next = self.next_due().map(|(at, _)| at);

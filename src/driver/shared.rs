@@ -311,8 +311,14 @@ impl Ear for Shared {
             && let Some(cell) = self.find(name)
         {
             // Not by a turn of its own here: this is inside somebody else's.
-            cell.peek(|line| line.wake(id, number, Instant::now()));
-            self.make_ready(&cell);
+            let wants_driver = cell.peek(|line| {
+                line.wake(id, number, Instant::now());
+                line.wants_driver()
+            });
+            // The waiter is on its way; a driver that need not look would only be in it.
+            if wants_driver {
+                self.make_ready(&cell);
+            }
         }
     }
 

@@ -25,8 +25,7 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
         "handover",
         "Two processes pass a semaphore of limit 1 to and fro. From the moment before the release
          in one (every other time a drop) until `acquire` has returned in the other.
-         Below it what cannot be had for less, taking turns amid each hold, after as long an idle
-         time (the shortest hold has one floor amid it, the others have all):
+         Below it what cannot be had for less, one of them amid each hold, taking turns:
          PUBLISH: until a task of the other process has the message.
          PUBLISH->try: a script that removes and publishes, until the other has heard of it and has
          the answer of a script that prunes, counts and adds.

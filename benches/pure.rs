@@ -105,10 +105,11 @@ impl Crowd {
     fn give_back(&mut self, counter: u64) {
         let mut cx = Context::from_waker(Waker::noop());
         let polled = self.line.poll_waiter(counter, &mut cx);
-        if let std::task::Poll::Ready(WaitEnd::Granted(hold)) = polled {
-            assert!(hold.release());
-            self.line.give_back(counter, None);
-        }
+        let std::task::Poll::Ready(WaitEnd::Granted(hold)) = polled else {
+            unreachable!("the reply has granted it: {polled:?}")
+        };
+        assert!(hold.release());
+        self.line.give_back(counter, None);
     }
 
     fn next_turn(&mut self) -> (Turn, u64) {
@@ -146,6 +147,8 @@ fn turns(criterion: &mut Criterion) {
             );
         });
         let (turn, _) = Crowd::new(releases, newcomers).next_turn();
+        let named = (turn.release.len() as u64, turn.admit.len() as u64);
+        assert_eq!(named, (releases, newcomers));
         group.bench_function("write", |bench| {
             bench.iter(|| {
                 let mut cmd = Cmd::new();

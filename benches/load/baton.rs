@@ -74,15 +74,15 @@ async fn pass_on(
         let asked = monotonic_nanos();
         let permit = baton.acquire(1).await.expect("nothing ends the wait");
         let (got, since) = (monotonic_nanos(), Instant::now());
-        // Both processes have been idle for as long before it as before the hand-over.
+        // Both processes have been idle for half a hold before it, and again before the hand-over.
         sleep_until(since + hold / 2).await;
         floors.send(FLOORS[time % FLOORS.len()]).await;
         sleep_until(since + hold).await;
 
         let token = permit.fencing_token();
         let gave = monotonic_nanos();
-        // Both ways to give back take turns.
-        if time % 2 == 0 {
+        // Both ways to give back take turns, behind each of the floors.
+        if (time / FLOORS.len()).is_multiple_of(2) {
             permit.release().await.expect("the server answers");
         } else {
             drop(permit);

@@ -93,11 +93,11 @@ impl Candidate for Bare {
     type Permit = ();
 
     async fn acquire(&self, _: usize) {
-        self.0.clone().run().await;
+        self.0.run().await;
     }
 
     async fn release(&self, (): ()) {
-        self.0.clone().run().await;
+        self.0.run().await;
     }
 }
 

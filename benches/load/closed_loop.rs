@@ -24,7 +24,9 @@ pub(crate) trait Candidate: Send + Sync + 'static {
 /// What one round of a candidate came to.
 #[derive(Clone, Copy)]
 pub(crate) struct Round {
-    pub(crate) pairs: u64,
+    /// Halves that ended inside the window, by two: whole pairs would be counted by the phase of
+    /// tasks that go in step.
+    pub(crate) pairs: f64,
     /// Of `acquire`, in microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
@@ -39,7 +41,7 @@ impl Round {
         let words: Vec<&str> = words.split(' ').collect();
         let [pairs, p50, p99] = words[..] else { panic!("a round has three figures: {words:?}") };
         let figure = |word: &str| word.parse().expect("a figure");
-        Self { pairs: pairs.parse().expect("a count"), p50: figure(p50), p99: figure(p99) }
+        Self { pairs: figure(pairs), p50: figure(p50), p99: figure(p99) }
     }
 }
 
@@ -92,28 +94,39 @@ async fn round<C: Candidate>(candidate: &Arc<C>, order: Order) -> Round {
     let tasks: Vec<_> = (0..order.tasks)
         .map(|task| tokio::spawn(take_turns(Arc::clone(candidate), task, order)))
         .collect();
-    let mut waits = Vec::new();
+    let (mut waits, mut halves) = (Vec::new(), 0);
     for task in tasks {
-        waits.append(&mut task.await.expect("no task panics"));
+        let mut done = task.await.expect("no task panics");
+        waits.append(&mut done.waits);
+        halves += done.halves;
     }
     let waits = Times::new(waits);
-    Round { pairs: waits.len() as u64, p50: waits.p50(), p99: waits.p99() }
+    Round { pairs: halves as f64 / 2.0, p50: waits.p50(), p99: waits.p99() }
 }
 
-/// The nanoseconds of each `acquire` whose pair ended inside the window.
-async fn take_turns<C: Candidate>(candidate: Arc<C>, task: usize, order: Order) -> Vec<u64> {
-    let mut waits = Vec::new();
+/// What one task did inside the window.
+#[derive(Default)]
+struct Done {
+    /// The nanoseconds of each `acquire`.
+    waits: Vec<u64>,
+    halves: u64,
+}
+
+async fn take_turns<C: Candidate>(candidate: Arc<C>, task: usize, order: Order) -> Done {
+    let window = order.from..order.until;
+    let mut done = Done::default();
     loop {
         let asked = monotonic_nanos();
         let permit = candidate.acquire(task).await;
-        let wait = monotonic_nanos() - asked;
+        let got = monotonic_nanos();
         candidate.release(permit).await;
         let now = monotonic_nanos();
-        if now >= order.until {
-            return waits;
+        done.halves += u64::from(window.contains(&got)) + u64::from(window.contains(&now));
+        if window.contains(&got) {
+            done.waits.push(got - asked);
         }
-        if now >= order.from {
-            waits.push(wait);
+        if now >= order.until {
+            return done;
         }
     }
 }

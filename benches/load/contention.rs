@@ -45,9 +45,11 @@ async fn fight(server: &RedisServer, think: Duration) -> Vec<Must> {
     ] {
         crews.push(Crew::start(label, gate, processes, think, server).await);
     }
-    for _ in 0..ROUNDS {
-        for crew in &mut crews {
-            crew.round(server).await;
+    for round in 0..ROUNDS {
+        // A crew may leave the machine warm or tired to the next: each goes first in turn.
+        for step in 0..crews.len() {
+            let index = (step + round) % crews.len();
+            crews[index].round(server).await;
         }
     }
 

@@ -1,4 +1,5 @@
-//! Which cores the server and its clients get: never the same one, where there are two.
+//! Which cores the server gets, and the clients of `pairs` and `names`: never the same one, where
+//! there are two.
 
 use std::fmt;
 
@@ -29,7 +30,7 @@ impl fmt::Display for Cores {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.of_server() {
             Some(core) => {
-                write!(f, "The server on core {core}, clients on core {}", self.of_clients())
+                write!(f, "The server on core {core}, clients on {}", self.of_clients())
             }
             None => f.write_str("Server and clients share the one core"),
         }

@@ -46,7 +46,6 @@ const RELEASE: &str = "
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('PUBLISH', ARGV[2], ARGV[3])";
 
-const KEY: &str = "floor:permits";
 const PERMIT: &str = "permit";
 
 /// One process's end of all floors.
@@ -70,7 +69,8 @@ impl Floors {
         let (heard, latencies) = mpsc::unbounded_channel();
         let list = Floor::List.address(own);
         tokio::spawn(pop(connect(url, None).await, list, heard.clone()));
-        tokio::spawn(listen(messages, connection.clone(), acquire, heard));
+        let key = Floor::Try.address(own);
+        tokio::spawn(listen(messages, connection.clone(), acquire, key, heard));
         Self { connection, release, other: other.to_owned(), latencies }
     }
 
@@ -86,7 +86,8 @@ impl Floors {
             }
             Floor::Try => {
                 call = redis::cmd("EVALSHA");
-                call.arg(&self.release).arg(1).arg(KEY).arg(PERMIT).arg(address).arg(sent);
+                // The key of each direction is named as its channel is.
+                call.arg(&self.release).arg(1).arg(&address).arg(PERMIT).arg(&address).arg(sent);
             }
             Floor::List => {
                 call = redis::cmd("LPUSH");
@@ -119,18 +120,15 @@ async fn listen(
     mut messages: mpsc::UnboundedReceiver<PushInfo>,
     mut connection: MultiplexedConnection,
     acquire: String,
+    key: String,
     heard: mpsc::UnboundedSender<(Floor, u64)>,
 ) {
     while let Some(push) = messages.recv().await {
         let Some((floor, sent)) = read(&push) else { continue };
         if floor == Floor::Try {
             let mut call = redis::cmd("EVALSHA");
-            call.arg(&acquire).arg(1).arg(KEY).arg(1).arg(plain::LEASE_MS).arg(PERMIT);
-            let taken: bool = call.query_async(&mut connection).await.expect("it runs");
-            // It is still taken where its holder was handed it late; that is no hand-over.
-            if !taken {
-                continue;
-            }
+            call.arg(&acquire).arg(1).arg(&key).arg(1).arg(plain::LEASE_MS).arg(PERMIT);
+            call.query_async::<()>(&mut connection).await.expect("it runs");
         }
         let _ = heard.send((floor, monotonic_nanos() - sent));
     }

@@ -51,11 +51,17 @@ impl Rounds {
     }
 
     pub(crate) fn lowest(&self) -> f64 {
-        self.0.iter().copied().fold(f64::NAN, f64::min)
+        self.extreme(f64::min)
     }
 
     pub(crate) fn highest(&self) -> f64 {
-        self.0.iter().copied().fold(f64::NAN, f64::max)
+        self.extreme(f64::max)
+    }
+
+    /// NaN where nothing was measured, in any of the rounds.
+    fn extreme(&self, more: fn(f64, f64) -> f64) -> f64 {
+        let both = |a: f64, b: f64| if a.is_nan() || b.is_nan() { f64::NAN } else { more(a, b) };
+        self.0.iter().copied().reduce(both).unwrap_or(f64::NAN)
     }
 
     /// This figure divided by another one of the same rounds.

@@ -17,7 +17,7 @@ use crate::support::redis_server::RedisServer;
 const TASKS: [usize; 5] = [1, 16, 64, 256, 1024];
 const LIMIT: u32 = 4096;
 const ROUNDS: usize = 7;
-const WARM_UP: Duration = Duration::from_millis(50);
+const WARM_UP: Duration = Duration::from_millis(150);
 const WINDOW: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,16 +32,17 @@ pub(crate) async fn run(server: &RedisServer, cores: &Cores) -> Vec<Must> {
         &format!(
             "Tasks that acquire and release in a closed loop, both awaited; limit {LIMIT}, so nobody waits.
              {cores}; each candidate is a process with tokio's multi-thread runtime.
-             {ROUNDS} rounds of {WINDOW:?} each, taking turns; medians of them (lowest..highest).
+             {ROUNDS} rounds of {WINDOW:?} each, every candidate first in turn; medians of them (lowest..highest).
              Bare: EVALSHA of \"return 1\" twice. Plain: one script per acquire and one per release, on
-             one connection. rslock has no semaphore: each task takes a lock of its own.",
+             one connection. rslock has no semaphore: each task takes a lock of its own.
+             distributed-lock-redis sends its scripts in full (EVAL) and renews each permit at once.",
         ),
     );
     let mut crews = crews(server, cores, ONE_NAME).await;
     let mut figures = TASKS.map(|_| Figures::of(&crews));
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         for (tasks, figures) in TASKS.into_iter().zip(&mut figures) {
-            figures.round(&mut crews, tasks).await;
+            figures.round(&mut crews, tasks, round).await;
         }
     }
     for (tasks, figures) in TASKS.into_iter().zip(&figures) {
@@ -55,15 +56,16 @@ pub(crate) async fn run_names(server: &RedisServer, cores: &Cores) -> Vec<Must> 
     title(
         "names",
         &format!(
-            "As `pairs` with {TASKS_AT_MANY_NAMES} tasks, each acquire at one of so many names, at random.
-             {cores}; {ROUNDS} rounds of {WINDOW:?} each, taking turns."
+            "As `pairs` with {TASKS_AT_MANY_NAMES} tasks, each acquire at one of so many names, at random
+             (bare has none, rslock keeps its lock per task).
+             {cores}; {ROUNDS} rounds of {WINDOW:?} each."
         ),
     );
     for names in MANY_NAMES {
         let mut crews = crews(server, cores, names).await;
         let mut figures = Figures::of(&crews);
-        for _ in 0..ROUNDS {
-            figures.round(&mut crews, TASKS_AT_MANY_NAMES).await;
+        for round in 0..ROUNDS {
+            figures.round(&mut crews, TASKS_AT_MANY_NAMES, round).await;
         }
         figures.print(&format!("{names} names"));
     }
@@ -71,12 +73,12 @@ pub(crate) async fn run_names(server: &RedisServer, cores: &Cores) -> Vec<Must> 
 }
 
 /// One candidate, in a process of its own.
-struct Crew {
+struct Contender {
     label: &'static str,
     child: Child,
 }
 
-async fn crews(server: &RedisServer, cores: &Cores, names: usize) -> Vec<Crew> {
+async fn crews(server: &RedisServer, cores: &Cores, names: usize) -> Vec<Contender> {
     let env = [
         ("URL", server.url()),
         ("NAMES", names.to_string()),
@@ -89,12 +91,12 @@ async fn crews(server: &RedisServer, cores: &Cores, names: usize) -> Vec<Crew> {
     {
         let mut env = env.to_vec();
         env.push(("CANDIDATE", candidate.to_owned()));
-        crews.push(Crew { label, child: Child::spawn(candidates::ROLE, &env) });
+        crews.push(Contender { label, child: Child::spawn(candidates::ROLE, &env) });
     }
     if let Some(program) = build_peers() {
         for label in PEERS {
             let mut command = Command::new(&program);
-            crews.push(Crew { label, child: Child::run_role(&mut command, label, &env) });
+            crews.push(Contender { label, child: Child::run_role(&mut command, label, &env) });
         }
     }
     for crew in &mut crews {
@@ -115,6 +117,7 @@ const PEERS: [&str; 2] = ["distributed-lock-redis", "rslock"];
 fn build_peers() -> Option<std::path::PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    let program = target.join("release/peers");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
         .args(["build", "--release", "--quiet", "--locked", "--manifest-path"])
@@ -124,9 +127,11 @@ fn build_peers() -> Option<std::path::PathBuf> {
         .stdin(Stdio::null())
         .status();
     match built {
-        Ok(status) if status.success() => Some(target.join("release/peers")),
+        Ok(status) if status.success() && program.is_file() => Some(program),
         failure => {
-            eprintln!("load: the peers are left out, since building them failed: {failure:?}");
+            say(format_args!(
+                "  The peers are left out, since building them failed: {failure:?}\n"
+            ));
             None
         }
     }
@@ -141,7 +146,7 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(crews: &[Crew]) -> Self {
+    fn of(crews: &[Contender]) -> Self {
         let none = || vec![Rounds::default(); crews.len()];
         Self {
             labels: crews.iter().map(|crew| crew.label).collect(),
@@ -151,13 +156,16 @@ impl Figures {
         }
     }
 
-    async fn round(&mut self, crews: &mut [Crew], tasks: usize) {
-        for (index, crew) in crews.iter_mut().enumerate() {
+    /// A candidate may leave the machine warm or tired to the next: each goes first in turn.
+    async fn round(&mut self, crews: &mut [Contender], tasks: usize, round: usize) {
+        for step in 0..crews.len() {
+            let index = (step + round) % crews.len();
+            let crew = &mut crews[index];
             let from = monotonic_nanos() + nanos(WARM_UP);
             let order = Order { tasks, from, until: from + nanos(WINDOW) };
             crew.child.send(&order.to_line());
             let round = Round::from_words(&crew.child.expect_line("@round", PATIENCE).await);
-            self.throughput[index].push(round.pairs as f64 / WINDOW.as_secs_f64());
+            self.throughput[index].push(round.pairs / WINDOW.as_secs_f64());
             self.p50[index].push(round.p50);
             self.p99[index].push(round.p99);
         }
@@ -231,7 +239,7 @@ fn musts(figures: &[Figures]) -> Vec<Must> {
             let label = figures.labels.get(other).unwrap_or(&PEERS[0]);
             musts.push(Must::at_least(
                 least,
-                format!("pairs, {tasks} tasks: / {label}"),
+                format!("pairs, {tasks} tasks: pairs/s over {label}"),
                 ratio,
                 "",
             ));

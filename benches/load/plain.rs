@@ -3,7 +3,7 @@
 
 use redis::aio::MultiplexedConnection;
 
-use crate::script::load;
+use crate::script::{connect, load};
 
 /// Takes a permit if there is room: limit, lease in milliseconds, id.
 pub(crate) const ACQUIRE: &str = "\
@@ -29,8 +29,7 @@ pub(crate) struct Plain {
 
 impl Plain {
     pub(crate) async fn at(url: &str) -> Self {
-        let client = redis::Client::open(url).expect("the url of a server");
-        let mut connection = client.get_multiplexed_async_connection().await.expect("connecting");
+        let mut connection = connect(url).await;
         let acquire = load(&mut connection, ACQUIRE).await;
         let release = load(&mut connection, RELEASE).await;
         Self { connection, acquire, release }

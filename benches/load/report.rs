@@ -125,7 +125,11 @@ pub(crate) fn print_musts(musts: &[Must]) {
             Bound::AtMost(bound) => format!("<= {bound}{unit}"),
             Bound::AtLeast(bound) => format!(">= {bound}{unit}"),
         };
-        let verdict = if must.is_met() { "ok" } else { "NOT MET" };
+        let verdict = match must.is_met() {
+            _ if must.figure.is_nan() => "not measured",
+            true => "ok",
+            false => "NOT MET",
+        };
         table.row(&must.what, &[format!("{:.3}{unit}", must.figure), asked, verdict.to_owned()]);
     }
     table.print();

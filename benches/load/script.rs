@@ -144,8 +144,7 @@ pub(crate) struct BareScript {
 impl BareScript {
     /// By a connection of its own.
     pub(crate) async fn at(url: &str) -> Self {
-        let client = redis::Client::open(url).expect("the url of a server");
-        Self::load(client.get_multiplexed_async_connection().await.expect("connecting")).await
+        Self::load(connect(url).await).await
     }
 
     async fn load(mut connection: MultiplexedConnection) -> Self {
@@ -154,9 +153,17 @@ impl BareScript {
         Self { connection, call }
     }
 
-    pub(crate) async fn run(&mut self) {
-        self.call.query_async::<()>(&mut self.connection).await.expect("it runs");
+    pub(crate) async fn run(&self) {
+        self.call.query_async::<()>(&mut self.connection.clone()).await.expect("it runs");
     }
+}
+
+/// As the crate connects: without a timer of the redis crate for each call.
+pub(crate) async fn connect(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).expect("the url of a server");
+    let config = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+    connected.expect("connecting")
 }
 
 pub(crate) async fn load(connection: &mut MultiplexedConnection, text: &str) -> String {

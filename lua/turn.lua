@@ -168,8 +168,8 @@ while ARGV[at] == 'r' do
     end
     held = held - found
     if found == 0 then
-      missing = {}
-      for i = 1, count do missing[i] = i end
+      missing = missing or {}
+      for i = 1, count do missing[#missing + 1] = releases + i end
     end
   else -- one by one: to look first would cost more
     for i = first, to do

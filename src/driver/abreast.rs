@@ -2,90 +2,16 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, advance};
 
 use super::batch::Outgoing;
 use super::line::Line;
-use super::waiter::WaitEnd;
-use crate::backoff::Backoff;
+use super::scene::{LEASE_MS, Scene};
 use crate::error::StoreError;
-use crate::hold::Hold;
-use crate::id::{ClientId, PermitId};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::store::Rule;
 use crate::store::memory::Books;
-use crate::store::{Rule, TurnOutcome, TurnReply};
-
-const LEASE_MS: u64 = 30_000;
-
-struct Scene {
-    line: Line,
-    books: Books,
-    entered: u64,
-    micros: u64,
-}
-
-impl Scene {
-    /// With one turn answered, so that the line knows where it stands.
-    fn new(limit: u32) -> Self {
-        let mut line = Line::new("abreast".into(), ClientId::from_bits(7));
-        line.add_handle(limit, &"".into());
-        line.set_hears(true, Instant::now());
-        let micros = 1_000_000_000_000_000;
-        let mut scene = Self { line, books: Books::default(), entered: 0, micros };
-        scene.line.nudge();
-        let first = scene.next().unwrap();
-        scene.run_and_settle(first);
-        scene
-    }
-
-    fn id(counter: u64) -> PermitId {
-        PermitId::new(ClientId::from_bits(7), counter, 1, LEASE_MS)
-    }
-
-    fn enter(&mut self) -> u64 {
-        self.entered += 1;
-        let options = Options {
-            lease_ms: LEASE_MS,
-            renew: Renew::Auto,
-            max_hold: None,
-            backoff: Backoff::default(),
-            wake: Wake::Push,
-            max_queue: None,
-        };
-        self.line.enter(Self::id(self.entered), Rule::Wait, Arc::new(options));
-        self.entered
-    }
-
-    fn next(&mut self) -> Option<Outgoing> {
-        self.line.tick(Instant::now());
-        self.line.next_turn(Instant::now(), 0, Duration::from_millis(500), Some(1))
-    }
-
-    fn run(&mut self, outgoing: &Outgoing) -> TurnReply {
-        self.micros += 1_000;
-        match self.books.turn(&outgoing.turn, self.micros).0 {
-            TurnOutcome::Answered(reply) => reply,
-            TurnOutcome::Stale { .. } => panic!("a turn of this epoch counts"),
-        }
-    }
-
-    fn run_and_settle(&mut self, outgoing: Outgoing) {
-        let reply = self.run(&outgoing);
-        self.line.settle(outgoing.number, reply, Instant::now());
-    }
-
-    fn granted(&mut self, counter: u64) -> Option<Arc<Hold>> {
-        match self.line.poll_waiter(counter, &mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(WaitEnd::Granted(hold)) => Some(hold),
-            Poll::Ready(end) => panic!("the wait ended with {end:?}"),
-            Poll::Pending => None,
-        }
-    }
-}
 
 fn admitted(outgoing: &Outgoing) -> Vec<u64> {
     outgoing.turn.admit.iter().map(|(id, _)| id.counter()).collect()
@@ -183,4 +109,102 @@ async fn nothing_follows_a_turn_while_something_is_amiss() {
         happens(&mut scene.line);
         assert!(scene.next().is_none(), "{what}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reply_of_a_follower_does_not_end_the_healing() {
+    let mut scene = Scene::new(300);
+    let mut holds = Vec::new();
+    for _ in 0..300 {
+        scene.enter();
+    }
+    while let Some(turn) = scene.next() {
+        scene.run_and_settle(turn);
+    }
+    for counter in 1..=300 {
+        holds.push(scene.granted(counter).unwrap());
+    }
+    scene.books = Books::default(); // data is lost
+    scene.enter();
+    let first = scene.next().unwrap();
+    scene.enter();
+    let second = scene.next().unwrap();
+    scene.run_and_settle(first);
+    scene.run_and_settle(second);
+    for _ in 0..50 {
+        scene.enter();
+    }
+    let heals = scene.next().unwrap();
+    assert_eq!(heals.turn.renew.len(), 224);
+    assert_eq!(heals.turn.admit.len(), 0, "newcomers take the room of those who hold");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_without_an_answer_does_not_cost_a_short_lease() {
+    let mut scene = Scene::new(9);
+    let counter = scene.enter_with(Rule::Wait, 300);
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    let hold = scene.granted(counter).unwrap();
+    scene.pass(100).await;
+    let renewal = scene.next().unwrap();
+    assert_eq!(renewal.turn.renew.len(), 1);
+    assert_eq!(renewal.deadline, Duration::from_millis(50));
+    scene.enter();
+    let follower = scene.next().unwrap();
+    // Both replies are lost.
+    scene.pass(50).await;
+    scene.line.unanswered(renewal.number, &StoreError::timeout("lost"), Instant::now());
+    let left = follower.deadline.saturating_sub(Duration::from_millis(50));
+    assert!(scene.next().is_none());
+    assert!(Instant::now() + left < hold.deadline(), "renewed again in {left:?} only");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_goes_behind_the_question_about_its_id() {
+    let mut scene = Scene::new(1);
+    let holder = scene.enter();
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    let hold = scene.granted(holder).unwrap();
+    let waiter = scene.enter();
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    scene.line.ask_about_all();
+    let asks = scene.next().unwrap();
+    assert_eq!(asks.turn.ask.len(), 1);
+    assert!(hold.release());
+    scene.line.give_back(holder, None);
+    let frees = scene.next().unwrap();
+    scene.run_and_settle(frees); // overtakes the other
+    let granted = scene.granted(waiter).unwrap();
+    assert!(granted.release());
+    scene.line.give_back(waiter, None);
+    let Some(releases) = scene.next() else { return };
+    let named = releases.turn.release.contains(&Scene::id(waiter));
+    scene.run_and_settle(releases);
+    scene.run_and_settle(asks);
+    let left = scene.books.inspect(scene.micros / 1000);
+    assert!(!named, "named by two turns in flight; left: {left:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_asks_about_a_waiter_once() {
+    let mut scene = Scene::new(1);
+    let holder = scene.enter();
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    let hold = scene.granted(holder).unwrap();
+    let _waiter = scene.enter_with(Rule::Wait, 50);
+    let queues = scene.next().unwrap();
+    assert!(hold.release());
+    scene.line.give_back(holder, None);
+    let frees = scene.next().unwrap();
+    let (queued, freed) = (scene.run(&queues), scene.run(&frees));
+    scene.pass(60).await;
+    scene.line.settle(frees.number, freed, Instant::now());
+    scene.line.settle(queues.number, queued, Instant::now());
+    scene.line.ask_about_all();
+    let asks = scene.next().unwrap();
+    assert_eq!(asks.turn.ask.len(), 1, "{:?}", asks.turn.ask);
 }

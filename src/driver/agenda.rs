@@ -42,11 +42,20 @@ impl Agenda {
         self.heap.pop();
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Keeps the heap in proportion to the `alive`.
     pub(super) fn forget(&mut self, alive: usize, current: impl Fn(u64) -> Option<Instant>) {
         const SLACK: usize = 64;
         if self.heap.len() > 2 * alive + SLACK {
-            self.heap.retain(|Reverse((at, counter))| current(*counter) == Some(*at));
+            let mut kept = std::mem::take(&mut self.heap).into_vec();
+            kept.retain(|Reverse((at, counter))| current(*counter) == Some(*at));
+            kept.sort_unstable();
+            kept.dedup(); // an instant may have come back
+            self.heap = kept.into();
         }
     }
 }

@@ -24,6 +24,7 @@ const RIDERS: usize = 64;
 pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) sent: Instant,
+    pub(super) deadline: Duration,
     pub(super) released: Vec<TakeBack>,
     pub(super) cancelled: Vec<TakeBack>,
     /// With the lease in milliseconds that each was to get.
@@ -101,6 +102,7 @@ impl Line {
         let mut flight = Flight {
             number,
             sent: now,
+            deadline: call_deadline,
             released: Vec::new(),
             cancelled: Vec::new(),
             renewed: Vec::new(),
@@ -109,17 +111,19 @@ impl Line {
             oldest: None,
         };
         let mut room = TURN_BOUND;
-        let shortest = self.put_renewals(&mut turn, &mut flight, now, &mut room);
+        let shortest = self.put_renewals(&mut turn, &mut flight, now, call_deadline, &mut room);
         self.put_take_backs(&mut turn, &mut flight, now + call_deadline, &mut room);
         self.healing &= !self.renewing.is_empty();
+        self.data_lost &= self.healing;
         if !self.healing {
             self.put_asks(&mut turn, &mut flight, speak, &mut room);
             self.put_admits(&mut turn, &mut flight, &mut room);
         }
+        // One lost reply must not cost a short lease, nor those of two turns abreast.
+        let leader = self.flights.first().map_or(call_deadline, |leader| leader.deadline);
+        let deadline = shortest.map_or(leader, |lease| leader.min(lease / 6));
+        flight.deadline = deadline;
         self.flights.push(flight);
-
-        // One lost reply must not cost a short lease.
-        let deadline = shortest.map_or(call_deadline, |lease| call_deadline.min(lease / 6));
         Some(Outgoing { number, turn, deadline })
     }
 
@@ -154,6 +158,7 @@ impl Line {
         turn: &mut Turn,
         flight: &mut Flight,
         now: Instant,
+        slack: Duration,
         room: &mut usize,
     ) -> Option<Duration> {
         let most = SHARE.min(*room);
@@ -174,16 +179,13 @@ impl Line {
             let id = held.hold.id;
             let asked = held.extends.iter().map(|&(ms, _)| ms).max();
             let ms = held.own_lease_ms(now).max(asked.unwrap_or(0));
-            if asked.is_some() {
-                let until = now + Duration::from_millis(ms);
-                held.server_until = held.server_until.max(until);
-            }
+            held.server_until = held.server_until.max(now + slack + Duration::from_millis(ms));
             shortest = Some(shortest.map_or(id.lease_ms(), |other| other.min(id.lease_ms())));
             turn.renew.push((id, ms));
             flight.renewed.push((counter, ms));
         }
         self.renewing.extend(others);
-        self.put_riders(turn, flight, now, most);
+        self.put_riders(turn, flight, now, slack, most);
         *room -= turn.renew.len();
         let riders = turn.renew.iter().map(|(id, _)| id.lease_ms()).min();
         shortest.into_iter().chain(riders).min().map(Duration::from_millis)
@@ -191,7 +193,14 @@ impl Line {
 
     /// Renewals that are nearly due ride along: a claim becomes a full lease without a turn of its
     /// own, and permits granted at different times come to be renewed together.
-    fn put_riders(&mut self, turn: &mut Turn, flight: &mut Flight, now: Instant, most: usize) {
+    fn put_riders(
+        &mut self,
+        turn: &mut Turn,
+        flight: &mut Flight,
+        now: Instant,
+        slack: Duration,
+        most: usize,
+    ) {
         let most = most.saturating_sub(turn.renew.len()).min(RIDERS);
         let (mut looked_at, mut riders) = (Vec::new(), Vec::new());
         while looked_at.len() < most
@@ -201,10 +210,12 @@ impl Line {
         {
             self.due.pop();
             looked_at.push((at, counter));
+            let Some(held) = self.held.get_mut(&counter) else { continue };
             let fits = turn.renew.is_empty() || held.incarnation == turn.incarnation;
             if held.renewal == Renewal::At(at) && fits {
                 turn.incarnation = held.incarnation;
                 let ms = held.own_lease_ms(now);
+                held.server_until = held.server_until.max(now + slack + Duration::from_millis(ms));
                 turn.renew.push((held.hold.id, ms));
                 flight.renewed.push((counter, ms));
                 riders.push(counter);
@@ -285,7 +296,7 @@ impl Line {
         room: &mut usize,
     ) {
         let Some(waiter) = self.waiters.get_mut(&counter) else { return };
-        if matches!(waiter.stage, Stage::Done(_)) {
+        if waiter.flying || matches!(waiter.stage, Stage::Done(_)) {
             return;
         }
         waiter.flying = true;

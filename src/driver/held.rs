@@ -25,6 +25,8 @@ pub(super) struct Held {
     pub(super) renewal: Renewal,
     /// The server may keep it so long, if an extension was sent.
     pub(super) server_until: Instant,
+    /// A turn up to this one named it when another one granted it.
+    pub(super) named_by: u64,
     /// Granted by a foreign turn, and not confirmed yet.
     pub(super) claim: bool,
     max_hold_at: Option<Instant>,
@@ -111,6 +113,7 @@ impl Line {
             renewal,
             claim: lease < full,
             server_until: until,
+            named_by: if waiter.flying { self.sent_turns } else { 0 },
             extends: Vec::new(),
             next_look: until,
         };

@@ -74,6 +74,8 @@ pub(crate) struct Line {
     /// The store may have lost its data: waiters stand back until permits are put back, lest they
     /// take the room of those who hold.
     pub(super) healing: bool,
+    /// It has lost them: only put-back permits end the healing.
+    pub(super) data_lost: bool,
 
     pub(super) take_backs: VecDeque<TakeBack>,
     /// No take-back is to be forgotten before this.
@@ -134,6 +136,7 @@ impl Line {
             due: Agenda::default(),
             renewing: VecDeque::new(),
             healing: false,
+            data_lost: false,
             take_backs: VecDeque::new(),
             forget_at: None,
             ended: false,

@@ -23,6 +23,10 @@ mod waiter;
 #[cfg(test)]
 mod abreast;
 #[cfg(test)]
+mod lone;
+#[cfg(test)]
+mod scene;
+#[cfg(test)]
 mod simulation;
 
 use std::sync::atomic::{AtomicBool, Ordering};

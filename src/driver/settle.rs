@@ -41,8 +41,7 @@ impl Line {
         }
         self.earliest = reply.earliest.map(|wait| now + wait);
         self.nudged |= reply.more;
-        let spoke = !reply.asked.is_empty() || !reply.admitted.is_empty();
-        self.speak_next(spoke, flight.sent, now);
+        self.speak_next(false, flight.sent, now);
     }
 
     fn landed(&mut self, number: u64) -> Option<Flight> {
@@ -53,13 +52,14 @@ impl Line {
     fn note_header(&mut self, reply: &TurnReply, flight: &Flight) {
         let before = std::mem::replace(&mut self.incarnation, reply.incarnation);
         if before == reply.incarnation {
-            self.healing = false;
+            self.healing &= self.data_lost;
         } else if before != 0 {
             tracing::warn!(
                 semaphore = &*self.name,
                 held = self.held.len(),
                 "the store lost its data; putting permits and waiters back"
             );
+            self.data_lost = true;
             self.renew_all();
             self.ask_about_all();
         }
@@ -137,6 +137,13 @@ impl Line {
                 return earlier;
             }
             Settled::Queued { ticket, place, put_back } => {
+                // After a loss of data a late turn may have queued it anew.
+                if let Stage::Queued { ticket: old } = waiter.stage
+                    && old != ticket
+                {
+                    self.queue.remove(&old);
+                    self.asking.remove(&old);
+                }
                 waiter.stage = Stage::Queued { ticket };
                 waiter.ahead = Some(place);
                 waiter.stamp = Some(Stamp { sent, last: reply.last });

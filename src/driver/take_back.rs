@@ -47,7 +47,8 @@ impl Line {
         let (id, token) = (held.hold.id, held.hold.token);
         let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
         let forget_at = forget_at.max(held.server_until);
-        let behind = if held.renewal == Renewal::UnderWay { self.sent_turns } else { 0 };
+        let behind =
+            if held.renewal == Renewal::UnderWay { self.sent_turns } else { held.named_by };
         self.take_back(TakeBack {
             id,
             token,

@@ -37,7 +37,7 @@ enum Step {
 struct RandomTurn {
     client: usize,
     limit: u32,
-    fresh: Vec<(u32, u64, Rule)>,
+    fresh: Vec<Newcomer>,
     release: Vec<usize>,
     cancel: Vec<usize>,
     renew: Vec<(usize, u64)>,
@@ -64,7 +64,8 @@ fn rule() -> impl Strategy<Value = Rule> {
 
 fn turn() -> impl Strategy<Value = RandomTurn> {
     let lease = prop_oneof![3 => Just(30_000u64), 2 => 50u64..5_000, 1 => Just(60_000)];
-    let units = prop_oneof![4 => Just(1u32), 2 => 2u32..5];
+    let units = prop_oneof![Just(1u32), 2u32..5];
+    let in_a_row = prop_oneof![12 => Just(1usize), 2 => 2usize..6, 1 => 60usize..140];
     let few = |n| vec(any::<usize>(), 0..n);
     let epoch = prop_oneof![
         16 => Just(EpochChange::None),
@@ -72,13 +73,18 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
         1 => Just(EpochChange::Late),
     ];
     let lists = (
-        vec((units, lease, rule()), 0..4),
-        few(3),
-        few(2),
-        vec((any::<usize>(), 50u64..40_000), 0..4),
-        vec((any::<usize>(), any::<bool>(), rule()), 0..4),
+        vec((units, lease, rule(), in_a_row), 0..4).prop_map(repeated),
+        prop_oneof![6 => few(3), 2 => few(10), 1 => few(150)],
+        prop_oneof![8 => few(2), 1 => few(150)],
+        prop_oneof![
+            8 => vec((any::<usize>(), 50u64..40_000), 0..4),
+            1 => vec((any::<usize>(), Just(3_000u64)), 0..150),
+        ],
+        prop_oneof![8 => vec((any::<usize>(), any::<bool>(), rule()), 0..4),
+            1 => vec((any::<usize>(), any::<bool>(), rule()), 0..120)],
     );
-    (0..CLIENTS, 0u32..7, lists, epoch, any::<bool>(), any::<bool>()).prop_map(
+    let limit = prop_oneof![3 => 0u32..3, 3 => 0u32..7, 2 => 60u32..300];
+    (0..CLIENTS, limit, lists, epoch, any::<bool>(), any::<bool>()).prop_map(
         |(client, limit, (fresh, release, cancel, renew, ask), epoch, old, labelled)| RandomTurn {
             client,
             limit,
@@ -94,6 +100,14 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
     )
 }
 
+type Newcomer = (u32, u64, Rule);
+
+/// Runs of newcomers of a kind, longer than one command takes, now and then.
+fn repeated(runs: Vec<(u32, u64, Rule, usize)>) -> Vec<Newcomer> {
+    let run = |(units, lease, rule, count)| std::iter::repeat_n((units, lease, rule), count);
+    runs.into_iter().flat_map(run).collect()
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let micros = prop_oneof![
         6 => 0u64..2_000_000,
@@ -104,9 +118,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         100 => turn().prop_map(Step::Turn),
         40 => micros.prop_map(|micros| Step::Pass { micros }),
-        4 => prop::option::of(0u32..9).prop_map(Step::SetLimit),
-        8 => (0..CLIENTS, any::<usize>(), 0..4)
-            .prop_map(|(client, pick, at_once)| Step::Kick { client, pick, now: at_once == 0 }),
+        4 => prop::option::of(prop_oneof![0u32..9, 60u32..300]).prop_map(Step::SetLimit),
+        12 => (0..CLIENTS, any::<usize>(), 0..4)
+            .prop_map(|(client, pick, at_once)| Step::Kick { client, pick, now: at_once < 2 }),
         6 => Just(Step::Inspect),
         1 => Just(Step::LoseEverything),
         2 => Just(Step::LoseMeta),
@@ -260,7 +274,9 @@ impl Game {
         books: &mut Books,
         random: RandomTurn,
     ) -> Result<(), TestCaseError> {
-        let next = self.turns * 16;
+        // Short counters and the longest.
+        let next = self.turns * 2048
+            + if self.turns.is_multiple_of(2) { 18_000_000_000_000_000_000 } else { 0 };
         self.turns += 1;
         let player = &mut self.players[random.client];
         let mut epoch = player.epoch;

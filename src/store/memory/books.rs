@@ -596,6 +596,7 @@ impl<'a> Run<'a> {
         let (needed, last, before) = (self.needed_until, self.last, self.before);
         let meta = self.meta();
         if needed > meta.ttl {
+            meta.last = last;
             meta.ttl = needed + TTL_SLACK_MS;
             if meta.override_.is_none() {
                 meta.expires = Some(meta.ttl + META_OUTLIVES_MS);

@@ -1,0 +1,182 @@
+//! One turn after the other: what a line says without fail, and what it keeps in mind.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::task::{Context, Poll, Waker};
+
+use tokio::time::Instant;
+
+use super::scene::{LEASE_MS, Scene};
+use super::waiter::WaitEnd;
+use crate::error::StoreError;
+use crate::id::{ClientId, PermitId};
+use crate::store::memory::Books;
+use crate::store::{Rule, Settled};
+
+#[tokio::test(start_paused = true)]
+async fn a_new_ticket_replaces_the_old_one() {
+    let mut scene = Scene::new(1);
+    let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE_MS);
+    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    let waiter = scene.enter();
+    let late = scene.next().unwrap(); // will run again, after the wipe
+    scene.line.unanswered(late.number, &StoreError::timeout("late"), Instant::now());
+    let asks = scene.next().unwrap();
+    scene.run_and_settle(asks);
+    scene.books = Books::default();
+    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    scene.run(&late);
+    scene.line.ask_about_all();
+    let asks = scene.next().unwrap();
+    assert_eq!(asks.turn.ask.len(), 1);
+    scene.run_and_settle(asks);
+    scene.line.cancel(waiter, Instant::now());
+    let mut turns = 0;
+    for _ in 0..1_000 {
+        while let Some(turn) = scene.next() {
+            turns += 1;
+            scene.run_and_settle(turn);
+        }
+        scene.pass(10).await;
+    }
+    assert!(
+        scene.line.queue.is_empty() && turns < 5,
+        "{turns} turns in 10 s for nobody; queue {:?}",
+        scene.line.queue
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_not_forgotten_while_a_lost_renewal_may_hold_the_permit() {
+    let mut scene = Scene::new(1);
+    let counter = scene.enter_with(Rule::Wait, 5_000);
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    let hold = scene.granted(counter).unwrap();
+    let error = StoreError::timeout("lost");
+    scene.pass(4_000).await;
+    let renewal = scene.next().unwrap();
+    scene.run(&renewal); // its reply is lost
+    scene.pass(500).await;
+    scene.line.unanswered(renewal.number, &error, Instant::now());
+    assert!(hold.release());
+    scene.line.give_back(counter, None);
+    for _ in 0..2 {
+        let turn = scene.next().unwrap(); // never arrives
+        assert_eq!(turn.turn.release.len(), 1);
+        scene.pass(500).await;
+        scene.line.unanswered(turn.number, &error, Instant::now());
+    }
+    scene.line.nudge();
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    assert_eq!(scene.books.inspect(scene.micros / 1000).in_use, 0, "for 3.5 s more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_healing_turn_does_not_end_the_healing() {
+    let mut scene = Scene::new(600);
+    for _ in 0..600 {
+        scene.enter();
+    }
+    while let Some(turn) = scene.next() {
+        scene.run_and_settle(turn);
+    }
+    for counter in 1..=600 {
+        scene.granted(counter).unwrap();
+    }
+    scene.books = Books::default();
+    scene.enter();
+    let first = scene.next().unwrap();
+    scene.run_and_settle(first);
+    for _ in 0..50 {
+        scene.enter();
+    }
+    let heals = scene.next().unwrap();
+    assert_eq!((heals.turn.renew.len(), heals.turn.admit.len()), (224, 0));
+    scene.run_and_settle(heals);
+    let heals = scene.next().unwrap();
+    assert_eq!((heals.turn.renew.len(), heals.turn.admit.len()), (224, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_does_not_make_the_agenda_grow() {
+    let mut scene = Scene::new(9);
+    let counter = scene.enter_with(Rule::Wait, 30 * 24 * 3600 * 1000);
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    scene.granted(counter).unwrap();
+    scene.line.renew_all();
+    let error = StoreError::timeout("refuses");
+    let mut most = 0;
+    for _ in 0..2_000 {
+        if let Some(turn) = scene.next() {
+            scene.line.did_not_run(turn.number, &error, Instant::now());
+        }
+        scene.pass(500).await;
+        most = most.max(scene.line.due.len());
+    }
+    assert!(most < 200, "{most} entries for one permit");
+}
+
+/// Whether a waiter whose wake-up was lost is asked about while others come all the time.
+async fn starves(rule: Rule) {
+    let mut scene = Scene::new(1);
+    let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE_MS);
+    let reply = scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    assert!(matches!(reply.admitted[0], Settled::Granted { .. }));
+    let waiter = scene.enter();
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    assert!(scene.granted(waiter).is_none());
+    // The unit is freed, and granted to the waiter; the wake-up is lost.
+    scene.pass(100).await;
+    scene.foreign(8, |turn| turn.release.push(other));
+    let mut asked = 0;
+    for _ in 0..40 {
+        scene.pass(500).await;
+        let newcomer = scene.enter_with(rule, LEASE_MS);
+        while let Some(turn) = scene.next() {
+            asked += turn.turn.ask.len();
+            scene.run_and_settle(turn);
+        }
+        let polled = scene.line.poll_waiter(newcomer, &mut Context::from_waker(Waker::noop()));
+        if let Poll::Ready(WaitEnd::Granted(hold)) = polled {
+            assert!(hold.release());
+            scene.line.give_back(newcomer, None);
+        }
+    }
+    assert!(asked > 0, "in 20 s nobody asked about the waiter");
+    assert!(scene.granted(waiter).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_do_not_starve_the_speaking() {
+    starves(Rule::Try).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn newcomers_do_not_starve_the_speaking() {
+    starves(Rule::Wait).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_tries_all_the_time_is_not_presumed_dead() {
+    let mut scene = Scene::new(1);
+    let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE_MS);
+    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    let waiter = scene.enter();
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    for _ in 0..10 {
+        scene.pass(500).await;
+        scene.enter_with(Rule::Try, LEASE_MS);
+        while let Some(turn) = scene.next() {
+            scene.run_and_settle(turn);
+        }
+    }
+    let next = PermitId::new(ClientId::from_bits(9), 1, 1, LEASE_MS);
+    scene.foreign(8, |turn| turn.release.push(other));
+    let barged = scene.foreign(9, |turn| turn.admit.push((next, Rule::Try)));
+    assert_eq!(barged.admitted, [Settled::Refused], "the waiter {waiter} was passed");
+}

@@ -16,6 +16,11 @@ const LEASE_MS: u64 = 30_000;
 /// A client that waits while the owner holds.
 const WAITING: &str = "00000000000000bb";
 
+/// Held besides, where many come and go: Redis keeps up to 128 as a list, which costs more to
+/// change than a larger set.
+const OTHERS: usize = 200;
+const FAR: usize = 1_000_000;
+
 /// What a turn has to say.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -45,7 +50,10 @@ impl Kind {
             Self::Bare => "no turn, \"return 1\"".to_owned(),
             Self::Acquire => "acquire one".to_owned(),
             Self::Release => "release one".to_owned(),
-            Self::Both(count) => format!("release {count}, acquire {count}"),
+            Self::Both(1) => "release one, acquire one".to_owned(),
+            Self::Both(count) => {
+                format!("release {count}, acquire {count}; {OTHERS} more are held")
+            }
             Self::Ask => "ask about one that waits".to_owned(),
             Self::Renew(count) => format!("renew {count}"),
         }
@@ -61,6 +69,10 @@ impl Kind {
         };
         let all = 0..holders;
         script.run(name, &Turn { admit: ids(all), ..Turn::of(OWNER, self.limit()) }).await;
+        if let Self::Both(2..) = self {
+            let admit = ids(FAR..FAR + OTHERS);
+            script.run(name, &Turn { admit, ..Turn::of(OWNER, self.limit()) }).await;
+        }
         if let Self::Ask = self {
             let admit = vec![format!("{WAITING}:0")];
             script.run(name, &Turn { admit, ..Turn::of(WAITING, 1) }).await;

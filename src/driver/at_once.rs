@@ -25,15 +25,14 @@ impl LineCell {
         let Link::Up(session) = shared.link.borrow().clone() else { return false };
         let now = Instant::now();
         loop {
-            let epoch = shared.epoch.load(Ordering::SeqCst);
             let outgoing = self.peek(|line| {
                 line.tick(now);
                 line.set_hears(true, now);
-                line.next_turn(now, epoch, shared.call_deadline, None)
+                line.next_turn(now, shared.call_deadline, None)
             });
             let Some(outgoing) = outgoing else { break };
             let Some(outcome) = session.turn_at_once(&outgoing.turn) else { return false };
-            self.take_in(shared, outgoing.number, outcome, now);
+            self.take_in(outgoing.number, outcome, now);
         }
         shared.flushed.notify_waiters();
         // What the driver has to do: set its timer earlier, or drop a line that nobody misses.

@@ -23,6 +23,7 @@ const RIDERS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) number: u64,
+    pub(super) epoch: u64,
     pub(super) sent: Instant,
     pub(super) deadline: Duration,
     pub(super) released: Vec<TakeBack>,
@@ -56,7 +57,6 @@ impl Line {
     pub(crate) fn next_turn(
         &mut self,
         now: Instant,
-        epoch: u64,
         call_deadline: Duration,
         follower: Option<usize>,
     ) -> Option<Outgoing> {
@@ -70,6 +70,7 @@ impl Line {
         let asks = due || self.nudged || !self.asking.is_empty() || !self.again.is_empty();
         if self.flights.is_empty() {
             let idle = !asks
+                && self.epoch == self.written_epoch
                 && self.renewing.is_empty()
                 && self.take_backs.is_empty()
                 && self.fresh.is_empty();
@@ -86,7 +87,7 @@ impl Line {
             name: self.name.clone(),
             client: self.client,
             label: self.label.clone(),
-            epoch,
+            epoch: self.epoch,
             limit: self.limit(),
             seen: self.seen,
             incarnation: self.incarnation,
@@ -101,6 +102,7 @@ impl Line {
         let number = self.sent_turns;
         let mut flight = Flight {
             number,
+            epoch: self.epoch,
             sent: now,
             deadline: call_deadline,
             released: Vec::new(),

@@ -88,6 +88,10 @@ pub(crate) struct Line {
     pub(super) sent_turns: u64,
     /// Turns up to this one may have gone out on an earlier connection.
     pub(super) old_turns: u64,
+    /// How many turns had no definite answer: each may still run, unless the store knows of a higher epoch.
+    pub(super) epoch: u64,
+    /// The store knows of this one.
+    pub(super) written_epoch: u64,
     /// A turn is wanted though there may be nothing to say.
     pub(super) nudged: bool,
     pub(super) pause: Pause,
@@ -143,6 +147,8 @@ impl Line {
             flights: Vec::new(),
             sent_turns: 0,
             old_turns: 0,
+            epoch: 0,
+            written_epoch: 0,
             nudged: false,
             pause: Pause::default(),
             trouble: None,
@@ -252,10 +258,12 @@ impl Line {
         }
     }
 
-    /// Whether nothing here would be missed.
+    /// Whether nothing here would be missed. The next line of this name begins with the epoch 0: a
+    /// turn that may still run must be void before.
     pub(crate) fn is_unused(&self) -> bool {
         self.limits.values().all(|&count| count == 0)
             && self.waiters.is_empty()
+            && self.epoch == self.written_epoch
             && self.is_flushed()
     }
 
@@ -395,7 +403,7 @@ mod tests {
         assert!(line.waiters.is_empty() && line.take_backs.is_empty());
         assert!(line.fresh.len() < 100, "{} are remembered", line.fresh.len());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1), None).is_none());
+        assert!(line.next_turn(Instant::now(), Duration::from_secs(1), None).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -403,7 +411,7 @@ mod tests {
         let mut line = Line::new("paused".into(), ClientId::from_bits(1));
         line.pause.lengthen(Instant::now());
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(line.next_turn(Instant::now(), 0, Duration::from_secs(1), None).is_none());
+        assert!(line.next_turn(Instant::now(), Duration::from_secs(1), None).is_none());
         assert_eq!(line.next_look(true), None);
     }
 }

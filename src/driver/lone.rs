@@ -180,3 +180,42 @@ async fn a_client_that_tries_all_the_time_is_not_presumed_dead() {
     let barged = scene.foreign(9, |turn| turn.admit.push((next, Rule::Try)));
     assert_eq!(barged.admitted, [Settled::Refused], "the waiter {waiter} was passed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_line_is_not_dropped_while_a_turn_of_its_may_run_and_count() {
+    let mut scene = Scene::new(1);
+    scene.line.nudge();
+    let lost = scene.next().unwrap();
+    scene.line.remove_handle(1);
+    scene.line.unanswered(lost.number, &StoreError::timeout("lost"), Instant::now());
+    assert!(!scene.line.is_unused());
+    let turn = scene.next().expect("one that makes the lost one void");
+    scene.run_and_settle(turn);
+    assert!(scene.line.is_unused() && scene.next().is_none());
+    assert!(scene.is_void(&lost));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_line_learns_of_its_epoch_and_nothing_is_amiss() {
+    let mut scene = Scene::new(1);
+    for _ in 0..3 {
+        scene.line.nudge();
+        let lost = scene.next().unwrap();
+        scene.line.unanswered(lost.number, &StoreError::timeout("lost"), Instant::now());
+        let turn = scene.next().unwrap();
+        scene.run_and_settle(turn);
+    }
+    scene.fresh_line(1);
+    let waiter = scene.enter_with(Rule::Try, LEASE_MS);
+    let cancelled = scene.enter();
+    let first = scene.next().unwrap();
+    scene.line.cancel(cancelled, Instant::now());
+    assert!(scene.is_void(&first));
+    scene.line.stale(first.number, 3);
+    assert!(scene.line.trouble().is_none());
+    let second = scene.next().expect("at once, not after a pause");
+    assert_eq!(second.turn.cancel, [Scene::id(cancelled)]);
+    scene.run_and_settle(second);
+    assert!(scene.granted(waiter).is_some());
+    assert!(scene.next().is_none());
+}

@@ -42,6 +42,18 @@ impl Scene {
         scene
     }
 
+    /// As after a time in which nobody used the name here.
+    pub(super) fn fresh_line(&mut self, limit: u32) {
+        self.line = Line::new("abreast".into(), ClientId::from_bits(7));
+        self.line.add_handle(limit, &"".into());
+        self.line.set_hears(true, Instant::now());
+    }
+
+    /// Whether the turn, if it runs now, does nothing.
+    pub(super) fn is_void(&mut self, outgoing: &Outgoing) -> bool {
+        matches!(self.books.turn(&outgoing.turn, self.micros).0, TurnOutcome::Stale { .. })
+    }
+
     pub(super) fn id(counter: u64) -> PermitId {
         PermitId::new(ClientId::from_bits(7), counter, 1, LEASE_MS)
     }
@@ -52,7 +64,7 @@ impl Scene {
 
     pub(super) fn next(&mut self) -> Option<Outgoing> {
         self.line.tick(Instant::now());
-        self.line.next_turn(Instant::now(), 0, Duration::from_millis(500), Some(1))
+        self.line.next_turn(Instant::now(), Duration::from_millis(500), Some(1))
     }
 
     pub(super) fn run(&mut self, outgoing: &Outgoing) -> TurnReply {

@@ -25,6 +25,7 @@ impl Line {
         let Some(flight) = self.landed(number) else { return };
         self.pause.end();
         self.out_of_trouble();
+        self.written_epoch = self.written_epoch.max(flight.epoch);
         self.counts = Some((reply.in_use, reply.limit));
         self.note_header(&reply, &flight);
         settle_releases(&reply, flight.released);
@@ -206,6 +207,7 @@ impl Line {
 
     /// No definite answer came: the turn may have run, may run later, or never.
     pub(crate) fn unanswered(&mut self, number: u64, error: &StoreError, now: Instant) {
+        self.epoch += 1;
         self.restore(number, error, now);
         self.ask_about_all();
     }
@@ -216,6 +218,24 @@ impl Line {
         self.pause.lengthen(now);
     }
 
+    /// The store knows of a higher epoch, as after a line of this name that was dropped since: the
+    /// turn did nothing, and all that it named is said again.
+    pub(crate) fn stale(&mut self, number: u64, epoch: u64) {
+        let Some(flight) = self.landed(number) else { return };
+        self.epoch = self.epoch.max(epoch);
+        self.written_epoch = self.written_epoch.max(epoch);
+        self.nudged = true;
+        for take_back in flight.cancelled.into_iter().chain(flight.released) {
+            self.take_back(take_back);
+        }
+        for (counter, _) in flight.renewed {
+            self.renew_again(counter);
+        }
+        for counter in flight.asked.into_iter().chain(flight.admitted) {
+            self.name_again(counter);
+        }
+    }
+
     fn restore(&mut self, number: u64, error: &StoreError, now: Instant) {
         let Some(flight) = self.landed(number) else { return };
         self.turn_failed(error, flight.sent, now);
@@ -223,20 +243,28 @@ impl Line {
             self.take_back(TakeBack { retried: true, ..take_back });
         }
         for (counter, _) in flight.renewed {
-            if let Some(held) = self.held.get_mut(&counter) {
-                held.renewal = Renewal::At(now);
-                self.look_again(counter);
-                self.renew_now(counter);
-            }
+            self.renew_again(counter);
         }
         for counter in flight.asked.into_iter().chain(flight.admitted) {
-            if let Some(waiter) = self.waiters.get_mut(&counter) {
-                waiter.woken = None;
-                waiter.flying = false;
-            }
-            self.ask_again(counter);
+            self.name_again(counter);
         }
         self.speak_next(true, now, now);
+    }
+
+    /// The turn that was to renew it may not have.
+    fn renew_again(&mut self, counter: u64) {
+        if self.held.get(&counter).is_some_and(|held| held.renewal == Renewal::UnderWay) {
+            self.renewing.push_back(counter);
+        }
+    }
+
+    /// The turn that named it does so no longer, and told nothing.
+    fn name_again(&mut self, counter: u64) {
+        if let Some(waiter) = self.waiters.get_mut(&counter) {
+            waiter.woken = None;
+            waiter.flying = false;
+        }
+        self.ask_again(counter);
     }
 }
 

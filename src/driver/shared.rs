@@ -26,8 +26,6 @@ pub(crate) struct Shared {
     pub(super) store: Box<dyn Store>,
     counter: AtomicU64,
     line_key: AtomicU64,
-    /// How many turns of this client had no definite answer.
-    pub(super) epoch: AtomicU64,
     lines: Mutex<HashMap<Arc<str>, Arc<LineCell>>>,
     pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
     pub(super) work: Notify,
@@ -92,7 +90,6 @@ impl Shared {
             store,
             counter: AtomicU64::new(0),
             line_key: AtomicU64::new(0),
-            epoch: AtomicU64::new(0),
             lines: Mutex::default(),
             ready: Mutex::default(),
             work: Notify::new(),

@@ -49,7 +49,6 @@ enum Packet {
 struct Node {
     id: ClientId,
     line: Line,
-    epoch: u64,
     counter: u64,
     /// Number in the network, number of the line, and end of each turn in flight.
     awaited: Vec<(u64, u64, Instant)>,
@@ -66,7 +65,6 @@ impl Node {
         Self {
             id,
             line,
-            epoch: 0,
             counter: 0,
             awaited: Vec::new(),
             waiting: Vec::new(),
@@ -250,15 +248,13 @@ impl World {
             node.line.tick(now);
             while let Some(index) = node.awaited.iter().position(|&(_, _, end)| end <= now) {
                 let (_, number, _) = node.awaited.remove(index);
-                node.epoch += 1;
                 node.line.unanswered(number, &StoreError::timeout("lost"), now);
                 if self.random.u8(..4) == 0 {
                     node.line.reconnected();
                 }
             }
             node.collect(&mut self.grants);
-            while let Some(outgoing) = node.line.next_turn(now, node.epoch, CALL_DEADLINE, Some(1))
-            {
+            while let Some(outgoing) = node.line.next_turn(now, CALL_DEADLINE, Some(1)) {
                 self.sent += 1;
                 node.awaited.push((self.sent, outgoing.number, now + outgoing.deadline));
                 self.abreast += u64::from(node.awaited.len() > 1);

@@ -59,14 +59,10 @@ impl Drop for EndGuard {
 
 impl LineCell {
     /// Takes in the outcome of a turn in flight.
-    pub(super) fn take_in(&self, shared: &Shared, number: u64, outcome: TurnOutcome, now: Instant) {
+    pub(super) fn take_in(&self, number: u64, outcome: TurnOutcome, now: Instant) {
         match outcome {
             TurnOutcome::Answered(reply) => self.peek(|line| line.settle(number, reply, now)),
-            TurnOutcome::Stale { epoch } => {
-                shared.epoch.fetch_max(epoch, Ordering::SeqCst);
-                let error = StoreError::timeout("the turn came too late to count");
-                self.peek(|line| line.unanswered(number, &error, now));
-            }
+            TurnOutcome::Stale { epoch } => self.peek(|line| line.stale(number, epoch)),
         }
     }
 }
@@ -121,7 +117,6 @@ impl Driver {
     fn pump(&mut self, cell: &Arc<LineCell>) {
         let now = Instant::now();
         let session = self.connection.session().cloned();
-        let epoch = self.shared.epoch.load(Ordering::SeqCst);
         let at_once = self.shared.at_once.load(Ordering::SeqCst);
         let (outgoing, old_timer, new_timer, unused) = cell.peek(|line| {
             line.tick(now);
@@ -131,7 +126,7 @@ impl Driver {
             }
             let outgoing = session
                 .as_ref()
-                .and_then(|_| line.next_turn(now, epoch, self.shared.call_deadline, FOLLOWER));
+                .and_then(|_| line.next_turn(now, self.shared.call_deadline, FOLLOWER));
             let old_timer = line.timer;
             let kept = old_timer.filter(|_| at_once);
             let looks = [line.next_look(session.is_some()), line.look_by.take(), kept];
@@ -173,10 +168,8 @@ impl Driver {
         let cell = &landed.cell;
         match landed.answer {
             Ok(outcome) => {
-                if matches!(outcome, TurnOutcome::Answered(_)) {
-                    self.connection.answered();
-                }
-                cell.take_in(&self.shared, landed.number, outcome, now);
+                self.connection.answered();
+                cell.take_in(landed.number, outcome, now);
             }
             Err(error) => self.failed(cell, landed.number, &landed.session, &error, now),
         }
@@ -194,8 +187,6 @@ impl Driver {
         if error.did_not_run() {
             cell.peek(|line| line.did_not_run(number, error, now));
         } else {
-            // Also where the server refused: a script may have begun before it did.
-            self.shared.epoch.fetch_add(1, Ordering::SeqCst);
             let unsure = error.is_timeout() || error.breaks_connection();
             cell.peek(|line| {
                 if unsure {

@@ -95,7 +95,7 @@ pub(crate) struct Turn {
     pub(crate) client: ClientId,
     /// Who this is, for `inspect`; empty for no label.
     pub(crate) label: Arc<str>,
-    /// How many turns of this client went unanswered: an older turn that runs later is void.
+    /// How many turns of this client about this semaphore went unanswered: an older turn that runs later is void.
     pub(crate) epoch: u64,
     pub(crate) limit: u32,
     /// The highest token or ticket this client has seen.

@@ -31,6 +31,15 @@ enum Step {
     Inspect,
     LoseEverything,
     LoseMeta,
+    Lose(Key),
+}
+
+/// One of the keys that may be lost alone; for `meta` see `LoseMeta`.
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Permits,
+    Queue,
+    Clients,
 }
 
 #[derive(Debug, Clone)]
@@ -124,6 +133,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Inspect),
         1 => Just(Step::LoseEverything),
         2 => Just(Step::LoseMeta),
+        3 => prop_oneof![Just(Key::Permits), Just(Key::Queue), Just(Key::Clients)]
+            .prop_map(Step::Lose),
     ]
 }
 
@@ -248,6 +259,8 @@ impl Game {
             Step::Inspect => {
                 let theirs = self.players[0].session.inspect(name.clone()).await.unwrap();
                 prop_assert_eq!(theirs, books.inspect(now_ms));
+                let theirs = self.told_of_clients(name).await;
+                prop_assert_eq!(theirs, books.told_of_clients());
             }
             Step::LoseEverything => {
                 *books = Books::default();
@@ -255,6 +268,25 @@ impl Game {
                 for key in keys.map(|key| format!("zsem:{{{name}}}:{key}")) {
                     self.server.cmd(&["DEL", &key]).await;
                 }
+            }
+            Step::Lose(key) => {
+                let lost = match key {
+                    Key::Permits => {
+                        books.lose_permits();
+                        // No turn can know that what is released together was not granted together.
+                        self.players.iter_mut().for_each(|player| player.tokens.clear());
+                        "permits"
+                    }
+                    Key::Queue => {
+                        books.lose_queue();
+                        "queue"
+                    }
+                    Key::Clients => {
+                        books.lose_clients();
+                        "clients"
+                    }
+                };
+                self.server.cmd(&["DEL", &format!("zsem:{{{name}}}:{lost}")]).await;
             }
             Step::LoseMeta => {
                 // Without `meta` nobody knows when the rest vanishes: keep to one that has it.
@@ -266,6 +298,15 @@ impl Game {
             }
         }
         Ok(())
+    }
+
+    /// How many clients are known, and how many fields there are of them.
+    async fn told_of_clients(&self, name: &str) -> (usize, usize) {
+        let clients = self.server.query(&["ZCARD", &format!("zsem:{{{name}}}:clients")]).await;
+        let fields: Vec<String> =
+            self.server.query(&["HKEYS", &format!("zsem:{{{name}}}:meta")]).await;
+        let of_client = |field: &&String| field.len() == 16 || field.starts_with("l:");
+        (clients, fields.iter().filter(of_client).count())
     }
 
     async fn turn(

@@ -163,6 +163,31 @@ impl Books {
         self.meta = None;
     }
 
+    /// As if the `permits` key alone had been deleted.
+    #[cfg(test)]
+    pub(crate) fn lose_permits(&mut self) {
+        self.permits.clear();
+    }
+
+    /// As if the `queue` key alone had been deleted.
+    #[cfg(test)]
+    pub(crate) fn lose_queue(&mut self) {
+        self.queue.clear();
+    }
+
+    /// As if the `clients` key alone had been deleted.
+    #[cfg(test)]
+    pub(crate) fn lose_clients(&mut self) {
+        self.clients.clear();
+    }
+
+    /// How many clients are known, and how many fields there are of them.
+    #[cfg(test)]
+    pub(crate) fn told_of_clients(&self) -> (usize, usize) {
+        let fields = self.meta.as_ref().map_or(0, |meta| meta.epochs.len() + meta.labels.len());
+        (self.clients.len(), fields)
+    }
+
     /// What Redis does with keys whose time has come.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let Some(meta) = &self.meta else { return };
@@ -283,6 +308,7 @@ struct Run<'a> {
     before: u64,
     last: u64,
     needed_until: u64,
+    writes_clients: bool,
     pruned: bool,
     /// No permit has a lower score; none = not known.
     earliest: Option<u64>,
@@ -321,6 +347,7 @@ impl<'a> Run<'a> {
             before,
             last: before,
             needed_until,
+            writes_clients: false,
             pruned: false,
             earliest: None,
             head: None,
@@ -337,6 +364,7 @@ impl<'a> Run<'a> {
 
     fn remember_client(&mut self, until: u64) {
         self.needed_until = self.needed_until.max(until);
+        self.writes_clients = true;
         let known = self.books.clients.entry(self.turn.client).or_insert(until);
         *known = (*known).max(until);
     }
@@ -454,32 +482,28 @@ impl<'a> Run<'a> {
                 }
                 (None, Some(ticket)) => {
                     self.pending.insert(id, index);
-                    Settled::Queued { ticket, place: 0, put_back: false }
+                    Settled::Queued { ticket, place: 0 }
                 }
                 (None, None) if ticket > 0 => {
                     self.pending.insert(id, index);
                     self.books.queue.put(id, ticket);
-                    Settled::Queued { ticket, place: 0, put_back: true }
+                    self.reply.put_back = true;
+                    Settled::Queued { ticket, place: 0 }
                 }
                 (None, None) => continue,
             };
             self.asked[index] = Some(settled);
         }
-        if !self.turn.ask.is_empty() {
-            self.reply.lapsed = self.alive_until() <= self.now_ms;
-            self.mark_alive();
-        }
-    }
-
-    fn alive_until(&self) -> u64 {
-        self.books.clients.get(&self.turn.client).copied().unwrap_or(0)
     }
 
     fn mark_alive(&mut self) {
-        if self.alive_until() >= self.now_ms + ALIVE_MS * 2 / 3 {
-            return;
+        let until = self.books.clients.get(&self.turn.client).copied().unwrap_or(0);
+        if until < self.now_ms + ALIVE_MS * 2 / 3 {
+            self.remember_client(self.now_ms + ALIVE_MS);
         }
-        self.remember_client(self.now_ms + ALIVE_MS);
+    }
+
+    fn forget_clients(&mut self) {
         let old = self.now_ms.saturating_sub(FORGET_CLIENT_MS);
         let mut forgotten: Vec<(u64, ClientId)> = self
             .books
@@ -562,7 +586,7 @@ impl<'a> Run<'a> {
             let settled = self.enter(id, rule, &mut queued);
             self.reply.admitted.push(settled);
         }
-        if queued {
+        if queued || !self.asked.is_empty() {
             self.mark_alive();
         }
     }
@@ -585,7 +609,7 @@ impl<'a> Run<'a> {
         self.books.queue.put(id, ticket);
         self.head = self.head.or(Some(id));
         *queued = true;
-        Settled::Queued { ticket, place: waiting, put_back: false }
+        Settled::Queued { ticket, place: waiting }
     }
 
     fn finish(mut self) -> (TurnOutcome, Vec<Note>) {
@@ -595,7 +619,8 @@ impl<'a> Run<'a> {
         }
         let (needed, last, before) = (self.needed_until, self.last, self.before);
         let meta = self.meta();
-        if needed > meta.ttl {
+        let moves_end = needed > meta.ttl;
+        if moves_end {
             meta.last = last;
             meta.ttl = needed + TTL_SLACK_MS;
             if meta.override_.is_none() {
@@ -604,6 +629,9 @@ impl<'a> Run<'a> {
         }
         if last > before {
             meta.last = last;
+        }
+        if moves_end || self.writes_clients {
+            self.forget_clients();
         }
         let owns_head = self.head.is_some_and(|head| head.client() == self.turn.client);
         if owns_head

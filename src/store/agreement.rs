@@ -441,7 +441,16 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
     let renew = |client| Step::Turn(RandomTurn { renew: vec![(0, 40_000)], ..turn(client) });
     let kick = |client| Step::Kick { client, pick: 0, now: false };
     let pass = |seconds: u64| Step::Pass { micros: seconds * 1_000_000 };
+    let known = |client| {
+        let epoch = EpochChange::Rise;
+        Step::Turn(RandomTurn { labelled: true, epoch, ..turn(client) })
+    };
+    // For more than an hour somebody holds, and nobody waits.
+    let mut hour = vec![fresh(0, 1, 30_000), known(1), known(2)];
+    hour.extend((0..130).flat_map(|_| [pass(30), renew(0)]));
+    hour.extend([Step::Inspect, known(0), Step::Inspect]);
     let games = vec![
+        hour,
         vec![fresh(0, 1, 30_000), kick(0), Step::LoseMeta, Step::SetLimit(Some(4)), renew(0)],
         vec![fresh(0, 1, 30_000), Step::LoseMeta, kick(0), Step::SetLimit(None), renew(0)],
         vec![fresh(0, 1, 30_000), kick(0), Step::LoseMeta, renew(0), renew(0)],

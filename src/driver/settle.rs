@@ -18,6 +18,9 @@ use super::waiter::{Stage, Stamp, WaitEnd};
 
 /// So many recent turns are remembered to count a claim from the latest that fits.
 const STAMPS: usize = 8;
+/// So often a waiter that is refused looks again where the turn left undone what may hide the room for
+/// it: a try is to end within the call deadline.
+const LOOKS: u32 = 64;
 
 impl Line {
     /// A turn in flight was answered.
@@ -153,6 +156,10 @@ impl Line {
                 if let Some(token) = woken {
                     self.hear(counter, token, now);
                 }
+            }
+            Settled::Refused if reply.more && waiter.tries < LOOKS => {
+                waiter.tries += 1;
+                self.ask_again(counter);
             }
             Settled::Refused => {
                 let end = match waiter.rule {

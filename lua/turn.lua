@@ -30,7 +30,7 @@
 local BOUND, CLAIM_MS, ALIVE_MS = 96, 3000, 3000
 local FORGET_CLIENT_MS, FORGET_AT_ONCE = 3600000, 16
 
-local call = redis.call
+local call, ARGV = redis.call, ARGV
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me = ARGV[1]
 local at = 4 -- where the next section begins
@@ -49,7 +49,8 @@ if epoch < stored_epoch then return { 0, stored_epoch } end
 
 local now_ms = floor(now / 1000)
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
-local before = max((known[2] or 0) + 0, ARGV[3] + 0, now - 1)
+local seen = ARGV[3] + 0
+local before = max((known[2] or 0) + 0, seen, now - 1)
 local last = before
 local extra, ttl = (known[4] or 0) + 0, (known[5] or 0) + 0
 local limit = override or ARGV[2] + 0
@@ -267,6 +268,30 @@ while ARGV[at] == 'n' do
     end
   end
   renewals, at = renewals + count, first + count
+end
+
+-- Who was not answered under this incarnation may have sent this turn before data was lost, with what
+-- made it void, and what it admits may be held or wait by now: that is asked about.
+local newcomers = 0 -- so many stand behind the asks
+if seen > 0 and seen < incarnation and held + waiting > 0 and at <= #ARGV then
+  local words, asked = { 'q' }, 0
+  while at <= #ARGV do
+    local count, first, rule = ARGV[at + 1] + 0, at + 2, 'w'
+    if ARGV[at] == 'q' then
+      for i = first, first + 3 * count - 1 do words[i - first + 3] = ARGV[i] end
+      asked, at = count, first + 3 * count
+    else
+      if ARGV[at] == 'a' then rule, first = ARGV[first], first + 3 end
+      for i = first, first + count - 1 do
+        local n = 3 * (asked + newcomers)
+        words[n + 3], words[n + 4], words[n + 5] = ARGV[i], '0', rule
+        newcomers = newcomers + 1
+      end
+      at = first + count
+    end
+  end
+  words[2] = asked + newcomers
+  ARGV, at = words, 1
 end
 
 -- 4. put back waiters, and look up those whose fate the caller does not know
@@ -502,6 +527,7 @@ if settled then
     settled[ask[1]] = { 2, ask[2], call('ZRANK', queue, id) }
   end
   for i = 1, n_ask do
+    if i > n_ask - newcomers then reply[#reply + 1] = 1 end -- a run of one
     for _, word in ipairs(settled[i]) do reply[#reply + 1] = word end
   end
 end

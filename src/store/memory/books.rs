@@ -223,6 +223,7 @@ impl Books {
         }
         run.take_back();
         run.renew();
+        run.doubt_newcomers();
         run.put_back();
         run.serve();
         run.admit();
@@ -317,7 +318,9 @@ struct Run<'a> {
     pending: HashMap<PermitId, usize>,
     notes: Vec<Note>,
     reply: TurnReply,
+    asks: Vec<Ask>,
     asked: Vec<Option<Settled>>,
+    admits: &'a [(PermitId, Rule)],
 }
 
 impl<'a> Run<'a> {
@@ -354,7 +357,9 @@ impl<'a> Run<'a> {
             pending: HashMap::new(),
             notes: Vec::new(),
             reply,
-            asked: vec![None; turn.ask.len()],
+            asks: turn.ask.clone(),
+            asked: Vec::new(),
+            admits: &turn.admit,
         }
     }
 
@@ -469,11 +474,23 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Who was not answered under this incarnation may have sent this turn before data was lost,
+    /// with what made it void: what it admits is asked about.
+    fn doubt_newcomers(&mut self) {
+        let unanswered = self.turn.seen > 0 && self.turn.seen < self.reply.incarnation;
+        if unanswered && self.books.permits.len() + self.books.queue.len() > 0 {
+            let admits = std::mem::take(&mut self.admits).iter();
+            self.asks.extend(admits.map(|&(id, rule)| Ask { id, ticket: 0, rule }));
+        }
+    }
+
     fn put_back(&mut self) {
-        if !self.turn.ask.is_empty() {
+        let asks = std::mem::take(&mut self.asks);
+        self.asked = vec![None; asks.len()];
+        if !asks.is_empty() {
             self.prune();
         }
-        for (index, &Ask { id, ticket, .. }) in self.turn.ask.iter().enumerate() {
+        for (index, &Ask { id, ticket, .. }) in asks.iter().enumerate() {
             let settled = match (self.books.permits.score(&id), self.books.queue.score(&id)) {
                 (Some(score), _) if score % 2 == 1 => Settled::Kicked,
                 (Some(score), _) => {
@@ -494,6 +511,7 @@ impl<'a> Run<'a> {
             };
             self.asked[index] = Some(settled);
         }
+        self.asks = asks;
     }
 
     fn mark_alive(&mut self) {
@@ -578,11 +596,11 @@ impl<'a> Run<'a> {
         let mut queued = false;
         for index in 0..self.asked.len() {
             if self.asked[index].is_none() {
-                let Ask { id, rule, .. } = self.turn.ask[index];
+                let Ask { id, rule, .. } = self.asks[index];
                 self.asked[index] = Some(self.enter(id, rule, &mut queued));
             }
         }
-        for &(id, rule) in &self.turn.admit {
+        for &(id, rule) in self.admits {
             let settled = self.enter(id, rule, &mut queued);
             self.reply.admitted.push(settled);
         }
@@ -651,7 +669,9 @@ impl<'a> Run<'a> {
                 *place = self.books.queue.rank(&id);
             }
         }
-        self.reply.asked = self.asked.into_iter().flatten().collect();
+        let mut asked = self.asked.into_iter().flatten();
+        self.reply.asked = asked.by_ref().take(self.turn.ask.len()).collect();
+        self.reply.admitted.extend(asked);
         (TurnOutcome::Answered(self.reply), self.notes)
     }
 }

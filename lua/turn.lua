@@ -11,12 +11,12 @@
 --       rule: w = wait, t = try, a number = wait unless so many wait already
 -- Reply {0, epoch} when a newer turn of this client has run already, else a flat list:
 --       1 + flags, incarnation, in use, waiting, last number; then what the flags tell of:
---       2 overridden: limit   4 lapsed   8 more   16 the head of the queue is the caller's: ms until
+--       2 overridden: limit   4 waiters asked about were lost, and are back   8 more   16 the head of the queue is the caller's: ms until
 --       the earliest deadline or less   32 releases that found nothing: count, indices
 --       64 renewals that were not plain: count, (index, 1 gone | 2 kicked | 3 put back)
 --       128 other waiters of the caller taken from the queue: count, (id, token | 0 = too large);
 --       then per ask 1 token | 2 ticket place | 3 refused | 4 kicked | 5 too large |
---       6 ticket place (was gone) | 7 token (was granted before),
+--       7 token (was granted before),
 --       then runs of admits that fared alike, with rising numbers: count, code as for asks, first
 --       number and place as for asks.
 -- Keeps: units in use never pass the limit; grants go to the lowest ticket; each number given
@@ -27,9 +27,10 @@
 -- out as texts made once (Redis formats each number it is given anew), and `+ 0` reads a number at
 -- half the cost of tonumber.
 
-local BOUND, CLAIM_MS, ALIVE_MS, FORGET_CLIENT_MS = 96, 3000, 3000, 3600000
+local BOUND, CLAIM_MS, ALIVE_MS = 96, 3000, 3000
+local FORGET_CLIENT_MS, FORGET_AT_ONCE = 3600000, 16
 
-local call = redis.call
+local call, ARGV = redis.call, ARGV
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me = ARGV[1]
 local at = 4 -- where the next section begins
@@ -48,7 +49,8 @@ if epoch < stored_epoch then return { 0, stored_epoch } end
 
 local now_ms = floor(now / 1000)
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
-local before = max((known[2] or 0) + 0, ARGV[3] + 0, now - 1)
+local seen = ARGV[3] + 0
+local before = max((known[2] or 0) + 0, seen, now - 1)
 local last = before
 local extra, ttl = (known[4] or 0) + 0, (known[5] or 0) + 0
 local limit = override or ARGV[2] + 0
@@ -268,14 +270,39 @@ while ARGV[at] == 'n' do
   renewals, at = renewals + count, first + count
 end
 
+-- Who was not answered under this incarnation may have sent this turn before data was lost, with what
+-- made it void, and what it admits may be held or wait by now: that is asked about.
+local newcomers = 0 -- so many stand behind the asks
+if seen > 0 and seen < incarnation and held + waiting > 0 and at <= #ARGV then
+  local words, asked = { 'q' }, 0
+  while at <= #ARGV do
+    local count, first, rule = ARGV[at + 1] + 0, at + 2, 'w'
+    if ARGV[at] == 'q' then
+      for i = first, first + 3 * count - 1 do words[i - first + 3] = ARGV[i] end
+      asked, at = count, first + 3 * count
+    else
+      if ARGV[at] == 'a' then rule, first = ARGV[first], first + 3 end
+      for i = first, first + count - 1 do
+        local n = 3 * (asked + newcomers)
+        words[n + 3], words[n + 4], words[n + 5] = ARGV[i], '0', rule
+        newcomers = newcomers + 1
+      end
+      at = first + count
+    end
+  end
+  words[2] = asked + newcomers
+  ARGV, at = words, 1
+end
+
 -- 4. put back waiters, and look up those whose fate the caller does not know
 local settled, pending -- per ask: the words of the reply, or 'new' to be admitted, or pending
+local put_back = false
 local asks, n_ask = at + 1, 0 -- the asks follow that place
 if ARGV[at] == 'q' then
   prune()
   n_ask = ARGV[asks] + 0
   at = asks + 3 * n_ask + 1
-  settled, pending = {}, {} -- pending: id -> {ask index, ticket, reply code if still queued}
+  settled, pending = {}, {} -- pending: id -> {ask index, ticket}
   for from = 1, n_ask, CHUNK do
     local to = min(from + CHUNK - 1, n_ask)
     local ids, pushed, back = {}, {}, {}
@@ -291,41 +318,22 @@ if ARGV[at] == 'q' then
         last = last + 1
         settled[i] = { 7, last }
       elseif tickets[k] then
-        pending[id] = { i, tickets[k] + 0, 2 }
+        pending[id] = { i, tickets[k] + 0 }
       elseif ticket > 0 then
         back[#back + 1], back[#back + 2] = ticket, id
-        pending[id] = { i, ticket, 6 }
+        pending[id] = { i, ticket }
       else
         settled[i] = 'new'
       end
     end
     if #pushed > 0 then call('ZADD', permits, 'XX', 'GT', unpack(pushed)) end
     if #back > 0 then
-      new_queue = new_queue or waiting == 0
+      -- Told of the turn, not of the waiter: it may be granted or found too large in this one.
+      put_back, new_queue = true, new_queue or waiting == 0
       waiting = waiting + call('ZADD', queue, 'NX', unpack(back))
     end
   end
 end
-
--- A client counts as alive for ALIVE_MS after it was heard waiting; written when a third is gone.
-local lapsed, marked = 0, false
-local function mark_alive()
-  if marked then return end
-  marked = true
-  local alive_until = (call('ZSCORE', clients, me) or 0) + 0
-  if n_ask > 0 and alive_until <= now_ms then lapsed = 1 end
-  if alive_until < now_ms + ALIVE_MS * 2 / 3 then
-    remember_client(now_ms + ALIVE_MS)
-    local forgotten = call('ZRANGEBYSCORE', clients, '-inf', now_ms - FORGET_CLIENT_MS, 'LIMIT', '0', '16')
-    if #forgotten > 0 then
-      call('ZREM', clients, unpack(forgotten))
-      for _, client in ipairs(forgotten) do
-        call('HDEL', meta, client, 'l:' .. client)
-      end
-    end
-  end
-end
-if n_ask > 0 then mark_alive() end
 
 -- 5. serve
 local head = nil -- the waiter that now stands first and does not fit
@@ -450,8 +458,11 @@ if n_ask > 0 or at <= #ARGV then
     enter(ARGV, first, count, rule, units, ms)
     at = first + count
   end
+  -- Who waits counts as alive for ALIVE_MS; written when a third is gone.
+  if (n_ask > 0 or entering) and (call('ZSCORE', clients, me) or 0) + 0 < now_ms + ALIVE_MS * 2 / 3 then
+    remember_client(now_ms + ALIVE_MS)
+  end
   if entering then
-    mark_alive()
     for from = 1, #entering, 2 * CHUNK do
       call('ZADD', queue, unpack(entering, from, min(from + 2 * CHUNK - 1, #entering)))
     end
@@ -471,7 +482,18 @@ elseif last > before then
 end
 if new_permits then call('PEXPIREAT', permits, ttl) end
 if new_queue then call('PEXPIREAT', queue, ttl) end
-if new_clients then call('PEXPIREAT', clients, ttl) end
+-- Clients not heard of for an hour are forgotten by turns that write about clients, or move their end.
+if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
+  local gone = call('ZRANGEBYSCORE', clients, '-inf', now_ms - FORGET_CLIENT_MS, 'LIMIT', '0', FORGET_AT_ONCE)
+  if #gone > 0 then
+    local fields = {}
+    for i, client in ipairs(gone) do
+      fields[2 * i - 1], fields[2 * i] = client, 'l:' .. client
+    end
+    call('ZREM', clients, unpack(gone))
+    call('HDEL', meta, unpack(fields))
+  end
+end
 if new_meta and not override then call('PEXPIREAT', meta, ttl + META_OUTLIVES_MS) end
 if noted then
   for _, client in ipairs(noted) do wake(client, notes[client]) end
@@ -482,7 +504,7 @@ local reply = { flags, incarnation, held + extra, waiting, last }
 if override then
   flags, reply[#reply + 1] = flags + 2, limit
 end
-if lapsed == 1 then flags = flags + 4 end
+if put_back then flags = flags + 4 end
 if more == 1 then flags = flags + 8 end
 if head and waiting > 0 and more == 0 and held > 0 and client_of(head) == me then
   earliest = earliest or call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
@@ -502,9 +524,10 @@ if others then
 end
 if settled then
   for id, ask in pairs(pending) do
-    settled[ask[1]] = { ask[3], ask[2], call('ZRANK', queue, id) }
+    settled[ask[1]] = { 2, ask[2], call('ZRANK', queue, id) }
   end
   for i = 1, n_ask do
+    if i > n_ask - newcomers then reply[#reply + 1] = 1 end -- a run of one
     for _, word in ipairs(settled[i]) do reply[#reply + 1] = word end
   end
 end

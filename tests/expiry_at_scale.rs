@@ -202,3 +202,18 @@ async fn while_a_crowd_is_cleared_others_are_served_in_between() {
     assert!(served >= 3, "only {served} got through");
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
 }
+
+// CASES 5, 19
+#[tokio::test]
+async fn a_try_finds_the_room_that_thousands_of_expired_permits_hide() {
+    let crowd = Crowd::of(5_000).await;
+    let (seconds, _): (u64, u64) = crowd.server.query(&["TIME"]).await;
+    let mut expired = vec!["ZADD".to_owned(), "zsem:{crowd}:permits".to_owned()];
+    for n in 1..=5_000 {
+        expired.extend([(seconds * 1_000 - 200_000).to_string(), format!("{:016x}:{n}", 7)]);
+    }
+    let expired: Vec<&str> = expired.iter().map(String::as_str).collect();
+    crowd.server.cmd(&expired).await;
+    let all = crowd.semaphore.try_acquire(5_000).await.unwrap();
+    assert_eq!(all.units(), 5_000);
+}

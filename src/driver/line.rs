@@ -58,6 +58,8 @@ pub(crate) struct Line {
     pub(super) queue: BTreeMap<u64, u64>,
     /// Tickets to ask about in the next turns.
     pub(super) asking: BTreeSet<u64>,
+    /// The store had lost a waiter, and all are to be asked about once `asking` is empty.
+    pub(super) missed: bool,
     /// When waiters that hear no wake-ups ask.
     pub(super) polls: BTreeSet<(Instant, u64)>,
     pub(super) speak_at: Option<Instant>,
@@ -132,6 +134,7 @@ impl Line {
             again: VecDeque::new(),
             queue: BTreeMap::new(),
             asking: BTreeSet::new(),
+            missed: false,
             polls: BTreeSet::new(),
             speak_at: None,
             earliest: None,

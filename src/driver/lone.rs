@@ -219,3 +219,20 @@ async fn a_fresh_line_learns_of_its_epoch_and_nothing_is_amiss() {
     assert!(scene.granted(waiter).is_some());
     assert!(scene.next().is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_try_is_not_told_that_all_is_taken_by_more_than_one_turn_prunes() {
+    let mut scene = Scene::new(200);
+    let dead = (1..=200).map(|n| (PermitId::new(ClientId::from_bits(8), n, 1, 1_000), Rule::Wait));
+    scene.foreign(8, |turn| {
+        turn.limit = 200;
+        turn.admit.extend(dead);
+    });
+    scene.pass(2_000).await;
+    let tries: Vec<u64> = (0..100).map(|_| scene.enter_with(Rule::Try, LEASE_MS)).collect();
+    while let Some(turn) = scene.next() {
+        scene.run_and_settle(turn);
+    }
+    let granted = tries.into_iter().filter(|&counter| scene.granted(counter).is_some()).count();
+    assert_eq!(granted, 100);
+}

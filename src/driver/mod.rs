@@ -25,6 +25,8 @@ mod abreast;
 #[cfg(test)]
 mod lone;
 #[cfg(test)]
+mod lost;
+#[cfg(test)]
 mod scene;
 #[cfg(test)]
 mod simulation;

@@ -89,16 +89,20 @@ impl Scene {
     }
 
     pub(super) fn enter_with(&mut self, rule: Rule, lease_ms: u64) -> u64 {
+        self.enter_as(rule, 1, lease_ms, Wake::Push)
+    }
+
+    pub(super) fn enter_as(&mut self, rule: Rule, units: u32, lease_ms: u64, wake: Wake) -> u64 {
         self.entered += 1;
         let options = Options {
             lease_ms,
             renew: Renew::Auto,
             max_hold: None,
             backoff: Backoff::default(),
-            wake: Wake::Push,
+            wake,
             max_queue: None,
         };
-        let id = PermitId::new(ClientId::from_bits(7), self.entered, 1, lease_ms);
+        let id = PermitId::new(ClientId::from_bits(7), self.entered, units, lease_ms);
         self.line.enter(id, rule, Arc::new(options));
         self.entered
     }

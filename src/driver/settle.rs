@@ -18,6 +18,9 @@ use super::waiter::{Stage, Stamp, WaitEnd};
 
 /// So many recent turns are remembered to count a claim from the latest that fits.
 const STAMPS: usize = 8;
+/// So often a waiter that is refused looks again where the turn left undone what may hide the room for
+/// it: a try is to end within the call deadline.
+const LOOKS: u32 = 64;
 
 impl Line {
     /// A turn in flight was answered.
@@ -37,9 +40,10 @@ impl Line {
             unheard |= strange && flight.oldest == Some(counter);
         }
         self.settle_others(&reply, flight.sent, now);
-        if reply.lapsed || unheard {
+        if unheard {
             self.ask_about_all();
         }
+        self.miss(reply.put_back);
         self.earliest = reply.earliest.map(|wait| now + wait);
         self.nudged |= reply.more;
         self.speak_next(false, flight.sent, now);
@@ -116,7 +120,7 @@ impl Line {
         }
     }
 
-    /// True when it turns out that something had happened to the waiter unheard.
+    /// True when it turns out that the waiter had been granted unheard.
     fn settle_waiter(
         &mut self,
         counter: u64,
@@ -137,7 +141,7 @@ impl Line {
                 self.grant(counter, token, sent, ms, now);
                 return earlier;
             }
-            Settled::Queued { ticket, place, put_back } => {
+            Settled::Queued { ticket, place } => {
                 // After a loss of data a late turn may have queued it anew.
                 if let Stage::Queued { ticket: old } = waiter.stage
                     && old != ticket
@@ -153,7 +157,10 @@ impl Line {
                 if let Some(token) = woken {
                     self.hear(counter, token, now);
                 }
-                return put_back;
+            }
+            Settled::Refused if reply.more && waiter.tries < LOOKS => {
+                waiter.tries += 1;
+                self.ask_again(counter);
             }
             Settled::Refused => {
                 let end = match waiter.rule {
@@ -174,6 +181,17 @@ impl Line {
             Settled::TooLarge => self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit }),
         }
         false
+    }
+
+    /// Where the store had lost a waiter it may have lost more. All are asked about until a round of
+    /// questions finds none that was lost; what is found amid a round makes for one more, not for
+    /// one each.
+    fn miss(&mut self, put_back: bool) {
+        self.missed |= put_back;
+        if self.missed && self.asking.is_empty() {
+            self.missed = false;
+            self.ask_about_all();
+        }
     }
 
     fn settle_others(&mut self, reply: &TurnReply, sent: Instant, now: Instant) {

@@ -36,9 +36,11 @@ struct Faults {
     crash: u32,
     wipe: u32,
     kick: u32,
+    /// The queue alone is lost, or who is alive.
+    key: u32,
 }
 
-const CALM: Faults = Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0 };
+const CALM: Faults = Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, key: 0 };
 
 enum Packet {
     Turn { from: usize, sent: u64, turn: Box<Turn> },
@@ -283,6 +285,9 @@ impl World {
         if self.percent(faults.kick) {
             self.kick(faults);
         }
+        if faults.key > 0 && self.percent(faults.key) {
+            if self.random.bool() { self.books.lose_queue() } else { self.books.lose_clients() }
+        }
         if self.percent(faults.wipe) {
             self.books = Books::default();
             self.wipes += 1;
@@ -417,6 +422,11 @@ async fn lost_data_heals_and_nobody_waits_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_queue_and_forgotten_clients_never_pass_the_limit_nor_leak() {
+    simulate(11_000..11_100, Faults { lost: 4, late: 15, pause: 2, key: 3, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn kicks_amid_losses_never_pass_the_limit_nor_leak() {
     simulate(4_000..4_060, Faults { lost: 8, late: 25, kick: 4, ..CALM }).await;
 }
@@ -427,7 +437,7 @@ async fn storms_of_all_kinds_never_pass_the_limit_nor_leak() {
         (5_000, Faults { lost: 20, late: 40, ..CALM }),
         (6_000, Faults { late: 60, pause: 2, ..CALM }),
         (7_000, Faults { lost: 10, late: 30, pause: 5, crash: 3, ..CALM }),
-        (8_000, Faults { lost: 5, late: 20, pause: 2, crash: 1, wipe: 2, kick: 2 }),
+        (8_000, Faults { lost: 5, late: 20, pause: 2, crash: 1, wipe: 2, kick: 2, key: 1 }),
         (9_000, Faults { late: 50, wipe: 3, ..CALM }),
         (10_000, Faults { lost: 40, late: 10, ..CALM }),
     ] {

@@ -25,12 +25,32 @@ const CLIENTS: usize = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Turn(RandomTurn),
-    Pass { micros: u64 },
+    Pass {
+        micros: u64,
+    },
     SetLimit(Option<u32>),
-    Kick { client: usize, pick: usize, now: bool },
+    Kick {
+        client: usize,
+        pick: usize,
+        now: bool,
+    },
     Inspect,
     LoseEverything,
     LoseMeta,
+    Lose(Key),
+    /// A turn that had no answer runs once more, after those that followed it.
+    Late {
+        client: usize,
+        pick: usize,
+    },
+}
+
+/// One of the keys that may be lost alone; for `meta` see `LoseMeta`.
+#[derive(Debug, Clone, Copy)]
+enum Key {
+    Permits,
+    Queue,
+    Clients,
 }
 
 #[derive(Debug, Clone)]
@@ -124,6 +144,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Inspect),
         1 => Just(Step::LoseEverything),
         2 => Just(Step::LoseMeta),
+        3 => prop_oneof![Just(Key::Permits), Just(Key::Queue), Just(Key::Clients)]
+            .prop_map(Step::Lose),
+        6 => (0..CLIENTS, any::<usize>()).prop_map(|(client, pick)| Step::Late { client, pick }),
     ]
 }
 
@@ -153,6 +176,7 @@ struct Player {
     epoch: u64,
     incarnation: u64,
     seen: u64,
+    said: Vec<Turn>,
 }
 
 impl Player {
@@ -191,6 +215,7 @@ impl Game {
                 epoch: 0,
                 incarnation: 0,
                 seen: 0,
+                said: Vec::new(),
             });
         }
         // Far ahead of the server's own clock, which thus never ends a key.
@@ -212,6 +237,7 @@ impl Game {
         for player in &mut self.players {
             player.ids.clear();
             player.tokens.clear();
+            player.said.clear();
             (player.epoch, player.incarnation, player.seen) = (0, 0, 0);
         }
         for step in steps {
@@ -248,6 +274,8 @@ impl Game {
             Step::Inspect => {
                 let theirs = self.players[0].session.inspect(name.clone()).await.unwrap();
                 prop_assert_eq!(theirs, books.inspect(now_ms));
+                let theirs = self.told_of_clients(name).await;
+                prop_assert_eq!(theirs, books.told_of_clients());
             }
             Step::LoseEverything => {
                 *books = Books::default();
@@ -256,6 +284,26 @@ impl Game {
                     self.server.cmd(&["DEL", &key]).await;
                 }
             }
+            Step::Lose(key) => {
+                let lost = match key {
+                    Key::Permits => {
+                        books.lose_permits();
+                        // No turn can know that what is released together was not granted together.
+                        self.players.iter_mut().for_each(|player| player.tokens.clear());
+                        "permits"
+                    }
+                    Key::Queue => {
+                        books.lose_queue();
+                        "queue"
+                    }
+                    Key::Clients => {
+                        books.lose_clients();
+                        "clients"
+                    }
+                };
+                self.server.cmd(&["DEL", &format!("zsem:{{{name}}}:{lost}")]).await;
+            }
+            Step::Late { client, pick } => self.late(name, books, client, pick).await?,
             Step::LoseMeta => {
                 // Without `meta` nobody knows when the rest vanishes: keep to one that has it.
                 books.lose_meta();
@@ -266,6 +314,15 @@ impl Game {
             }
         }
         Ok(())
+    }
+
+    /// How many clients are known, and how many fields there are of them.
+    async fn told_of_clients(&self, name: &str) -> (usize, usize) {
+        let clients = self.server.query(&["ZCARD", &format!("zsem:{{{name}}}:clients")]).await;
+        let fields: Vec<String> =
+            self.server.query(&["HKEYS", &format!("zsem:{{{name}}}:meta")]).await;
+        let of_client = |field: &&String| field.len() == 16 || field.starts_with("l:");
+        (clients, fields.iter().filter(of_client).count())
     }
 
     async fn turn(
@@ -326,6 +383,7 @@ impl Game {
                 })
                 .collect(),
         };
+        player.said.push(turn.clone());
         for id in turn.release.iter().chain(&turn.cancel) {
             player.tokens.remove(id);
         }
@@ -351,6 +409,30 @@ impl Game {
                     None => player.ids.push((id, ticket)),
                 }
             }
+        }
+        self.compare_notes(name, notes).await
+    }
+
+    /// Void, unless what the books know of the client was lost meanwhile.
+    async fn late(
+        &mut self,
+        name: &Arc<str>,
+        books: &mut Books,
+        client: usize,
+        pick: usize,
+    ) -> Result<(), TestCaseError> {
+        let player = &mut self.players[client];
+        let unanswered = |turn: &&Turn| turn.epoch < player.epoch && turn.seen > 0;
+        let turns: Vec<&Turn> = player.said.iter().filter(unanswered).collect();
+        let Some(&turn) = turns.get(pick % turns.len().max(1)) else { return Ok(()) };
+        let (ours, notes) = books.turn(turn, self.now);
+        let theirs = player.session.turn(turn.clone()).await;
+        prop_assert_eq!(theirs.unwrap(), ours, "late: {:?}", turn);
+        player.tokens.clear();
+        let found = books.inspect(self.now / 1000);
+        let units: u64 = found.holders.iter().map(|holder| u64::from(holder.units)).sum();
+        if found.holders_total < 500 {
+            prop_assert_eq!(found.in_use, units, "late: {:?}", found);
         }
         self.compare_notes(name, notes).await
     }
@@ -400,7 +482,45 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
     let renew = |client| Step::Turn(RandomTurn { renew: vec![(0, 40_000)], ..turn(client) });
     let kick = |client| Step::Kick { client, pick: 0, now: false };
     let pass = |seconds: u64| Step::Pass { micros: seconds * 1_000_000 };
+    let known = |client| {
+        let epoch = EpochChange::Rise;
+        Step::Turn(RandomTurn { labelled: true, epoch, ..turn(client) })
+    };
+    // For more than an hour somebody holds, and nobody waits.
+    let mut hour = vec![fresh(0, 1, 30_000), known(1), known(2)];
+    hour.extend((0..130).flat_map(|_| [pass(30), renew(0)]));
+    hour.extend([Step::Inspect, known(0), Step::Inspect]);
+    let heavy = |client, units| {
+        Step::Turn(RandomTurn { fresh: vec![(units, 30_000, Rule::Wait); 2], ..turn(client) })
+    };
+    let late = |client, pick| Step::Late { client, pick };
     let games = vec![
+        hour,
+        // The second turn of the client runs anew when nobody knows any more that it is void: while
+        // what it admitted is held, and while others wait.
+        vec![fresh(0, 1, 30_000), heavy(0, 3), known(0), Step::LoseMeta, late(0, 0), Step::Inspect],
+        vec![
+            fresh(0, 1, 30_000),
+            heavy(0, 3),
+            known(0),
+            Step::LoseMeta,
+            Step::SetLimit(Some(7)),
+            heavy(1, 3),
+            late(0, 0),
+            Step::SetLimit(None),
+            known(1),
+            Step::Inspect,
+        ],
+        vec![
+            Step::SetLimit(Some(1)),
+            fresh(0, 1, 30_000),
+            fresh(0, 2, 30_000),
+            known(0),
+            Step::LoseMeta,
+            Step::SetLimit(Some(1)),
+            late(0, 0),
+            Step::Inspect,
+        ],
         vec![fresh(0, 1, 30_000), kick(0), Step::LoseMeta, Step::SetLimit(Some(4)), renew(0)],
         vec![fresh(0, 1, 30_000), Step::LoseMeta, kick(0), Step::SetLimit(None), renew(0)],
         vec![fresh(0, 1, 30_000), kick(0), Step::LoseMeta, renew(0), renew(0)],

@@ -164,8 +164,9 @@ pub(crate) struct TurnReply {
     pub(crate) waiting: u64,
     /// The last token or ticket given out.
     pub(crate) last: u64,
-    /// The caller's liveness had run out: others may have dropped its waiters.
-    pub(crate) lapsed: bool,
+    /// Waiters that the caller asked about had been lost, and are back in the queue at their places
+    /// or have left it in this turn: others may be lost, too.
+    pub(crate) put_back: bool,
     /// Work was left for another turn.
     pub(crate) more: bool,
     /// Until the next deadline; only for the owner of the head of the queue.
@@ -201,8 +202,6 @@ pub(crate) enum Settled {
     Queued {
         ticket: u64,
         place: u64,
-        /// It had been dropped from the queue, and is back at its old place.
-        put_back: bool,
     },
     Refused,
     Kicked,
@@ -215,8 +214,8 @@ impl Settled {
     fn with_numbers_raised_by(self, nth: u64) -> Self {
         match self {
             Self::Granted { token, earlier } => Self::Granted { token: token + nth, earlier },
-            Self::Queued { ticket, place, put_back } => {
-                Self::Queued { ticket: ticket + nth, place: place + nth, put_back }
+            Self::Queued { ticket, place } => {
+                Self::Queued { ticket: ticket + nth, place: place + nth }
             }
             alike => alike,
         }

@@ -163,6 +163,31 @@ impl Books {
         self.meta = None;
     }
 
+    /// As if the `permits` key alone had been deleted.
+    #[cfg(test)]
+    pub(crate) fn lose_permits(&mut self) {
+        self.permits.clear();
+    }
+
+    /// As if the `queue` key alone had been deleted.
+    #[cfg(test)]
+    pub(crate) fn lose_queue(&mut self) {
+        self.queue.clear();
+    }
+
+    /// As if the `clients` key alone had been deleted.
+    #[cfg(test)]
+    pub(crate) fn lose_clients(&mut self) {
+        self.clients.clear();
+    }
+
+    /// How many clients are known, and how many fields there are of them.
+    #[cfg(test)]
+    pub(crate) fn told_of_clients(&self) -> (usize, usize) {
+        let fields = self.meta.as_ref().map_or(0, |meta| meta.epochs.len() + meta.labels.len());
+        (self.clients.len(), fields)
+    }
+
     /// What Redis does with keys whose time has come.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let Some(meta) = &self.meta else { return };
@@ -198,6 +223,7 @@ impl Books {
         }
         run.take_back();
         run.renew();
+        run.doubt_newcomers();
         run.put_back();
         run.serve();
         run.admit();
@@ -283,6 +309,7 @@ struct Run<'a> {
     before: u64,
     last: u64,
     needed_until: u64,
+    writes_clients: bool,
     pruned: bool,
     /// No permit has a lower score; none = not known.
     earliest: Option<u64>,
@@ -291,7 +318,9 @@ struct Run<'a> {
     pending: HashMap<PermitId, usize>,
     notes: Vec<Note>,
     reply: TurnReply,
+    asks: Vec<Ask>,
     asked: Vec<Option<Settled>>,
+    admits: &'a [(PermitId, Rule)],
 }
 
 impl<'a> Run<'a> {
@@ -321,13 +350,16 @@ impl<'a> Run<'a> {
             before,
             last: before,
             needed_until,
+            writes_clients: false,
             pruned: false,
             earliest: None,
             head: None,
             pending: HashMap::new(),
             notes: Vec::new(),
             reply,
-            asked: vec![None; turn.ask.len()],
+            asks: turn.ask.clone(),
+            asked: Vec::new(),
+            admits: &turn.admit,
         }
     }
 
@@ -337,6 +369,7 @@ impl<'a> Run<'a> {
 
     fn remember_client(&mut self, until: u64) {
         self.needed_until = self.needed_until.max(until);
+        self.writes_clients = true;
         let known = self.books.clients.entry(self.turn.client).or_insert(until);
         *known = (*known).max(until);
     }
@@ -441,11 +474,23 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Who was not answered under this incarnation may have sent this turn before data was lost,
+    /// with what made it void: what it admits is asked about.
+    fn doubt_newcomers(&mut self) {
+        let unanswered = self.turn.seen > 0 && self.turn.seen < self.reply.incarnation;
+        if unanswered && self.books.permits.len() + self.books.queue.len() > 0 {
+            let admits = std::mem::take(&mut self.admits).iter();
+            self.asks.extend(admits.map(|&(id, rule)| Ask { id, ticket: 0, rule }));
+        }
+    }
+
     fn put_back(&mut self) {
-        if !self.turn.ask.is_empty() {
+        let asks = std::mem::take(&mut self.asks);
+        self.asked = vec![None; asks.len()];
+        if !asks.is_empty() {
             self.prune();
         }
-        for (index, &Ask { id, ticket, .. }) in self.turn.ask.iter().enumerate() {
+        for (index, &Ask { id, ticket, .. }) in asks.iter().enumerate() {
             let settled = match (self.books.permits.score(&id), self.books.queue.score(&id)) {
                 (Some(score), _) if score % 2 == 1 => Settled::Kicked,
                 (Some(score), _) => {
@@ -454,32 +499,29 @@ impl<'a> Run<'a> {
                 }
                 (None, Some(ticket)) => {
                     self.pending.insert(id, index);
-                    Settled::Queued { ticket, place: 0, put_back: false }
+                    Settled::Queued { ticket, place: 0 }
                 }
                 (None, None) if ticket > 0 => {
                     self.pending.insert(id, index);
                     self.books.queue.put(id, ticket);
-                    Settled::Queued { ticket, place: 0, put_back: true }
+                    self.reply.put_back = true;
+                    Settled::Queued { ticket, place: 0 }
                 }
                 (None, None) => continue,
             };
             self.asked[index] = Some(settled);
         }
-        if !self.turn.ask.is_empty() {
-            self.reply.lapsed = self.alive_until() <= self.now_ms;
-            self.mark_alive();
-        }
-    }
-
-    fn alive_until(&self) -> u64 {
-        self.books.clients.get(&self.turn.client).copied().unwrap_or(0)
+        self.asks = asks;
     }
 
     fn mark_alive(&mut self) {
-        if self.alive_until() >= self.now_ms + ALIVE_MS * 2 / 3 {
-            return;
+        let until = self.books.clients.get(&self.turn.client).copied().unwrap_or(0);
+        if until < self.now_ms + ALIVE_MS * 2 / 3 {
+            self.remember_client(self.now_ms + ALIVE_MS);
         }
-        self.remember_client(self.now_ms + ALIVE_MS);
+    }
+
+    fn forget_clients(&mut self) {
         let old = self.now_ms.saturating_sub(FORGET_CLIENT_MS);
         let mut forgotten: Vec<(u64, ClientId)> = self
             .books
@@ -554,15 +596,15 @@ impl<'a> Run<'a> {
         let mut queued = false;
         for index in 0..self.asked.len() {
             if self.asked[index].is_none() {
-                let Ask { id, rule, .. } = self.turn.ask[index];
+                let Ask { id, rule, .. } = self.asks[index];
                 self.asked[index] = Some(self.enter(id, rule, &mut queued));
             }
         }
-        for &(id, rule) in &self.turn.admit {
+        for &(id, rule) in self.admits {
             let settled = self.enter(id, rule, &mut queued);
             self.reply.admitted.push(settled);
         }
-        if queued {
+        if queued || !self.asked.is_empty() {
             self.mark_alive();
         }
     }
@@ -585,7 +627,7 @@ impl<'a> Run<'a> {
         self.books.queue.put(id, ticket);
         self.head = self.head.or(Some(id));
         *queued = true;
-        Settled::Queued { ticket, place: waiting, put_back: false }
+        Settled::Queued { ticket, place: waiting }
     }
 
     fn finish(mut self) -> (TurnOutcome, Vec<Note>) {
@@ -595,7 +637,8 @@ impl<'a> Run<'a> {
         }
         let (needed, last, before) = (self.needed_until, self.last, self.before);
         let meta = self.meta();
-        if needed > meta.ttl {
+        let moves_end = needed > meta.ttl;
+        if moves_end {
             meta.last = last;
             meta.ttl = needed + TTL_SLACK_MS;
             if meta.override_.is_none() {
@@ -604,6 +647,9 @@ impl<'a> Run<'a> {
         }
         if last > before {
             meta.last = last;
+        }
+        if moves_end || self.writes_clients {
+            self.forget_clients();
         }
         let owns_head = self.head.is_some_and(|head| head.client() == self.turn.client);
         if owns_head
@@ -623,7 +669,9 @@ impl<'a> Run<'a> {
                 *place = self.books.queue.rank(&id);
             }
         }
-        self.reply.asked = self.asked.into_iter().flatten().collect();
+        let mut asked = self.asked.into_iter().flatten();
+        self.reply.asked = asked.by_ref().take(self.turn.ask.len()).collect();
+        self.reply.admitted.extend(asked);
         (TurnOutcome::Answered(self.reply), self.notes)
     }
 }

@@ -148,11 +148,7 @@ impl Words<'_> {
         Ok(match self.number()? {
             1 => Settled::Granted { token: self.number()?, earlier: false },
             7 => Settled::Granted { token: self.number()?, earlier: true },
-            code @ (2 | 6) => Settled::Queued {
-                ticket: self.number()?,
-                place: self.number()?,
-                put_back: code == 6,
-            },
+            2 => Settled::Queued { ticket: self.number()?, place: self.number()? },
             3 => Settled::Refused,
             4 => Settled::Kicked,
             5 => Settled::TooLarge,
@@ -204,7 +200,7 @@ fn turn_reply(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
         last: words.number()?,
         limit: turn.limit,
         overridden: flag(2),
-        lapsed: flag(4),
+        put_back: flag(4),
         more: flag(8),
         ..TurnReply::default()
     };
@@ -366,12 +362,12 @@ mod tests {
         let TurnOutcome::Answered(reply) = outcome else { panic!("{outcome:?}") };
         assert_eq!((reply.incarnation, reply.in_use, reply.limit), (77, 3, 8));
         assert_eq!((reply.waiting, reply.last), (2, 99));
-        assert!(reply.more && !reply.overridden && !reply.lapsed);
+        assert!(reply.more && !reply.overridden && !reply.put_back);
         assert_eq!(reply.earliest, Some(Duration::from_millis(250)));
         assert_eq!(reply.missing, [1]);
         assert_eq!(reply.not_plain, [(0, Renewed::Kicked)]);
         assert_eq!(reply.asked, [Settled::Granted { token: 97, earlier: true }]);
-        let queued = |ticket, place| Settled::Queued { ticket, place, put_back: false };
+        let queued = |ticket, place| Settled::Queued { ticket, place };
         let granted = Settled::Granted { token: 98, earlier: false };
         assert_eq!(reply.admitted, [granted, queued(99, 1), queued(100, 2)]);
     }

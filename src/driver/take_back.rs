@@ -72,8 +72,7 @@ impl Line {
     }
 
     pub(super) fn take_back_anywhere(&mut self, id: PermitId, now: Instant) {
-        // A lease, and the time a waiter of a silent client can still be granted a claim.
-        let forget_at = now + id.lease().max(Duration::from_millis(2 * CLAIM_MS)) * 2;
+        let forget_at = now + longest_grant(id) * 2;
         let behind = self.sent_turns;
         self.take_back(TakeBack {
             id,
@@ -99,6 +98,12 @@ impl Line {
         if self.forget_at.is_none_or(|at| at > now) {
             return;
         }
+        let oldest = self.oldest_flight();
+        let held_up = |it: &&mut TakeBack| it.anywhere && it.behind >= oldest;
+        for held_up in self.take_backs.iter_mut().filter(held_up) {
+            // The turn that names it may run only now.
+            held_up.forget_at = held_up.forget_at.max(now + longest_grant(held_up.id));
+        }
         let (over, left) = std::mem::take(&mut self.take_backs)
             .into_iter()
             .partition::<VecDeque<_>, _>(|take_back| take_back.forget_at <= now);
@@ -110,4 +115,10 @@ impl Line {
             let _ = done.send(Err(ReleaseError::Unconfirmed));
         }
     }
+}
+
+/// How long an id that the store has just heard of may be held there: for its lease, or while a
+/// waiter of a silent client can still be granted a claim.
+fn longest_grant(id: PermitId) -> Duration {
+    id.lease().max(Duration::from_millis(2 * CLAIM_MS))
 }

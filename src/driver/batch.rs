@@ -267,9 +267,11 @@ impl Line {
             flight.released.sort_by_key(heavy);
         }
         turn.release.extend(flight.released.iter().map(|take_back| take_back.id));
-        let token = |take_back: &TakeBack| {
-            if take_back.alive_until > answered_by { take_back.token } else { 0 }
-        };
+        // After a loss of data some were put back and some were not.
+        let incarnation = self.incarnation;
+        let is_there =
+            |it: &TakeBack| it.alive_until > answered_by && it.incarnation == incarnation;
+        let token = |it: &TakeBack| if is_there(it) { it.token } else { 0 };
         let light = flight.released.iter().filter(|it| !heavy(it));
         turn.release_from = light.map(token).min().unwrap_or(0);
         *room -= count;

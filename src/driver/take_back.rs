@@ -22,6 +22,8 @@ pub(super) struct TakeBack {
     pub(super) id: PermitId,
     /// 0 where it is not known to be granted.
     pub(super) token: u64,
+    /// Under which the store last had it.
+    pub(super) incarnation: u64,
     /// Until then its lease cannot have ended.
     pub(super) alive_until: Instant,
     /// A permit known to be granted need not be looked for in the queue.
@@ -52,6 +54,7 @@ impl Line {
         self.take_back(TakeBack {
             id,
             token,
+            incarnation: held.incarnation,
             alive_until: held.hold.deadline(),
             anywhere: false,
             forget_at,
@@ -77,6 +80,7 @@ impl Line {
         self.take_back(TakeBack {
             id,
             token: 0,
+            incarnation: 0,
             alive_until: now,
             anywhere: true,
             forget_at,

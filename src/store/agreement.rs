@@ -170,6 +170,8 @@ impl Player {
 
 /// Where the clock of every game starts: far ahead of the server's own, which thus never ends a key.
 const START: u64 = 4_000_000_000_000_000;
+/// Microseconds: more than a game can give out numbers, so that none is above the next incarnation.
+const A_LOSS_TAKES: u64 = 100_000;
 
 struct Game {
     server: RedisServer,
@@ -264,6 +266,7 @@ impl Game {
                 prop_assert_eq!(theirs, books.inspect(now_ms));
             }
             Step::LoseEverything => {
+                self.now += A_LOSS_TAKES;
                 *books = Books::default();
                 let keys = ["permits", "queue", "clients", "meta"];
                 for key in keys.map(|key| format!("zsem:{{{name}}}:{key}")) {
@@ -271,6 +274,7 @@ impl Game {
                 }
             }
             Step::LoseMeta => {
+                self.now += A_LOSS_TAKES;
                 // Without `meta` nobody knows when the rest vanishes: keep to one that has it.
                 books.lose_meta();
                 self.server.cmd(&["DEL", &format!("zsem:{{{name}}}:meta")]).await;

@@ -460,7 +460,7 @@ fn a_permit_is_vouched_for_only_until_its_last_millisecond_begins() {
 fn memory_and_redis_give_the_same_replies_to_10_000_random_turns() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let game = Mutex::new(runtime.block_on(Game::start()));
-    let config = Config { cases: 180, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 210, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config)
         .run(&vec(step(), 1..200), |steps| runtime.block_on(lock(&game).play(steps)));
     if let Err(error) = outcome {

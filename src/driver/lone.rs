@@ -135,6 +135,41 @@ async fn after_a_loss_of_data_nobody_vouches_for_what_was_not_put_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_vouches_for_a_permit_whose_lease_may_end_before_the_answer() {
+    for (before_the_end, vouched_for) in [(490, false), (510, true)] {
+        let mut scene = Scene::new(2);
+        let holds = [scene.hold(), scene.hold()];
+        let left = holds[0].deadline() - Instant::now();
+        scene.pass(left.as_millis() as u64 - before_the_end).await; // the call deadline is 500 ms
+        holds.iter().for_each(|hold| scene.release(hold));
+        let releases = scene.next().unwrap();
+        assert_eq!(releases.turn.release, [holds[0].id, holds[1].id]);
+        let lowest = if vouched_for { holds[0].token } else { 0 };
+        assert_eq!(releases.turn.release_from, lowest, "{before_the_end} ms before the end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
+    let mut scene = Scene::new(2);
+    let old = scene.hold();
+    scene.books = Books::default();
+    scene.enter_with(Rule::Wait, 300);
+    let grants = scene.next().unwrap();
+    scene.run_and_settle(grants);
+    let new = scene.granted(2).unwrap();
+    scene.pass(90).await; // it is to be renewed after 100 ms: near enough to ride
+    let heals = scene.next().unwrap();
+    assert_eq!(heals.turn.renew, [(old.id, LEASE_MS)]);
+    assert_ne!(heals.turn.incarnation, scene.line.incarnation, "that of the old one");
+    scene.run_and_settle(heals);
+    scene.line.nudge();
+    let rides = scene.next().unwrap();
+    assert_eq!(rides.turn.renew, [(new.id, 300)]);
+    assert_eq!(rides.turn.incarnation, scene.line.incarnation);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_does_not_make_the_agenda_grow() {
     let mut scene = Scene::new(9);
     let counter = scene.enter_with(Rule::Wait, 30 * 24 * 3600 * 1000);

@@ -130,16 +130,22 @@ impl Line {
     }
 
     /// Whether a second turn may go out before the first one has landed: while nothing is amiss, and
-    /// only to say what no turn in flight can contradict. It names other ids, so the store may run
-    /// the two in any order; `ARCHITECTURE.md` has the argument.
+    /// only to say what no turn in flight can contradict. It names other ids, and the first one asks
+    /// about none, so the store may run the two in any order; `ARCHITECTURE.md` has the argument.
     fn may_follow(&self, worth: usize) -> bool {
         let [leader] = self.flights.as_slice() else { return false };
         let free = |take_back: &TakeBack| take_back.behind < leader.number;
         leader.number > self.old_turns
             && self.trouble.is_none()
             && !self.healing
+            && leader.asked.is_empty() // what a turn before a question settles, that would reopen
             && self.fresh.len() + self.take_backs.iter().take(worth).filter(|&it| free(it)).count()
                 >= worth
+    }
+
+    /// Of the turns in flight; an id that it, or a later one, may name is not to be named again.
+    pub(super) fn oldest_flight(&self) -> u64 {
+        self.flights.first().map_or(u64::MAX, |flight| flight.number)
     }
 
     fn skip_the_gone(&mut self) {
@@ -164,20 +170,21 @@ impl Line {
         room: &mut usize,
     ) -> Option<Duration> {
         let most = SHARE.min(*room);
-        let mut others = Vec::new(); // granted under another incarnation: for the next turn
+        let oldest = self.oldest_flight();
+        let mut others = Vec::new(); // for the next turn
         let mut first = true;
         let mut shortest: Option<u64> = None;
         while turn.renew.len() < most
             && let Some(counter) = self.renewing.pop_front()
         {
             let Some(held) = self.held.get_mut(&counter) else { continue };
-            if first {
-                turn.incarnation = held.incarnation;
-                first = false;
-            } else if held.incarnation != turn.incarnation {
+            let fits = first || held.incarnation == turn.incarnation;
+            if !fits || held.named_by >= oldest {
                 others.push(counter);
                 continue;
             }
+            turn.incarnation = held.incarnation;
+            first = false;
             let id = held.hold.id;
             let asked = held.extends.iter().map(|&(ms, _)| ms).max();
             let ms = held.own_lease_ms(now).max(asked.unwrap_or(0));
@@ -204,6 +211,7 @@ impl Line {
         most: usize,
     ) {
         let most = most.saturating_sub(turn.renew.len()).min(RIDERS);
+        let oldest = self.oldest_flight();
         let (mut looked_at, mut riders) = (Vec::new(), Vec::new());
         while looked_at.len() < most
             && let Some((at, counter)) = self.next_due()
@@ -214,7 +222,7 @@ impl Line {
             looked_at.push((at, counter));
             let Some(held) = self.held.get_mut(&counter) else { continue };
             let fits = turn.renew.is_empty() || held.incarnation == turn.incarnation;
-            if held.renewal == Renewal::At(at) && fits {
+            if held.renewal == Renewal::At(at) && fits && held.named_by < oldest {
                 turn.incarnation = held.incarnation;
                 let ms = held.own_lease_ms(now);
                 held.server_until = held.server_until.max(now + slack + Duration::from_millis(ms));
@@ -242,7 +250,7 @@ impl Line {
         room: &mut usize,
     ) {
         let most = *room - *room / 4; // the rest is for waiters
-        let oldest = self.flights.first().map_or(u64::MAX, |flight| flight.number);
+        let oldest = self.oldest_flight();
         let mut count = 0;
         while count < most
             && self.take_backs.front().is_some_and(|next| next.behind < oldest)
@@ -261,9 +269,11 @@ impl Line {
             flight.released.sort_by_key(heavy);
         }
         turn.release.extend(flight.released.iter().map(|take_back| take_back.id));
-        let token = |take_back: &TakeBack| {
-            if take_back.alive_until > answered_by { take_back.token } else { 0 }
-        };
+        // After a loss of data some were put back and some were not.
+        let incarnation = self.incarnation;
+        let is_there =
+            |it: &TakeBack| it.alive_until > answered_by && it.incarnation == incarnation;
+        let token = |it: &TakeBack| if is_there(it) { it.token } else { 0 };
         let light = flight.released.iter().filter(|it| !heavy(it));
         turn.release_from = light.map(token).min().unwrap_or(0);
         *room -= count;

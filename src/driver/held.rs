@@ -25,7 +25,8 @@ pub(super) struct Held {
     pub(super) renewal: Renewal,
     /// The server may keep it so long, if an extension was sent.
     pub(super) server_until: Instant,
-    /// A turn up to this one named it when another one granted it.
+    /// A turn up to this one named it when another one granted it: no other names it before all of
+    /// those have landed.
     pub(super) named_by: u64,
     /// Granted by a foreign turn, and not confirmed yet.
     pub(super) claim: bool,

@@ -9,7 +9,8 @@
 //!   named pushes its id on `take_backs`, which is emptied only by answered turns or by time.
 //! - *A reply speaks about ids, not about places in a list.* Whoever has gone meanwhile is not
 //!   found, and its id is on the list already.
-//! - *No id is named by two turns in flight.* So it does not matter which of them runs first.
+//! - *No id is named by two turns in flight, and none follows a question.* So it does not matter
+//!   which of them runs first.
 //! - *Nothing is granted by hearsay.* A wake-up is a grant only if its number is above the last
 //!   one of the last turn that answered "queued" for the id; anything else makes the line ask.
 

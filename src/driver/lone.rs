@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::time::Instant;
@@ -9,6 +10,7 @@ use tokio::time::Instant;
 use super::scene::{LEASE_MS, Scene};
 use super::waiter::WaitEnd;
 use crate::error::StoreError;
+use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::store::memory::Books;
 use crate::store::{Rule, Settled};
@@ -97,6 +99,74 @@ async fn the_first_healing_turn_does_not_end_the_healing() {
     scene.run_and_settle(heals);
     let heals = scene.next().unwrap();
     assert_eq!((heals.turn.renew.len(), heals.turn.admit.len()), (224, 0));
+}
+
+/// Their numbers do not tell, where the clock of the new server is behind that of the old one.
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_of_data_nobody_vouches_for_what_was_not_put_back() {
+    let mut scene = Scene::new(300);
+    for _ in 0..300 {
+        scene.enter();
+    }
+    while let Some(turn) = scene.next() {
+        scene.run_and_settle(turn);
+    }
+    let holds: Vec<_> = (1..=300).map(|counter| scene.granted(counter).unwrap()).collect();
+    scene.books = Books::default();
+    scene.micros -= 1_000_000;
+    scene.line.nudge();
+    let notices = scene.next().unwrap();
+    scene.run_and_settle(notices);
+    let heals = scene.next().unwrap();
+    let healed = |hold: &&Arc<Hold>| heals.turn.renew.iter().any(|(id, _)| *id == hold.id);
+    let (put_back, missing): (Vec<_>, Vec<_>) = holds.iter().partition(healed);
+    scene.run_and_settle(heals);
+    for hold in [put_back[0], put_back[1], missing[0]] {
+        scene.release(hold);
+    }
+    let releases = scene.next().unwrap();
+    assert_eq!((releases.turn.release.len(), releases.turn.release_from), (3, 0));
+    scene.release(put_back[2]);
+    scene.release(put_back[3]);
+    scene.run_and_settle(releases);
+    let releases = scene.next().unwrap();
+    let vouched_for = put_back[2].token.min(put_back[3].token);
+    assert_eq!((releases.turn.release.len(), releases.turn.release_from), (2, vouched_for));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_vouches_for_a_permit_whose_lease_may_end_before_the_answer() {
+    for (before_the_end, vouched_for) in [(490, false), (510, true)] {
+        let mut scene = Scene::new(2);
+        let holds = [scene.hold(), scene.hold()];
+        let left = holds[0].deadline() - Instant::now();
+        scene.pass(left.as_millis() as u64 - before_the_end).await; // the call deadline is 500 ms
+        holds.iter().for_each(|hold| scene.release(hold));
+        let releases = scene.next().unwrap();
+        assert_eq!(releases.turn.release, [holds[0].id, holds[1].id]);
+        let lowest = if vouched_for { holds[0].token } else { 0 };
+        assert_eq!(releases.turn.release_from, lowest, "{before_the_end} ms before the end");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
+    let mut scene = Scene::new(2);
+    let old = scene.hold();
+    scene.books = Books::default();
+    scene.enter_with(Rule::Wait, 300);
+    let grants = scene.next().unwrap();
+    scene.run_and_settle(grants);
+    let new = scene.granted(2).unwrap();
+    scene.pass(90).await; // it is to be renewed after 100 ms: near enough to ride
+    let heals = scene.next().unwrap();
+    assert_eq!(heals.turn.renew, [(old.id, LEASE_MS)]);
+    assert_ne!(heals.turn.incarnation, scene.line.incarnation, "that of the old one");
+    scene.run_and_settle(heals);
+    scene.line.nudge();
+    let rides = scene.next().unwrap();
+    assert_eq!(rides.turn.renew, [(new.id, 300)]);
+    assert_eq!(rides.turn.incarnation, scene.line.incarnation);
 }
 
 #[tokio::test(start_paused = true)]

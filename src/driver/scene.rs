@@ -88,6 +88,19 @@ impl Scene {
         }
     }
 
+    /// A permit granted at once.
+    pub(super) fn hold(&mut self) -> Arc<Hold> {
+        let counter = self.enter();
+        let turn = self.next().unwrap();
+        self.run_and_settle(turn);
+        self.granted(counter).unwrap()
+    }
+
+    pub(super) fn release(&mut self, hold: &Hold) {
+        assert!(hold.release());
+        self.line.give_back(hold.id.counter(), None);
+    }
+
     pub(super) fn enter_with(&mut self, rule: Rule, lease_ms: u64) -> u64 {
         self.enter_as(rule, 1, lease_ms, Wake::Push)
     }

@@ -1,8 +1,9 @@
 //! Lines against the books of the store, over a network that loses, delays and reorders, with
 //! clients that pause and crash: no IO, time is paused, and every run repeats by its seed.
 //!
-//! After every step the holders that believe they hold are counted; after the faults have ended,
-//! every waiter must be served and nothing may be left behind.
+//! After every step the holders that believe they hold are counted. After the faults have ended and
+//! while nobody lets go, every waiter must get into the books, and the books must hold nothing that
+//! its owner does not know. Then every waiter must be served and nothing may be left behind.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
@@ -26,6 +27,8 @@ use crate::store::{Rule, Turn, TurnOutcome};
 
 const LIMIT: u32 = 4;
 const CALL_DEADLINE: Duration = Duration::from_millis(500);
+/// The longest that a turn is under way, an asking period, and what they cause.
+const SETTLES_IN: Duration = Duration::from_secs(8);
 
 /// How often things go wrong, in percent.
 #[derive(Clone, Copy)]
@@ -38,9 +41,11 @@ struct Faults {
     kick: u32,
     /// The queue alone is lost, or who is alive.
     key: u32,
+    limit: u32,
 }
 
-const CALM: Faults = Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, key: 0 };
+const CALM: Faults =
+    Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, key: 0, limit: 0 };
 
 enum Packet {
     Turn { from: usize, sent: u64, turn: Box<Turn> },
@@ -103,7 +108,7 @@ impl Node {
                     *tokens += 1;
                     self.holding.push(hold);
                 }
-                Poll::Ready(WaitEnd::Full { .. } | WaitEnd::Kicked) => {}
+                Poll::Ready(WaitEnd::Full { .. } | WaitEnd::Kicked | WaitEnd::TooLarge { .. }) => {}
                 Poll::Ready(end) => panic!("a wait ended with {end:?}"),
             }
         }
@@ -285,8 +290,12 @@ impl World {
         if self.percent(faults.kick) {
             self.kick(faults);
         }
-        if faults.key > 0 && self.percent(faults.key) {
+        if self.percent(faults.key) {
             if self.random.bool() { self.books.lose_queue() } else { self.books.lose_clients() }
+        }
+        if self.percent(faults.limit) {
+            let limit = self.random.bool().then(|| self.random.u32(..=LIMIT));
+            self.books.set_limit(limit, self.micros());
         }
         if self.percent(faults.wipe) {
             self.books = Books::default();
@@ -325,10 +334,11 @@ impl World {
         }
     }
 
-    fn check(&mut self, wiped: bool) {
+    fn check(&mut self, faults: Faults) {
         let believed: u32 = self.nodes.iter().map(Node::believed).sum();
         self.peak = self.peak.max(believed);
-        assert!(wiped || believed <= LIMIT, "seed {}: {believed} believed held", self.seed);
+        let lost = faults.wipe > 0;
+        assert!(lost || believed <= LIMIT, "seed {}: {believed} believed held", self.seed);
     }
 
     async fn run(&mut self, steps: u32, faults: Faults) {
@@ -339,11 +349,60 @@ impl World {
             self.deliver(faults);
             self.live();
             self.drive(faults);
-            self.check(faults.wipe > 0);
+            self.check(faults);
         }
     }
 
-    /// No more faults, nobody new: all who wait are served, and all is given back.
+    async fn pass_calmly(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            advance(Duration::from_millis(5)).await;
+            self.deliver(CALM);
+            self.drive(CALM);
+        }
+    }
+
+    /// No more faults, and nobody lets go: lines and books come to agree about who waits and holds.
+    async fn come_to_agree(&mut self) {
+        let now = Instant::now();
+        self.nodes.iter_mut().for_each(|node| node.paused_until = now);
+        self.books.set_limit(None, self.micros());
+        self.pass_calmly(SETTLES_IN).await;
+        let before = self.disagreements();
+        self.pass_calmly(Duration::from_millis(50)).await; // what was just under way is over
+        let after = self.disagreements();
+        let both: Vec<_> = before.iter().filter(|one| after.contains(one)).collect();
+        assert!(both.is_empty(), "seed {}: {both:?}", self.seed);
+    }
+
+    /// Waiters that are not in the books, and what is in the books of living clients that none of
+    /// them knows. The latter where data was lost is left to its lease: epochs are data too, and
+    /// without them a turn given up long ago counts.
+    fn disagreements(&mut self) -> Vec<(&'static str, PermitId)> {
+        let books = self.books.inspect(self.micros() / 1000);
+        let live = books.holders.iter().filter(|holder| !holder.expires_in.is_zero());
+        let holders = live.map(|holder| holder.id);
+        let written: Vec<_> = books.waiters.iter().map(|one| one.id).chain(holders).collect();
+        let mut disagree = Vec::new();
+        for node in &self.nodes {
+            let waiters = node.line.waiters.values().map(|waiter| waiter.id);
+            let held = node.line.held.values().map(|held| held.hold.id);
+            let known: Vec<_> = waiters.chain(held).collect();
+            for &counter in &node.waiting {
+                let id = node.line.waiters[&counter].id;
+                if !written.contains(&id) {
+                    disagree.push(("forgotten", id));
+                }
+            }
+            let stray = |id: &&PermitId| id.client() == node.id && !known.contains(id);
+            if self.wipes == 0 {
+                disagree.extend(written.iter().filter(stray).map(|id| ("stray", *id)));
+            }
+        }
+        disagree
+    }
+
+    /// Nobody new: all who wait are served, and all is given back.
     async fn come_to_rest(&mut self) {
         let rested = |world: &Self| {
             let rest = |node: &Node| {
@@ -389,6 +448,7 @@ async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
     for seed in seeds {
         let mut world = World::new(seed);
         world.run(400, faults).await;
+        world.come_to_agree().await;
         world.come_to_rest().await;
         grants += world.grants;
         abreast += world.abreast;
@@ -396,7 +456,7 @@ async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
         crashes += world.crashes;
     }
     assert!(grants > 10 * runs, "only {grants} grants were seen");
-    assert!(abreast > 10 * runs, "only {abreast} turns went out beside another one");
+    assert!(abreast > 5 * runs, "only {abreast} turns went out beside another one");
     assert!(peak >= LIMIT, "the limit was never reached: {peak}");
     assert_eq!(crashes > 0, faults.crash > 0);
 }
@@ -432,12 +492,20 @@ async fn kicks_amid_losses_never_pass_the_limit_nor_leak() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn changes_of_the_limit_never_pass_the_highest_nor_leak() {
+    simulate(12_000..12_060, Faults { lost: 8, late: 25, limit: 4, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn storms_of_all_kinds_never_pass_the_limit_nor_leak() {
     for (from, faults) in [
         (5_000, Faults { lost: 20, late: 40, ..CALM }),
         (6_000, Faults { late: 60, pause: 2, ..CALM }),
         (7_000, Faults { lost: 10, late: 30, pause: 5, crash: 3, ..CALM }),
-        (8_000, Faults { lost: 5, late: 20, pause: 2, crash: 1, wipe: 2, kick: 2, key: 1 }),
+        (
+            8_000,
+            Faults { lost: 5, late: 20, pause: 2, crash: 1, wipe: 2, kick: 2, key: 1, limit: 1 },
+        ),
         (9_000, Faults { late: 50, wipe: 3, ..CALM }),
         (10_000, Faults { lost: 40, late: 10, ..CALM }),
     ] {

@@ -22,6 +22,8 @@ pub(super) struct TakeBack {
     pub(super) id: PermitId,
     /// 0 where it is not known to be granted.
     pub(super) token: u64,
+    /// Under which the store last had it.
+    pub(super) incarnation: u64,
     /// Until then its lease cannot have ended.
     pub(super) alive_until: Instant,
     /// A permit known to be granted need not be looked for in the queue.
@@ -52,6 +54,7 @@ impl Line {
         self.take_back(TakeBack {
             id,
             token,
+            incarnation: held.incarnation,
             alive_until: held.hold.deadline(),
             anywhere: false,
             forget_at,
@@ -72,12 +75,12 @@ impl Line {
     }
 
     pub(super) fn take_back_anywhere(&mut self, id: PermitId, now: Instant) {
-        // A lease, and the time a waiter of a silent client can still be granted a claim.
-        let forget_at = now + id.lease().max(Duration::from_millis(2 * CLAIM_MS)) * 2;
+        let forget_at = now + longest_grant(id) * 2;
         let behind = self.sent_turns;
         self.take_back(TakeBack {
             id,
             token: 0,
+            incarnation: 0,
             alive_until: now,
             anywhere: true,
             forget_at,
@@ -99,6 +102,12 @@ impl Line {
         if self.forget_at.is_none_or(|at| at > now) {
             return;
         }
+        let oldest = self.oldest_flight();
+        let held_up = |it: &&mut TakeBack| it.anywhere && it.behind >= oldest;
+        for held_up in self.take_backs.iter_mut().filter(held_up) {
+            // The turn that names it may run only now.
+            held_up.forget_at = held_up.forget_at.max(now + longest_grant(held_up.id));
+        }
         let (over, left) = std::mem::take(&mut self.take_backs)
             .into_iter()
             .partition::<VecDeque<_>, _>(|take_back| take_back.forget_at <= now);
@@ -110,4 +119,10 @@ impl Line {
             let _ = done.send(Err(ReleaseError::Unconfirmed));
         }
     }
+}
+
+/// How long an id that the store has just heard of may be held there: for its lease, or while a
+/// waiter of a silent client can still be granted a claim.
+fn longest_grant(id: PermitId) -> Duration {
+    id.lease().max(Duration::from_millis(2 * CLAIM_MS))
 }

@@ -107,7 +107,7 @@ local lease, deadline, deadline_text -- most permits of a turn share a lease
 local function deadline_in(ms)
   if ms ~= lease then
     lease, deadline = ms, now_ms + ms
-    deadline_text = format('%d', deadline)
+    deadline_text = format(WHOLE, deadline)
     needed_until = max(needed_until, deadline)
   end
   return deadline_text
@@ -351,7 +351,7 @@ if waiting > 0 then
         words = {}
         notes[client], noted[#noted + 1] = words, client
       end
-      words[#words + 1], words[#words + 2] = id, format('%d', token)
+      words[#words + 1], words[#words + 2] = id, format(WHOLE, token)
     elseif pending and pending[id] then
       settled[pending[id][1]] = token > 0 and { 1, token } or { 5 }
       pending[id] = nil
@@ -435,7 +435,7 @@ if n_ask > 0 or at <= #ARGV then
       entering = entering or {}
       for i = first, first + queued - 1 do
         last = last + 1
-        entering[#entering + 1], entering[#entering + 2] = format('%d', last), list[i]
+        entering[#entering + 1], entering[#entering + 2] = format(WHOLE, last), list[i]
       end
       waiting, first = waiting + queued, first + queued
     end
@@ -478,7 +478,7 @@ if needed_until > ttl then
   call('HSET', meta, 'inc', incarnation, 'last', last, 'ttl', ttl)
   new_permits, new_queue, new_clients, new_meta = true, true, true, true
 elseif last > before then
-  call('HSET', meta, 'last', format('%d', last))
+  call('HSET', meta, 'last', format(WHOLE, last))
 end
 if new_permits then call('PEXPIREAT', permits, ttl) end
 if new_queue then call('PEXPIREAT', queue, ttl) end

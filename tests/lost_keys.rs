@@ -145,3 +145,18 @@ async fn waiters_that_another_client_takes_for_dead_are_served_within_an_asking_
     }
     crowd.is_served_soon("the clients were deleted").await;
 }
+
+// CASES 59
+#[tokio::test]
+async fn waiters_are_served_when_the_server_evicts_all_keys_under_load() {
+    let server = RedisServer::start().await;
+    let semaphore = semaphore(&connect(&server).await);
+    let crowd = Crowd::at_work(&semaphore).await;
+    server.cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
+    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let refused: redis::RedisResult<()> = server.try_query(&["SET", "one-more", "1"]).await;
+    assert!(refused.is_err(), "nothing fits into one byte");
+    eventually("all is evicted", PATIENCE, async || server.keys().await.is_empty()).await;
+    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    crowd.is_served_soon("all keys were evicted").await;
+}

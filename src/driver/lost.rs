@@ -104,6 +104,19 @@ async fn a_waiter_that_is_put_back_and_too_large_tells_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_tells_that_too_few_wait_makes_the_line_speak_soon() {
+    let (mut scene, _) = full(1);
+    for _ in 0..200 {
+        scene.enter();
+    }
+    scene.talk();
+    scene.books.lose_queue();
+    scene.enter();
+    scene.live(150).await;
+    assert_eq!(scene.in_the_queue(), 201);
+}
+
+#[tokio::test(start_paused = true)]
 async fn waiters_behind_one_that_polls_are_not_forgotten() {
     let (mut scene, _) = full(1);
     scene.enter_as(Rule::Wait, 1, LEASE_MS, Wake::Poll);

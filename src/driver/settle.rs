@@ -21,6 +21,8 @@ const STAMPS: usize = 8;
 /// So often a waiter that is refused looks again where the turn left undone what may hide the room for
 /// it: a try is to end within the call deadline.
 const LOOKS: u32 = 64;
+/// When a client speaks that has cause to think that its waiters are not all in the queue.
+const SOONER: Duration = Duration::from_millis(100);
 
 impl Line {
     /// A turn in flight was answered.
@@ -47,6 +49,7 @@ impl Line {
         self.earliest = reply.earliest.map(|wait| now + wait);
         self.nudged |= reply.more;
         self.speak_next(false, flight.sent, now);
+        self.speak_sooner(reply.waiting, now);
     }
 
     fn landed(&mut self, number: u64) -> Option<Flight> {
@@ -220,6 +223,14 @@ impl Line {
             let lease = oldest.map_or(lease::SHORTEST, |waiter| waiter.id.lease());
             let at = sent + lease::asking_period(lease);
             self.speak_at = Some(at.max(now + Duration::from_millis(1)));
+        }
+    }
+
+    /// Where fewer wait than wait here, some were lost, or granted unheard. Not at once: wake-ups may
+    /// be on their way by another connection.
+    fn speak_sooner(&mut self, waiting: u64, now: Instant) {
+        if waiting < self.queue.len() as u64 {
+            self.speak_at = self.speak_at.map(|at| at.min(now + SOONER));
         }
     }
 

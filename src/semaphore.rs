@@ -402,9 +402,9 @@ impl ZSetSemaphore {
     #[cfg(feature = "tower")]
     pub(crate) fn outlook(&self) -> Outlook {
         let shared = self.inner.seat.shared();
-        let unconnected = shared.unconnected_since();
+        let (unconnected, heard) = (shared.unconnected_since(), shared.heard_at());
         self.inner.seat.peek(|line| {
-            let since = [unconnected, line.troubled_since()].into_iter().flatten().min();
+            let since = [unconnected, line.troubled_since(heard)].into_iter().flatten().min();
             let away = since.map(|since| Away {
                 since,
                 error: line.trouble().cloned().or_else(|| shared.link_trouble()),

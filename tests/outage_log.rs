@@ -1,4 +1,4 @@
-//! What the log tells of an outage. Alone in its process: with others beside it `tracing` may take
+//! What the log tells of an outage. Alone in their process: with others beside it `tracing` may take
 //! their lack of a subscriber for that of all.
 
 #![cfg(all(feature = "redis", feature = "tower"))]
@@ -49,6 +49,32 @@ async fn an_outage_and_its_end_are_told_by_one_line_each() {
         assert_eq!(lines.of(Level::WARN, "no connection"), outage, "{:?}", lines.0);
         assert_eq!(lines.of(Level::INFO, "connected again"), outage, "{:?}", lines.0);
     }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_empty_is_told_by_one_line_for_all_names() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let mut server = RedisServer::start().await;
+    let client = Client::connect(server.url()).await.unwrap();
+    let mut held = Vec::new();
+    for nth in 0..200 {
+        let semaphore = client.semaphore(format!("s-{nth}"), 2).build().unwrap();
+        held.push(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+    }
+    let last = held.pop().unwrap();
+    within(PATIENCE, last.release()).await.unwrap();
+    server.kill();
+    server.restart_empty().await;
+    eventually("all that is held is put back", PATIENCE, async || {
+        server.keys().await.iter().filter(|key| key.ends_with(":permits")).count() == held.len()
+    })
+    .await;
+    eventually("the loss is told", PATIENCE, async || lines.of(Level::WARN, "lost its data") > 0)
+        .await;
+    assert_eq!(lines.of(Level::WARN, "lost its data"), 1, "{:?}", lines.0);
+    assert_eq!(lines.of(Level::WARN, "semaphores=199 held=199"), 1, "{:?}", lines.0);
+    assert!(held.iter().all(|permit| !permit.is_lost()));
 }
 
 /// What was logged, by level.

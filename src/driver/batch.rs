@@ -19,6 +19,9 @@ const WAITER: usize = 2;
 /// At most so many renewals that are not due yet ride along.
 const RIDERS: usize = 64;
 
+/// While the server answers others, an answer is awaited for so many call deadlines.
+pub(super) const STRETCH: u32 = 4;
+
 /// What a turn in flight named, in the order it named it.
 #[derive(Debug)]
 pub(super) struct Flight {
@@ -70,7 +73,7 @@ impl Line {
         let asks = due || self.nudged || !self.asking.is_empty() || !self.again.is_empty();
         if self.flights.is_empty() {
             let idle = !asks
-                && self.epoch == self.written_epoch
+                && self.epoch == self.settled_epoch
                 && self.renewing.is_empty()
                 && self.take_backs.is_empty()
                 && self.fresh.is_empty();
@@ -113,8 +116,9 @@ impl Line {
             oldest: None,
         };
         let mut room = TURN_BOUND;
-        let shortest = self.put_renewals(&mut turn, &mut flight, now, call_deadline, &mut room);
-        self.put_take_backs(&mut turn, &mut flight, now + call_deadline, &mut room);
+        let longest = call_deadline * STRETCH;
+        let shortest = self.put_renewals(&mut turn, &mut flight, now, longest, &mut room);
+        self.put_take_backs(&mut turn, &mut flight, now + longest, &mut room);
         self.healing &= !self.renewing.is_empty();
         self.data_lost &= self.healing;
         if !self.healing {

@@ -91,6 +91,7 @@ impl Connection {
         self.failures = 0;
         self.unanswered = 0;
         *lock(&shared.unconnected_since) = None;
+        shared.hear(Instant::now());
         shared.at_once.store(session.is_at_once(), Ordering::SeqCst);
         shared.link.send_replace(Link::Up(Arc::clone(&session)));
         self.state = State::Up(session);

@@ -79,6 +79,8 @@ pub(crate) struct Line {
     pub(super) healing: bool,
     /// It has lost them: only put-back permits end the healing.
     pub(super) data_lost: bool,
+    /// The log has yet to tell so.
+    pub(super) untold_loss: bool,
 
     pub(super) take_backs: VecDeque<TakeBack>,
     /// No take-back is to be forgotten before this.
@@ -93,8 +95,8 @@ pub(crate) struct Line {
     pub(super) old_turns: u64,
     /// How many turns had no definite answer: each may still run, unless the store knows of a higher epoch.
     pub(super) epoch: u64,
-    /// The store knows of this one.
-    pub(super) written_epoch: u64,
+    /// No turn with a lower one may still run and count.
+    pub(super) settled_epoch: u64,
     /// A turn is wanted though there may be nothing to say.
     pub(super) nudged: bool,
     pub(super) pause: Pause,
@@ -145,6 +147,7 @@ impl Line {
             renewing: VecDeque::new(),
             healing: false,
             data_lost: false,
+            untold_loss: false,
             take_backs: VecDeque::new(),
             forget_at: None,
             ended: false,
@@ -152,7 +155,7 @@ impl Line {
             sent_turns: 0,
             old_turns: 0,
             epoch: 0,
-            written_epoch: 0,
+            settled_epoch: 0,
             nudged: false,
             pause: Pause::default(),
             trouble: None,
@@ -206,10 +209,14 @@ impl Line {
         self.trouble.as_ref()
     }
 
-    /// Since when the store has not answered though it was asked.
+    /// Since when the store has not answered though it was asked, where it was last heard at `heard`.
+    ///
+    /// What answers others is not away: a turn without an answer is on its way there. A refusal
+    /// is an answer, and counts for this line alone.
     #[cfg(feature = "tower")]
-    pub(crate) fn troubled_since(&self) -> Option<Instant> {
-        self.troubled_since
+    pub(crate) fn troubled_since(&self, heard: Instant) -> Option<Instant> {
+        let since = self.troubled_since?;
+        Some(if self.refused { since } else { since.max(heard) })
     }
 
     /// True for one caller in so long, and for all if for twice as long nothing was heard of the
@@ -267,7 +274,7 @@ impl Line {
     pub(crate) fn is_unused(&self) -> bool {
         self.limits.values().all(|&count| count == 0)
             && self.waiters.is_empty()
-            && self.epoch == self.written_epoch
+            && self.epoch == self.settled_epoch
             && self.is_flushed()
     }
 
@@ -309,6 +316,13 @@ impl Line {
         self.take_backs.clear();
         for held in self.held.values_mut() {
             held.extends.clear();
+        }
+    }
+
+    /// The connection was given up: no answer is awaited any more.
+    pub(super) fn deserted(&mut self, error: &StoreError, now: Instant) {
+        while let Some(flight) = self.flights.first() {
+            self.unanswered(flight.number, error, now);
         }
     }
 

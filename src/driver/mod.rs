@@ -19,6 +19,7 @@ mod shared;
 mod take_back;
 mod task;
 mod waiter;
+mod wipe_log;
 
 #[cfg(test)]
 mod abreast;

@@ -30,7 +30,7 @@ impl Line {
         let Some(flight) = self.landed(number) else { return };
         self.pause.end();
         self.out_of_trouble();
-        self.written_epoch = self.written_epoch.max(flight.epoch);
+        self.settled_epoch = self.settled_epoch.max(flight.epoch);
         self.counts = Some((reply.in_use, reply.limit));
         self.note_header(&reply, &flight);
         settle_releases(&reply, flight.released);
@@ -62,11 +62,7 @@ impl Line {
         if before == reply.incarnation {
             self.healing &= self.data_lost;
         } else if before != 0 {
-            tracing::warn!(
-                semaphore = &*self.name,
-                held = self.held.len(),
-                "the store lost its data; putting permits and waiters back"
-            );
+            self.untold_loss = true;
             self.data_lost = true;
             self.renew_all();
             self.ask_about_all();
@@ -241,7 +237,19 @@ impl Line {
         self.ask_about_all();
     }
 
-    /// The server said that the turn did not run, or refused it; it is asked again after a pause.
+    /// The server refused the turn, which may have begun: it is said again after a pause, in an epoch of
+    /// its own. So a server without memory refuses it each time: it refuses the first write, and then
+    /// to note the epoch, but not what follows a release.
+    pub(crate) fn was_refused(&mut self, number: u64, error: &StoreError, now: Instant) {
+        let settled = self.settled_epoch == self.epoch;
+        self.epoch += 1;
+        if settled {
+            self.settled_epoch = self.epoch; // it had its answer, and will not run late
+        }
+        self.did_not_run(number, error, now);
+    }
+
+    /// The server said that the turn did not run; it is asked again after a pause.
     pub(crate) fn did_not_run(&mut self, number: u64, error: &StoreError, now: Instant) {
         self.restore(number, error, now);
         self.pause.lengthen(now);
@@ -252,7 +260,7 @@ impl Line {
     pub(crate) fn stale(&mut self, number: u64, epoch: u64) {
         let Some(flight) = self.landed(number) else { return };
         self.epoch = self.epoch.max(epoch);
-        self.written_epoch = self.written_epoch.max(epoch);
+        self.settled_epoch = self.settled_epoch.max(epoch);
         self.nudged = true;
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
             self.take_back(take_back);

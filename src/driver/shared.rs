@@ -34,6 +34,9 @@ pub(crate) struct Shared {
     pub(super) at_once: AtomicBool,
     /// Since when a connection is wanted and there is none.
     pub(super) unconnected_since: Mutex<Option<Instant>>,
+    /// When the server last answered a turn, in nanoseconds since `born`.
+    heard: AtomicU64,
+    born: Instant,
     /// The latest call beside the turns that failed: the driver judges the connection by it too.
     pub(super) complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
     phase: Mutex<Phase>,
@@ -96,6 +99,8 @@ impl Shared {
             link: watch::Sender::new(Link::Opening),
             at_once: AtomicBool::new(false),
             unconnected_since: Mutex::default(),
+            heard: AtomicU64::new(0),
+            born: Instant::now(),
             complaint: Mutex::default(),
             phase: Mutex::new(Phase::New),
             abandoned: AtomicBool::new(false),
@@ -208,6 +213,17 @@ impl Shared {
                 ))),
             }),
         }
+    }
+
+    /// The server has given a sign of life.
+    pub(super) fn hear(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.born).as_nanos();
+        self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When the server last gave a sign of life.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.born + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
     }
 
     /// A call beside the turns failed on `session`.

@@ -1,6 +1,6 @@
 //! The driver's task: lets lines send their turns, takes them in, and keeps the timers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,20 +9,29 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::error::StoreError;
-use crate::store::{Session, TurnOutcome};
+use crate::error::{StoreError, StoreErrorKind};
+use crate::store::{BoxFuture, Session, TurnOutcome};
 use crate::sync::lock;
 
 use super::LineCell;
+use super::batch::STRETCH;
 use super::connection::Connection;
 use super::line::Line;
 use super::shared::Shared;
+use super::wipe_log::WipeLog;
 
 /// What a second turn in flight must be worth, in ids of new waiters and of take-backs: less waits for
 /// the reply that is on its way, and shares a turn with what comes meanwhile.
 const FOLLOWER: Option<usize> = Some(8);
+
+/// At most so many turns are in flight at a time: more would only wait in the server, for longer than
+/// their deadline in a burst of names. Meanwhile lines gather.
+const ABREAST: usize = 256;
+
+/// A timer that is late by more tells that this process gets too little time.
+const PUNCTUAL: Duration = Duration::from_millis(10);
 
 /// After so long without a turn the next one goes out at the first word.
 const QUIET: Duration = Duration::from_millis(5);
@@ -41,9 +50,14 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     connection: Connection,
     flying: FuturesUnordered<Flying>,
+    /// Ready lines that wait until fewer turns are in flight.
+    backlog: VecDeque<Arc<LineCell>>,
     timers: BTreeMap<(Instant, u64), Arc<LineCell>>,
     /// When a turn was last sent.
     busy_at: Instant,
+    wipe_log: WipeLog,
+    /// When this ends though not all is handed back, once nobody can ask for anything any more.
+    give_up_at: Option<Instant>,
     /// Also for a task that its runtime drops before it was ever polled.
     _guard: EndGuard,
 }
@@ -58,12 +72,16 @@ impl Drop for EndGuard {
 }
 
 impl LineCell {
-    /// Takes in the outcome of a turn in flight.
-    pub(super) fn take_in(&self, number: u64, outcome: TurnOutcome, now: Instant) {
-        match outcome {
-            TurnOutcome::Answered(reply) => self.peek(|line| line.settle(number, reply, now)),
-            TurnOutcome::Stale { epoch } => self.peek(|line| line.stale(number, epoch)),
-        }
+    /// Takes in the outcome of a turn in flight. Tells how many permits are held here, if by this
+    /// turn the store turned out to have lost its data.
+    pub(super) fn take_in(&self, number: u64, outcome: TurnOutcome, now: Instant) -> Option<usize> {
+        self.peek(|line| {
+            match outcome {
+                TurnOutcome::Answered(reply) => line.settle(number, reply, now),
+                TurnOutcome::Stale { epoch } => line.stale(number, epoch),
+            }
+            std::mem::take(&mut line.untold_loss).then_some(line.held.len())
+        })
     }
 }
 
@@ -74,8 +92,11 @@ impl Driver {
             shared,
             connection: Connection::new(),
             flying: FuturesUnordered::new(),
+            backlog: VecDeque::new(),
             timers: BTreeMap::new(),
             busy_at: Instant::now(),
+            wipe_log: WipeLog::default(),
+            give_up_at: None,
         }
     }
 
@@ -86,19 +107,17 @@ impl Driver {
         let mut gathering: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
         loop {
             if gathering.is_none() {
-                for cell in std::mem::take(&mut *lock(&shared.ready)) {
-                    cell.ready.store(false, Ordering::SeqCst);
-                    self.pump(&cell);
-                }
+                self.pump_ready();
             }
             shared.flushed.notify_waiters();
             if self.connection.lost_unasked(&shared) || self.heed_complaint() {
                 self.connection_changed();
             }
             if shared.abandoned.load(Ordering::SeqCst) && self.may_end() {
+                self.wipe_log.tell(&shared.place());
                 return;
             }
-            let next = self.timers.first_key_value().map(|((at, _), _)| *at);
+            let next = self.next_look();
             tokio::select! {
                 () = shared.work.notified(), if gathering.is_none() => {
                     if self.busy_at.elapsed() < QUIET {
@@ -110,6 +129,30 @@ impl Driver {
                 () = self.connection.step(&shared) => self.connection_changed(),
                 () = at(next) => self.fire(),
             }
+        }
+    }
+
+    /// Lets lines send what they have, while turns may go out.
+    fn pump_ready(&mut self) {
+        self.backlog.extend(std::mem::take(&mut *lock(&self.shared.ready)));
+        while !self.is_full()
+            && let Some(cell) = self.backlog.pop_front()
+        {
+            cell.ready.store(false, Ordering::SeqCst);
+            self.pump(&cell);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.flying.len() >= ABREAST && self.connection.session().is_some()
+    }
+
+    /// As [`pump`](Self::pump), but next where no turn may go out just now.
+    fn pump_soon(&mut self, cell: &Arc<LineCell>) {
+        if !self.is_full() {
+            self.pump(cell);
+        } else if !cell.ready.swap(true, Ordering::SeqCst) {
+            self.backlog.push_front(Arc::clone(cell));
         }
     }
 
@@ -145,13 +188,10 @@ impl Driver {
         if let (Some(session), Some(outgoing)) = (session, outgoing) {
             self.busy_at = now;
             let cell = Arc::clone(cell);
+            let shared = Arc::clone(&self.shared);
             self.flying.push(Box::pin(async move {
                 let turn = session.turn(outgoing.turn);
-                let answer = timeout(outgoing.deadline, turn).await;
-                let answer = answer.unwrap_or_else(|_| {
-                    let deadline = outgoing.deadline;
-                    Err(StoreError::timeout(format!("no answer to a turn within {deadline:?}")))
-                });
+                let answer = answer_to(turn, outgoing.deadline, &shared).await;
                 Landed { cell, number: outgoing.number, session, answer }
             }));
         } else if unused {
@@ -169,7 +209,11 @@ impl Driver {
         match landed.answer {
             Ok(outcome) => {
                 self.connection.answered();
-                cell.take_in(landed.number, outcome, now);
+                self.shared.hear(now);
+                self.give_up_at = None;
+                if let Some(held) = cell.take_in(landed.number, outcome, now) {
+                    self.wipe_log.note(held, now);
+                }
             }
             Err(error) => self.failed(cell, landed.number, &landed.session, &error, now),
         }
@@ -184,6 +228,9 @@ impl Driver {
         error: &StoreError,
         now: Instant,
     ) {
+        if !error.is_unanswered() {
+            self.shared.hear(now);
+        }
         if error.did_not_run() {
             cell.peek(|line| line.did_not_run(number, error, now));
         } else {
@@ -192,7 +239,7 @@ impl Driver {
                 if unsure {
                     line.unanswered(number, error, now);
                 } else {
-                    line.did_not_run(number, error, now);
+                    line.was_refused(number, error, now);
                 }
                 if error.is_final() {
                     line.refuse(now, error);
@@ -215,33 +262,57 @@ impl Driver {
 
     /// Every line gets to know; what it missed meanwhile, it asks about.
     fn connection_changed(&mut self) {
+        let now = Instant::now();
         let up = self.connection.session().is_some();
+        let error = self.connection.trouble().map(|error| {
+            StoreError::new(
+                StoreErrorKind::Disconnected,
+                format!("the connection was given up: {error}"),
+            )
+        });
+        // Nobody listens to the old connection any more; that closes it.
+        self.flying.clear();
         for cell in self.shared.all() {
-            if up {
-                cell.peek(Line::reconnected);
+            match &error {
+                Some(error) => cell.peek(|line| line.deserted(error, now)),
+                None if up => cell.peek(Line::reconnected),
+                None => {}
             }
-            self.pump(&cell);
+            self.pump_soon(&cell);
         }
+    }
+
+    /// When something is to be done, if nothing happens before.
+    fn next_look(&self) -> Option<Instant> {
+        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
+        [timer, self.give_up_at, self.wipe_log.tell_at()].into_iter().flatten().min()
     }
 
     /// The first timers are due.
     fn fire(&mut self) {
         let now = Instant::now();
+        if self.wipe_log.tell_at().is_some_and(|at| at <= now) {
+            self.wipe_log.tell(&self.shared.place());
+        }
         while let Some(first) = self.timers.first_entry()
             && first.key().0 <= now
         {
             let cell = first.remove();
             cell.peek(|line| line.timer = None);
-            self.pump(&cell);
+            self.pump_soon(&cell);
         }
     }
 
     /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
-    /// been away for so long that the leases must do it.
-    fn may_end(&self) -> bool {
+    /// been away, or has taken nothing back, for so long that the leases must do it.
+    fn may_end(&mut self) -> bool {
         let patience = self.shared.call_deadline * 2;
         let flushed = || self.shared.all().iter().all(|cell| lock(&cell.line).is_flushed());
-        self.flying.is_empty() && (flushed() || self.connection.down_for() > patience)
+        if self.flying.is_empty() && (flushed() || self.connection.down_for() > patience) {
+            return true;
+        }
+        let now = Instant::now();
+        now >= *self.give_up_at.get_or_insert(now + patience)
     }
 }
 
@@ -249,6 +320,31 @@ impl Driver {
 async fn wait_for(what: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     if let Some(what) = what {
         what.await;
+    }
+}
+
+/// Awaits the answer to a turn for `deadline`, and for longer while the server answers others: then
+/// it is only queued there. What this process slept through is no silence of the server either:
+/// the answer may have come meanwhile, and be on its way here.
+async fn answer_to(
+    mut turn: BoxFuture<'_, Result<TurnOutcome, StoreError>>,
+    deadline: Duration,
+    shared: &Shared,
+) -> Result<TurnOutcome, StoreError> {
+    let sent = Instant::now();
+    let (mut until, mut longest) = (sent + deadline, deadline * STRETCH);
+    loop {
+        if let Ok(answer) = timeout_at(until, &mut turn).await {
+            return answer;
+        }
+        let late = until.elapsed().saturating_sub(PUNCTUAL) * 4;
+        longest += late;
+        let later = (shared.heard_at() + deadline).max(until + late).min(sent + longest);
+        if later <= until {
+            let waited = until - sent;
+            return Err(StoreError::timeout(format!("no answer to a turn within {waited:?}")));
+        }
+        until = later;
     }
 }
 

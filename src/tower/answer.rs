@@ -18,6 +18,7 @@ use super::hold::{Hold, Reply, rest_if_429};
 use super::pass::Pass;
 use super::read_ahead::ReadAhead;
 use super::sealed::Sealed;
+use super::watched::Ends;
 
 type Change = dyn Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
@@ -36,7 +37,7 @@ pub(super) struct AnswerSettings {
     pub(super) status: StatusCode,
     pub(super) change: Option<Arc<Change>>,
     pub(super) headers: bool,
-    pub(super) end_when_lost: bool,
+    pub(super) ends: Ends,
     pub(super) rest: Option<Duration>,
     pub(super) read_ahead: u64,
 }
@@ -53,7 +54,7 @@ impl Default for Answer {
             status: StatusCode::SERVICE_UNAVAILABLE,
             change: None,
             headers: false,
-            end_when_lost: false,
+            ends: Ends::default(),
             rest: None,
             read_ahead: 256 * 1024,
         };
@@ -83,14 +84,14 @@ impl<B: Body + Unpin> Hold<Request<B>> for Answer {
     }
 
     fn ends_when_lost(&self) -> bool {
-        self.settings.end_when_lost
+        self.settings.ends.when_lost
     }
 }
 
 impl<ReqB, B, E> Reply<Request<ReqB>, Response<B>, E> for Answer
 where
     ReqB: Body + Unpin,
-    B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
+    B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     type Response = Response<CappedBody<B>>;
     type Error = E;
@@ -100,10 +101,7 @@ where
             tell(&pass, response.headers_mut());
         }
         let pass = rest_if_429(self.settings.rest, &response, pass);
-        response.map(|body| match self.settings.end_when_lost {
-            true => CappedBody::ending(body, pass),
-            false => CappedBody::new(body, pass),
-        })
+        response.map(|body| CappedBody::new(body, pass, self.settings.ends))
     }
 
     fn reject(&self, asked: Asked, rejection: Rejection) -> Result<Self::Response, E> {
@@ -202,7 +200,7 @@ impl fmt::Debug for Answer {
         f.debug_struct("Answer")
             .field("status", &self.settings.status)
             .field("headers", &self.settings.headers)
-            .field("end_when_lost", &self.settings.end_when_lost)
+            .field("ends", &self.settings.ends)
             .field("read_ahead", &self.settings.read_ahead)
             .finish_non_exhaustive()
     }

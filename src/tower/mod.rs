@@ -194,11 +194,13 @@ mod read_ahead;
 mod select;
 mod service;
 mod settings;
+mod turn;
+mod watched;
 
 pub use admit::Admit;
 pub use answer::Answer;
 pub use body::{CappedBody, PermitBody};
-pub use error::{Error, PermitLost, Reason, Rejection};
+pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
 pub use future::ResponseFuture;
 pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};
 pub use key::{BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr};

@@ -24,7 +24,9 @@ mod lost;
 mod metrics;
 mod probe;
 mod queue;
+mod read_ahead;
 mod resting;
+mod stalled;
 mod web;
 mod wire;
 

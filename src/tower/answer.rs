@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 
@@ -71,11 +71,16 @@ impl<B: Body + Unpin> Hold<Request<B>> for Answer {
 
     fn take_in(&self, request: Request<B>) -> (Asked, Self::Queued) {
         let asked = Asked { grpc: grpc::is_grpc(request.headers()) };
-        (asked, request.map(ReadAhead::new))
+        let bound = match expects_continue(request.headers()) {
+            // To read is to tell the client to go on, before it is known that the request is let in.
+            true => 0,
+            false => self.settings.read_ahead,
+        };
+        (asked, request.map(|body| ReadAhead::new(body, bound)))
     }
 
     fn poll_queued(&self, queued: &mut Self::Queued, cx: &mut Context<'_>) -> Poll<()> {
-        queued.body_mut().poll_ahead(cx, self.settings.read_ahead)
+        queued.body_mut().poll_ahead(cx)
     }
 
     fn let_in(&self, mut queued: Self::Queued, pass: &Pass) -> Self::Request {
@@ -120,6 +125,11 @@ where
     fn fail(&self, error: E) -> E {
         error
     }
+}
+
+/// Whether the client waits to be told until it sends the body (RFC 9110, 10.1.1).
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Says how full it is, unless a layer further in has said so of its own limit.

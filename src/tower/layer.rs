@@ -354,8 +354,9 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Up to how many bytes of the request body are read ahead while the request is queued; beyond
-    /// it the client has to wait. 0 turns it off. Default: 256 KiB.
+    /// Up to how many bytes of memory are kept of a request body that is read ahead while the request
+    /// is queued, but for the frame that reaches it; beyond it the client has to wait. 0 turns it off, and
+    /// so does a request with `Expect: 100-continue`. Default: 256 KiB.
     pub fn read_ahead(mut self, bytes: u64) -> Self {
         Arc::make_mut(&mut self.hold.settings).read_ahead = bytes;
         self

@@ -150,8 +150,10 @@
 //!
 //! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server learns of that only
 //! by reading on, so [`answer`](ZSetSemaphoreLayer::answer) reads the body ahead, up to
-//! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, or behind a
-//! second request that it has sent already, is noticed when its turn comes. A response to an upgrade
+//! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, behind a
+//! second request that it has sent already, or while it waits for a `100 Continue`, is noticed when its
+//! turn comes. A client that stays and reads nothing keeps its permit, unless a
+//! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends what it does not read. A response to an upgrade
 //! (`101`) has no body: a WebSocket is not capped for as long as it lives, unless its handler
 //! takes a permit itself.
 //!

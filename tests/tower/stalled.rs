@@ -243,7 +243,8 @@ async fn a_body_that_nobody_reads_ends_with_the_stall_time_and_its_reader_is_tol
     for read in [0, 1] {
         for answer in [false, true] {
             let start = Instant::now();
- let (chats, upstream, mut body) = response(answer, &[Data("to"), Data("ken"), Hang]).await;
+            let (chats, upstream, mut body) =
+                response(answer, &[Data("to"), Data("ken"), Hang]).await;
             for _ in 0..read {
                 body.frame().await.unwrap().unwrap();
             }
@@ -263,7 +264,8 @@ async fn a_body_that_nobody_reads_ends_with_the_stall_time_and_its_reader_is_tol
 #[tokio::test(start_paused = true)]
 async fn a_silent_body_and_a_slow_reader_do_not_stall() {
     for answer in [false, true] {
- let (chats, _, mut body) = response(answer, &[Data("to"), Data("k"), Data("en"), Hang]).await;
+        let (chats, _, mut body) =
+            response(answer, &[Data("to"), Data("k"), Data("en"), Hang]).await;
         for _ in 0..3 {
             tokio::time::sleep(STALL * 9 / 10).await;
             body.frame().await.unwrap().unwrap();
@@ -280,7 +282,8 @@ async fn a_silent_body_and_a_slow_reader_do_not_stall() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_does_not_heed_its_wake_up_stalls() {
     for answer in [false, true] {
- let (chats, upstream, mut body) = response(answer, &[Data("to"), Wait, Data("ken"), Hang]).await;
+        let (chats, upstream, mut body) =
+            response(answer, &[Data("to"), Wait, Data("ken"), Hang]).await;
         body.frame().await.unwrap().unwrap();
         assert!(body.frame().now_or_never().is_none());
         drop(within(STALL * 2, chats.acquire(1)).await.unwrap());
@@ -293,7 +296,7 @@ async fn a_reader_that_does_not_heed_its_wake_up_stalls() {
 #[tokio::test(start_paused = true)]
 async fn both_ends_of_a_body_are_kept_in_whatever_order_they_are_asked_for() {
     for answer in [false, true] {
- let (chats, upstream, mut body) = response(answer, &[Data("token"), Hang]).await;
+        let (chats, upstream, mut body) = response(answer, &[Data("token"), Hang]).await;
         body.frame().await.unwrap().unwrap();
         let reader = tokio::spawn(async move { told::<PermitLost>(&mut body).await });
         settled(&chats, 1, 0).await;
@@ -308,7 +311,7 @@ async fn both_ends_of_a_body_are_kept_in_whatever_order_they_are_asked_for() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_read_to_its_end_cannot_stall() {
     for answer in [false, true] {
- let (chats, _, mut body) = response(answer, &[Data("to"), Data("ken")]).await;
+        let (chats, _, mut body) = response(answer, &[Data("to"), Data("ken")]).await;
         for _ in 0..2 {
             body.frame().await.unwrap().unwrap();
         }
@@ -323,7 +326,7 @@ async fn a_body_that_was_read_to_its_end_cannot_stall() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_panics_gives_its_permit_back() {
     for answer in [false, true] {
- let (chats, upstream, mut body) = response(answer, &[Data("to"), Step::Panic]).await;
+        let (chats, upstream, mut body) = response(answer, &[Data("to"), Step::Panic]).await;
         body.frame().await.unwrap().unwrap();
         let polled = tokio::spawn(async move {
             let panicked = std::panic::AssertUnwindSafe(body.frame()).catch_unwind().await;

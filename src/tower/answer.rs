@@ -64,7 +64,7 @@ impl Default for Answer {
 
 impl Sealed for Answer {}
 
-impl<B: Body + Unpin> Hold<Request<B>> for Answer {
+impl<B: Body> Hold<Request<B>> for Answer {
     type Request = Request<ReadAhead<B>>;
     type Queued = Request<ReadAhead<B>>;
     type Asked = Asked;
@@ -95,7 +95,7 @@ impl<B: Body + Unpin> Hold<Request<B>> for Answer {
 
 impl<ReqB, B, E> Reply<Request<ReqB>, Response<B>, E> for Answer
 where
-    ReqB: Body + Unpin,
+    ReqB: Body,
     B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     type Response = Response<CappedBody<B>>;

@@ -91,6 +91,13 @@ impl<B: Body> Body for PermitBody<B> {
     }
 }
 
+/// An empty body, which holds nothing: for layers that answer by themselves, as for CORS.
+impl<B> Default for PermitBody<B> {
+    fn default() -> Self {
+        Self { state: State::Ended(SizeHint::with_exact(0)) }
+    }
+}
+
 // By hand: bodies need not be `Debug`.
 impl<B> fmt::Debug for PermitBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,6 +184,13 @@ where
             }
             Capped::Ended => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// An empty body, which holds nothing: for layers that answer by themselves, as for CORS and timeouts.
+impl<B> Default for CappedBody<B> {
+    fn default() -> Self {
+        Self { state: Capped::Ended }
     }
 }
 

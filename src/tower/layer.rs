@@ -141,7 +141,8 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
 impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// Gives the permit back when the inner service has answered; a body that is still streaming
     /// is **not** capped. For services whose responses are not those of HTTP, or are complete when
-    /// they are there.
+    /// they are there. It compiles around any service, a client whose answers stream among them: leave
+    /// it away there.
     ///
     /// # Examples
     ///

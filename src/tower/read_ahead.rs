@@ -35,7 +35,8 @@ pub struct ReadAhead<B: Body> {
     bound: u64,
     /// Nothing comes behind what was read.
     ended: bool,
-    body: B,
+    /// Boxed, as a request moves after its body was polled.
+    body: Pin<Box<B>>,
 }
 
 enum Read<B: Body> {
@@ -44,9 +45,9 @@ enum Read<B: Body> {
     Frame(Result<Frame<B::Data>, B::Error>),
 }
 
-impl<B: Body + Unpin> ReadAhead<B> {
+impl<B: Body> ReadAhead<B> {
     pub(super) fn new(body: B, bound: u64) -> Self {
-        Self { read: VecDeque::new(), bytes: 0, kept: 0, bound, ended: false, body }
+        Self { read: VecDeque::new(), bytes: 0, kept: 0, bound, ended: false, body: Box::pin(body) }
     }
 
     /// Reads what is there, until so much is kept. Ready once the body has failed.
@@ -57,7 +58,7 @@ impl<B: Body + Unpin> ReadAhead<B> {
             if self.ended || self.kept >= self.bound {
                 break;
             }
-            match Pin::new(&mut self.body).poll_frame(cx) {
+            match self.body.as_mut().poll_frame(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => self.ended = true,
                 Poll::Ready(Some(frame)) => self.keep(frame),
@@ -139,7 +140,7 @@ impl<B: Body> Read<B> {
     }
 }
 
-impl<B: Body<Data: From<Bytes>> + Unpin> Body for ReadAhead<B> {
+impl<B: Body<Data: From<Bytes>>> Body for ReadAhead<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -156,7 +157,7 @@ impl<B: Body<Data: From<Bytes>> + Unpin> Body for ReadAhead<B> {
         if self.ended {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = ready!(self.body.as_mut().poll_frame(cx));
         self.ended = !matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)
     }
@@ -181,7 +182,7 @@ fn bytes_of<D: Buf, E>(frame: &Result<Frame<D>, E>) -> usize {
     frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Buf::remaining)
 }
 
-// Nothing of it is pinned but by way of `Unpin` bodies.
+// Nothing of it is pinned but the body, in its box.
 impl<B: Body> Unpin for ReadAhead<B> {}
 
 impl<B: Body> fmt::Debug for ReadAhead<B> {

@@ -22,6 +22,7 @@ mod local_cap;
 mod lost;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod mounting;
 mod probe;
 mod queue;
 mod read_ahead;

@@ -109,10 +109,10 @@ impl<B> fmt::Debug for PermitBody<B> {
 }
 
 /// The response body of a layer that answers rejections by itself, or ends bodies whose permit was
-/// lost: that of the inner service with its permit, or a rejection.
+/// lost or whose reader stalls: that of the inner service with its permit, or a rejection.
 ///
 /// Of the inner body it asks no more than that its data can be made of [`Bytes`] and its error be
-/// boxed.
+/// boxed, and that it is `Send + 'static`, since a task ends it where nobody polls it.
 #[pin_project]
 pub struct CappedBody<B> {
     #[pin]

@@ -9,6 +9,7 @@
 //! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
 //! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
 //! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, where nothing may run on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
+//! | [`.stall_timeout(d)`](ZSetSemaphoreLayer::stall_timeout) | the first two, where clients may not read | the same | when the body ends, or its reader stalls ([`CappedBody`]) |
 //! | [`.hold_head()`](ZSetSemaphoreLayer::hold_head) | services of any request and response | [`Error`] | when the inner service has answered |
 //!
 //! The body is the default because a streamed answer, as chats with LLMs are, has only begun when
@@ -25,7 +26,7 @@
 //!   the future gives the permit back.
 //! - Clones of a layer, and all services made from it, share one semaphore.
 //! - A permit that is [lost](crate::Permit::lost) does not end the response it was taken for, unless
-//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) says so.
+//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) says so; then also a body that nobody reads.
 //! - Handlers find in the extensions of the request what it was let through with: [`Admitted`].
 //!
 //! # Axum

@@ -242,3 +242,102 @@ impl<B> fmt::Debug for Watched<B> {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::tower::handle::Handle;
+    use crate::{Client, Permit, ZSetSemaphore};
+    use bytes::Bytes;
+    use std::convert::Infallible;
+    use std::sync::{OnceLock, Weak};
+    use tokio::runtime::Runtime;
+    use tokio::time::Instant;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// A body without end. Where it is told to, it is ended from outside while it is polled.
+    #[derive(Default)]
+    struct Endless {
+        ends: Option<Arc<OnceLock<Weak<Slot<Self>>>>>,
+        _lives: Arc<()>,
+    }
+
+    impl Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if let Some(slot) = self.ends.as_ref().and_then(|ends| ends.get()?.upgrade()) {
+                slot.end(End::Stalled(PATIENCE));
+            }
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"token")))))
+        }
+    }
+
+    fn semaphore() -> ZSetSemaphore {
+        Client::in_memory().semaphore("chats", 1).build().unwrap()
+    }
+
+    fn watched(chats: &ZSetSemaphore, body: Endless, permit: Permit) -> Watched<Endless> {
+        let handle = Handle::new(chats.clone(), "chats".into(), Arc::default());
+        let pass = Pass::permit(permit, handle, Duration::ZERO, Instant::now());
+        let ends = Ends { when_lost: true, stall_timeout: Some(PATIENCE) };
+        Watched::new(PermitBody::new(body, pass), ends).unwrap_or_else(|_| panic!("not watched"))
+    }
+
+    fn polled(body: &mut Watched<Endless>) -> Option<Result<Bytes, String>> {
+        match body.poll_frame(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(frame) => frame.map(|frame| match frame {
+                Ok(frame) => Ok(frame.into_data().unwrap()),
+                Err(error) => Err(error.to_string()),
+            }),
+            Poll::Pending => panic!("pending"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_ended_while_it_is_polled_goes_with_what_it_gave() {
+        let chats = semaphore();
+        let (ends, lives) = (Arc::new(OnceLock::new()), Arc::new(()));
+        let body = Endless { ends: Some(Arc::clone(&ends)), _lives: Arc::clone(&lives) };
+        let mut body = watched(&chats, body, chats.acquire(1).await.unwrap());
+        assert_eq!(polled(&mut body), Some(Ok("token".into())));
+        ends.set(Arc::downgrade(&body.slot)).unwrap();
+        let end = Some(Err("the reader took nothing of the body for 5s".to_owned()));
+        assert_eq!(polled(&mut body), end);
+        assert_eq!(Arc::strong_count(&lives), 1, "it is dropped");
+        assert_eq!(polled(&mut body), None);
+        drop(chats.acquire(1).await.unwrap());
+    }
+
+    /// There is no task then, and no timer.
+    #[test]
+    fn outside_a_runtime_who_polls_learns_of_the_loss() {
+        let (runtime, chats) = (Runtime::new().unwrap(), semaphore());
+        let permit = runtime.block_on(async { chats.acquire(1).await.unwrap() });
+        let id = permit.id();
+        let mut body = watched(&chats, Endless::default(), permit);
+        assert_eq!(polled(&mut body), Some(Ok("token".into())));
+        runtime.block_on(async { chats.kick(id).await.unwrap() });
+        while chats.outlook().in_use != Some(0) {
+            runtime.block_on(tokio::task::yield_now());
+        }
+        let end = Some(Err("the permit was lost: it was kicked".to_owned()));
+        assert_eq!(polled(&mut body), end);
+        assert_eq!(polled(&mut body), None);
+    }
+
+    /// Its body goes with it, though the watcher may be there for a while.
+    #[tokio::test]
+    async fn a_watched_body_that_is_dropped_takes_its_permit_along_at_once() {
+        let chats = semaphore();
+        let lives = Arc::new(());
+        let body = Endless { _lives: Arc::clone(&lives), ends: None };
+        drop(watched(&chats, body, chats.acquire(1).await.unwrap()));
+        assert_eq!(Arc::strong_count(&lives), 1);
+    }
+}

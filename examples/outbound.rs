@@ -1,8 +1,8 @@
 //! Outgoing calls, never more than N at once, cluster-wide: for a provider that allows no more.
 //!
 //! ```sh
-//! cargo run --example outbound                                # a stand-in provider; needs no Redis
-//! REDIS_URL=redis://127.0.0.1 cargo run --example outbound    # shares the limit by Redis
+//! cargo run --features reqwest --example outbound    # a stand-in provider; needs no Redis
+//! REDIS_URL=redis://127.0.0.1 cargo run --features reqwest --example outbound    # shares the limit by Redis
 //! ```
 
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt};
 use zset_semaphore::tower::{Error as CapError, PermitBody, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, Memory};
 
@@ -114,28 +114,17 @@ fn capped_hyper(
     cap.layer(http)
 }
 
-/// The same for reqwest, whose requests and responses are types of its own: the layer sees those of
-/// `http`, the caller gets a [`reqwest::Response`], with the permit inside.
+/// The same for reqwest, by the feature `reqwest`.
 fn capped_reqwest(
     cap: ZSetSemaphoreLayer,
     http: reqwest::Client,
 ) -> impl Service<
-    Request<reqwest::Body>,
+    reqwest::Request,
     Response = reqwest::Response,
     Error = CapError<reqwest::Error>,
     Future: Send,
 > + Clone {
-    ServiceBuilder::new()
-        .map_response(|answer: http::Response<PermitBody<reqwest::Body>>| {
-            reqwest::Response::from(answer.map(reqwest::Body::wrap))
-        })
-        .layer(cap)
-        .map_response(http::Response::<reqwest::Body>::from)
-        // Not `map_request`: a URL that reqwest does not take is an error.
-        .service(service_fn(move |question: Request<reqwest::Body>| {
-            let http = http.clone();
-            async move { http.execute(question.try_into()?).await }
-        }))
+    cap.layer(http)
 }
 
 // ---- A stand-in for the provider ---------------------------------------------------------------
@@ -250,9 +239,9 @@ where
 
 async fn by_reqwest<S>(service: S, url: String) -> Result<StatusCode>
 where
-    S: Service<Request<reqwest::Body>, Response = reqwest::Response, Error: Into<BoxError>>,
+    S: Service<reqwest::Request, Response = reqwest::Response, Error: Into<BoxError>>,
 {
-    let question = Request::post(url).body(reqwest::Body::default())?;
+    let question = reqwest::Request::new(reqwest::Method::POST, url.parse()?);
     let answer = service.oneshot(question).await.map_err(Into::into)?;
     let status = answer.status();
     answer.bytes().await?; // Here the permit goes back.

@@ -137,6 +137,15 @@ impl Permit {
         matches!(self.hold.truth(), Truth::Lost(_))
     }
 
+    /// Why it is lost, if it is.
+    #[cfg(feature = "tower")]
+    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
+        match self.hold.truth() {
+            Truth::Lost(reason) => Some(reason),
+            Truth::HeldUntil(_) | Truth::Released => None,
+        }
+    }
+
     /// Resolves once the permit is lost, with the reason; also for those who ask late.
     ///
     /// It resolves before the server can give the units to anybody else by expiry.

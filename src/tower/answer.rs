@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 
@@ -18,6 +18,7 @@ use super::hold::{Hold, Reply, rest_if_429};
 use super::pass::Pass;
 use super::read_ahead::ReadAhead;
 use super::sealed::Sealed;
+use super::watched::Ends;
 
 type Change = dyn Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
@@ -36,7 +37,7 @@ pub(super) struct AnswerSettings {
     pub(super) status: StatusCode,
     pub(super) change: Option<Arc<Change>>,
     pub(super) headers: bool,
-    pub(super) end_when_lost: bool,
+    pub(super) ends: Ends,
     pub(super) rest: Option<Duration>,
     pub(super) read_ahead: u64,
 }
@@ -53,7 +54,7 @@ impl Default for Answer {
             status: StatusCode::SERVICE_UNAVAILABLE,
             change: None,
             headers: false,
-            end_when_lost: false,
+            ends: Ends::default(),
             rest: None,
             read_ahead: 256 * 1024,
         };
@@ -63,18 +64,23 @@ impl Default for Answer {
 
 impl Sealed for Answer {}
 
-impl<B: Body + Unpin> Hold<Request<B>> for Answer {
+impl<B: Body> Hold<Request<B>> for Answer {
     type Request = Request<ReadAhead<B>>;
     type Queued = Request<ReadAhead<B>>;
     type Asked = Asked;
 
     fn take_in(&self, request: Request<B>) -> (Asked, Self::Queued) {
         let asked = Asked { grpc: grpc::is_grpc(request.headers()) };
-        (asked, request.map(ReadAhead::new))
+        let bound = match expects_continue(request.headers()) {
+            // To read is to tell the client to go on, before it is known that the request is let in.
+            true => 0,
+            false => self.settings.read_ahead,
+        };
+        (asked, request.map(|body| ReadAhead::new(body, bound)))
     }
 
     fn poll_queued(&self, queued: &mut Self::Queued, cx: &mut Context<'_>) -> Poll<()> {
-        queued.body_mut().poll_ahead(cx, self.settings.read_ahead)
+        queued.body_mut().poll_ahead(cx)
     }
 
     fn let_in(&self, mut queued: Self::Queued, pass: &Pass) -> Self::Request {
@@ -83,14 +89,14 @@ impl<B: Body + Unpin> Hold<Request<B>> for Answer {
     }
 
     fn ends_when_lost(&self) -> bool {
-        self.settings.end_when_lost
+        self.settings.ends.when_lost
     }
 }
 
 impl<ReqB, B, E> Reply<Request<ReqB>, Response<B>, E> for Answer
 where
-    ReqB: Body + Unpin,
-    B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
+    ReqB: Body,
+    B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,
 {
     type Response = Response<CappedBody<B>>;
     type Error = E;
@@ -100,10 +106,7 @@ where
             tell(&pass, response.headers_mut());
         }
         let pass = rest_if_429(self.settings.rest, &response, pass);
-        response.map(|body| match self.settings.end_when_lost {
-            true => CappedBody::ending(body, pass),
-            false => CappedBody::new(body, pass),
-        })
+        response.map(|body| CappedBody::new(body, pass, self.settings.ends))
     }
 
     fn reject(&self, asked: Asked, rejection: Rejection) -> Result<Self::Response, E> {
@@ -122,6 +125,11 @@ where
     fn fail(&self, error: E) -> E {
         error
     }
+}
+
+/// Whether the client waits to be told until it sends the body (RFC 9110, 10.1.1).
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Says how full it is, unless a layer further in has said so of its own limit.
@@ -202,7 +210,7 @@ impl fmt::Debug for Answer {
         f.debug_struct("Answer")
             .field("status", &self.settings.status)
             .field("headers", &self.settings.headers)
-            .field("end_when_lost", &self.settings.end_when_lost)
+            .field("ends", &self.settings.ends)
             .field("read_ahead", &self.settings.read_ahead)
             .finish_non_exhaustive()
     }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use super::error::PermitLost;
-use super::pass::{Pass, UntilLost};
+use super::pass::Pass;
+use super::watched::{Ends, Watched};
 
 /// A response body that gives its permit back when it ends, fails or is dropped; made by
 /// [`HoldBody`](super::HoldBody).
@@ -37,7 +37,8 @@ enum State<B> {
 }
 
 impl<B> PermitBody<B> {
-    fn pass(&self) -> Option<&Pass> {
+    /// What it is held by; `None` once it has ended.
+    pub(super) fn pass(&self) -> Option<&Pass> {
         match &self.state {
             State::Streaming { pass, .. } => Some(pass),
             State::Ended(_) => None,
@@ -90,6 +91,13 @@ impl<B: Body> Body for PermitBody<B> {
     }
 }
 
+/// An empty body, which holds nothing: for layers that answer by themselves, as for CORS.
+impl<B> Default for PermitBody<B> {
+    fn default() -> Self {
+        Self { state: State::Ended(SizeHint::with_exact(0)) }
+    }
+}
+
 // By hand: bodies need not be `Debug`.
 impl<B> fmt::Debug for PermitBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -101,10 +109,10 @@ impl<B> fmt::Debug for PermitBody<B> {
 }
 
 /// The response body of a layer that answers rejections by itself, or ends bodies whose permit was
-/// lost: that of the inner service with its permit, or a rejection.
+/// lost or whose reader stalls: that of the inner service with its permit, or a rejection.
 ///
 /// Of the inner body it asks no more than that its data can be made of [`Bytes`] and its error be
-/// boxed.
+/// boxed, and that it is `Send + 'static`, since a task ends it where nobody polls it.
 #[pin_project]
 pub struct CappedBody<B> {
     #[pin]
@@ -113,26 +121,17 @@ pub struct CappedBody<B> {
 
 #[pin_project(project = CappedProj)]
 enum Capped<B> {
-    Inner {
-        #[pin]
-        body: PermitBody<B>,
-        /// Resolves when the permit is lost, where that ends the body.
-        lost: Option<UntilLost>,
-    },
+    /// Only its reader ends it.
+    Held(#[pin] PermitBody<B>),
+    Watched(Watched<B>),
     Rejection(Option<Bytes>),
     Ended,
 }
 
-impl<B: Body> CappedBody<B> {
-    pub(super) fn new(body: B, pass: Pass) -> Self {
-        Self { state: Capped::Inner { body: PermitBody::new(body, pass), lost: None } }
-    }
-
-    /// The loss of the permit ends it.
-    pub(super) fn ending(body: B, pass: Pass) -> Self {
-        let body = PermitBody::new(body, pass);
-        let lost = body.pass().and_then(Pass::until_lost);
-        Self { state: Capped::Inner { body, lost } }
+impl<B: Body + Send + 'static> CappedBody<B> {
+    pub(super) fn new(body: B, pass: Pass, ends: Ends) -> Self {
+        let watched = Watched::new(PermitBody::new(body, pass), ends);
+        Self { state: watched.map_or_else(Capped::Held, Capped::Watched) }
     }
 }
 
@@ -156,19 +155,8 @@ where
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut state = self.project().state;
         match state.as_mut().project() {
-            CappedProj::Inner { body, lost } => {
-                if let Some(ending) = lost
-                    && let Poll::Ready(reason) = ending.as_mut().poll(cx)
-                {
-                    state.set(Capped::Ended);
-                    return Poll::Ready(Some(Err(Box::new(PermitLost(reason)))));
-                }
-                let frame = ready!(body.poll_frame(cx));
-                if !matches!(frame, Some(Ok(_))) {
-                    *lost = None;
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
+            CappedProj::Held(body) => body.poll_frame(cx).map_err(Into::into),
+            CappedProj::Watched(body) => body.poll_frame(cx),
             CappedProj::Rejection(text) => {
                 let text = text.take().map(|text| Ok(Frame::data(text.into())));
                 state.set(Capped::Ended);
@@ -180,7 +168,8 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.state {
-            Capped::Inner { body, .. } => body.is_end_stream(),
+            Capped::Held(body) => body.is_end_stream(),
+            Capped::Watched(body) => body.is_end_stream(),
             Capped::Rejection(_) => false,
             Capped::Ended => true,
         }
@@ -188,7 +177,8 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
-            Capped::Inner { body, .. } => body.size_hint(),
+            Capped::Held(body) => body.size_hint(),
+            Capped::Watched(body) => body.size_hint(),
             Capped::Rejection(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
@@ -197,10 +187,18 @@ where
     }
 }
 
+/// An empty body, which holds nothing: for layers that answer by themselves, as for CORS and timeouts.
+impl<B> Default for CappedBody<B> {
+    fn default() -> Self {
+        Self { state: Capped::Ended }
+    }
+}
+
 impl<B> fmt::Debug for CappedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.state {
-            Capped::Inner { body, .. } => f.debug_tuple("CappedBody").field(body).finish(),
+            Capped::Held(body) => f.debug_tuple("CappedBody").field(body).finish(),
+            Capped::Watched(body) => f.debug_tuple("CappedBody").field(body).finish(),
             Capped::Rejection(text) => f.debug_tuple("CappedBody").field(text).finish(),
             Capped::Ended => f.write_str("CappedBody"),
         }

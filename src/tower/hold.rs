@@ -13,6 +13,7 @@ use super::body::{CappedBody, PermitBody};
 use super::error::{Error, Reason, Rejection};
 use super::pass::Pass;
 use super::sealed::Sealed;
+use super::watched::Ends;
 use crate::LostReason;
 
 /// What becomes of a request on its way in. Sealed: see [`HoldBody`], [`HoldHead`] and
@@ -157,12 +158,16 @@ fn rest(pass: Pass, time: Duration) {
     }
 }
 
-/// As [`HoldBody`], but the loss of the permit ends the request: the inner future is dropped, or the
-/// body ends with [`PermitLost`](super::PermitLost). Made by
-/// [`end_when_lost`](super::ZSetSemaphoreLayer::end_when_lost).
+/// As [`HoldBody`], but more than its reader can end a request: the loss of its permit
+/// ([`end_when_lost`](super::ZSetSemaphoreLayer::end_when_lost)), or that its reader stalls
+/// ([`stall_timeout`](super::ZSetSemaphoreLayer::stall_timeout)).
+///
+/// A body that is ended so is dropped by a task beside it, so it must be `Send + 'static`.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct EndBody;
+pub struct EndBody {
+    pub(super) ends: Ends,
+}
 
 impl Sealed for EndBody {}
 
@@ -181,19 +186,19 @@ impl<B> Hold<http::Request<B>> for EndBody {
     }
 
     fn ends_when_lost(&self) -> bool {
-        true
+        self.ends.when_lost
     }
 }
 
 impl<ReqB, B, E> Reply<http::Request<ReqB>, http::Response<B>, E> for EndBody
 where
-    B: Body<Data: From<Bytes>>,
+    B: Body<Data: From<Bytes>> + Send + 'static,
 {
     type Response = http::Response<CappedBody<B>>;
     type Error = Error<E>;
 
     fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
-        response.map(|body| CappedBody::ending(body, pass))
+        response.map(|body| CappedBody::new(body, pass, self.ends))
     }
 
     fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {

@@ -36,6 +36,7 @@ use crate::ZSetSemaphore;
 /// | [`outage`](Self::outage) | [`Outage::Closed`] |
 /// | [`away_after`](Self::away_after) | 1 s |
 /// | [`end_when_lost`](Self::end_when_lost) | off |
+/// | [`stall_timeout`](Self::stall_timeout) | off |
 /// | [`rest_on_429`](Self::rest_on_429) | off |
 ///
 /// # Examples
@@ -140,7 +141,8 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
 impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// Gives the permit back when the inner service has answered; a body that is still streaming
     /// is **not** capped. For services whose responses are not those of HTTP, or are complete when
-    /// they are there.
+    /// they are there. It compiles around any service, a client whose answers stream among them: leave
+    /// it away there.
     ///
     /// # Examples
     ///
@@ -218,15 +220,71 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped and
     /// the request fails with [`Reason::Lost`](super::Reason::Lost), or its body ends with
     /// [`PermitLost`](super::PermitLost). Default: it may finish.
+    ///
+    /// The body is ended whether or not anybody reads it: it is dropped, and whoever comes to read
+    /// it is told. What a server has taken of it already may still lie in its buffers.
     pub fn end_when_lost(self) -> ZSetSemaphoreLayer<EndBody, S> {
-        self.with(EndBody)
+        self.with(EndBody::default()).end_when_lost()
+    }
+
+    /// Ends a body of which its reader takes nothing for `patience`: it is dropped, its permit goes
+    /// back, and whoever comes to read it after all is told [`ReaderStalled`](super::ReaderStalled).
+    /// Without it a client that does not read keeps its permit for as long as its connection lives.
+    /// Default: off.
+    ///
+    /// What counts is the reader's turn: from when the response is there, or a frame was taken, or the
+    /// body has woken its reader, until the body is polled again. For how long the inner service is
+    /// silent does not count. A frame is taken as a whole, so `patience` should be longer than
+    /// it takes a slow client to receive the largest one.
+    ///
+    /// It ends the body alone. The connection is the server's: one that its client does not read
+    /// stays open until the client reads or goes away, or until the server closes it (by the keep-alive
+    /// of HTTP/2, say).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use axum::{Router, body::{Body, to_bytes}, extract::Request, routing::get};
+    /// use tower::ServiceExt;
+    /// use zset_semaphore::{Client, tower::ZSetSemaphoreLayer};
+    ///
+    /// let chats = Client::in_memory().semaphore("chats", 1).build()?;
+    /// let layer = ZSetSemaphoreLayer::new(chats.clone()).stall_timeout(Duration::from_secs(30));
+    /// let app: Router = Router::new().route("/", get(|| async { "token" })).layer(layer.answer());
+    ///
+    /// let response = app.oneshot(Request::new(Body::empty())).await?;
+    /// let permit = chats.acquire(1).await?; // 30 s later: nobody has read the response
+    /// assert!(to_bytes(response.into_body(), 1024).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stall_timeout(self, patience: Duration) -> ZSetSemaphoreLayer<EndBody, S> {
+        self.with(EndBody::default()).stall_timeout(patience)
     }
 }
 
 impl<S> ZSetSemaphoreLayer<EndBody, S> {
-    /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end when their permit is lost.
+    /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end as they do without it.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        self.with(Answer::default()).end_when_lost()
+        let mut answer = Answer::default();
+        Arc::make_mut(&mut answer.settings).ends = self.hold.ends;
+        self.with(answer)
+    }
+
+    /// Ends a request whose permit is lost, too.
+    pub fn end_when_lost(mut self) -> Self {
+        self.hold.ends.when_lost = true;
+        self
+    }
+
+    /// Ends a body whose reader [stalls](ZSetSemaphoreLayer::stall_timeout), too.
+    pub fn stall_timeout(mut self, patience: Duration) -> Self {
+        self.hold.ends.stall_timeout = Some(patience);
+        self
     }
 }
 
@@ -286,12 +344,20 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// the request answered with `503`, or its body ends with [`PermitLost`](super::PermitLost).
     /// Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
-        Arc::make_mut(&mut self.hold.settings).end_when_lost = true;
+        Arc::make_mut(&mut self.hold.settings).ends.when_lost = true;
         self
     }
 
-    /// Up to how many bytes of the request body are read ahead while the request is queued; beyond
-    /// it the client has to wait. 0 turns it off. Default: 256 KiB.
+    /// Ends a body of which its reader takes nothing for `patience`, and gives its permit back; as
+    /// [without `answer`](ZSetSemaphoreLayer::stall_timeout). Default: off.
+    pub fn stall_timeout(mut self, patience: Duration) -> Self {
+        Arc::make_mut(&mut self.hold.settings).ends.stall_timeout = Some(patience);
+        self
+    }
+
+    /// Up to how many bytes of memory are kept of a request body that is read ahead while the request
+    /// is queued, but for the frame that reaches it; beyond it the client has to wait. 0 turns it off, and
+    /// so does a request with `Expect: 100-continue`. Default: 256 KiB.
     pub fn read_ahead(mut self, bytes: u64) -> Self {
         Arc::make_mut(&mut self.hold.settings).read_ahead = bytes;
         self

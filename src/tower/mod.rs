@@ -9,6 +9,7 @@
 //! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
 //! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
 //! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, where nothing may run on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
+//! | [`.stall_timeout(d)`](ZSetSemaphoreLayer::stall_timeout) | the first two, where clients may not read | the same | when the body ends, or its reader stalls ([`CappedBody`]) |
 //! | [`.hold_head()`](ZSetSemaphoreLayer::hold_head) | services of any request and response | [`Error`] | when the inner service has answered |
 //!
 //! The body is the default because a streamed answer, as chats with LLMs are, has only begun when
@@ -25,7 +26,7 @@
 //!   the future gives the permit back.
 //! - Clones of a layer, and all services made from it, share one semaphore.
 //! - A permit that is [lost](crate::Permit::lost) does not end the response it was taken for, unless
-//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) says so.
+//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) says so; then also a body that nobody reads.
 //! - Handlers find in the extensions of the request what it was let through with: [`Admitted`].
 //!
 //! # Axum
@@ -75,6 +76,99 @@
 //! # }
 //! ```
 //!
+//! # With other layers
+//!
+//! The layers of tower, tower-http and axum go around it and inside. What is outside runs for rejected
+//! requests, too, and while a request is queued; what is inside, only with a permit.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_http::{
+//!     catch_panic::CatchPanicLayer, compression::CompressionLayer, cors::CorsLayer,
+//!     timeout::TimeoutLayer, trace::TraceLayer,
+//! };
+//! use zset_semaphore::{Client, tower::ZSetSemaphoreLayer};
+//!
+//! let chats = Client::in_memory().semaphore("chats", 1).build()?;
+//! let app: Router = Router::new()
+//!     .route("/chat", get(|| async { "token" }))
+//!     .layer(
+//!         ServiceBuilder::new()
+//!             .layer(TraceLayer::new_for_http()) // sees rejections, and the time in the queue
+//!             .layer(CorsLayer::permissive()) // answers preflights, and lets browsers read rejections
+//!             // Queueing included: a request that runs into it leaves the queue.
+//!             .layer(TimeoutLayer::with_status_code(
+//!                 StatusCode::GATEWAY_TIMEOUT,
+//!                 Duration::from_secs(60),
+//!             ))
+//!             .layer(CompressionLayer::new())
+//!             .layer(ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer())
+//!             .layer(CatchPanicLayer::new()), // a panic is answered with 500
+//!     )
+//!     .route("/health", get(|| async { "fine" })); // behind `layer`: not capped
+//!
+//! let held = chats.acquire(1).await?;
+//! let ask = |path| app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap());
+//! assert_eq!(ask("/chat").await?.status(), StatusCode::SERVICE_UNAVAILABLE);
+//! assert_eq!(ask("/health").await?.status(), StatusCode::OK);
+//! drop(held);
+//! assert_eq!(ask("/chat").await?.status(), StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Without [`.answer()`](ZSetSemaphoreLayer::answer) rejections are errors, which axum's
+//! `HandleErrorLayer` answers. Where it takes tower's `BoxError`, as beside tower's `timeout`, box them:
+//!
+//! ```
+//! # fn example(chats: zset_semaphore::ZSetSemaphore) {
+//! use std::time::Duration;
+//!
+//! use axum::{Router, error_handling::HandleErrorLayer, http::StatusCode, routing::get};
+//! use tower::{BoxError, ServiceBuilder};
+//! use zset_semaphore::tower::{Error, Rejection, ZSetSemaphoreLayer};
+//!
+//! async fn answer(error: BoxError) -> (StatusCode, String) {
+//!     match error.downcast::<Rejection>() {
+//!         Ok(rejection) => (StatusCode::TOO_MANY_REQUESTS, rejection.limit_name().to_owned()),
+//!         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+//!     }
+//! }
+//!
+//! let app: Router = Router::new().route("/chat", get(|| async { "token" })).layer(
+//!     ServiceBuilder::new()
+//!         .layer(HandleErrorLayer::new(answer))
+//!         .timeout(Duration::from_secs(60))
+//!         .map_err(Error::into_boxed)
+//!         .layer(ZSetSemaphoreLayer::new(chats).reject_when_full()),
+//! );
+//! # }
+//! ```
+//!
+//! A layer that may be there or not. Both ways through [`option_layer`] must have one type, and the layer
+//! makes another body of the response, so it is made axum's again:
+//!
+//! ```
+//! # fn example(chats: Option<zset_semaphore::ZSetSemaphore>) {
+//! use axum::{Router, body::Body, http::Response, routing::get};
+//! use tower::util::{MapResponseLayer, option_layer};
+//! use zset_semaphore::tower::ZSetSemaphoreLayer;
+//!
+//! let cap = chats.map(|chats| {
+//!     let body = MapResponseLayer::new(|response: Response<_>| response.map(Body::new));
+//!     (body, ZSetSemaphoreLayer::new(chats).answer())
+//! });
+//! let app: Router = Router::new().route("/chat", get(|| async { "token" })).layer(option_layer(cap));
+//! # }
+//! ```
+//!
+//! [`option_layer`]: https://docs.rs/tower/latest/tower/util/fn.option_layer.html
+//!
 //! # If it does not compile
 //!
 //! - *"`Infallible: From<zset_semaphore::tower::Error<Infallible>>` is not satisfied"* at axum's
@@ -83,6 +177,11 @@
 //!   requests of [`ReadAhead<B>`], and it wants them of axum's `Body`, as `axum::middleware::from_fn`
 //!   does. Use two calls of `Router::layer` instead of one `ServiceBuilder`, or put
 //!   `.map_request(|request: http::Request<_>| request.map(axum::body::Body::new))` in between.
+//! - *"expected `Response<Body>`, found `Response<CappedBody<..>>`"* at `option_layer`, and *"expected
+//!   `Box<dyn Error>`, found `Error<Infallible>`"* at `HandleErrorLayer`: see [above](#with-other-layers).
+//! - *"`Response<..>: Default` is not satisfied"* or the like at a layer of your own: a [`CappedBody`] and a
+//!   [`PermitBody`] have an empty default; box the body (`.map_response(..)`) where it asks for more.
+//! - *"`Service<http::Request<_>>` is not implemented for `reqwest::Client`"*: turn on the feature `reqwest`.
 //! - *"implementation of `FnOnce` is not general enough"*: name the type of the argument of a closure
 //!   that extracts keys, `|request: &axum::extract::Request| ...`.
 //! - A client is not to be wrapped with `.answer()`, which reads bodies ahead and answers in the place
@@ -113,8 +212,33 @@
 //! # }
 //! ```
 //!
-//! `reqwest`, whose service has types of its own, goes between tower's `map_request` and
-//! `map_response`; see the example `outbound`.
+//! With the feature `reqwest` it does the same around a [`reqwest::Client`](::reqwest::Client), whose
+//! requests and responses stay what they are. The permit goes back when the response was read to its end,
+//! or dropped.
+//!
+#![cfg_attr(feature = "reqwest", doc = "```")]
+#![cfg_attr(not(feature = "reqwest"), doc = "```ignore")]
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use zset_semaphore::{Client, tower::ZSetSemaphoreLayer};
+//!
+//! let calls = Client::open("redis://127.0.0.1:6379")?.semaphore("calls-to-provider", 8).build()?;
+//! let provider = ServiceBuilder::new()
+//!     .layer(ZSetSemaphoreLayer::new(calls).timeout(Duration::from_secs(10)))
+//!     .service(reqwest::Client::new());
+//!
+//! let http = reqwest::Client::new(); // only to build requests
+//! let request = http.post("http://provider.example/chat").body("hello").build()?;
+//! let answer: reqwest::Response = provider.oneshot(request).await?;
+//! let text = answer.text().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`hold_head`](ZSetSemaphoreLayer::hold_head) is not for clients whose answers stream: it takes any
+//! service, and gives the permit back before the body has been read.
 //!
 //! # Several limits
 //!
@@ -150,8 +274,10 @@
 //!
 //! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server learns of that only
 //! by reading on, so [`answer`](ZSetSemaphoreLayer::answer) reads the body ahead, up to
-//! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, or behind a
-//! second request that it has sent already, is noticed when its turn comes. A response to an upgrade
+//! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, behind a
+//! second request that it has sent already, or while it waits for a `100 Continue`, is noticed when its
+//! turn comes. A client that stays and reads nothing keeps its permit, unless a
+//! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends what it does not read. A response to an upgrade
 //! (`101`) has no body: a WebSocket is not capped for as long as it lives, unless its handler
 //! takes a permit itself.
 //!
@@ -191,14 +317,18 @@ mod metrics;
 mod outage;
 mod pass;
 mod read_ahead;
+#[cfg(feature = "reqwest")]
+mod reqwest;
 mod select;
 mod service;
 mod settings;
+mod turn;
+mod watched;
 
 pub use admit::Admit;
 pub use answer::Answer;
 pub use body::{CappedBody, PermitBody};
-pub use error::{Error, PermitLost, Reason, Rejection};
+pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
 pub use future::ResponseFuture;
 pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};
 pub use key::{BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr};

@@ -67,6 +67,14 @@ impl Pass {
         Some(Box::pin(async move { watch.lost().await }))
     }
 
+    /// Why the permit is lost, if it is.
+    pub(super) fn lost_reason(&self) -> Option<LostReason> {
+        match &self.kind {
+            Kind::Permit { permit, .. } => permit.lost_reason(),
+            _ => None,
+        }
+    }
+
     pub(super) fn handle(&self) -> Option<&Arc<Handle>> {
         match &self.kind {
             Kind::Permit { handle, .. } | Kind::Local { handle, .. } | Kind::Open { handle } => {

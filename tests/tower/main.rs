@@ -22,9 +22,12 @@ mod local_cap;
 mod lost;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod mounting;
 mod probe;
 mod queue;
+mod read_ahead;
 mod resting;
+mod stalled;
 mod web;
 mod wire;
 

@@ -180,12 +180,12 @@ async fn a_release_goes_behind_the_question_about_its_id() {
     let granted = scene.granted(waiter).unwrap();
     assert!(granted.release());
     scene.line.give_back(waiter, None);
-    let Some(releases) = scene.next() else { return };
-    let named = releases.turn.release.contains(&Scene::id(waiter));
-    scene.run_and_settle(releases);
+    assert!(scene.next().is_none(), "the id would be named by two turns in flight");
     scene.run_and_settle(asks);
-    let left = scene.books.inspect(scene.micros / 1000);
-    assert!(!named, "named by two turns in flight; left: {left:?}");
+    let releases = scene.next().unwrap();
+    assert_eq!(releases.turn.release, [Scene::id(waiter)]);
+    scene.run_and_settle(releases);
+    assert_eq!(scene.books.inspect(scene.micros / 1000).holders, []);
 }
 
 #[tokio::test(start_paused = true)]

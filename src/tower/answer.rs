@@ -61,6 +61,14 @@ impl Default for Answer {
     }
 }
 
+impl Answer {
+    pub(super) fn resting(rest: Option<Duration>) -> Self {
+        let mut answer = Self::default();
+        Arc::make_mut(&mut answer.settings).rest = rest;
+        answer
+    }
+}
+
 impl Sealed for Answer {}
 
 impl<B: Body + Unpin> Hold<Request<B>> for Answer {

@@ -162,7 +162,10 @@ fn rest(pass: Pass, time: Duration) {
 /// [`end_when_lost`](super::ZSetSemaphoreLayer::end_when_lost).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct EndBody;
+pub struct EndBody {
+    /// For how long at most a `429` from the inner service keeps the permit.
+    pub(super) rest: Option<Duration>,
+}
 
 impl Sealed for EndBody {}
 
@@ -193,6 +196,7 @@ where
     type Error = Error<E>;
 
     fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+        let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| CappedBody::ending(body, pass))
     }
 

@@ -197,9 +197,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # }
     /// ```
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        let mut answer = Answer::default();
-        Arc::make_mut(&mut answer.settings).rest = self.hold.rest;
-        self.with(answer)
+        let rest = self.hold.rest;
+        self.with(Answer::resting(rest))
     }
 
     /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
@@ -207,8 +206,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
     /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
     /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
-    /// [`answer`](Self::answer) keeps this setting; [`end_when_lost`](Self::end_when_lost) and
-    /// [`hold_head`](Self::hold_head) turn it off again.
+    /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting;
+    /// [`hold_head`](Self::hold_head), which leaves responses alone, turns it off again.
     /// Default: off.
     pub fn rest_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);
@@ -219,14 +218,22 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// the request fails with [`Reason::Lost`](super::Reason::Lost), or its body ends with
     /// [`PermitLost`](super::PermitLost). Default: it may finish.
     pub fn end_when_lost(self) -> ZSetSemaphoreLayer<EndBody, S> {
-        self.with(EndBody)
+        let rest = self.hold.rest;
+        self.with(EndBody { rest })
     }
 }
 
 impl<S> ZSetSemaphoreLayer<EndBody, S> {
     /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end when their permit is lost.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        self.with(Answer::default()).end_when_lost()
+        let rest = self.hold.rest;
+        self.with(Answer::resting(rest)).end_when_lost()
+    }
+
+    /// As [`rest_on_429`](ZSetSemaphoreLayer::rest_on_429); a permit that is lost rests no longer.
+    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+        self.hold.rest = Some(longest);
+        self
     }
 }
 
@@ -287,6 +294,13 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
         Arc::make_mut(&mut self.hold.settings).end_when_lost = true;
+        self
+    }
+
+    /// As [`rest_on_429`](ZSetSemaphoreLayer::rest_on_429), where the inner service calls a provider
+    /// and passes its answer on.
+    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+        Arc::make_mut(&mut self.hold.settings).rest = Some(longest);
         self
     }
 

@@ -127,7 +127,7 @@ impl Backoff {
     }
 
     /// The same sequence from its first step, however far this one was iterated.
-    pub(crate) fn from_the_start(&self) -> Self {
+    pub(crate) fn restarted(&self) -> Self {
         Self { run: Run::default(), ..self.clone() }
     }
 

@@ -176,6 +176,7 @@
 mod admit;
 mod answer;
 mod body;
+mod entry;
 mod error;
 mod future;
 mod grpc;
@@ -186,6 +187,7 @@ mod key_limit;
 mod keyed;
 mod keys;
 mod layer;
+mod lookup_log;
 mod meter;
 mod metrics;
 mod outage;

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::body::{CappedBody, PermitBody};
 use super::error::{Error, Reason, Rejection};
 use super::pass::Pass;
 use super::sealed::Sealed;
+use super::wait_until::WaitUntil;
 use crate::LostReason;
 
 /// What becomes of a request on its way in. Sealed: see [`HoldBody`], [`HoldHead`] and
@@ -26,6 +27,12 @@ pub trait Hold<Req>: Sealed {
     /// What is to be known of the request when it is answered.
     #[doc(hidden)]
     type Asked: Copy;
+
+    /// Until when outer layers let the request wait.
+    #[doc(hidden)]
+    fn until(&self, _: &Req) -> Option<Instant> {
+        None
+    }
 
     #[doc(hidden)]
     fn take_in(&self, request: Req) -> (Self::Asked, Self::Queued);
@@ -96,6 +103,10 @@ impl<B> Hold<http::Request<B>> for HoldBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
     type Asked = ();
+
+    fn until(&self, request: &http::Request<B>) -> Option<Instant> {
+        WaitUntil::of(request.extensions())
+    }
 
     fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
         ((), request)
@@ -173,6 +184,10 @@ impl<B> Hold<http::Request<B>> for EndBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
     type Asked = ();
+
+    fn until(&self, request: &http::Request<B>) -> Option<Instant> {
+        WaitUntil::of(request.extensions())
+    }
 
     fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
         ((), request)

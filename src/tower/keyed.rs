@@ -10,7 +10,7 @@ use super::key::{KeyExtractor, NO_KEY};
 use super::key_limit::KeyLimit;
 use super::keys::{Adapt, Keys, LONGEST_LOOKUP, Open};
 use super::sealed::Sealed;
-use super::select::Select;
+use super::select::{Ask, Select};
 use super::settings::Settings;
 use crate::semaphore::SemaphoreBuilder;
 use crate::{Client, ConfigError};
@@ -97,6 +97,9 @@ impl<K> fmt::Debug for KeyedBuilder<K> {
         f.debug_struct("KeyedBuilder")
             .field("name", &self.name)
             .field("limit", &self.limit)
+            .field("capacity", &self.capacity)
+            .field("idle", &self.idle)
+            .field("refresh", &self.refresh)
             .finish_non_exhaustive()
     }
 }
@@ -169,16 +172,17 @@ impl<K> Keyed<K> {
 impl<K> Sealed for Keyed<K> {}
 
 impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
-    fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
         if let Some(handle) = self.keys.known(&key) {
-            return Admit::to(handle, units, settings);
+            return Admit::to(handle, ask, settings);
         }
-        let longest = settings.timeout.filter(|timeout| !timeout.is_zero());
-        let longest = longest.unwrap_or(LONGEST_LOOKUP).min(LONGEST_LOOKUP);
+        let longest = settings
+            .lookup_patience(ask.until)
+            .map_or(LONGEST_LOOKUP, |left| left.min(LONGEST_LOOKUP));
         let opening = Arc::clone(&self.keys).open(key, longest);
-        Admit::opening(Box::pin(opening), units, settings)
+        Admit::opening(Box::pin(opening), ask, settings)
     }
 }
 

@@ -10,6 +10,7 @@ use http::{Response, StatusCode};
 
 use super::answer::Answer;
 use super::error::Rejection;
+use super::exempt::Exempt;
 use super::hold::{EndBody, HoldBody, HoldHead};
 use super::keyed::Keyed;
 use super::outage::Outage;
@@ -22,7 +23,7 @@ use crate::ZSetSemaphore;
 ///
 /// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`HoldHead`],
 /// [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
-/// [`Weighted`]). See the [module](super) for the behaviour.
+/// [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
 ///
 /// # Default
 ///
@@ -31,8 +32,10 @@ use crate::ZSetSemaphore;
 /// | held until | the body has ended ([`HoldBody`]) |
 /// | rejections are | errors; [`answer`](Self::answer) answers them |
 /// | [`timeout`](Self::timeout) | none |
+/// | [`total_timeout`](Self::total_timeout) | none |
 /// | [`max_queue`](Self::max_queue) | that of the semaphore |
 /// | [`weight`](Self::weight) | 1 |
+/// | [`exempt`](Self::exempt) | none |
 /// | [`outage`](Self::outage) | [`Outage::Closed`] |
 /// | [`away_after`](Self::away_after) | 1 s |
 /// | [`end_when_lost`](Self::end_when_lost) | off |
@@ -133,6 +136,36 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
+        self
+    }
+
+    /// Ends a wait once the request has waited so long for its permits in all: for that of this layer
+    /// and, counted from here, for those of the layers further in. Default: none.
+    ///
+    /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30. Say how long
+    /// a request waits in all at the outermost. Each layer waits for its own timeout or for what is left,
+    /// whichever is shorter; a request that reaches a layer when nothing is left asks there once, as with
+    /// a timeout of zero. The layers further in learn it from the extensions of an HTTP request, see
+    /// [`WaitUntil`](super::WaitUntil); [`hold_head`](Self::hold_head) neither tells nor hears of it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn example(user: zset_semaphore::ZSetSemaphore, all: zset_semaphore::ZSetSemaphore) {
+    /// use std::time::Duration;
+    ///
+    /// use tower::ServiceBuilder;
+    /// use zset_semaphore::tower::ZSetSemaphoreLayer;
+    ///
+    /// let (two, ten) = (Duration::from_secs(2), Duration::from_secs(10));
+    /// ServiceBuilder::new()
+    ///     // Two seconds for the user's own limit, and ten for both.
+    ///     .layer(ZSetSemaphoreLayer::new(user).timeout(two).total_timeout(ten).answer())
+    ///     .layer(ZSetSemaphoreLayer::new(all).answer());
+    /// # }
+    /// ```
+    pub fn total_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.total_timeout = Some(timeout);
         self
     }
 }
@@ -313,7 +346,8 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
 }
 
 impl<H, S> ZSetSemaphoreLayer<H, S> {
-    /// Takes as many units as `weigh` says for a request. Default: 1.
+    /// Takes as many units as `weigh` says for a request. Called again, the last one counts.
+    /// Default: 1.
     ///
     /// A request of weight 0 is let through at once, without a permit. One that weighs more than
     /// the limit ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
@@ -325,6 +359,48 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     {
         ZSetSemaphoreLayer {
             selector: Weighted::new(self.selector, weigh),
+            settings: self.settings,
+            hold: self.hold,
+        }
+    }
+
+    /// Lets the requests through that `exemption` tells, as if the layer were not there: they take no
+    /// permit, are in no metric, and need neither key nor store. Called again, it exempts those as well.
+    /// Default: none.
+    ///
+    /// For health checks, which must be answered when all is full, and whatever else costs nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
+    /// use tower::ServiceExt;
+    /// use zset_semaphore::{Client, tower::{Paths, ZSetSemaphoreLayer}};
+    ///
+    /// let chats = Client::in_memory().semaphore("chats", 1).build()?;
+    /// let layer = ZSetSemaphoreLayer::new(chats.clone())
+    ///     .exempt(Paths::new(["/healthz", "/readyz"]))
+    ///     .exempt(|request: &Request| request.headers().contains_key("x-probe"))
+    ///     .reject_when_full()
+    ///     .answer();
+    /// let app: Router = Router::new()
+    ///     .route("/", get(|| async { "token" }))
+    ///     .route("/healthz", get(|| async { "well" }))
+    ///     .layer(layer);
+    ///
+    /// let held = chats.acquire(1).await?;
+    /// for (path, status) in [("/healthz", StatusCode::OK), ("/", StatusCode::SERVICE_UNAVAILABLE)] {
+    ///     let request = Request::get(path).body(Body::empty())?;
+    ///     assert_eq!(app.clone().oneshot(request).await?.status(), status);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn exempt<E>(self, exemption: E) -> ZSetSemaphoreLayer<H, Exempt<E, S>> {
+        ZSetSemaphoreLayer {
+            selector: Exempt::new(self.selector, exemption),
             settings: self.settings,
             hold: self.hold,
         }

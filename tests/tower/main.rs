@@ -25,6 +25,7 @@ mod metrics;
 mod probe;
 mod queue;
 mod resting;
+mod stack;
 mod web;
 mod wire;
 

@@ -11,7 +11,8 @@ use crate::error::ConfigError;
 ///
 /// It paces how often a waiter asks when wake-ups are switched off
 /// ([`Wake::Poll`](crate::Wake::Poll)) or do not reach it (no pub/sub). While wake-ups are heard it
-/// is not used. Each waiter starts a run of its own from the first step.
+/// is not used. Each waiter starts a run of its own from the first step, also where the backoff was
+/// iterated before it was given to the semaphore.
 ///
 /// # Default
 ///
@@ -40,6 +41,12 @@ pub struct Backoff {
     jitter: f64,
     tries: Option<u32>,
     seed: Option<u64>,
+    run: Run,
+}
+
+/// How far a run through the sequence has come.
+#[derive(Clone, Default)]
+struct Run {
     step: u32,
     random: Option<fastrand::Rng>,
 }
@@ -56,7 +63,7 @@ enum Shape {
 
 impl Backoff {
     fn of(shape: Shape) -> Self {
-        Self { shape, jitter: 0.0, tries: None, seed: None, step: 0, random: None }
+        Self { shape, jitter: 0.0, tries: None, seed: None, run: Run::default() }
     }
 
     /// Exponential decay, the default: from one second down to half a second.
@@ -119,6 +126,11 @@ impl Backoff {
         self
     }
 
+    /// The same sequence from its first step, however far this one was iterated.
+    pub(crate) fn restarted(&self) -> Self {
+        Self { run: Run::default(), ..self.clone() }
+    }
+
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         let bad = |what, value: f64, allowed| Err(ConfigError::new(what, value, allowed));
         if !(0.0..=1.0).contains(&self.jitter) {
@@ -158,7 +170,7 @@ impl Backoff {
             return wait;
         }
         let seed = self.seed;
-        let random = self.random.get_or_insert_with(|| match seed {
+        let random = self.run.random.get_or_insert_with(|| match seed {
             Some(seed) => fastrand::Rng::with_seed(seed),
             None => fastrand::Rng::new(),
         });
@@ -181,11 +193,11 @@ impl Iterator for Backoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        if self.tries.is_some_and(|tries| self.step >= tries) {
+        if self.tries.is_some_and(|tries| self.run.step >= tries) {
             return None;
         }
-        let wait = self.wait(self.step)?;
-        self.step = self.step.saturating_add(1);
+        let wait = self.wait(self.run.step)?;
+        self.run.step = self.run.step.saturating_add(1);
         Some(self.jittered(wait))
     }
 }

@@ -210,16 +210,19 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Keeps the count in a [`Memory`] store instead of Redis.
+    /// Keeps the count in a [`Memory`] store instead of Redis. What was said of Redis has no effect
+    /// then, the [`prefix`](Self::prefix) included, unless a [`url`](Self::url) is given after it.
     pub fn memory(mut self, memory: &Memory) -> Self {
         self.memory = Some(memory.clone());
         self
     }
 
-    /// Where Redis is; see [`Client::connect`]. Default: `redis://127.0.0.1:6379`.
+    /// Where Redis is; see [`Client::connect`]. Takes the place of a [`memory`](Self::memory) that was
+    /// given before it. Default: `redis://127.0.0.1:6379`.
     #[cfg(feature = "redis")]
     pub fn url(mut self, url: impl AsRef<str>) -> Self {
         self.redis.url = url.as_ref().to_owned();
+        self.memory = None;
         self
     }
 
@@ -317,9 +320,12 @@ impl ClientBuilder {
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither the URL nor the credentials: both may hold a password.
-        f.debug_struct("ClientBuilder")
-            .field("memory", &self.memory.is_some())
-            .field("call_deadline", &self.call_deadline)
+        let mut out = f.debug_struct("ClientBuilder");
+        out.field("memory", &self.memory.is_some());
+        #[cfg(feature = "redis")]
+        out.field("credentials", &self.redis.credentials.is_some())
+            .field("prefix", &self.redis.prefix);
+        out.field("call_deadline", &self.call_deadline)
             .field("label", &self.label)
             .finish_non_exhaustive()
     }

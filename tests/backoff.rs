@@ -106,3 +106,21 @@ async fn each_waiter_asks_at_the_times_its_backoff_says() {
     }
     assert!(asked.len() >= 7 && expected > ms(6_000), "{asked:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_starts_from_the_beginning_of_a_backoff_that_was_iterated() {
+    let mut backoff = Backoff::linear(ms(10), ms(1_000), ms(60_000)).tries(3);
+    assert_eq!(backoff.by_ref().take(2).collect::<Vec<_>>(), [ms(10), ms(1_010)]);
+    let memory = Memory::new();
+    let _held = polling(&Client::with_memory(&memory), Backoff::default()).acquire(1).await;
+    let asking = polling(&Client::with_memory(&memory), backoff.clone());
+    for _ in 0..2 {
+        let error = asking.acquire(1).await.unwrap_err();
+        let AcquireError::GaveUp { tries, waited } = error else { panic!("{error:?}") };
+        assert_eq!(tries, 4);
+        let all = ms(10 + 1_010 + 2_010);
+        assert!((all..all + ms(50)).contains(&waited), "{waited:?}");
+    }
+    // The iterator itself goes on where it was.
+    assert_eq!(backoff.collect::<Vec<_>>(), [ms(2_010)]);
+}

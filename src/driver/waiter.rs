@@ -267,7 +267,7 @@ impl Line {
         if waiter.poll_at.is_some() || (hears && waiter.options.wake == Wake::Push) {
             return;
         }
-        let fresh = || Box::new(waiter.options.backoff.clone());
+        let fresh = || Box::new(waiter.options.backoff.restarted());
         let backoff = waiter.backoff.get_or_insert_with(fresh);
         waiter.tries = waiter.tries.saturating_add(1);
         match backoff.next() {

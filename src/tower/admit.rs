@@ -16,6 +16,7 @@ use super::handle::Handle;
 use super::metrics::Outcome;
 use super::outage::Outage;
 use super::pass::Pass;
+use super::select::Ask;
 use super::settings::Settings;
 use crate::store::BoxFuture;
 use crate::{Acquire, AcquireError, StoreError};
@@ -30,6 +31,8 @@ use crate::{Acquire, AcquireError, StoreError};
 pub struct Admit {
     settings: Arc<Settings>,
     units: u32,
+    /// Until when outer layers let it wait.
+    until: Option<Instant>,
     started: Option<Instant>,
     #[pin]
     stage: Stage,
@@ -38,6 +41,8 @@ pub struct Admit {
 #[expect(clippy::large_enum_variant, reason = "a box would be an allocation per request")]
 #[pin_project(project = StageProj)]
 enum Stage {
+    /// None of ours: let through as if the layer were not there.
+    Exempt,
     /// Weighs nothing: let through as it is.
     Weightless,
     /// Which semaphore it is, and its limit, are being found out.
@@ -62,23 +67,35 @@ struct Waiting {
 }
 
 impl Admit {
+    fn new(stage: Stage, ask: Ask, settings: Arc<Settings>) -> Self {
+        Self { settings, units: ask.units(), until: ask.until, started: None, stage }
+    }
+
+    /// For a request that passes without a permit.
+    pub(super) fn exempt(settings: Arc<Settings>) -> Self {
+        Self::new(Stage::Exempt, Ask::default(), settings)
+    }
+
     /// For a semaphore that is known.
-    pub(super) fn to(handle: Arc<Handle>, units: u32, settings: Arc<Settings>) -> Self {
-        let stage = match units {
+    pub(super) fn to(handle: Arc<Handle>, ask: Ask, settings: Arc<Settings>) -> Self {
+        let stage = match ask.units() {
             0 => Stage::Weightless,
-            _ => Stage::Waiting(Waiting::new(handle, units, Duration::ZERO, &settings)),
+            units => {
+                let patience = settings.patience(ask.until, Duration::ZERO);
+                Stage::Waiting(Waiting::new(handle, units, patience, &settings))
+            }
         };
-        Self { settings, units, started: None, stage }
+        Self::new(stage, ask, settings)
     }
 
     /// For a semaphore that is yet to be found.
     pub(super) fn opening(
         opening: BoxFuture<'static, Result<Arc<Handle>, Rejection>>,
-        units: u32,
+        ask: Ask,
         settings: Arc<Settings>,
     ) -> Self {
-        let stage = if units == 0 { Stage::Weightless } else { Stage::Opening(opening) };
-        Self { settings, units, started: None, stage }
+        let stage = if ask.units() == 0 { Stage::Weightless } else { Stage::Opening(opening) };
+        Self::new(stage, ask, settings)
     }
 
     /// How a wait that is ended from outside is told of; `None` while it is not known for what.
@@ -101,6 +118,7 @@ impl Future for Admit {
         let started = *this.started.get_or_insert(now);
         loop {
             match this.stage.as_mut().project() {
+                StageProj::Exempt => return Poll::Ready(Ok(Pass::weightless())),
                 StageProj::Weightless => {
                     this.settings.metrics.count(Outcome::Weightless, Duration::ZERO);
                     return Poll::Ready(Ok(Pass::weightless()));
@@ -113,12 +131,15 @@ impl Future for Admit {
                             return Poll::Ready(Err(rejection));
                         }
                     };
-                    let spent = started.elapsed();
-                    let waiting = Waiting::new(handle, *this.units, spent, this.settings);
+                    let patience = this.settings.patience(*this.until, started.elapsed());
+                    let waiting = Waiting::new(handle, *this.units, patience, this.settings);
                     this.stage.set(Stage::Waiting(waiting));
                 }
                 StageProj::Waiting(waiting) => {
-                    let end = ready!(waiting.poll(*this.units, started, now, this.settings, cx));
+                    let (asked, settings) = ((*this.units, *this.until), &**this.settings);
+                    let end = ready!(waiting.poll(asked, started, now, settings, cx));
+                    let common = settings.common_deadline(*this.until, started);
+                    let end = end.map(|pass| pass.wait_until(common));
                     let outcome = match &end {
                         Ok(pass) => pass.outcome(),
                         Err(_) => Outcome::Rejected,
@@ -132,11 +153,15 @@ impl Future for Admit {
 }
 
 impl Waiting {
-    /// `spent` is how much of the timeout is gone.
-    fn new(handle: Arc<Handle>, units: u32, spent: Duration, settings: &Settings) -> Self {
+    fn new(
+        handle: Arc<Handle>,
+        units: u32,
+        patience: Option<Duration>,
+        settings: &Settings,
+    ) -> Self {
         let mut acquire = handle.semaphore.acquire(units);
-        if let Some(timeout) = settings.timeout {
-            acquire = acquire.timeout(timeout.saturating_sub(spent));
+        if let Some(patience) = patience {
+            acquire = acquire.timeout(patience);
         }
         if let Some(most) = settings.max_queue {
             acquire = acquire.max_queue(most);
@@ -153,7 +178,7 @@ impl Waiting {
 
     fn poll(
         self: Pin<&mut Self>,
-        units: u32,
+        (units, until): (u32, Option<Instant>),
         started: Instant,
         now: Instant,
         settings: &Settings,
@@ -227,8 +252,8 @@ impl Waiting {
                 let local = this.local.get_or_insert_with(|| {
                     let (cap, here) = handle.local(cap);
                     let here = Arc::clone(here).acquire_many_owned(units.min(*cap));
-                    let deadline =
-                        settings.timeout.and_then(|timeout| started.checked_add(timeout));
+                    let patience = settings.patience(until, waited);
+                    let deadline = patience.and_then(|patience| now.checked_add(patience));
                     Box::pin(async move {
                         match deadline {
                             Some(deadline) => timeout_at(deadline, here).await.ok()?.ok(),

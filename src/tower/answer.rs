@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode};
 use http_body::Body;
+use tokio::time::Instant;
 
 use super::body::CappedBody;
 use super::error::{Reason, Rejection};
@@ -18,6 +19,7 @@ use super::hold::{Hold, Reply, rest_if_429};
 use super::pass::Pass;
 use super::read_ahead::ReadAhead;
 use super::sealed::Sealed;
+use super::wait_until::WaitUntil;
 use super::watched::Ends;
 
 type Change = dyn Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync;
@@ -62,12 +64,26 @@ impl Default for Answer {
     }
 }
 
+impl Answer {
+    /// With what was set before it was known that rejections are answered.
+    pub(super) fn with(ends: Ends, rest: Option<Duration>) -> Self {
+        let mut answer = Self::default();
+        let settings = Arc::make_mut(&mut answer.settings);
+        (settings.ends, settings.rest) = (ends, rest);
+        answer
+    }
+}
+
 impl Sealed for Answer {}
 
 impl<B: Body> Hold<Request<B>> for Answer {
     type Request = Request<ReadAhead<B>>;
     type Queued = Request<ReadAhead<B>>;
     type Asked = Asked;
+
+    fn until(&self, request: &Request<B>) -> Option<Instant> {
+        WaitUntil::of(request.extensions())
+    }
 
     fn take_in(&self, request: Request<B>) -> (Asked, Self::Queued) {
         let asked = Asked { grpc: grpc::is_grpc(request.headers()) };
@@ -211,7 +227,9 @@ impl fmt::Debug for Answer {
             .field("status", &self.settings.status)
             .field("headers", &self.settings.headers)
             .field("ends", &self.settings.ends)
+            .field("rest", &self.settings.rest)
             .field("read_ahead", &self.settings.read_ahead)
+            .field("changed", &self.settings.change.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use http_body::Body;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::body::{CappedBody, PermitBody};
 use super::error::{Error, Reason, Rejection};
 use super::pass::Pass;
 use super::sealed::Sealed;
+use super::wait_until::WaitUntil;
 use super::watched::Ends;
 use crate::LostReason;
 
@@ -27,6 +28,12 @@ pub trait Hold<Req>: Sealed {
     /// What is to be known of the request when it is answered.
     #[doc(hidden)]
     type Asked: Copy;
+
+    /// Until when outer layers let the request wait.
+    #[doc(hidden)]
+    fn until(&self, _: &Req) -> Option<Instant> {
+        None
+    }
 
     #[doc(hidden)]
     fn take_in(&self, request: Req) -> (Self::Asked, Self::Queued);
@@ -98,6 +105,10 @@ impl<B> Hold<http::Request<B>> for HoldBody {
     type Queued = http::Request<B>;
     type Asked = ();
 
+    fn until(&self, request: &http::Request<B>) -> Option<Instant> {
+        WaitUntil::of(request.extensions())
+    }
+
     fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
         ((), request)
     }
@@ -167,6 +178,8 @@ fn rest(pass: Pass, time: Duration) {
 #[non_exhaustive]
 pub struct EndBody {
     pub(super) ends: Ends,
+    /// For how long at most a `429` from the inner service keeps the permit.
+    pub(super) rest: Option<Duration>,
 }
 
 impl Sealed for EndBody {}
@@ -175,6 +188,10 @@ impl<B> Hold<http::Request<B>> for EndBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
     type Asked = ();
+
+    fn until(&self, request: &http::Request<B>) -> Option<Instant> {
+        WaitUntil::of(request.extensions())
+    }
 
     fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
         ((), request)
@@ -198,6 +215,7 @@ where
     type Error = Error<E>;
 
     fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+        let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| CappedBody::new(body, pass, self.ends))
     }
 

@@ -8,15 +8,12 @@ use std::time::Duration;
 use super::admit::Admit;
 use super::key::{KeyExtractor, NO_KEY};
 use super::key_limit::KeyLimit;
-use super::keys::{Adapt, Keys, Open};
+use super::keys::{Adapt, Keys, LONGEST_LOOKUP, Open};
 use super::sealed::Sealed;
-use super::select::Select;
+use super::select::{Ask, Select};
 use super::settings::Settings;
 use crate::semaphore::SemaphoreBuilder;
 use crate::{Client, ConfigError};
-
-/// No lookup of a limit takes longer.
-const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
 
 /// Configures a [`Keyed`]; made by [`Keyed::builder`].
 ///
@@ -42,18 +39,21 @@ pub struct KeyedBuilder<K> {
 }
 
 impl<K> KeyedBuilder<K> {
-    /// Changes the settings of the semaphore of each key: its lease, its `max_hold` and so on.
+    /// Changes the settings of the semaphore of each key: its lease, its `max_hold` and so on. Called
+    /// again, it changes what the calls before have made of them.
     pub fn semaphore(
         mut self,
         adapt: impl Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync + 'static,
     ) -> Self {
-        self.adapt = Arc::new(adapt);
+        let before = self.adapt;
+        self.adapt = Arc::new(move |builder| adapt(before(builder)));
         self
     }
 
     /// Of how many keys this process remembers the semaphore and its limit, 1 or more. Beyond it,
-    /// the key that was not used for longest is forgotten: its permits and waiters stay as they
-    /// are, only its limit is found out anew. Default: 10 000.
+    /// keys are forgotten that were not used for long, and when they come again their limit is found
+    /// out again. A key in use (its requests wait or run) is never forgotten: where more are in
+    /// use, more are remembered. Default: 10 000.
     pub fn capacity(mut self, keys: usize) -> Self {
         self.capacity = keys;
         self
@@ -65,7 +65,8 @@ impl<K> KeyedBuilder<K> {
         self
     }
 
-    /// After how long the limit of a key is found out anew. Default: 60 s.
+    /// After how long the limit of a key is found out again; see [`KeyLimit::lookup`].
+    /// Default: 60 s.
     pub fn refresh(mut self, refresh: Duration) -> Self {
         self.refresh = refresh;
         self
@@ -96,13 +97,16 @@ impl<K> fmt::Debug for KeyedBuilder<K> {
         f.debug_struct("KeyedBuilder")
             .field("name", &self.name)
             .field("limit", &self.limit)
+            .field("capacity", &self.capacity)
+            .field("idle", &self.idle)
+            .field("refresh", &self.refresh)
             .finish_non_exhaustive()
     }
 }
 
 /// A semaphore for each key of the requests, all with one name in front.
 ///
-/// What keys others choose costs them, not this process: it remembers a bounded number of them, long
+/// What keys others choose costs them, not this process: it remembers a bounded number of them beside those in use, long
 /// ones and secrets go by their hash, and the store forgets a key some seconds after its last
 /// permit.
 ///
@@ -168,19 +172,17 @@ impl<K> Keyed<K> {
 impl<K> Sealed for Keyed<K> {}
 
 impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
-    fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
-        let (cell, here) = self.keys.entry(&key);
-        match cell.get() {
-            Some(Ok(handle)) => Admit::to(Arc::clone(handle), units, settings),
-            _ => {
-                let longest = settings.timeout.filter(|timeout| !timeout.is_zero());
-                let longest = longest.unwrap_or(LONGEST_LOOKUP).min(LONGEST_LOOKUP);
-                let opening = Arc::clone(&self.keys).open(key, cell, here, longest);
-                Admit::opening(Box::pin(opening), units, settings)
-            }
+        if let Some(handle) = self.keys.known(&key) {
+            return Admit::to(handle, ask, settings);
         }
+        let longest = settings
+            .lookup_patience(ask.until)
+            .map_or(LONGEST_LOOKUP, |left| left.min(LONGEST_LOOKUP));
+        let opening = Arc::clone(&self.keys).open(key, longest);
+        Admit::opening(Box::pin(opening), ask, settings)
     }
 }
 

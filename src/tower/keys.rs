@@ -1,23 +1,38 @@
 //! The keys that a process remembers, each with its semaphore.
+//!
+//! # Implementation
+//!
+//! One list, the key used last first. It may grow beyond its capacity: a key in use is put in front
+//! instead of being forgotten, so the list is as long as its capacity or as there are keys in use. No
+//! request looks at more than a few others.
+//!
+//! A look-up runs in a task of its own and ends whoever waits for it. Its task knows nothing of the
+//! list: how it ended is taken in when the key is next asked for.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lru::LruCache;
-use tokio::sync::OnceCell;
+use tokio::runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use super::entry::{Ended, Entry, Look, Pending, Unknown};
 use super::error::{Facts, Reason, Rejection};
 use super::handle::{Handle, Here};
 use super::key_limit::{KeyLimit, LookupError};
+use super::lookup_log::LookupLog;
 use crate::semaphore::SemaphoreBuilder;
 use crate::sync::lock;
-use crate::{Client, ConfigError, ZSetSemaphore};
+use crate::{AcquireError, Client, ConfigError, ZSetSemaphore};
 
-/// Filled by the first who needs it. A failure is for those who wait for it: who comes later makes
-/// a new cell.
-type Cell = Arc<OnceCell<Result<Arc<Handle>, LookupError>>>;
+/// No look-up of a limit takes longer.
+pub(super) const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
+/// How many keys one request looks at, whether they may be forgotten.
+const SWEPT_AT_ONCE: usize = 4;
+
 pub(super) type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
 
 /// Makes the semaphores.
@@ -27,46 +42,28 @@ pub(super) struct Open {
     pub(super) adapt: Arc<Adapt>,
 }
 
-/// The keys that this process remembers: as many as it has room for, and no longer than they are used.
+/// The keys that this process remembers: those in use, and others as long as there is room for them.
 pub(super) struct Keys {
     pub(super) open: Open,
     pub(super) limit: KeyLimit,
+    capacity: usize,
     idle: Duration,
     refresh: Duration,
     /// The one used last comes first.
     entries: Mutex<LruCache<String, Entry>>,
-}
-
-struct Entry {
-    handle: Cell,
-    here: Arc<Here>,
-    used: Instant,
-    made: Instant,
-}
-
-impl Entry {
-    fn handle(&self) -> Option<&Arc<Handle>> {
-        self.handle.get().and_then(|found| found.as_ref().ok())
-    }
-
-    /// Whether its limit could not be found out.
-    fn has_failed(&self) -> bool {
-        matches!(self.handle.get(), Some(Err(_)))
-    }
-
-    /// Whether a request waits or runs, or is about to: this process must not forget it.
-    fn is_in_use(&self) -> bool {
-        let handles = usize::from(self.handle().is_some());
-        Arc::strong_count(&self.handle) > 1
-            || Arc::strong_count(&self.here) > 1 + handles
-            || self.handle().is_some_and(|handle| Arc::strong_count(handle) > 1)
-    }
+    log: LookupLog,
 }
 
 impl Open {
     pub(super) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
         let name = format!("{}/{key}", self.name);
         (self.adapt)(self.client.semaphore(name, limit)).build()
+    }
+
+    fn handle(&self, key: &str, limit: u32, here: Arc<Here>) -> Result<Arc<Handle>, LookupError> {
+        let semaphore =
+            self.semaphore(key, limit).map_err(|error| Arc::new(error) as LookupError)?;
+        Ok(Handle::new(semaphore, Arc::clone(&self.name), here))
     }
 }
 
@@ -77,85 +74,196 @@ impl Keys {
         capacity: NonZeroUsize,
         (idle, refresh): (Duration, Duration),
     ) -> Self {
-        Self { open, limit, idle, refresh, entries: Mutex::new(LruCache::new(capacity)) }
+        Self {
+            open,
+            limit,
+            capacity: capacity.get(),
+            idle,
+            refresh,
+            entries: Mutex::new(LruCache::unbounded()),
+            log: LookupLog::default(),
+        }
     }
 
     pub(super) fn remembered(&self) -> usize {
         lock(&self.entries).len()
     }
 
-    /// The cell of a key, which is filled by the first who needs it, and what goes into it.
-    pub(super) fn entry(&self, key: &str) -> (Cell, Arc<Here>) {
-        let now = Instant::now();
-        // Whom this puts out goes when the lock is open again: dropping it takes others.
-        let mut out = Vec::new();
-        let mut entries = lock(&self.entries);
-        let entry = match entries.get_mut(key) {
-            Some(entry)
-                if !entry.has_failed()
-                    && now.saturating_duration_since(entry.made) < self.refresh =>
-            {
-                entry.used = now;
-                (Arc::clone(&entry.handle), Arc::clone(&entry.here))
+    /// The handle of a key, where that needs no waiting.
+    pub(super) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Handle>> {
+        match self.look(key) {
+            Look::Known(handle) => Some(handle),
+            Look::Due { known, here } if known.is_some() || self.limit.is_at_once() => {
+                self.find_out(key, known, here).ok()
             }
-            known => {
-                let here = known.map(|entry| Arc::clone(&entry.here)).unwrap_or_default();
-                let handle = Cell::default();
-                let found = (Arc::clone(&handle), Arc::clone(&here));
-                let entry = Entry { handle, here, used: now, made: now };
-                out.extend(entries.push(key.to_owned(), entry));
-                found
-            }
-        };
-        let idle = |entry: &Entry| now.saturating_duration_since(entry.used) >= self.idle;
-        // A few at a time: no request pays for all that were forgotten.
-        for _ in 0..4 {
-            let Some((key, _)) = entries.peek_lru().filter(|(_, entry)| idle(entry)) else { break };
-            let key = key.clone();
-            match entries.get_mut(&key) {
-                Some(entry) if entry.is_in_use() => entry.used = now, // which makes it the first
-                _ => out.extend(entries.pop_entry(&key)),
-            }
+            Look::Due { .. } | Look::Unknown(_) => None,
         }
-        drop(entries);
-        drop(out);
-        entry
-    }
-
-    async fn find(&self, key: &str, here: &Arc<Here>) -> Result<Arc<Handle>, LookupError> {
-        let limit = self.limit.find(key).await?;
-        let semaphore =
-            self.open.semaphore(key, limit).map_err(|error| Arc::new(error) as LookupError)?;
-        Ok(Handle::new(semaphore, Arc::clone(&self.open.name), Arc::clone(here)))
     }
 
     /// Waits for the handle of a key, for so long at the most.
     pub(super) async fn open(
         self: Arc<Self>,
         key: String,
-        cell: Cell,
-        here: Arc<Here>,
         longest: Duration,
     ) -> Result<Arc<Handle>, Rejection> {
-        let found = cell.get_or_init(|| self.find(&key, &here));
-        // Without a runtime there are no timers; the wait that follows says so.
-        let found = match tokio::runtime::Handle::try_current() {
-            Ok(_) => match timeout(longest, found).await {
-                Ok(found) => found.clone(),
-                Err(elapsed) => Err(Arc::new(elapsed) as LookupError),
-            },
-            Err(_) => found.await.clone(),
+        if runtime::Handle::try_current().is_err() {
+            let reason = Reason::NoPermit(AcquireError::NoRuntime);
+            return Err(self.reject(&key, reason, Duration::ZERO));
+        }
+        let found = match self.look(&key) {
+            Look::Known(handle) => Ok(handle),
+            Look::Due { known, here } => self.find_out(&key, known, here),
+            Look::Unknown(unknown) => Err(unknown),
         };
-        found.map_err(|error| {
-            Rejection::new(Facts {
-                semaphore: format!("{}/{key}", self.open.name).into(),
-                limit_name: Arc::clone(&self.open.name),
-                reason: Reason::NoLimit(error),
-                in_use: None,
-                limit: 0,
-                place: None,
-                retry_after: Duration::from_secs(1),
-            })
+        let (error, pause) = match found {
+            Ok(handle) => return Ok(handle),
+            Err(Unknown::Failed(error, pause)) => (error, pause),
+            Err(Unknown::Pending(pending)) => match end_of(pending, longest).await {
+                Ok(handle) => return Ok(handle),
+                Err(error) => (error, Duration::ZERO),
+            },
+        };
+        Err(self.reject(&key, Reason::NoLimit(error), pause))
+    }
+
+    fn look(&self, key: &str) -> Look {
+        let now = Instant::now();
+        // What this puts out goes when the lock is open again: dropping it takes others.
+        let mut out = Vec::new();
+        let mut entries = lock(&self.entries);
+        let entry = entries.get_or_insert_mut_ref(key, || Entry::new(now));
+        out.extend(entry.settle(self.refresh));
+        let look = entry.look(now);
+        self.sweep(&mut entries, now, &mut out);
+        drop(entries);
+        look
+    }
+
+    /// Forgets keys that are idle, or too many. A few at a time: no request pays for all.
+    fn sweep(
+        &self,
+        entries: &mut LruCache<String, Entry>,
+        now: Instant,
+        out: &mut Vec<Arc<Handle>>,
+    ) {
+        // What is known cannot be found out again while look-ups fail.
+        let keep_known = self.log.is_in_trouble();
+        for _ in 0..SWEPT_AT_ONCE {
+            let too_many = entries.len() > self.capacity;
+            let is_idle = |entry: &Entry| {
+                entry.unused_for(now) >= self.idle && !(keep_known && entry.is_known())
+            };
+            let Some((key, _)) = entries.peek_lru().filter(|(_, entry)| too_many || is_idle(entry))
+            else {
+                break;
+            };
+            let key = key.clone();
+            let Some(entry) = entries.get_mut(&key) else { break }; // which makes it the first
+            out.extend(entry.settle(self.refresh));
+            if entry.is_in_use() {
+                entry.touch(now);
+            } else {
+                out.extend(entries.pop(&key).and_then(Entry::into_handle));
+            }
+        }
+    }
+
+    /// Finds out the limit of a key: at once, or in the background. What is known is served meanwhile.
+    fn find_out(
+        self: &Arc<Self>,
+        key: &str,
+        known: Option<Arc<Handle>>,
+        here: Arc<Here>,
+    ) -> Result<Arc<Handle>, Unknown> {
+        let unknown = match (self.limit.at_once(key), runtime::Handle::try_current()) {
+            (Some(limit), _) => match self.learn(key, limit, here) {
+                Ok(handle) => return Ok(handle),
+                Err(error) => Unknown::Failed(error, Duration::ZERO),
+            },
+            (None, Ok(runtime)) => Unknown::Pending(self.begin(key, here, &runtime)),
+            // A later request finds it out.
+            (None, Err(error)) => Unknown::Failed(Arc::new(error), Duration::ZERO),
+        };
+        known.ok_or(unknown)
+    }
+
+    fn learn(&self, key: &str, limit: u32, here: Arc<Here>) -> Result<Arc<Handle>, LookupError> {
+        let found = self.open.handle(key, limit, here);
+        let ended = Ended { found: found.clone(), at: Instant::now() };
+        let mut entries = lock(&self.entries);
+        let replaced = entries.get_mut(key).and_then(|entry| entry.learn(ended, self.refresh));
+        drop(entries);
+        drop(replaced);
+        found
+    }
+
+    /// The look-up of a key, which is begun if there is none. Who asks holds `here`: so it is in use,
+    /// and on the list.
+    fn begin(self: &Arc<Self>, key: &str, here: Arc<Here>, runtime: &runtime::Handle) -> Pending {
+        let mut entries = lock(&self.entries);
+        let entry = entries.get_or_insert_mut_ref(key, || Entry::new(Instant::now()));
+        entry.pending(|retried| {
+            let (sender, receiver) = watch::channel(None);
+            runtime.spawn(Arc::clone(self).look_up(key.to_owned(), here, retried, sender));
+            receiver
+        })
+    }
+
+    async fn look_up(
+        self: Arc<Self>,
+        key: String,
+        here: Arc<Here>,
+        retried: bool,
+        sender: watch::Sender<Option<Ended>>,
+    ) {
+        let limit = limit_of(self.limit.clone(), key.clone()).await;
+        let found = limit.and_then(|limit| self.open.handle(&key, limit, here));
+        match &found {
+            Ok(_) => self.log.succeeded(&self.open.name, retried),
+            Err(error) => self.log.failed(&self.open.name, error),
+        }
+        sender.send_replace(Some(Ended { found, at: Instant::now() }));
+    }
+
+    fn reject(&self, key: &str, reason: Reason, pause: Duration) -> Rejection {
+        Rejection::new(Facts {
+            semaphore: format!("{}/{key}", self.open.name).into(),
+            limit_name: Arc::clone(&self.open.name),
+            reason,
+            in_use: None,
+            limit: 0,
+            place: None,
+            retry_after: pause.max(Duration::from_secs(1)),
         })
     }
 }
+
+/// What the source says of a key. In a task of its own, so that a panic is a failure as others are.
+async fn limit_of(limit: KeyLimit, key: String) -> Result<u32, LookupError> {
+    let mut task = JoinSet::new();
+    task.spawn(async move { limit.find(&key).await });
+    match timeout(LONGEST_LOOKUP, task.join_next()).await {
+        Ok(Some(Ok(limit))) => limit,
+        Ok(Some(Err(panic))) => Err(Arc::new(panic)),
+        Ok(None) => Err(Arc::new(LookupLost)),
+        Err(elapsed) => Err(Arc::new(elapsed)),
+    }
+}
+
+/// How a look-up ends for one who waits for it so long at the most.
+async fn end_of(mut pending: Pending, longest: Duration) -> Result<Arc<Handle>, LookupError> {
+    let ended = pending.wait_for(Option::is_some);
+    match timeout(longest, ended).await {
+        Ok(Ok(ended)) => match &*ended {
+            Some(ended) => ended.found.clone(),
+            None => Err(Arc::new(LookupLost)),
+        },
+        Ok(Err(_)) => Err(Arc::new(LookupLost)),
+        Err(elapsed) => Err(Arc::new(elapsed)),
+    }
+}
+
+/// The runtime that looked it up has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the runtime of the look-up has ended")]
+struct LookupLost;

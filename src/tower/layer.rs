@@ -10,19 +10,21 @@ use http::{Response, StatusCode};
 
 use super::answer::Answer;
 use super::error::Rejection;
+use super::exempt::Exempt;
 use super::hold::{EndBody, HoldBody, HoldHead};
 use super::keyed::Keyed;
 use super::outage::Outage;
 use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
+use super::watched::Ends;
 use crate::ZSetSemaphore;
 
 /// Lets a request through to the inner service once it has a permit.
 ///
 /// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`HoldHead`],
 /// [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
-/// [`Weighted`]). See the [module](super) for the behaviour.
+/// [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
 ///
 /// # Default
 ///
@@ -31,8 +33,10 @@ use crate::ZSetSemaphore;
 /// | held until | the body has ended ([`HoldBody`]) |
 /// | rejections are | errors; [`answer`](Self::answer) answers them |
 /// | [`timeout`](Self::timeout) | none |
+/// | [`total_timeout`](Self::total_timeout) | none |
 /// | [`max_queue`](Self::max_queue) | that of the semaphore |
 /// | [`weight`](Self::weight) | 1 |
+/// | [`exempt`](Self::exempt) | none |
 /// | [`outage`](Self::outage) | [`Outage::Closed`] |
 /// | [`away_after`](Self::away_after) | 1 s |
 /// | [`end_when_lost`](Self::end_when_lost) | off |
@@ -136,6 +140,36 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
         self.settings.timeout = Some(timeout);
         self
     }
+
+    /// Ends a wait once the request has waited so long for its permits in all: for that of this layer
+    /// and, counted from here, for those of the layers further in. Default: none.
+    ///
+    /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30. Say how long
+    /// a request waits in all at the outermost. Each layer waits for its own timeout or for what is left,
+    /// whichever is shorter; a request that reaches a layer when nothing is left asks there once, as with
+    /// a timeout of zero. The layers further in learn it from the extensions of an HTTP request, see
+    /// [`WaitUntil`](super::WaitUntil); [`hold_head`](Self::hold_head) neither tells nor hears of it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn example(user: zset_semaphore::ZSetSemaphore, all: zset_semaphore::ZSetSemaphore) {
+    /// use std::time::Duration;
+    ///
+    /// use tower::ServiceBuilder;
+    /// use zset_semaphore::tower::ZSetSemaphoreLayer;
+    ///
+    /// let (two, ten) = (Duration::from_secs(2), Duration::from_secs(10));
+    /// ServiceBuilder::new()
+    ///     // Two seconds for the user's own limit, and ten for both.
+    ///     .layer(ZSetSemaphoreLayer::new(user).timeout(two).total_timeout(ten).answer())
+    ///     .layer(ZSetSemaphoreLayer::new(all).answer());
+    /// # }
+    /// ```
+    pub fn total_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.total_timeout = Some(timeout);
+        self
+    }
 }
 
 impl<S> ZSetSemaphoreLayer<HoldBody, S> {
@@ -199,9 +233,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # }
     /// ```
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        let mut answer = Answer::default();
-        Arc::make_mut(&mut answer.settings).rest = self.hold.rest;
-        self.with(answer)
+        let rest = self.hold.rest;
+        self.with(Answer::with(Ends::default(), rest))
     }
 
     /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
@@ -209,8 +242,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
     /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
     /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
-    /// [`answer`](Self::answer) keeps this setting; [`end_when_lost`](Self::end_when_lost) and
-    /// [`hold_head`](Self::hold_head) turn it off again.
+    /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting;
+    /// [`hold_head`](Self::hold_head), which leaves responses alone, turns it off again.
     /// Default: off.
     pub fn rest_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);
@@ -224,7 +257,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// The body is ended whether or not anybody reads it: it is dropped, and whoever comes to read
     /// it is told. What a server has taken of it already may still lie in its buffers.
     pub fn end_when_lost(self) -> ZSetSemaphoreLayer<EndBody, S> {
-        self.with(EndBody::default()).end_when_lost()
+        self.ending().end_when_lost()
     }
 
     /// Ends a body of which its reader takes nothing for `patience`: it is dropped, its permit goes
@@ -263,16 +296,20 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # }
     /// ```
     pub fn stall_timeout(self, patience: Duration) -> ZSetSemaphoreLayer<EndBody, S> {
-        self.with(EndBody::default()).stall_timeout(patience)
+        self.ending().stall_timeout(patience)
+    }
+
+    fn ending(self) -> ZSetSemaphoreLayer<EndBody, S> {
+        let rest = self.hold.rest;
+        self.with(EndBody { ends: Ends::default(), rest })
     }
 }
 
 impl<S> ZSetSemaphoreLayer<EndBody, S> {
     /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end as they do without it.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        let mut answer = Answer::default();
-        Arc::make_mut(&mut answer.settings).ends = self.hold.ends;
-        self.with(answer)
+        let EndBody { ends, rest } = self.hold;
+        self.with(Answer::with(ends, rest))
     }
 
     /// Ends a request whose permit is lost, too.
@@ -284,6 +321,12 @@ impl<S> ZSetSemaphoreLayer<EndBody, S> {
     /// Ends a body whose reader [stalls](ZSetSemaphoreLayer::stall_timeout), too.
     pub fn stall_timeout(mut self, patience: Duration) -> Self {
         self.hold.ends.stall_timeout = Some(patience);
+        self
+    }
+
+    /// As [`rest_on_429`](ZSetSemaphoreLayer::rest_on_429); a permit that is lost rests no longer.
+    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+        self.hold.rest = Some(longest);
         self
     }
 }
@@ -355,6 +398,13 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
+    /// As [`rest_on_429`](ZSetSemaphoreLayer::rest_on_429), where the inner service calls a provider
+    /// and passes its answer on.
+    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+        Arc::make_mut(&mut self.hold.settings).rest = Some(longest);
+        self
+    }
+
     /// Up to how many bytes of memory are kept of a request body that is read ahead while the request
     /// is queued, but for the frame that reaches it; beyond it the client has to wait. 0 turns it off, and
     /// so does a request with `Expect: 100-continue`. Default: 256 KiB.
@@ -365,7 +415,8 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
 }
 
 impl<H, S> ZSetSemaphoreLayer<H, S> {
-    /// Takes as many units as `weigh` says for a request. Default: 1.
+    /// Takes as many units as `weigh` says for a request. Called again, the last one counts.
+    /// Default: 1.
     ///
     /// A request of weight 0 is let through at once, without a permit. One that weighs more than
     /// the limit ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
@@ -377,6 +428,48 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     {
         ZSetSemaphoreLayer {
             selector: Weighted::new(self.selector, weigh),
+            settings: self.settings,
+            hold: self.hold,
+        }
+    }
+
+    /// Lets the requests through that `exemption` tells, as if the layer were not there: they take no
+    /// permit, are in no metric, and need neither key nor store. Called again, it exempts those as well.
+    /// Default: none.
+    ///
+    /// For health checks, which must be answered when all is full, and whatever else costs nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
+    /// use tower::ServiceExt;
+    /// use zset_semaphore::{Client, tower::{Paths, ZSetSemaphoreLayer}};
+    ///
+    /// let chats = Client::in_memory().semaphore("chats", 1).build()?;
+    /// let layer = ZSetSemaphoreLayer::new(chats.clone())
+    ///     .exempt(Paths::new(["/healthz", "/readyz"]))
+    ///     .exempt(|request: &Request| request.headers().contains_key("x-probe"))
+    ///     .reject_when_full()
+    ///     .answer();
+    /// let app: Router = Router::new()
+    ///     .route("/", get(|| async { "token" }))
+    ///     .route("/healthz", get(|| async { "well" }))
+    ///     .layer(layer);
+    ///
+    /// let held = chats.acquire(1).await?;
+    /// for (path, status) in [("/healthz", StatusCode::OK), ("/", StatusCode::SERVICE_UNAVAILABLE)] {
+    ///     let request = Request::get(path).body(Body::empty())?;
+    ///     assert_eq!(app.clone().oneshot(request).await?.status(), status);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn exempt<E>(self, exemption: E) -> ZSetSemaphoreLayer<H, Exempt<E, S>> {
+        ZSetSemaphoreLayer {
+            selector: Exempt::new(self.selector, exemption),
             settings: self.settings,
             hold: self.hold,
         }

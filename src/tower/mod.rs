@@ -250,6 +250,96 @@
 //! wait for each other until their timeouts. A rejection tells which limit it was:
 //! [`Rejection::limit_name`].
 //!
+//! Each layer has a [`timeout`](ZSetSemaphoreLayer::timeout) of its own, and they add up. How long a
+//! request waits in all is the outermost one's [`total_timeout`](ZSetSemaphoreLayer::total_timeout).
+//!
+//! # What stands around the limits
+//!
+//! From the outside in:
+//!
+//! 1. **Tracing and request ids**, so that rejections are seen, too.
+//! 2. **CORS**: a browser asks by a pre-flight request (`OPTIONS`) before the real one. Inside the
+//!    limits each would cost a permit and a wait, and a rejection without CORS headers is one that a
+//!    web page cannot read.
+//! 3. **Authentication**, before limits with a key. A key that anybody can make up costs the store some
+//!    hundred bytes for some seconds: a million of made-up keys took 382 MB of Redis. Take the key
+//!    from what was authenticated ([`FromExtension`]), not from the header.
+//! 4. **The limits**, the narrowest first. [`exempt`](ZSetSemaphoreLayer::exempt) the health checks, or route
+//!    them around the limits: a full gateway is not a sick one.
+//! 5. **Timeouts of the work** and the handlers. A timeout outside the limits counts the wait, too.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::time::Duration;
+//!
+//! use axum::extract::Request;
+//! use axum::http::{Method, StatusCode};
+//! use axum::middleware::{Next, from_fn};
+//! use axum::response::{IntoResponse, Response};
+//! use axum::{Router, body::Body, routing::post};
+//! use tower::ServiceExt;
+//! use zset_semaphore::{Client, tower::{FromExtension, Keyed, Paths, ZSetSemaphoreLayer}};
+//!
+//! #[derive(Clone)]
+//! struct Customer(String);
+//!
+//! /// In the place of tower-http's `CorsLayer`.
+//! async fn cors(request: Request, next: Next) -> Response {
+//!     let mut response = match *request.method() {
+//!         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+//!         _ => next.run(request).await,
+//!     };
+//!     let anybody = axum::http::HeaderValue::from_static("*");
+//!     response.headers_mut().insert("access-control-allow-origin", anybody);
+//!     response
+//! }
+//!
+//! async fn authenticate(mut request: Request, next: Next) -> Response {
+//!     let token = request.headers().get("authorization").and_then(|token| token.to_str().ok());
+//!     match (token, request.uri().path()) {
+//!         (_, "/healthz") => {}
+//!         (Some("Bearer good"), _) => {
+//!             request.extensions_mut().insert(Customer("acme".to_owned()));
+//!         }
+//!         _ => return StatusCode::UNAUTHORIZED.into_response(),
+//!     }
+//!     next.run(request).await
+//! }
+//!
+//! let client = Client::in_memory();
+//! let chats = client.semaphore("chats", 64).build()?;
+//! let customer = FromExtension::of(|customer: &Customer| Some(customer.0.clone()));
+//! let per_customer = Keyed::builder(&client, "chats-of", customer, 4).build()?;
+//! let health = Paths::new(["/healthz"]);
+//! let ten = Duration::from_secs(10);
+//!
+//! // The layer that is added last stands outermost.
+//! let app: Router = Router::new()
+//!     .route("/chat", post(|| async { "token token" }))
+//!     .route("/healthz", axum::routing::get(|| async { "well" }))
+//!     .layer(ZSetSemaphoreLayer::new(chats.clone()).exempt(health.clone()).answer())
+//!     .layer(ZSetSemaphoreLayer::keyed(per_customer.clone()).exempt(health).total_timeout(ten).answer())
+//!     .layer(from_fn(authenticate))
+//!     .layer(from_fn(cors));
+//!
+//! let full = chats.acquire(64).await?;
+//! for (method, path, status) in [
+//!     ("OPTIONS", "/chat", StatusCode::NO_CONTENT),
+//!     ("POST", "/chat", StatusCode::UNAUTHORIZED),
+//!     ("GET", "/healthz", StatusCode::OK),
+//! ] {
+//!     let request = Request::builder().method(method).uri(path).body(Body::empty())?;
+//!     assert_eq!(app.clone().oneshot(request).await?.status(), status);
+//! }
+//! assert_eq!(per_customer.remembered(), 0); // none of them had a key
+//! drop(full);
+//! let request = Request::post("/chat").header("authorization", "Bearer good");
+//! assert_eq!(app.oneshot(request.body(Body::empty())?).await?.status(), StatusCode::OK);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Rejections
 //!
 //! In front of the public set a timeout or a bound of the queue: each queued request may keep up to
@@ -302,7 +392,9 @@
 mod admit;
 mod answer;
 mod body;
+mod entry;
 mod error;
+mod exempt;
 mod future;
 mod grpc;
 mod handle;
@@ -312,6 +404,7 @@ mod key_limit;
 mod keyed;
 mod keys;
 mod layer;
+mod lookup_log;
 mod meter;
 mod metrics;
 mod outage;
@@ -323,12 +416,14 @@ mod select;
 mod service;
 mod settings;
 mod turn;
+mod wait_until;
 mod watched;
 
 pub use admit::Admit;
 pub use answer::Answer;
 pub use body::{CappedBody, PermitBody};
 pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
+pub use exempt::{Exempt, Exemption, Paths};
 pub use future::ResponseFuture;
 pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};
 pub use key::{BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr};
@@ -340,6 +435,7 @@ pub use pass::{Admission, Admitted};
 pub use read_ahead::ReadAhead;
 pub use select::{Select, Single, Weighted};
 pub use service::ZSetSemaphoreService;
+pub use wait_until::WaitUntil;
 
 /// Keeps [`Hold`], [`Reply`] and [`Select`] ours, so that they can grow.
 mod sealed {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::handle::Handle;
 use super::metrics::Outcome;
+use super::wait_until::WaitUntil;
 use crate::{LostReason, Permit, PermitWatch};
 
 /// Resolves when a permit is lost. `Sync`, for bodies that must be.
@@ -19,6 +20,8 @@ pub(super) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Syn
 pub struct Pass {
     kind: Kind,
     waited: Duration,
+    /// Until when inner layers may let the request wait, where this one has said so.
+    until: Option<Instant>,
 }
 
 enum Kind {
@@ -35,7 +38,7 @@ impl Pass {
         waited: Duration,
         since: Instant,
     ) -> Self {
-        Self { kind: Kind::Permit { permit, handle, since }, waited }
+        Self { kind: Kind::Permit { permit, handle, since }, waited, until: None }
     }
 
     pub(super) fn local(
@@ -43,15 +46,21 @@ impl Pass {
         handle: Arc<Handle>,
         waited: Duration,
     ) -> Self {
-        Self { kind: Kind::Local { _permit: permit, handle }, waited }
+        Self { kind: Kind::Local { _permit: permit, handle }, waited, until: None }
     }
 
     pub(super) fn open(handle: Arc<Handle>, waited: Duration) -> Self {
-        Self { kind: Kind::Open { handle }, waited }
+        Self { kind: Kind::Open { handle }, waited, until: None }
     }
 
     pub(super) fn weightless() -> Self {
-        Self { kind: Kind::Weightless, waited: Duration::ZERO }
+        Self { kind: Kind::Weightless, waited: Duration::ZERO, until: None }
+    }
+
+    /// Tells inner layers until when they may let the request wait.
+    pub(super) fn wait_until(mut self, until: Option<Instant>) -> Self {
+        self.until = until;
+        self
     }
 
     pub(super) fn watch(&self) -> Option<PermitWatch> {
@@ -103,6 +112,9 @@ impl Pass {
 
     /// Tells the handler, behind what outer layers have told.
     pub(super) fn tell(&self, extensions: &mut http::Extensions) {
+        if let Some(until) = self.until {
+            extensions.insert(WaitUntil::at(until));
+        }
         let outer = extensions.get::<Admitted>().map_or(&[][..], |outer| &outer.admissions);
         let Some(handle) = self.handle() else {
             let admissions = outer.into();

@@ -65,6 +65,7 @@ impl<E> Reply<Request, Response, E> for EndBody {
 
     fn hold(&self, (): (), response: Response, pass: Pass) -> Response {
         map(response, |response| {
+            let pass = rest_if_429(self.rest, &response, pass);
             response.map(|body| Body::wrap(CappedBody::new(body, pass, self.ends)))
         })
     }

@@ -3,18 +3,41 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::admit::Admit;
 use super::handle::Handle;
 use super::sealed::Sealed;
 use super::settings::Settings;
 use crate::ZSetSemaphore;
 
-/// Decides on which semaphore a request waits. Sealed: see [`Single`], [`Keyed`](super::Keyed) and
-/// [`Weighted`].
+/// Decides on which semaphore a request waits. Sealed: see [`Single`], [`Keyed`](super::Keyed),
+/// [`Weighted`] and [`Exempt`](super::Exempt).
 pub trait Select<Req>: Sealed {
+    /// Whether the request passes as if the layer were not there.
+    #[doc(hidden)]
+    fn exempts(&self, _: &Req) -> bool {
+        false
+    }
+
     /// Begins the wait; the future is inert until polled.
     #[doc(hidden)]
-    fn select(&self, request: &Req, units: u32, settings: &Arc<Settings>) -> Admit;
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit;
+}
+
+/// What is known of a wait before its semaphore is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask {
+    /// What was weighed already; 1 where nobody weighs.
+    pub(super) units: Option<u32>,
+    /// Until when outer layers let it wait.
+    pub(super) until: Option<Instant>,
+}
+
+impl Ask {
+    pub(super) fn units(&self) -> u32 {
+        self.units.unwrap_or(1)
+    }
 }
 
 /// One semaphore for all requests. The default.
@@ -33,8 +56,8 @@ impl Single {
 impl Sealed for Single {}
 
 impl<Req> Select<Req> for Single {
-    fn select(&self, _: &Req, units: u32, settings: &Arc<Settings>) -> Admit {
-        Admit::to(Arc::clone(&self.handle), units, Arc::clone(settings))
+    fn select(&self, _: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
+        Admit::to(Arc::clone(&self.handle), ask, Arc::clone(settings))
     }
 }
 
@@ -58,8 +81,14 @@ where
     F: Fn(&Req) -> u32,
     S: Select<Req>,
 {
-    fn select(&self, request: &Req, _: u32, settings: &Arc<Settings>) -> Admit {
-        self.selector.select(request, (self.weigh)(request), settings)
+    fn exempts(&self, request: &Req) -> bool {
+        self.selector.exempts(request)
+    }
+
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
+        // Of several that weigh, the one that was named last stands outside, and counts.
+        let units = ask.units.unwrap_or_else(|| (self.weigh)(request));
+        self.selector.select(request, Ask { units: Some(units), ..ask }, settings)
     }
 }
 

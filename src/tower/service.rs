@@ -5,9 +5,10 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
+use super::admit::Admit;
 use super::future::ResponseFuture;
 use super::hold::{Hold, HoldBody, Reply};
-use super::select::{Select, Single};
+use super::select::{Ask, Select, Single};
 use super::settings::Settings;
 
 /// Lets a request through to `Inner` once it has a permit; made by
@@ -71,7 +72,12 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let admit = self.selector.select(&request, 1, &self.settings);
+        let admit = if self.selector.exempts(&request) {
+            Admit::exempt(Arc::clone(&self.settings))
+        } else {
+            let ask = Ask { units: None, until: self.hold.until(&request) };
+            self.selector.select(&request, ask, &self.settings)
+        };
         ResponseFuture::new(admit, self.inner.clone(), request, self.hold.clone())
     }
 }

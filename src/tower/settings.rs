@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::metrics::Metrics;
 use super::outage::{Outage, OutageLog};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub(super) timeout: Option<Duration>,
+    pub(super) total_timeout: Option<Duration>,
     pub(super) max_queue: Option<u32>,
     pub(super) outage: Outage,
     pub(super) away_after: Duration,
@@ -20,6 +23,7 @@ impl Settings {
     pub(super) fn new(limit: Arc<str>) -> Self {
         Self {
             timeout: None,
+            total_timeout: None,
             max_queue: None,
             outage: Outage::Closed,
             away_after: Duration::from_secs(1),
@@ -27,4 +31,33 @@ impl Settings {
             metrics: Arc::new(Metrics::new(limit)),
         }
     }
+
+    /// How much longer a request may wait that has waited so long, and that outer layers let wait
+    /// `until` then.
+    pub(super) fn patience(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
+        let own = [self.timeout, self.total_timeout].into_iter().flatten();
+        own.map(|most| most.saturating_sub(waited)).chain(until.map(left)).min()
+    }
+
+    /// How long a request may wait until its limit has been looked up. A timeout of zero is for room
+    /// alone.
+    pub(super) fn lookup_patience(&self, until: Option<Instant>) -> Option<Duration> {
+        let timeout = self.timeout.filter(|timeout| !timeout.is_zero());
+        [timeout, self.total_timeout, until.map(left)].into_iter().flatten().min()
+    }
+
+    /// Until when inner layers may let a request wait that began to at `started`; `None` where this
+    /// layer has nothing to say.
+    pub(super) fn common_deadline(
+        &self,
+        until: Option<Instant>,
+        started: Instant,
+    ) -> Option<Instant> {
+        let own = started.checked_add(self.total_timeout?)?;
+        Some(until.map_or(own, |until| until.min(own)))
+    }
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(Instant::now())
 }

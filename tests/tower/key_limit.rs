@@ -1,18 +1,183 @@
 //! The limit of a key that is to be found out first.
 
 use std::convert::Infallible;
+use std::io::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
+use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{Error, KeyLimit, Keyed, Reason, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{
+    Error as TowerError, KeyLimit, Keyed, Reason, Rejection, ZSetSemaphoreLayer,
+};
 
 use crate::support::wait::{PATIENCE, within};
+
+/// A source of limits that can be made to fail, and takes its time.
+#[derive(Clone)]
+struct Source {
+    asked: Arc<AtomicU32>,
+    limit: Arc<AtomicU32>,
+    fails: Arc<AtomicBool>,
+    takes: Duration,
+}
+
+impl Source {
+    fn new(limit: u32, takes: Duration) -> Self {
+        let limit = Arc::new(AtomicU32::new(limit));
+        Self { asked: Arc::default(), limit, fails: Arc::default(), takes }
+    }
+
+    fn limit(&self) -> KeyLimit {
+        let source = self.clone();
+        KeyLimit::lookup(move |_| {
+            source.asked.fetch_add(1, SeqCst);
+            let source = source.clone();
+            async move {
+                sleep(source.takes).await;
+                let limit = source.limit.load(SeqCst);
+                if source.fails.load(SeqCst) { Err(Error::other("no database")) } else { Ok(limit) }
+            }
+        })
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(SeqCst)
+    }
+
+    /// A service whose requests are each for the limit of their text.
+    fn service(&self) -> Gate {
+        let key = |key: &&'static str| Some((*key).to_owned());
+        let keyed = Keyed::builder(&Client::in_memory(), "plans", key, self.limit());
+        let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).reject_when_full();
+        Gate::new(layer.hold_head().layer(service_fn(async |key| Ok::<_, Infallible>(key))))
+    }
+}
+
+type Gate = BoxCloneService<&'static str, &'static str, TowerError<Infallible>>;
+
+async fn ask(gate: &Gate, key: &'static str) -> Result<(), Rejection> {
+    match gate.clone().oneshot(key).await {
+        Ok(_) => Ok(()),
+        Err(TowerError::Rejected(rejection)) => Err(rejection),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_limit_is_served_while_the_new_one_is_looked_up() {
+    let source = Source::new(1, Duration::from_millis(300));
+    let gate = source.service();
+    let asked = Instant::now();
+    ask(&gate, "alice").await.unwrap();
+    assert_eq!(asked.elapsed(), Duration::from_millis(300));
+    for round in [2, 4, 6] {
+        sleep(Duration::from_secs(60)).await;
+        source.limit.store(0, SeqCst);
+        let asked = Instant::now();
+        for _ in 0..10 {
+            ask(&gate, "alice").await.unwrap();
+        }
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        sleep(Duration::from_millis(301)).await;
+        assert!(ask(&gate, "alice").await.unwrap_err().is_full(), "the new limit counts");
+        assert_eq!(source.asked(), round);
+
+        source.limit.store(1, SeqCst);
+        sleep(Duration::from_secs(60)).await;
+        assert!(ask(&gate, "alice").await.unwrap_err().is_full(), "the old limit counts");
+        sleep(Duration::from_millis(301)).await;
+        ask(&gate, "alice").await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_limit_outlives_lookups_that_fail_and_the_source_is_not_pressed() {
+    let source = Source::new(1, Duration::from_millis(10));
+    let gate = source.service();
+    ask(&gate, "alice").await.unwrap();
+    source.fails.store(true, SeqCst);
+    for second in 0..600 {
+        sleep(Duration::from_secs(1)).await;
+        ask(&gate, "alice").await.unwrap_or_else(|why| panic!("second {second}: {why}"));
+    }
+    // After a minute, then with pauses that grow from a second to a minute.
+    assert!((10..=20).contains(&source.asked()), "{}", source.asked());
+    source.limit.store(0, SeqCst);
+    source.fails.store(false, SeqCst);
+    let back = Instant::now();
+    while ask(&gate, "alice").await.is_ok() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(back.elapsed() <= Duration::from_secs(80), "{:?}", back.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_lookup_that_fails_is_not_asked_for_again_by_each_request() {
+    let source = Source::new(1, Duration::from_millis(10));
+    let gate = source.service();
+    source.fails.store(true, SeqCst);
+    for _ in 0..6_000 {
+        let rejection = ask(&gate, "alice").await.unwrap_err();
+        assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+        assert!((1..=6).contains(&rejection.retry_after().as_secs()), "{rejection:?}");
+        sleep(Duration::from_millis(10)).await;
+    }
+    // In a minute, with pauses that grow from a second to five.
+    assert!((10..=20).contains(&source.asked()), "{}", source.asked());
+    source.fails.store(false, SeqCst);
+    let back = Instant::now();
+    while ask(&gate, "alice").await.is_err() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!(back.elapsed() <= Duration::from_secs(7), "{:?}", back.elapsed());
+    // Another key knows nothing of it.
+    ask(&gate, "bob").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_slower_than_the_patience_of_those_who_wait_ends_all_the_same() {
+    let source = Source::new(1, Duration::from_secs(5));
+    let key = |_: &u32| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, source.limit());
+    let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).timeout(Duration::from_secs(2));
+    let service = layer.hold_head().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    for n in 0..2 {
+        service.clone().oneshot(n).await.unwrap_err();
+    }
+    sleep(Duration::from_secs(1)).await;
+    service.oneshot(3).await.unwrap();
+    assert_eq!(source.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lookup_that_panics_is_one_that_failed() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let limit = {
+        let calls = Arc::clone(&calls);
+        KeyLimit::lookup(move |_| {
+            let first = calls.fetch_add(1, SeqCst) == 0;
+            async move { if first { panic!("a bug") } else { Ok::<_, Infallible>(1) } }
+        })
+    };
+    let key = |_: &u32| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed).hold_head();
+    let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    for _ in 0..2 {
+        let ended = within(PATIENCE, service.clone().oneshot(1)).await;
+        let Err(TowerError::Rejected(rejection)) = ended else { panic!("let in") };
+        assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+    }
+    sleep(Duration::from_secs(2)).await;
+    service.oneshot(2).await.unwrap();
+    assert_eq!(calls.load(SeqCst), 2);
+}
 
 #[tokio::test(start_paused = true)]
 async fn what_it_takes_to_find_out_is_part_of_the_timeout() {
@@ -51,7 +216,7 @@ async fn who_waits_for_a_lookup_that_fails_ends_with_it() {
             lookups.fetch_add(1, SeqCst);
             async {
                 sleep(Duration::from_secs(1)).await;
-                Err::<u32, _>(std::io::Error::other("no database"))
+                Err::<u32, _>(Error::other("no database"))
             }
         })
     };
@@ -66,6 +231,7 @@ async fn who_waits_for_a_lookup_that_fails_ends_with_it() {
             ended.unwrap_err();
         }
         assert_eq!((asked.elapsed().as_secs(), lookups.load(SeqCst)), (1, round));
+        sleep(Duration::from_secs(2)).await; // it is not asked again at once
     }
 }
 
@@ -79,7 +245,7 @@ async fn a_lookup_that_hangs_takes_no_longer_than_the_timeout() {
     let asked = Instant::now();
     let crowd = (0..20).map(|n| service.clone().oneshot(n));
     for ended in within(PATIENCE, futures_util::future::join_all(crowd)).await {
-        let Err(Error::Rejected(rejection)) = ended else { panic!("let in") };
+        let Err(TowerError::Rejected(rejection)) = ended else { panic!("let in") };
         assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
     }
     assert_eq!(asked.elapsed().as_secs(), 3);

@@ -1,13 +1,15 @@
 //! The cap of this process, per key, while the store is away.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{Keyed, KeyedBuilder, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Header, Keyed, KeyedBuilder, Outage, ZSetSemaphoreLayer};
 
 use crate::support::wait::{PATIENCE, within};
 
@@ -65,4 +67,59 @@ async fn layers_with_different_caps_share_the_first_one() {
     let large = layer.outage(Outage::Local(4)).weight(|n: &u32| *n).hold_head().layer(inner);
     within(PATIENCE, small.oneshot(1)).await.unwrap();
     within(PATIENCE, large.oneshot(4)).await.unwrap();
+}
+
+/// While the store is away only this process knows who runs: a key in use is never forgotten,
+/// however many others come.
+#[tokio::test]
+async fn a_key_in_use_keeps_its_local_cap_though_the_keys_are_more_than_are_remembered() {
+    const OTHERS: usize = 10_050;
+    let tenant = Header::new("x-tenant".parse().unwrap());
+    let of = |tenant: &str| Request::builder().header("x-tenant", tenant).body(()).unwrap();
+    let client = Client::open("redis://127.0.0.1:1").unwrap(); // nobody listens there
+    let keyed = Keyed::builder(&client, "chats-of", tenant, 4).build().unwrap();
+    let layer = ZSetSemaphoreLayer::keyed(keyed.clone())
+        .away_after(Duration::from_millis(20))
+        .outage(Outage::Local(1));
+    // The upstream counts the streams of each tenant by itself.
+    let streams = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
+    let counting = Arc::clone(&streams);
+    let upstream = service_fn(move |request: Request<()>| {
+        let tenant = request.headers()["x-tenant"].to_str().unwrap().to_owned();
+        *counting.lock().unwrap().entry(tenant.clone()).or_default() += 1;
+        let stream = Stream { tenant, streams: Arc::clone(&counting) };
+        let body = Full::<bytes::Bytes>::from("token").map_frame(move |frame| {
+            let _ = &stream;
+            frame
+        });
+        std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+    });
+    let hasty = layer.clone().timeout(Duration::from_millis(50)).layer(upstream.clone());
+    let patient = layer.layer(upstream);
+
+    let held = within(PATIENCE, patient.clone().oneshot(of("alice"))).await.unwrap();
+    let waiting = tokio::spawn(patient.oneshot(of("alice")));
+    tokio::task::yield_now().await; // else it would come only when all others are through
+    for n in 0..OTHERS {
+        drop(within(PATIENCE, hasty.clone().oneshot(of(&n.to_string()))).await.unwrap());
+    }
+    for _ in 0..3 {
+        within(PATIENCE, hasty.clone().oneshot(of("alice"))).await.unwrap_err();
+        assert_eq!(streams.lock().unwrap()["alice"], 1);
+    }
+    assert!(!waiting.is_finished(), "let in beside the first");
+    assert!(keyed.remembered() <= 10_000, "{}", keyed.remembered());
+    drop(held);
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+}
+
+struct Stream {
+    tenant: String,
+    streams: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        *self.streams.lock().unwrap().get_mut(&self.tenant).unwrap() -= 1;
+    }
 }

@@ -27,6 +27,7 @@ mod probe;
 mod queue;
 mod read_ahead;
 mod resting;
+mod stack;
 mod stalled;
 mod web;
 mod wire;

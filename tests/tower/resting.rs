@@ -7,6 +7,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
+use zset_semaphore::ZSetSemaphore;
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
 use crate::probe::{Broken, idle, semaphore, settled};
@@ -57,4 +58,34 @@ async fn other_answers_and_layers_that_were_not_told_to_rest_keep_nothing() {
         drop(calls.acquire(2).await.unwrap());
         assert!(start.elapsed() < Duration::from_secs(1), "{status}");
     }
+}
+
+/// Whatever is said after it.
+#[tokio::test(start_paused = true)]
+async fn what_ends_when_lost_rests_too() {
+    let calls = semaphore(2);
+    let layer = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(LONGEST);
+    let client = layer.clone().end_when_lost().layer(service_fn(provider));
+    drop(client.oneshot(Request::new((429, "7"))).await.unwrap());
+    rested(&calls, 7).await;
+    let ask = || Request::builder().body(Full::<Bytes>::default()).unwrap();
+    let busy = service_fn(|_| provider(Request::new((429, "9"))));
+    drop(layer.clone().end_when_lost().answer().layer(busy).oneshot(ask()).await.unwrap());
+    rested(&calls, 9).await;
+    drop(layer.answer().end_when_lost().layer(busy).oneshot(ask()).await.unwrap());
+    rested(&calls, 9).await;
+
+    // Said last, it stays as well.
+    let layer = ZSetSemaphoreLayer::new(calls.clone());
+    let client = layer.clone().end_when_lost().rest_on_429(LONGEST).layer(service_fn(provider));
+    drop(client.oneshot(Request::new((429, "7"))).await.unwrap());
+    rested(&calls, 7).await;
+    drop(layer.answer().rest_on_429(LONGEST).layer(busy).oneshot(ask()).await.unwrap());
+    rested(&calls, 9).await;
+}
+
+async fn rested(calls: &ZSetSemaphore, seconds: u64) {
+    let start = Instant::now();
+    drop(calls.acquire(2).await.unwrap());
+    assert_eq!(start.elapsed().as_secs(), seconds);
 }

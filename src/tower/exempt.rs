@@ -1,0 +1,85 @@
+//! Requests that pass as if the layer were not there.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use super::admit::Admit;
+use super::sealed::Sealed;
+use super::select::{Ask, Select, Single};
+use super::settings::Settings;
+
+/// Tells which requests pass a layer without a permit; see
+/// [`exempt`](super::ZSetSemaphoreLayer::exempt).
+///
+/// A closure `Fn(&Req) -> bool` is one, too; name the type of its argument.
+pub trait Exemption<Req> {
+    /// Whether `request` passes.
+    fn exempts(&self, request: &Req) -> bool;
+}
+
+impl<Req, F: Fn(&Req) -> bool> Exemption<Req> for F {
+    fn exempts(&self, request: &Req) -> bool {
+        self(request)
+    }
+}
+
+/// HTTP requests with one of these paths, such as those of health checks.
+///
+/// Paths are compared as they are, without the query. Routers may strip what they have matched, as
+/// axum's `nest` does: then what is left counts.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    paths: HashSet<String>,
+}
+
+impl Paths {
+    /// Of these paths, each with its leading slash.
+    pub fn new(paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { paths: paths.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl<B> Exemption<http::Request<B>> for Paths {
+    fn exempts(&self, request: &http::Request<B>) -> bool {
+        self.paths.contains(request.uri().path())
+    }
+}
+
+/// Asks what `S` asks, but for requests that pass without a permit; made by
+/// [`exempt`](super::ZSetSemaphoreLayer::exempt).
+pub struct Exempt<E, S = Single> {
+    selector: S,
+    exemption: Arc<E>,
+}
+
+impl<E, S> Exempt<E, S> {
+    pub(super) fn new(selector: S, exemption: E) -> Self {
+        Self { selector, exemption: Arc::new(exemption) }
+    }
+}
+
+impl<E, S: Sealed> Sealed for Exempt<E, S> {}
+
+impl<Req, E: Exemption<Req>, S: Select<Req>> Select<Req> for Exempt<E, S> {
+    fn exempts(&self, request: &Req) -> bool {
+        self.exemption.exempts(request) || self.selector.exempts(request)
+    }
+
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
+        self.selector.select(request, ask, settings)
+    }
+}
+
+// By hand: a derived one would ask the exemption to be `Clone`.
+impl<E, S: Clone> Clone for Exempt<E, S> {
+    fn clone(&self) -> Self {
+        Self { selector: self.selector.clone(), exemption: Arc::clone(&self.exemption) }
+    }
+}
+
+impl<E, S: fmt::Debug> fmt::Debug for Exempt<E, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exempt").field("selector", &self.selector).finish_non_exhaustive()
+    }
+}

@@ -212,7 +212,7 @@
 //! # }
 //! ```
 //!
-//! With the feature `reqwest` it does the same around a [`reqwest::Client`](::reqwest::Client), whose
+//! With the feature `reqwest` it does the same around a [`reqwest::Client`], whose
 //! requests and responses stay what they are. The permit goes back when the response was read to its end,
 //! or dropped.
 //!
@@ -236,6 +236,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`reqwest::Client`]: https://docs.rs/reqwest/0.13/reqwest/struct.Client.html
 //!
 //! [`hold_head`](ZSetSemaphoreLayer::hold_head) is not for clients whose answers stream: it takes any
 //! service, and gives the permit back before the body has been read.

@@ -125,7 +125,7 @@ mod tests {
         turn.wake_by_ref();
         advance(PATIENCE / 2).await;
         turn.wake_by_ref();
-        watch.await.unwrap();
+        timeout(PATIENCE * 20, watch).await.unwrap().unwrap();
         assert_eq!(start.elapsed(), PATIENCE * 9 / 10 * 5 + PATIENCE / 2 + PATIENCE * 3);
     }
 

@@ -24,7 +24,8 @@ impl<Req, F: Fn(&Req) -> bool> Exemption<Req> for F {
     }
 }
 
-/// HTTP requests with one of these paths, such as those of health checks.
+/// HTTP requests with one of these paths, such as those of health checks; over gRPC that is
+/// `/grpc.health.v1.Health/Check`.
 ///
 /// Paths are compared as they are, without the query. Routers may strip what they have matched, as
 /// axum's `nest` does: then what is left counts.

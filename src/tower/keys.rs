@@ -147,21 +147,20 @@ impl Keys {
         out: &mut Vec<Arc<Handle>>,
     ) {
         // What is known cannot be found out again while look-ups fail.
-        let keep_known = self.log.is_in_trouble();
+        let is_idle = |entry: &Entry| {
+            entry.unused_for(now) >= self.idle && !(entry.is_known() && self.log.is_in_trouble())
+        };
         for _ in 0..SWEPT_AT_ONCE {
             let too_many = entries.len() > self.capacity;
-            let is_idle = |entry: &Entry| {
-                entry.unused_for(now) >= self.idle && !(keep_known && entry.is_known())
-            };
-            let Some((key, _)) = entries.peek_lru().filter(|(_, entry)| too_many || is_idle(entry))
-            else {
-                break;
-            };
-            let key = key.clone();
-            let Some(entry) = entries.get_mut(&key) else { break }; // which makes it the first
+            let Some((key, entry)) = entries.iter_mut().next_back() else { break };
             out.extend(entry.settle(self.refresh));
+            if !too_many && !is_idle(entry) {
+                break;
+            }
+            let key = key.clone();
             if entry.is_in_use() {
                 entry.touch(now);
+                entries.promote(&key);
             } else {
                 out.extend(entries.pop(&key).and_then(Entry::into_handle));
             }

@@ -286,3 +286,19 @@ async fn a_lookup_that_never_ends_ends_the_request_after_ten_seconds() {
     service.oneshot(Request::new(())).await.unwrap_err();
     assert_eq!(asked.elapsed().as_secs(), 10);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_known_limit_is_not_forgotten_for_being_idle_while_lookups_fail() {
+    let source = Source::new(1, Duration::from_millis(10));
+    let gate = source.service();
+    ask(&gate, "bob").await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    ask(&gate, "alice").await.unwrap();
+    source.fails.store(true, SeqCst);
+    // Bob comes once a second, alice after ten minutes.
+    for _ in 0..600 {
+        sleep(Duration::from_secs(1)).await;
+        ask(&gate, "bob").await.unwrap();
+    }
+    ask(&gate, "alice").await.unwrap();
+}

@@ -86,7 +86,7 @@ impl Crowd {
         self.served.load(Ordering::Relaxed)
     }
 
-    async fn is_served_soon(self, what: &str) {
+    async fn served_soon(self, what: &str) {
         let start = Instant::now();
         eventually(what, SOON, async || self.served() == WAITERS).await;
         self.waiters.join_all().await;
@@ -101,7 +101,7 @@ async fn waiters_whose_queue_is_gone_are_served_within_an_asking_period_though_t
     let semaphore = semaphore(&connect(&server).await);
     let crowd = Crowd::at_work(&semaphore).await;
     server.cmd(&["DEL", "zsem:{s}:queue"]).await;
-    crowd.is_served_soon("the queue was deleted").await;
+    crowd.served_soon("the queue was deleted").await;
 }
 
 // CASES 59
@@ -123,7 +123,7 @@ async fn newcomers_do_not_pass_waiters_whose_queue_is_gone_for_long() {
         }
     }
     assert!(passed < SOON / 2, "newcomers were let in for {passed:?}");
-    crowd.is_served_soon("the queue was deleted amid newcomers").await;
+    crowd.served_soon("the queue was deleted amid newcomers").await;
 }
 
 // CASES 59
@@ -143,7 +143,7 @@ async fn waiters_that_another_client_takes_for_dead_are_served_within_an_asking_
     for waiter in [stranger, newcomer] {
         drop(within(PATIENCE, waiter).await.unwrap().unwrap());
     }
-    crowd.is_served_soon("the clients were deleted").await;
+    crowd.served_soon("the clients were deleted").await;
 }
 
 // CASES 59
@@ -158,5 +158,5 @@ async fn waiters_are_served_when_the_server_evicts_all_keys_under_load() {
     assert!(refused.is_err(), "nothing fits into one byte");
     eventually("all is evicted", PATIENCE, async || server.keys().await.is_empty()).await;
     server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    crowd.is_served_soon("all keys were evicted").await;
+    crowd.served_soon("all keys were evicted").await;
 }

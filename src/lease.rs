@@ -34,6 +34,12 @@ pub(crate) fn confirm_at(now: Instant, deadline: Instant) -> Instant {
     now + deadline.saturating_duration_since(now) / 3
 }
 
+/// A turn whose answer takes longer is said again, as far as it renews, beside the one that may still
+/// be answered: so three can be lost before a lease ends, or each can take a third of it.
+pub(crate) fn answer_in(lease: Duration) -> Duration {
+    lease / 6
+}
+
 /// A renewal due within this rides on a turn that goes anyway.
 pub(crate) fn ride(lease: Duration) -> Duration {
     lease / 8

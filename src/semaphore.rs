@@ -108,6 +108,12 @@ impl SemaphoreBuilder {
 
     /// How long a permit lives in the store without a renewal: after a crash its units are back so
     /// much later. 50 ms to 30 days. Default: 30 s.
+    ///
+    /// A lease is held while a round trip to the store takes up to a third of it, from the moment the
+    /// driver wants to send until it has read the answer: so a pause of the process counts, and a
+    /// lease of 50 ms needs a runtime that is never busy for more than a few milliseconds. Renewals go
+    /// out when a third of the lease is over, and again after each sixth without an answer. Up to a
+    /// sixth, a lost answer costs nothing.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self

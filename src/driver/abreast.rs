@@ -11,9 +11,9 @@ use super::batch::Outgoing;
 use super::line::Line;
 use super::scene::{LEASE_MS, Scene};
 use crate::error::StoreError;
-use crate::hold::Hold;
-use crate::store::Rule;
+use crate::hold::{Hold, Truth};
 use crate::store::memory::Books;
+use crate::store::{Rule, TurnReply};
 
 fn admitted(outgoing: &Outgoing) -> Vec<u64> {
     outgoing.turn.admit.iter().map(|(id, _)| id.counter()).collect()
@@ -141,25 +141,69 @@ async fn the_reply_of_a_follower_does_not_end_the_healing() {
     assert_eq!(heals.turn.admit.len(), 0, "newcomers take the room of those who hold");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_follower_without_an_answer_does_not_cost_a_short_lease() {
-    let mut scene = Scene::new(9);
+/// A permit with a lease of 300 ms.
+fn hold_briefly(scene: &mut Scene) -> Arc<Hold> {
     let counter = scene.enter_with(Rule::Wait, 300);
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
-    let hold = scene.granted(counter).unwrap();
+    scene.granted(counter).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn turns_without_an_answer_do_not_cost_a_short_lease() {
+    let mut scene = Scene::new(9);
+    let hold = hold_briefly(&mut scene);
     scene.pass(100).await;
     let renewal = scene.next().unwrap();
     assert_eq!(renewal.turn.renew.len(), 1);
-    assert_eq!(renewal.deadline, Duration::from_millis(50));
     scene.enter();
-    let follower = scene.next().unwrap();
+    let _follower = scene.next().unwrap();
     // Both replies are lost.
-    scene.pass(50).await;
-    scene.line.unanswered(renewal.number, &StoreError::timeout("lost"), Instant::now());
-    let left = follower.deadline.saturating_sub(Duration::from_millis(50));
     assert!(scene.next().is_none());
-    assert!(Instant::now() + left < hold.deadline(), "renewed again in {left:?} only");
+    scene.pass(50).await;
+    let relief = scene.next().expect("in time for the lease");
+    assert_eq!((relief.turn.renew.len(), relief.turn.ask.len()), (1, 0));
+    assert!(scene.next().is_none());
+    let before = hold.deadline();
+    scene.run_and_settle(relief);
+    assert!(hold.deadline() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_without_an_answer_does_not_cost_a_short_lease() {
+    let mut scene = Scene::new(9);
+    let hold = hold_briefly(&mut scene);
+    scene.pass(90).await;
+    scene.enter(); // what is due soon would ride along, but not so soon
+    scene.line.due = super::agenda::Agenda::default();
+    let newcomer = scene.next().unwrap();
+    assert!(newcomer.turn.renew.is_empty());
+    scene.line.renew_now(hold.id.counter());
+    assert!(scene.next().is_none(), "the answer may come any moment");
+    scene.pass(50).await;
+    let relief = scene.next().expect("in time for the lease");
+    assert_eq!(relief.turn.renew.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_late_counts_and_a_release_waits_for_all_that_renew() {
+    let mut scene = Scene::new(9);
+    let hold = hold_briefly(&mut scene);
+    scene.pass(100).await;
+    let (sent, renewal) = (Instant::now(), scene.next().unwrap());
+    scene.pass(50).await;
+    let relief = scene.next().unwrap();
+    scene.pass(50).await;
+    scene.run_and_settle(renewal);
+    assert_eq!(hold.deadline(), sent + Duration::from_millis(294));
+    assert!(hold.release());
+    scene.line.give_back(hold.id.counter(), None);
+    scene.enter();
+    let next = scene.next().unwrap();
+    assert!(next.turn.release.is_empty(), "after a loss of data the relief would put it back");
+    scene.run_and_settle(relief);
+    scene.run_and_settle(next);
+    assert_eq!(scene.next().unwrap().turn.release, [hold.id]);
 }
 
 /// The question would put its waiter back into the queue when what a turn that ran before did to it
@@ -284,4 +328,52 @@ async fn a_turn_asks_about_a_waiter_once() {
     scene.line.ask_about_all();
     let asks = scene.next().unwrap();
     assert_eq!(asks.turn.ask.len(), 1, "{:?}", asks.turn.ask);
+}
+
+/// Whether a lease is held for 200 times its length, with each reply late by the round trip and
+/// each `lost`th one lost.
+async fn is_held(lease_ms: u64, round_trip_ms: u64, lost: usize) -> bool {
+    let mut scene = Scene::new(9);
+    let counter = scene.enter_with(Rule::Wait, lease_ms);
+    let (start, mut hold) = (Instant::now(), None);
+    let mut flying: Vec<(u64, u64, Option<TurnReply>)> = Vec::new();
+    let mut turns = 0;
+    for ms in 0..200 * lease_ms {
+        while let Some(at) = flying.iter().position(|&(lands_at, ..)| lands_at <= ms) {
+            let (_, number, reply) = flying.remove(at);
+            match reply {
+                Some(reply) => scene.line.settle(number, reply, Instant::now()),
+                None => scene.line.unanswered(number, &StoreError::timeout("lost"), Instant::now()),
+            }
+        }
+        while let Some(turn) = scene.next() {
+            turns += 1;
+            let reply = scene.run(&turn);
+            let is_lost = lost > 0 && turns % lost == 0;
+            let lands_at = if is_lost { ms + 500 } else { ms + round_trip_ms };
+            flying.push((lands_at, turn.number, Some(reply).filter(|_| !is_lost)));
+        }
+        hold = hold.or_else(|| scene.granted(counter));
+        let held = hold.as_ref().is_some_and(|it| matches!(it.truth(), Truth::HeldUntil(_)));
+        if !held && ms > round_trip_ms {
+            return false;
+        }
+        scene.pass(1).await;
+    }
+    start.elapsed() >= Duration::from_millis(200 * lease_ms)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_held_while_a_round_trip_takes_up_to_a_third_of_it() {
+    for (lease_ms, round_trip_ms) in [(50, 1), (50, 8), (50, 12), (50, 16), (300, 100)] {
+        assert!(is_held(lease_ms, round_trip_ms, 0).await, "{lease_ms} over {round_trip_ms} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_reply_does_not_cost_a_lease() {
+    for (lease_ms, round_trip_ms, lost) in [(50, 1, 3), (50, 10, 3), (600, 1, 2), (600, 90, 3)] {
+        let held = is_held(lease_ms, round_trip_ms, lost).await;
+        assert!(held, "{lease_ms} over {round_trip_ms} ms, with 1 of {lost} lost");
+    }
 }

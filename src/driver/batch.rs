@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::lease;
 use crate::store::{Ask, TURN_BOUND, Turn};
 
-use super::held::Renewal;
+use super::held::{Held, Renewal};
 use super::line::Line;
 use super::take_back::TakeBack;
 use super::waiter::Stage;
@@ -28,7 +28,10 @@ pub(super) struct Flight {
     pub(super) number: u64,
     pub(super) epoch: u64,
     pub(super) sent: Instant,
-    pub(super) deadline: Duration,
+    /// It went out beside others, only to renew.
+    pub(super) relief: bool,
+    /// What it renews is due again, since its answer is late.
+    pub(super) relieved: bool,
     pub(super) released: Vec<TakeBack>,
     pub(super) cancelled: Vec<TakeBack>,
     /// With the lease in milliseconds that each was to get.
@@ -45,18 +48,20 @@ impl Flight {
     }
 }
 
-/// A turn to send, and how long its answer may take.
+/// A turn to send.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// Of the turns of this line.
     pub(crate) number: u64,
     pub(crate) turn: Turn,
-    pub(crate) deadline: Duration,
+    /// It goes out since the answer to another one is late for a lease.
+    pub(crate) relief: bool,
 }
 
 impl Line {
     /// The next turn, if there is anything to say. While a turn is in flight another one goes out
-    /// only if it is worth at least `follower` (see [`may_follow`](Self::may_follow)).
+    /// only if it is worth at least `follower` (see [`may_follow`](Self::may_follow)), or if it only
+    /// renews what cannot wait for the answer (see [`may_relieve`](Self::may_relieve)).
     pub(crate) fn next_turn(
         &mut self,
         now: Instant,
@@ -71,7 +76,8 @@ impl Line {
         let due = speak || self.earliest.is_some_and(|at| at <= now);
         self.skip_the_gone();
         let asks = due || self.nudged || !self.asking.is_empty() || !self.again.is_empty();
-        if self.flights.is_empty() {
+        let mut relief = false;
+        if self.is_free() {
             let idle = !asks
                 && self.epoch == self.settled_epoch
                 && self.renewing.is_empty()
@@ -81,10 +87,11 @@ impl Line {
                 return None;
             }
         } else if asks || !follower.is_some_and(|worth| self.may_follow(worth)) {
-            return None;
+            relief = self.may_relieve(now);
+            if !relief {
+                return None;
+            }
         }
-        self.nudged = false;
-        self.earliest = None;
 
         let mut turn = Turn {
             name: self.name.clone(),
@@ -107,7 +114,8 @@ impl Line {
             number,
             epoch: self.epoch,
             sent: now,
-            deadline: call_deadline,
+            relief,
+            relieved: false,
             released: Vec::new(),
             cancelled: Vec::new(),
             renewed: Vec::new(),
@@ -117,20 +125,66 @@ impl Line {
         };
         let mut room = TURN_BOUND;
         let longest = call_deadline * STRETCH;
-        let shortest = self.put_renewals(&mut turn, &mut flight, now, longest, &mut room);
-        self.put_take_backs(&mut turn, &mut flight, now + longest, &mut room);
+        self.put_renewals(&mut turn, &mut flight, now, longest, &mut room);
+        if !relief {
+            self.put_all_else(&mut turn, &mut flight, speak, now + longest, room);
+        }
+        self.flights.push(flight);
+        Some(Outgoing { number, turn, relief })
+    }
+
+    fn put_all_else(
+        &mut self,
+        turn: &mut Turn,
+        flight: &mut Flight,
+        speak: bool,
+        answered_by: Instant,
+        mut room: usize,
+    ) {
+        self.nudged = false;
+        self.earliest = None;
+        self.put_take_backs(turn, flight, answered_by, &mut room);
         self.healing &= !self.renewing.is_empty();
         self.data_lost &= self.healing;
         if !self.healing {
-            self.put_asks(&mut turn, &mut flight, speak, &mut room);
-            self.put_admits(&mut turn, &mut flight, &mut room);
+            self.put_asks(turn, flight, speak, &mut room);
+            self.put_admits(turn, flight, &mut room);
         }
-        // One lost reply must not cost a short lease, nor those of two turns abreast.
-        let leader = self.flights.first().map_or(call_deadline, |leader| leader.deadline);
-        let deadline = shortest.map_or(leader, |lease| leader.min(lease / 6));
-        flight.deadline = deadline;
-        self.flights.push(flight);
-        Some(Outgoing { number, turn, deadline })
+    }
+
+    /// Whether a turn of all kinds may go out: those that only renew are not in its way, but that
+    /// permits which they put back come before waiters.
+    pub(super) fn is_free(&self) -> bool {
+        self.flights.iter().all(|flight| flight.relief && !self.healing)
+    }
+
+    /// Whether what is due for renewal goes out beside all turns in flight: their answers are late for
+    /// the shortest lease, but may still come and count.
+    fn may_relieve(&self, now: Instant) -> bool {
+        !self.renewing.is_empty() && self.relief_at().is_some_and(|at| at <= now)
+    }
+
+    /// When the answers to all turns in flight are late for the shortest lease held.
+    pub(super) fn relief_at(&self) -> Option<Instant> {
+        self.flights.last()?.sent.checked_add(lease::answer_in(self.shortest))
+    }
+
+    /// What a turn renews is due again once its answer is late.
+    pub(super) fn tend_flights(&mut self, now: Instant) {
+        let grace = lease::answer_in(self.shortest);
+        for flight in &mut self.flights {
+            let late = flight.sent.checked_add(grace).is_some_and(|at| at <= now);
+            if flight.relieved || !late {
+                continue;
+            }
+            flight.relieved = true;
+            for (counter, _) in &flight.renewed {
+                let held = self.held.get(counter);
+                if held.is_some_and(|held| held.is_renewed_by(flight.number)) {
+                    self.renewing.push_back(*counter);
+                }
+            }
+        }
     }
 
     /// Whether a second turn may go out before the first one has landed: while nothing is amiss, and
@@ -159,12 +213,12 @@ impl Line {
         while self.again.front().is_some_and(|counter| !self.waiters.contains_key(counter)) {
             self.again.pop_front();
         }
-        while self.renewing.front().is_some_and(|counter| !self.held.contains_key(counter)) {
+        let waits = |held: &Held| held.renewal == Renewal::UnderWay;
+        while self.renewing.front().is_some_and(|it| !self.held.get(it).is_some_and(waits)) {
             self.renewing.pop_front();
         }
     }
 
-    /// Returns the shortest lease renewed.
     fn put_renewals(
         &mut self,
         turn: &mut Turn,
@@ -172,18 +226,20 @@ impl Line {
         now: Instant,
         slack: Duration,
         room: &mut usize,
-    ) -> Option<Duration> {
+    ) {
         let most = SHARE.min(*room);
         let oldest = self.oldest_flight();
         let mut others = Vec::new(); // for the next turn
         let mut first = true;
-        let mut shortest: Option<u64> = None;
         while turn.renew.len() < most
             && let Some(counter) = self.renewing.pop_front()
         {
             let Some(held) = self.held.get_mut(&counter) else { continue };
+            if held.renewal != Renewal::UnderWay || held.renewed_by == flight.number {
+                continue; // answered meanwhile, or on the list twice
+            }
             let fits = first || held.incarnation == turn.incarnation;
-            if !fits || held.named_by >= oldest {
+            if !fits || (held.named_by >= oldest && !flight.relief) {
                 others.push(counter);
                 continue;
             }
@@ -193,15 +249,13 @@ impl Line {
             let asked = held.extends.iter().map(|&(ms, _)| ms).max();
             let ms = held.own_lease_ms(now).max(asked.unwrap_or(0));
             held.server_until = held.server_until.max(now + slack + Duration::from_millis(ms));
-            shortest = Some(shortest.map_or(id.lease_ms(), |other| other.min(id.lease_ms())));
+            held.renewed_by = flight.number;
             turn.renew.push((id, ms));
             flight.renewed.push((counter, ms));
         }
         self.renewing.extend(others);
         self.put_riders(turn, flight, now, slack, most);
         *room -= turn.renew.len();
-        let riders = turn.renew.iter().map(|(id, _)| id.lease_ms()).min();
-        shortest.into_iter().chain(riders).min().map(Duration::from_millis)
     }
 
     /// Renewals that are nearly due ride along: a claim becomes a full lease without a turn of its
@@ -241,6 +295,7 @@ impl Line {
         for counter in riders {
             if let Some(held) = self.held.get_mut(&counter) {
                 held.renewal = Renewal::UnderWay;
+                held.renewed_by = flight.number;
             }
             self.look_again(counter);
         }

@@ -28,6 +28,8 @@ pub(super) struct Held {
     /// A turn up to this one named it when another one granted it: no other names it before all of
     /// those have landed.
     pub(super) named_by: u64,
+    /// The last turn that was to renew it.
+    pub(super) renewed_by: u64,
     /// Granted by a foreign turn, and not confirmed yet.
     pub(super) claim: bool,
     max_hold_at: Option<Instant>,
@@ -39,7 +41,7 @@ pub(super) struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewal {
     At(Instant),
-    /// In `renewing`, or named by the turn in flight.
+    /// In `renewing`, or named by a turn in flight.
     UnderWay,
     Never,
 }
@@ -55,6 +57,11 @@ impl Held {
             next = next.min(at);
         }
         next
+    }
+
+    /// Whether the outcome of that turn is what its renewal waits for.
+    pub(super) fn is_renewed_by(&self, turn: u64) -> bool {
+        self.renewal == Renewal::UnderWay && self.renewed_by == turn
     }
 
     /// For how long from `now` a renewal is to hold the permit if nobody extends it. A fixed lease
@@ -115,17 +122,22 @@ impl Line {
             claim: lease < full,
             server_until: until,
             named_by: if waiter.flying { self.sent_turns } else { 0 },
+            renewed_by: 0,
             extends: Vec::new(),
             next_look: until,
         };
         held.next_look = held.next();
         self.due.put(held.next_look, counter);
         self.held.insert(counter, held);
+        self.shortest = self.shortest.min(lease);
         self.end_wait(counter, WaitEnd::Granted(hold));
     }
 
     pub(super) fn forget_held(&mut self, counter: u64) -> Option<Held> {
         let held = self.held.remove(&counter)?;
+        if self.held.is_empty() {
+            self.shortest = Duration::MAX;
+        }
         self.forget_the_gone();
         Some(held)
     }

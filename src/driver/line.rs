@@ -17,7 +17,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
-#[cfg(feature = "tower")]
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -72,6 +71,8 @@ pub(crate) struct Line {
     pub(super) held: FxHashMap<u64, Held>,
     /// When each held permit next needs a look.
     pub(super) due: Agenda,
+    /// The shortest lease of them, or of one that has gone since; `Duration::MAX` where none is held.
+    pub(super) shortest: Duration,
     /// Due for renewal. May name permits that have gone.
     pub(super) renewing: VecDeque<u64>,
     /// The store may have lost its data: waiters stand back until permits are put back, lest they
@@ -144,6 +145,7 @@ impl Line {
             hears: false,
             held: FxHashMap::default(),
             due: Agenda::default(),
+            shortest: Duration::MAX,
             renewing: VecDeque::new(),
             healing: false,
             data_lost: false,
@@ -340,6 +342,7 @@ impl Line {
 
     /// Ends what is over and makes due what is due.
     pub(crate) fn tick(&mut self, now: Instant) {
+        self.tend_flights(now);
         self.tend_held(now);
         self.forget_take_backs(now);
         self.tend_polls(now);
@@ -380,8 +383,12 @@ impl Line {
             };
         };
         consider(self.forget_at);
-        if connected && self.flights.is_empty() {
-            let unpaused = |at: Instant| self.pause.until.map_or(at, |until| until.max(at));
+        let unpaused = |at: Instant| self.pause.until.map_or(at, |until| until.max(at));
+        let renews = |flight: &Flight| !flight.relieved && !flight.renewed.is_empty();
+        if connected && (!self.renewing.is_empty() || self.flights.iter().any(renews)) {
+            consider(self.relief_at().map(unpaused));
+        }
+        if connected && self.is_free() {
             consider(self.pause.until);
             consider(self.speak_at.map(unpaused));
             consider(self.earliest.map(unpaused));

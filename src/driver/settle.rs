@@ -265,9 +265,7 @@ impl Line {
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
             self.take_back(take_back);
         }
-        for (counter, _) in flight.renewed {
-            self.renew_again(counter);
-        }
+        self.renew_again(flight.number, flight.renewed, flight.relieved);
         for counter in flight.asked.into_iter().chain(flight.admitted) {
             self.name_again(counter);
         }
@@ -279,20 +277,19 @@ impl Line {
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
             self.take_back(TakeBack { retried: true, ..take_back });
         }
-        for (counter, _) in flight.renewed {
-            self.renew_again(counter);
-        }
+        self.renew_again(flight.number, flight.renewed, flight.relieved);
         for counter in flight.asked.into_iter().chain(flight.admitted) {
             self.name_again(counter);
         }
         self.speak_next(true, now, now);
     }
 
-    /// The turn that was to renew it may not have.
-    fn renew_again(&mut self, counter: u64) {
-        if self.held.get(&counter).is_some_and(|held| held.renewal == Renewal::UnderWay) {
-            self.renewing.push_back(counter);
-        }
+    /// A turn that was to renew them may not have; if its answer was late, they are due already.
+    fn renew_again(&mut self, turn: u64, renewed: Vec<(u64, u64)>, relieved: bool) {
+        let waits = |counter: &u64| self.held.get(counter).is_some_and(|it| it.is_renewed_by(turn));
+        let due =
+            renewed.into_iter().map(|(counter, _)| counter).filter(|_| !relieved).filter(waits);
+        self.renewing.extend(due);
     }
 
     /// The turn that named it does so no longer, and told nothing.

@@ -232,7 +232,7 @@ impl World {
                 node.line.tick(now);
                 match outcome {
                     TurnOutcome::Answered(reply) => node.line.settle(number, reply, now),
-                    TurnOutcome::Stale { .. } => panic!("the turn in flight was void"),
+                    TurnOutcome::Stale { epoch } => node.line.stale(number, epoch),
                 }
             }
             Packet::Wake { to, id, token } => {
@@ -263,7 +263,7 @@ impl World {
             node.collect(&mut self.grants);
             while let Some(outgoing) = node.line.next_turn(now, CALL_DEADLINE, Some(1)) {
                 self.sent += 1;
-                node.awaited.push((self.sent, outgoing.number, now + outgoing.deadline));
+                node.awaited.push((self.sent, outgoing.number, now + CALL_DEADLINE));
                 self.abreast += u64::from(node.awaited.len() > 1);
                 let turn = Box::new(outgoing.turn);
                 self.send(Packet::Turn { from, sent: self.sent, turn }, faults);

@@ -12,7 +12,6 @@ use crate::lease;
 use crate::permit::Released;
 use crate::store::CLAIM_MS;
 
-use super::held::Renewal;
 use super::line::Line;
 
 pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
@@ -49,8 +48,7 @@ impl Line {
         let (id, token) = (held.hold.id, held.hold.token);
         let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
         let forget_at = forget_at.max(held.server_until);
-        let behind =
-            if held.renewal == Renewal::UnderWay { self.sent_turns } else { held.named_by };
+        let behind = held.named_by.max(held.renewed_by);
         self.take_back(TakeBack {
             id,
             token,

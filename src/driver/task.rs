@@ -187,13 +187,18 @@ impl Driver {
         }
         if let (Some(session), Some(outgoing)) = (session, outgoing) {
             self.busy_at = now;
+            let late = outgoing.relief.then(|| Arc::clone(&session));
             let cell = Arc::clone(cell);
             let shared = Arc::clone(&self.shared);
             self.flying.push(Box::pin(async move {
                 let turn = session.turn(outgoing.turn);
-                let answer = answer_to(turn, outgoing.deadline, &shared).await;
+                let answer = answer_to(turn, shared.call_deadline, &shared).await;
                 Landed { cell, number: outgoing.number, session, answer }
             }));
+            let error = || StoreError::timeout("no answer to a renewal in time for its lease");
+            if late.is_some_and(|late| self.connection.failed(&self.shared, &late, &error())) {
+                self.connection_changed();
+            }
         } else if unused {
             if let Some(at) = new_timer {
                 self.timers.remove(&(at, cell.key));

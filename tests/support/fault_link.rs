@@ -1,12 +1,14 @@
 //! One connection through a [`FaultProxy`](super::fault_proxy::FaultProxy): two directions, a gate in each.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
 
 /// Bytes that have passed a proxy since it was started.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +26,8 @@ pub(super) struct Plumbing {
     pub upstream: SocketAddr,
     pub traffic: watch::Sender<Traffic>,
     pub lose_next_reply: AtomicBool,
+    /// By how many microseconds replies come late.
+    pub reply_delay: AtomicU64,
 }
 
 /// Bytes pass while nothing holds them. The two reasons are apart, so that lifting one leaves the other.
@@ -132,11 +136,12 @@ impl Link {
 
     async fn write_replies(
         &self,
-        mut replies: mpsc::UnboundedReceiver<Vec<u8>>,
+        mut replies: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
         mut client: OwnedWriteHalf,
         plumbing: &Plumbing,
     ) {
-        while let Some(chunk) = replies.recv().await {
+        while let Some((at, chunk)) = replies.recv().await {
+            sleep_until(at).await;
             self.replies.opened().await;
             if plumbing.lose_next_reply.swap(false, Ordering::Relaxed) {
                 plumbing.traffic.send_modify(|t| t.replies_lost += 1);
@@ -155,13 +160,14 @@ impl Link {
 
 async fn read_replies(
     mut upstream: OwnedReadHalf,
-    replies: mpsc::UnboundedSender<Vec<u8>>,
+    replies: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
     plumbing: &Plumbing,
 ) {
     while let Some(chunk) = next_chunk(&mut upstream).await {
         plumbing.traffic.send_modify(|t| t.replies_received += chunk.len());
         // A client that is gone does not end this: what the upstream still says must be read, or it would stall.
-        let _ = replies.send(chunk);
+        let delay = Duration::from_micros(plumbing.reply_delay.load(Ordering::Relaxed));
+        let _ = replies.send((Instant::now() + delay, chunk));
     }
 }
 

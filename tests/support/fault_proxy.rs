@@ -4,8 +4,9 @@
 //! all that reaches the proxy after the call. Holds add up; [`FaultProxy::pass`] lifts them.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -46,6 +47,7 @@ impl FaultProxy {
                 upstream,
                 traffic: watch::Sender::new(Traffic::default()),
                 lose_next_reply: AtomicBool::new(false),
+                reply_delay: AtomicU64::new(0),
             },
             switches: Mutex::default(),
         });
@@ -81,6 +83,12 @@ impl FaultProxy {
     pub fn hold_replies(&self) {
         let hold_requests = self.switches().hold_requests;
         self.hold(hold_requests, true);
+    }
+
+    /// Everything that the server sends from now on comes so much later.
+    pub fn delay_replies(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).expect("a delay for a test");
+        self.shared.plumbing.reply_delay.store(micros, Ordering::Relaxed);
     }
 
     /// Holds what the server sends on those present connections that have subscribed to something.

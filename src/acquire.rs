@@ -163,12 +163,12 @@ fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
         return Err(Refusal::ZeroUnits);
     }
     let shared = semaphore.seat.shared();
-    shared.ensure_driver().map_err(|reason| match reason {
+    let client = shared.ensure_driver().map_err(|reason| match reason {
         NoDriver::NoRuntime => Refusal::NoRuntime,
         NoDriver::Ended => Refusal::Closed,
     })?;
     let counter = shared.next_counter();
-    let id = PermitId::new(shared.id, counter, units, semaphore.options.lease_ms);
+    let id = PermitId::new(client, counter, units, semaphore.options.lease_ms);
     semaphore.seat.update(|line| {
         if line.is_closed() {
             return Err(Refusal::Closed);

@@ -221,6 +221,9 @@ impl Line {
 
     /// A wake-up: token of a grant, or 0 for "ask about this id".
     pub(crate) fn wake(&mut self, id: PermitId, token: u64, now: Instant) {
+        if id.client() != self.client {
+            return;
+        }
         let counter = id.counter();
         if let Some(waiter) = self.waiters.get_mut(&counter) {
             if waiter.flying || matches!(waiter.stage, Stage::Sent) {

@@ -127,7 +127,7 @@ impl Client {
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         let shared = &self.lifeline.0;
         shared.close();
-        shared.until(|shared| shared.held() == 0).await;
+        shared.until_none_held().await;
         self.flush().await
     }
 
@@ -151,7 +151,7 @@ impl Client {
     async fn flush(&self) -> Result<(), ShutdownError> {
         let shared = &self.lifeline.0;
         let patience = shared.call_deadline * 2;
-        let flushed = timeout(patience, shared.until(|shared| shared.unflushed() == 0)).await;
+        let flushed = timeout(patience, shared.until_flushed()).await;
         let left = shared.unflushed();
         shared.abandon();
         if flushed.is_ok() && left == 0 { Ok(()) } else { Err(ShutdownError { left }) }

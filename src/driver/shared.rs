@@ -1,6 +1,6 @@
 //! What the callers and the driver of one client share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -28,7 +28,8 @@ pub(crate) struct Shared {
     line_key: AtomicU64,
     /// How many turns of this client had no definite answer.
     pub(super) epoch: AtomicU64,
-    lines: Mutex<HashMap<Arc<str>, Arc<LineCell>>>,
+    /// A tree: a table that grows moves all it has at once.
+    lines: Mutex<BTreeMap<Arc<str>, Arc<LineCell>>>,
     pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
     pub(super) work: Notify,
     pub(super) link: watch::Sender<Link>,
@@ -177,7 +178,7 @@ impl Shared {
         }
     }
 
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         lock(&self.identity).phase == Phase::Ended
     }
 
@@ -311,9 +312,27 @@ impl Shared {
         }
     }
 
-    /// How many permits are held by callers of this client.
-    pub(crate) fn held(&self) -> usize {
-        self.all().iter().map(|cell| lock(&cell.line).held.len()).sum()
+    /// Resolves once callers of this client hold nothing; for when none can get anything new.
+    pub(crate) async fn until_none_held(&self) {
+        self.until_each(|line| line.held.is_empty()).await;
+    }
+
+    /// Resolves once all is known to be handed back; for when none can get anything new.
+    pub(crate) async fn until_flushed(&self) {
+        while self.unflushed() > 0 && !self.has_ended() {
+            self.until_each(|line| line.unflushed() == 0).await;
+        }
+    }
+
+    async fn until_each(&self, done: impl Fn(&Line) -> bool) {
+        for cell in self.all() {
+            self.until(|| done(&lock(&cell.line))).await;
+        }
+    }
+
+    /// Whether nothing is held and nothing is left to hand back.
+    pub(super) fn is_flushed(&self) -> bool {
+        lock(&self.lines).values().all(|cell| lock(&cell.line).is_flushed())
     }
 
     /// How many ids are not known to be handed back.
@@ -322,12 +341,12 @@ impl Shared {
     }
 
     /// Resolves once `done` says so; looked at after every turn.
-    pub(crate) async fn until(&self, done: impl Fn(&Self) -> bool) {
+    async fn until(&self, done: impl Fn() -> bool) {
         loop {
             let flushed = self.flushed.notified();
             tokio::pin!(flushed);
             flushed.as_mut().enable();
-            if done(self) || self.has_ended() {
+            if done() || self.has_ended() {
                 return;
             }
             flushed.await;
@@ -344,7 +363,12 @@ impl Shared {
         lock(&self.identity).phase = Phase::Ended;
         self.close();
         for cell in self.all() {
-            cell.peek(Line::end);
+            // Where turns need no driver, what it was to hand back goes now, and the rest later.
+            if self.at_once.load(Ordering::SeqCst) {
+                cell.turn_at_once(self);
+            } else {
+                cell.peek(Line::end);
+            }
         }
         self.link.send_replace(Link::Ended);
         self.flushed.notify_waiters();

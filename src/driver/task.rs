@@ -249,8 +249,8 @@ impl Driver {
     /// been away for so long that the leases must do it.
     fn may_end(&self) -> bool {
         let patience = self.shared.call_deadline * 2;
-        let flushed = || self.shared.all().iter().all(|cell| lock(&cell.line).is_flushed());
-        self.flying.is_empty() && (flushed() || self.connection.down_for() > patience)
+        self.flying.is_empty()
+            && (self.shared.is_flushed() || self.connection.down_for() > patience)
     }
 }
 

@@ -112,7 +112,9 @@ impl Acquire {
                 },
             };
             // The grant is looked for before the deadline: one that arrives with it is returned.
-            let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, cx));
+            // Cloned and dropped outside the lock of the line: a waker may own anything.
+            let mut waker = Some(cx.waker().clone());
+            let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, &mut waker));
             if let Poll::Ready(end) = polled {
                 *self.as_mut().project().counter = None;
                 return Poll::Ready(match end {

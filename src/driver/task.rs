@@ -123,7 +123,7 @@ impl Driver {
         let session = self.connection.session().cloned();
         let epoch = self.shared.epoch.load(Ordering::SeqCst);
         let at_once = self.shared.at_once.load(Ordering::SeqCst);
-        let (outgoing, old_timer, new_timer, unused) = cell.peek(|line| {
+        let (outgoing, old_timer, new_timer, unused, unheard) = cell.peek(|line| {
             line.tick(now);
             match &session {
                 Some(session) => line.set_hears(session.hears(), now),
@@ -137,8 +137,12 @@ impl Driver {
             let looks = [line.next_look(session.is_some()), line.look_by.take(), kept];
             let new_timer = looks.into_iter().flatten().min();
             line.timer = new_timer;
-            (outgoing, old_timer, new_timer, line.is_unused())
+            let unheard = std::mem::take(&mut line.unheard);
+            (outgoing, old_timer, new_timer, line.is_unused(), unheard)
         });
+        if let (true, Some(session)) = (unheard, &session) {
+            session.doubt_hearing();
+        }
         if old_timer != new_timer {
             if let Some(at) = old_timer {
                 self.timers.remove(&(at, cell.key));

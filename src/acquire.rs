@@ -112,7 +112,9 @@ impl Acquire {
                 },
             };
             // The grant is looked for before the deadline: one that arrives with it is returned.
-            let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, cx));
+            // Cloned and dropped outside the lock of the line: a waker may own anything.
+            let mut waker = Some(cx.waker().clone());
+            let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, &mut waker));
             if let Poll::Ready(end) = polled {
                 *self.as_mut().project().counter = None;
                 return Poll::Ready(match end {
@@ -163,12 +165,12 @@ fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
         return Err(Refusal::ZeroUnits);
     }
     let shared = semaphore.seat.shared();
-    shared.ensure_driver().map_err(|reason| match reason {
+    let client = shared.ensure_driver().map_err(|reason| match reason {
         NoDriver::NoRuntime => Refusal::NoRuntime,
         NoDriver::Ended => Refusal::Closed,
     })?;
     let counter = shared.next_counter();
-    let id = PermitId::new(shared.id, counter, units, semaphore.options.lease_ms);
+    let id = PermitId::new(client, counter, units, semaphore.options.lease_ms);
     semaphore.seat.update(|line| {
         if line.is_closed() {
             return Err(Refusal::Closed);

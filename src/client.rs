@@ -25,6 +25,10 @@ const DEFAULT_CALL_DEADLINE: Duration = Duration::from_millis(500);
 /// dropped by then is handed back first if the store answers; [`shutdown`](Client::shutdown) waits
 /// for that.
 ///
+/// A client stays with the process that made the first call with it: in a child made by `fork` all
+/// that its copy is asked for ends with `Closed`, and a copied permit is neither renewed nor given
+/// back. A client without a call before the fork serves both processes, each under an id of its own.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -100,9 +104,10 @@ impl Client {
         SemaphoreBuilder::new(Arc::clone(&self.lifeline), name.into(), limit)
     }
 
-    /// The id of this client, the first part of the ids of its permits.
+    /// The id of this client, the first part of the ids of its permits. It is another one in a
+    /// process that was forked before the first call.
     pub fn id(&self) -> ClientId {
-        self.lifeline.0.id
+        self.lifeline.0.id()
     }
 
     /// Lets in no new acquires, ends all waiters with `Closed`, waits until all permits of this
@@ -122,7 +127,7 @@ impl Client {
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
         let shared = &self.lifeline.0;
         shared.close();
-        shared.until(|shared| shared.held() == 0).await;
+        shared.until_none_held().await;
         self.flush().await
     }
 
@@ -146,7 +151,7 @@ impl Client {
     async fn flush(&self) -> Result<(), ShutdownError> {
         let shared = &self.lifeline.0;
         let patience = shared.call_deadline * 2;
-        let flushed = timeout(patience, shared.until(|shared| shared.unflushed() == 0)).await;
+        let flushed = timeout(patience, shared.until_flushed()).await;
         let left = shared.unflushed();
         shared.abandon();
         if flushed.is_ok() && left == 0 { Ok(()) } else { Err(ShutdownError { left }) }

@@ -90,12 +90,36 @@ impl Hold {
     }
 
     fn leave_held(&self, to: u8) -> bool {
-        let ended =
-            self.state.compare_exchange(HELD, to, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        let ended = self.leave_held_unannounced(to);
         if ended {
-            self.ended.notify_waiters();
+            self.announce();
         }
         ended
+    }
+
+    fn leave_held_unannounced(&self, to: u8) -> bool {
+        self.state.compare_exchange(HELD, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+
+    /// As [`lose`](Self::lose), under a lock: whoever awaits the end is told by
+    /// [`announce`](Self::announce), which runs code of others.
+    pub(crate) fn lose_unannounced(&self, reason: LostReason) -> bool {
+        self.leave_held_unannounced(LOST + reason.code())
+    }
+
+    pub(crate) fn announce(&self) {
+        self.ended.notify_waiters();
+    }
+
+    /// Whether it was lost or released, without a look at the clock.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state.load(Ordering::SeqCst) != HELD
+    }
+
+    /// Why it was lost, if it was, without a look at the clock.
+    pub(crate) fn lost_for(&self) -> Option<LostReason> {
+        let state = self.state.load(Ordering::SeqCst);
+        state.checked_sub(LOST).map(LostReason::from_code)
     }
 
     /// Resolves once the permit is lost; never after an ordinary release.

@@ -1,9 +1,9 @@
 //! Ids: made by the caller, so that the same request sent twice is one permit.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// The lease that an id need not spell out, in milliseconds.
 pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
@@ -13,16 +13,21 @@ pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
 pub struct ClientId(u64);
 
 impl ClientId {
-    /// From the system's randomness (`RandomState` is seeded by it), not from a generator that
-    /// other code in the process may have seeded.
+    /// From the system's randomness, asked for each time: whatever a process keeps, `RandomState`
+    /// and seeded generators among it, a fork copies.
     pub(crate) fn random() -> Self {
-        Self(RandomState::new().build_hasher().finish())
+        Self(getrandom::u64().unwrap_or_else(|_| without_system_randomness()))
     }
 
     #[cfg(test)]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
+}
+
+/// Tells processes and instants apart even so.
+fn without_system_randomness() -> u64 {
+    RandomState::new().hash_one((std::process::id(), SystemTime::now()))
 }
 
 impl fmt::Display for ClientId {

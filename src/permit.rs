@@ -222,8 +222,9 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`ReleaseError`] when no confirmation came before the lease ended by itself; the units are
-    /// free then, too.
+    /// [`ReleaseError::Unconfirmed`] when no confirmation came before the lease ended by itself; the
+    /// units are free then, too. [`ReleaseError::Closed`] when the runtime that carried the client
+    /// has ended: the units may be taken until the end of the lease.
     ///
     /// # Cancel safety
     ///

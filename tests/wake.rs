@@ -172,6 +172,28 @@ async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
     }
 }
 
+// CASES 61
+#[tokio::test]
+async fn a_wake_up_connection_that_goes_silent_is_replaced_when_grants_are_learnt_by_asking() {
+    let server = without_resp3().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let patient = Client::builder().url(proxy.url()).call_deadline(PATIENCE);
+    let to = one(&connected(patient).await);
+    let from = one(&connect(server.url()).await);
+    let took = usual_hand_over(&from, &to, async || {}).await;
+    assert!(took < ms(400), "{took:?}: it hears");
+    proxy.hold_wake_ups();
+    let silent = Instant::now();
+    let mut found_out_by_asking = 0;
+    while hand_over(&from, &to, async || {}).await >= ms(400) {
+        found_out_by_asking += 1;
+        assert!(silent.elapsed() < PATIENCE, "{found_out_by_asking} were found out by asking");
+    }
+    assert!(found_out_by_asking > 0, "the connection was not silent");
+    let took = usual_hand_over(&from, &to, async || {}).await;
+    assert!(took < ms(400), "{took:?}: it does not hear again");
+}
+
 // CASES 32
 #[tokio::test]
 async fn a_waiter_asks_at_once_when_its_wake_channel_is_back() {

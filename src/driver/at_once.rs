@@ -13,16 +13,17 @@ use std::sync::atomic::Ordering;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{LineCell, Link, Shared};
+use super::{LineCell, Shared};
 
 impl LineCell {
     /// False where the driver is needed.
     pub(super) fn turn_at_once(self: &Arc<Self>, shared: &Shared) -> bool {
-        // Without a runtime the time may be another than that of the driver.
-        if !shared.at_once.load(Ordering::SeqCst) || Handle::try_current().is_err() {
+        // Without a runtime the time may be another than that of the driver; where that has ended,
+        // nobody else would hand anything back.
+        let on_time = || Handle::try_current().is_ok() || shared.has_ended();
+        if !shared.at_once.load(Ordering::SeqCst) || !on_time() {
             return false;
         }
-        let Link::Up(session) = shared.link.borrow().clone() else { return false };
         let now = Instant::now();
         loop {
             let outgoing = self.peek(|line| {
@@ -31,7 +32,7 @@ impl LineCell {
                 line.next_turn(now, shared.call_deadline, None)
             });
             let Some(outgoing) = outgoing else { break };
-            let Some(outcome) = session.turn_at_once(&outgoing.turn) else { return false };
+            let Some(outcome) = shared.store.turn_at_once(&outgoing.turn) else { return false };
             self.take_in(outgoing.number, outcome, now);
         }
         shared.flushed.notify_waiters();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::id::PermitId;
 use crate::lease;
 use crate::store::{Ask, TURN_BOUND, Turn};
 
@@ -45,6 +46,10 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn take_backs(&self) -> usize {
         self.released.len() + self.cancelled.len()
+    }
+
+    pub(super) fn takes_back(&self, id: PermitId) -> bool {
+        self.cancelled.iter().chain(&self.released).any(|take_back| take_back.id == id)
     }
 }
 

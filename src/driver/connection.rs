@@ -171,7 +171,7 @@ fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Arc<dyn Session>, Stor
     Box::pin(async move {
         let ear = Arc::clone(&shared);
         let deadline = shared.call_deadline * OPENING;
-        match timeout(deadline, shared.store.open(shared.id, ear)).await {
+        match timeout(deadline, shared.store.open(shared.id(), ear)).await {
             Ok(opened) => opened,
             Err(_) => Err(StoreError::timeout(format!(
                 "no connection to {} within {deadline:?}",

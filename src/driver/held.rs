@@ -7,11 +7,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::ExtendError;
-use crate::hold::{Hold, Truth};
+use crate::hold::Hold;
 use crate::lease;
 use crate::permit::LostReason;
 use crate::semaphore::{Options, Renew};
 
+use super::errand::Errand;
 use super::line::Line;
 use super::waiter::{Stage, WaitEnd};
 
@@ -23,6 +24,8 @@ pub(super) struct Held {
     pub(super) options: Arc<Options>,
     pub(super) incarnation: u64,
     pub(super) renewal: Renewal,
+    /// The end of its lease, counted from when the turn that gave it was sent.
+    lease_end: Instant,
     /// The server may keep it so long, if an extension was sent.
     pub(super) server_until: Instant,
     /// A turn up to this one named it when another one granted it: no other names it before all of
@@ -71,8 +74,14 @@ impl Held {
         if self.options.renew == Renew::Auto || self.claim {
             return id.lease_ms();
         }
-        let left = self.hold.deadline().saturating_duration_since(now) + lease::margin(id.lease());
+        let left = self.lease_end.saturating_duration_since(now);
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// A turn sent then gave it a lease; never a shorter one.
+    pub(super) fn extended(&mut self, sent: Instant, lease: Duration) {
+        self.lease_end = self.lease_end.max(sent + lease);
+        self.hold.extend(lease::provable_until(sent, lease));
     }
 }
 
@@ -120,6 +129,7 @@ impl Line {
             incarnation: self.incarnation,
             renewal,
             claim: lease < full,
+            lease_end: counted_from + lease,
             server_until: until,
             named_by: if waiter.flying { self.sent_turns } else { 0 },
             renewed_by: 0,
@@ -144,14 +154,11 @@ impl Line {
 
     pub(super) fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
         let Some(held) = self.forget_held(counter) else { return };
-        held.hold.lose(reason);
-        let reason = match held.hold.truth() {
-            Truth::Lost(reason) => reason,
-            _ => reason,
-        };
-        for (_, done) in held.extends {
-            let _ = done.send(Err(ExtendError::Lost(reason)));
-        }
+        held.hold.lose_unannounced(reason);
+        self.errands.push(Errand::Announce(Arc::clone(&held.hold)));
+        let reason = held.hold.lost_for().unwrap_or(reason);
+        let lost = |(_, done)| Errand::Extended(done, Err(ExtendError::Lost(reason)));
+        self.errands.extend(held.extends.into_iter().map(lost));
         self.take_back_anywhere(held.hold.id, now.max(held.server_until));
     }
 
@@ -209,7 +216,7 @@ impl Line {
             && at <= now
             && let Some(held) = self.held.get_mut(&counter)
         {
-            if !matches!(held.hold.truth(), Truth::HeldUntil(_)) || held.hold.deadline() <= now {
+            if held.hold.has_ended() || held.hold.deadline() <= now {
                 let reason = match held.options.renew {
                     Renew::Auto => LostReason::Unprovable,
                     Renew::Manual => LostReason::Expired,

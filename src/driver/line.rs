@@ -16,17 +16,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use crate::error::StoreError;
+use crate::error::{ReleaseError, StoreError};
 use crate::id::ClientId;
 
 use super::agenda::Agenda;
 use super::batch::Flight;
+use super::errand::Errand;
 use super::held::Held;
 use super::pause::Pause;
 use super::take_back::TakeBack;
@@ -112,8 +112,10 @@ pub(crate) struct Line {
     probed_at: Option<Instant>,
     /// Units in use and the limit, as the last reply told.
     pub(super) counts: Option<(u64, u32)>,
-    /// Woken by [`LineCell::update`](super::LineCell::update), outside the lock.
-    pub(super) wakers: Vec<Waker>,
+    /// Done by [`LineCell::peek`](super::LineCell::peek), outside the lock.
+    pub(super) errands: Vec<Errand>,
+    /// A waiter learnt by asking what a wake-up should have told.
+    pub(super) unheard: bool,
     /// Where the driver's timer for this line stands. Where callers take turns themselves it may be
     /// too early: it is not moved back then, since the next permit would only move it forth again.
     pub(super) timer: Option<Instant>,
@@ -166,7 +168,8 @@ impl Line {
             refused: false,
             probed_at: None,
             counts: None,
-            wakers: Vec::new(),
+            errands: Vec::new(),
+            unheard: false,
             timer: None,
             look_by: None,
         }
@@ -314,11 +317,12 @@ impl Line {
     /// The driver has ended: whoever awaits an answer gets to know.
     pub(super) fn end(&mut self) {
         self.ended = true;
-        self.flights.clear();
-        self.take_backs.clear();
-        for held in self.held.values_mut() {
-            held.extends.clear();
-        }
+        let flown = self.flights.drain(..).flat_map(|flight| flight.released);
+        let unanswered = flown.chain(self.take_backs.drain(..)).filter_map(|it| it.done);
+        let closed = |done| Errand::Released(done, Err(ReleaseError::Closed));
+        self.errands.extend(unanswered.map(closed));
+        let extends = self.held.values_mut().flat_map(|held| held.extends.drain(..));
+        self.errands.extend(extends.map(|(_, done)| Errand::Unextended(done)));
     }
 
     /// The connection was given up: no answer is awaited any more.

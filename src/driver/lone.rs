@@ -3,7 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use tokio::time::Instant;
 
@@ -210,7 +210,7 @@ async fn starves(rule: Rule) {
             asked += turn.turn.ask.len();
             scene.run_and_settle(turn);
         }
-        let polled = scene.line.poll_waiter(newcomer, &mut Context::from_waker(Waker::noop()));
+        let polled = scene.line.poll_waiter(newcomer, &mut None);
         if let Poll::Ready(WaitEnd::Granted(hold)) = polled {
             assert!(hold.release());
             scene.line.give_back(newcomer, None);

@@ -11,6 +11,7 @@ mod agenda;
 mod at_once;
 mod batch;
 mod connection;
+mod errand;
 mod held;
 mod line;
 mod pause;
@@ -24,6 +25,8 @@ mod wipe_log;
 #[cfg(test)]
 mod abreast;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod lone;
 #[cfg(test)]
 mod lost;
@@ -36,6 +39,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use crate::sync::lock;
+
+use errand::Errand;
 
 pub(crate) use line::Line;
 pub(crate) use shared::{Link, NoDriver, Shared};
@@ -51,7 +56,7 @@ pub(crate) struct LineCell {
 }
 
 impl LineCell {
-    /// Changes the line, wakes whom that concerns, and has the driver look at it.
+    /// Changes the line, tells whom that concerns, and has the driver look at it.
     fn update<T>(self: &Arc<Self>, shared: &Shared, change: impl FnOnce(&mut Line) -> T) -> T {
         let answer = self.peek(change);
         if !self.turn_at_once(shared) {
@@ -64,11 +69,9 @@ impl LineCell {
     fn peek<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
         let mut line = lock(&self.line);
         let answer = change(&mut line);
-        let wakers = std::mem::take(&mut line.wakers);
-        drop(line); // a waker may run anything
-        for waker in wakers {
-            waker.wake();
-        }
+        let errands = std::mem::take(&mut line.errands);
+        drop(line); // an errand may run anything
+        errands.into_iter().for_each(Errand::run);
         answer
     }
 }
@@ -85,7 +88,7 @@ impl Seat {
         Self { cell, client }
     }
 
-    /// Changes the line, wakes whom that concerns, and has the driver look at it.
+    /// Changes the line, tells whom that concerns, and has the driver look at it.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
         self.cell.update(self.shared(), change)
     }

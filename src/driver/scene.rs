@@ -3,7 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, advance};
@@ -81,7 +81,7 @@ impl Scene {
     }
 
     pub(super) fn granted(&mut self, counter: u64) -> Option<Arc<Hold>> {
-        match self.line.poll_waiter(counter, &mut Context::from_waker(Waker::noop())) {
+        match self.line.poll_waiter(counter, &mut None) {
             Poll::Ready(WaitEnd::Granted(hold)) => Some(hold),
             Poll::Ready(end) => panic!("the wait ended with {end:?}"),
             Poll::Pending => None,

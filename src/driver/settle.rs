@@ -11,6 +11,7 @@ use crate::semaphore::Renew;
 use crate::store::{Renewed, Rule, Settled, TurnReply};
 
 use super::batch::Flight;
+use super::errand::Errand;
 use super::held::Renewal;
 use super::line::Line;
 use super::take_back::TakeBack;
@@ -33,7 +34,7 @@ impl Line {
         self.settled_epoch = self.settled_epoch.max(flight.epoch);
         self.counts = Some((reply.in_use, reply.limit));
         self.note_header(&reply, &flight);
-        settle_releases(&reply, flight.released);
+        self.settle_releases(&reply, flight.released);
         self.settle_renewals(&reply, flight.sent, flight.renewed, now);
         let mut unheard = false;
         let named = flight.asked.iter().chain(&flight.admitted).copied();
@@ -75,6 +76,17 @@ impl Line {
         self.stamps.push_back(Stamp { sent: flight.sent, last: reply.last });
     }
 
+    fn settle_releases(&mut self, reply: &TurnReply, released: Vec<TakeBack>) {
+        for (index, take_back) in released.into_iter().enumerate() {
+            if let Some(done) = take_back.done {
+                // After an unanswered try, "not there" means that the try did it.
+                let gone = !take_back.retried && reply.missing.contains(&index);
+                let released = if gone { Released::AlreadyGone } else { Released::Freed };
+                self.errands.push(Errand::Released(done, Ok(released)));
+            }
+        }
+    }
+
     fn settle_renewals(
         &mut self,
         reply: &TurnReply,
@@ -99,15 +111,12 @@ impl Line {
         }
         held.incarnation = reply.incarnation;
         held.claim = false;
-        held.hold.extend(lease::provable_until(sent, Duration::from_millis(ms)));
-        held.extends.retain_mut(|(asked, done)| {
-            if *asked > ms {
-                return true; // came in while this turn was under way
-            }
-            let (unused, _) = tokio::sync::oneshot::channel();
-            let _ = std::mem::replace(done, unused).send(Ok(()));
-            false
-        });
+        held.extended(sent, Duration::from_millis(ms));
+        // More was asked for while this turn was under way.
+        let (more, done): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut held.extends).into_iter().partition(|(asked, _)| *asked > ms);
+        held.extends = more;
+        self.errands.extend(done.into_iter().map(|(_, done)| Errand::Extended(done, Ok(()))));
         let more_asked = !held.extends.is_empty();
         held.renewal = match held.options.renew {
             Renew::Auto => Renewal::At(lease::renew_at(sent, held.hold.id.lease())),
@@ -137,6 +146,7 @@ impl Line {
         match settled {
             Settled::Granted { token, earlier } => {
                 let ms = waiter.id.lease_ms();
+                self.unheard |= earlier && woken.is_none() && self.hears;
                 self.grant(counter, token, sent, ms, now);
                 return earlier;
             }
@@ -299,15 +309,5 @@ impl Line {
             waiter.flying = false;
         }
         self.ask_again(counter);
-    }
-}
-
-fn settle_releases(reply: &TurnReply, released: Vec<TakeBack>) {
-    for (index, take_back) in released.into_iter().enumerate() {
-        if let Some(done) = take_back.done {
-            // After an unanswered try, "not there" means that the try did it.
-            let gone = !take_back.retried && reply.missing.contains(&index);
-            let _ = done.send(Ok(if gone { Released::AlreadyGone } else { Released::Freed }));
-        }
     }
 }

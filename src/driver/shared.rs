@@ -1,8 +1,9 @@
 //! What the callers and the driver of one client share.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -20,13 +21,13 @@ use super::line::Line;
 use super::task::Driver;
 
 pub(crate) struct Shared {
-    pub(crate) id: ClientId,
     pub(crate) call_deadline: Duration,
     pub(crate) label: Arc<str>,
     pub(super) store: Box<dyn Store>,
     counter: AtomicU64,
     line_key: AtomicU64,
-    lines: Mutex<HashMap<Arc<str>, Arc<LineCell>>>,
+    /// A tree: a table that grows moves all it has at once.
+    lines: Mutex<BTreeMap<Arc<str>, Arc<LineCell>>>,
     pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
     pub(super) work: Notify,
     pub(super) link: watch::Sender<Link>,
@@ -39,11 +40,26 @@ pub(crate) struct Shared {
     born: Instant,
     /// The latest call beside the turns that failed: the driver judges the connection by it too.
     pub(super) complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
-    phase: Mutex<Phase>,
+    identity: Mutex<Identity>,
     pub(super) abandoned: AtomicBool,
     closing: AtomicBool,
     /// Tells `shutdown` that something was flushed.
     pub(super) flushed: Notify,
+}
+
+/// Who this client is. A fork copies it: what no driver has used yet gets an id of its own in the
+/// new process, and what one has used stays with the process of that driver.
+#[derive(Debug, Clone, Copy)]
+struct Identity {
+    id: ClientId,
+    process: u32,
+    phase: Phase,
+}
+
+impl Identity {
+    fn new() -> Self {
+        Self { id: ClientId::random(), process: process::id(), phase: Phase::New }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +90,7 @@ pub(crate) enum NoDriver {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("store", &self.store.place())
             .finish_non_exhaustive()
     }
@@ -87,7 +103,6 @@ impl Shared {
         label: Arc<str>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            id: ClientId::random(),
             call_deadline,
             label,
             store,
@@ -102,7 +117,7 @@ impl Shared {
             heard: AtomicU64::new(0),
             born: Instant::now(),
             complaint: Mutex::default(),
-            phase: Mutex::new(Phase::New),
+            identity: Mutex::new(Identity::new()),
             abandoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             flushed: Notify::new(),
@@ -117,27 +132,56 @@ impl Shared {
         self.counter.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Starts the driver if it was never started.
-    pub(crate) fn ensure_driver(self: &Arc<Self>) -> Result<(), NoDriver> {
+    pub(crate) fn id(&self) -> ClientId {
+        self.identity().id
+    }
+
+    /// In a process that was forked before the driver was started, under an id of its own.
+    fn identity(&self) -> MutexGuard<'_, Identity> {
+        let mut identity = lock(&self.identity);
+        if identity.phase == Phase::New && identity.process != process::id() {
+            *identity = Identity::new();
+            for cell in self.all() {
+                lock(&cell.line).client = identity.id;
+            }
+        }
+        identity
+    }
+
+    /// Starts the driver if it was never started; tells under which id.
+    pub(crate) fn ensure_driver(self: &Arc<Self>) -> Result<ClientId, NoDriver> {
         let runtime = Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
-        let before = {
-            let mut phase = lock(&self.phase);
-            let before = *phase;
-            if before == Phase::New {
-                *phase = Phase::Running;
+        let Identity { id, phase, .. } = {
+            let mut identity = self.identity();
+            let before = *identity;
+            if before.phase == Phase::New {
+                identity.phase = Phase::Running;
                 *lock(&self.unconnected_since) = Some(Instant::now());
             }
             before
         };
-        match before {
-            Phase::Running => Ok(()),
+        match phase {
+            Phase::Running => Ok(id),
             Phase::Ended => Err(NoDriver::Ended),
             Phase::New => {
                 // Outside the lock: a runtime that is ending drops the task here and now.
                 runtime.spawn(Driver::new(Arc::clone(self)).run());
-                Ok(())
+                Ok(id)
             }
         }
+    }
+
+    /// Ends this client where it is the copy that a fork made: its driver is in another process,
+    /// and nobody here would ever answer.
+    fn end_if_inherited(&self) {
+        let Identity { phase, process, .. } = *lock(&self.identity);
+        if phase == Phase::Running && process != process::id() {
+            self.end();
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        lock(&self.identity).phase == Phase::Ended
     }
 
     /// The line of this name, with one handle more.
@@ -147,10 +191,11 @@ impl Shared {
         limit: u32,
         label: &Arc<str>,
     ) -> Arc<LineCell> {
+        let client = self.id();
         let mut lines = lock(&self.lines);
         let name: Arc<str> = Arc::from(name);
         let cell = lines.entry(Arc::clone(&name)).or_insert_with(|| {
-            let mut line = Line::new(name, self.id);
+            let mut line = Line::new(name, client);
             line.closed = self.closing.load(Ordering::SeqCst);
             Arc::new(LineCell {
                 line: Mutex::new(line),
@@ -182,6 +227,7 @@ impl Shared {
 
     pub(super) fn make_ready(&self, cell: &Arc<LineCell>) {
         if !cell.ready.swap(true, Ordering::SeqCst) {
+            self.end_if_inherited();
             lock(&self.ready).push(Arc::clone(cell));
             self.work.notify_one();
         }
@@ -189,6 +235,7 @@ impl Shared {
 
     /// The open connection, waiting for one up to the call deadline.
     pub(crate) async fn session(self: &Arc<Self>) -> Result<Arc<dyn Session>, Link> {
+        self.end_if_inherited();
         let mut link = self.link.subscribe();
         let settled = timeout(
             self.call_deadline,
@@ -278,9 +325,27 @@ impl Shared {
         }
     }
 
-    /// How many permits are held by callers of this client.
-    pub(crate) fn held(&self) -> usize {
-        self.all().iter().map(|cell| lock(&cell.line).held.len()).sum()
+    /// Resolves once callers of this client hold nothing; for when none can get anything new.
+    pub(crate) async fn until_none_held(&self) {
+        self.until_each(|line| line.held.is_empty()).await;
+    }
+
+    /// Resolves once all is known to be handed back; for when none can get anything new.
+    pub(crate) async fn until_flushed(&self) {
+        while self.unflushed() > 0 && !self.has_ended() {
+            self.until_each(|line| line.unflushed() == 0).await;
+        }
+    }
+
+    async fn until_each(&self, done: impl Fn(&Line) -> bool) {
+        for cell in self.all() {
+            self.until(|| done(&lock(&cell.line))).await;
+        }
+    }
+
+    /// Whether nothing is held and nothing is left to hand back.
+    pub(super) fn is_flushed(&self) -> bool {
+        lock(&self.lines).values().all(|cell| lock(&cell.line).is_flushed())
     }
 
     /// How many ids are not known to be handed back.
@@ -289,12 +354,12 @@ impl Shared {
     }
 
     /// Resolves once `done` says so; looked at after every turn.
-    pub(crate) async fn until(&self, done: impl Fn(&Self) -> bool) {
+    async fn until(&self, done: impl Fn() -> bool) {
         loop {
             let flushed = self.flushed.notified();
             tokio::pin!(flushed);
             flushed.as_mut().enable();
-            if done(self) || *lock(&self.phase) == Phase::Ended {
+            if done() || self.has_ended() {
                 return;
             }
             flushed.await;
@@ -308,10 +373,15 @@ impl Shared {
     }
 
     pub(super) fn end(&self) {
-        *lock(&self.phase) = Phase::Ended;
+        lock(&self.identity).phase = Phase::Ended;
         self.close();
         for cell in self.all() {
-            cell.peek(Line::end);
+            // Where turns need no driver, what it was to hand back goes now, and the rest later.
+            if self.at_once.load(Ordering::SeqCst) {
+                cell.turn_at_once(self);
+            } else {
+                cell.peek(Line::end);
+            }
         }
         self.link.send_replace(Link::Ended);
         self.flushed.notify_waiters();
@@ -320,9 +390,7 @@ impl Shared {
 
 impl Ear for Shared {
     fn wake(&self, name: &str, id: PermitId, number: u64) {
-        if id.client() == self.id
-            && let Some(cell) = self.find(name)
-        {
+        if let Some(cell) = self.find(name) {
             // Not by a turn of its own here: this is inside somebody else's.
             let wants_driver = cell.peek(|line| {
                 line.wake(id, number, Instant::now());

@@ -9,7 +9,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -99,10 +99,9 @@ impl Node {
 
     /// Takes grants as the futures of the callers would.
     fn collect(&mut self, tokens: &mut u64) {
-        let mut cx = Context::from_waker(Waker::noop());
         let waiting = std::mem::take(&mut self.waiting);
         for counter in waiting {
-            match self.line.poll_waiter(counter, &mut cx) {
+            match self.line.poll_waiter(counter, &mut None) {
                 Poll::Pending => self.waiting.push(counter),
                 Poll::Ready(WaitEnd::Granted(hold)) => {
                     *tokens += 1;
@@ -112,7 +111,7 @@ impl Node {
                 Poll::Ready(end) => panic!("a wait ended with {end:?}"),
             }
         }
-        self.line.wakers.clear();
+        self.line.errands.clear();
     }
 
     fn release(&mut self, index: usize) {

@@ -12,6 +12,7 @@ use crate::lease;
 use crate::permit::Released;
 use crate::store::CLAIM_MS;
 
+use super::errand::Errand;
 use super::line::Line;
 
 pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
@@ -40,9 +41,8 @@ impl Line {
     /// Its permit was released; the id goes into the next turn.
     pub(crate) fn give_back(&mut self, counter: u64, done: Option<ReleaseDone>) {
         let Some(held) = self.forget_held(counter) else {
-            if let Some(done) = done {
-                let _ = done.send(Ok(Released::AlreadyGone));
-            }
+            let gone = |done| Errand::Released(done, Ok(Released::AlreadyGone));
+            self.errands.extend(done.map(gone));
             return;
         };
         let (id, token) = (held.hold.id, held.hold.token);
@@ -65,7 +65,9 @@ impl Line {
     /// Puts an id on the list of the next turn.
     pub(super) fn take_back(&mut self, take_back: TakeBack) {
         if self.ended {
-            return; // dropping `done` tells
+            let closed = |done| Errand::Released(done, Err(ReleaseError::Closed));
+            self.errands.extend(take_back.done.map(closed));
+            return;
         }
         let at = take_back.forget_at;
         self.forget_at = Some(self.forget_at.map_or(at, |other| other.min(at)));
@@ -113,9 +115,9 @@ impl Line {
         // Not at once again: in an outage there may be many, each with an end of its own.
         let next = self.take_backs.iter().map(|take_back| take_back.forget_at).min();
         self.forget_at = next.map(|at| at.max(now + Duration::from_millis(10)));
-        for done in over.into_iter().filter_map(|take_back| take_back.done) {
-            let _ = done.send(Err(ReleaseError::Unconfirmed));
-        }
+        let unconfirmed = |done| Errand::Released(done, Err(ReleaseError::Unconfirmed));
+        let over = over.into_iter().filter_map(|take_back| take_back.done);
+        self.errands.extend(over.map(unconfirmed));
     }
 }
 

@@ -161,7 +161,7 @@ impl Driver {
         let now = Instant::now();
         let session = self.connection.session().cloned();
         let at_once = self.shared.at_once.load(Ordering::SeqCst);
-        let (outgoing, old_timer, new_timer, unused) = cell.peek(|line| {
+        let (outgoing, old_timer, new_timer, unused, unheard) = cell.peek(|line| {
             line.tick(now);
             match &session {
                 Some(session) => line.set_hears(session.hears(), now),
@@ -175,8 +175,12 @@ impl Driver {
             let looks = [line.next_look(session.is_some()), line.look_by.take(), kept];
             let new_timer = looks.into_iter().flatten().min();
             line.timer = new_timer;
-            (outgoing, old_timer, new_timer, line.is_unused())
+            let unheard = std::mem::take(&mut line.unheard);
+            (outgoing, old_timer, new_timer, line.is_unused(), unheard)
         });
+        if let (true, Some(session)) = (unheard, &session) {
+            session.doubt_hearing();
+        }
         if old_timer != new_timer {
             if let Some(at) = old_timer {
                 self.timers.remove(&(at, cell.key));
@@ -312,8 +316,8 @@ impl Driver {
     /// been away, or has taken nothing back, for so long that the leases must do it.
     fn may_end(&mut self) -> bool {
         let patience = self.shared.call_deadline * 2;
-        let flushed = || self.shared.all().iter().all(|cell| lock(&cell.line).is_flushed());
-        if self.flying.is_empty() && (flushed() || self.connection.down_for() > patience) {
+        let away = || self.connection.down_for() > patience;
+        if self.flying.is_empty() && (self.shared.is_flushed() || away()) {
             return true;
         }
         let now = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use crate::lease;
 use crate::semaphore::{Options, Wake};
 use crate::store::{CLAIM_MS, Rule};
 
+use super::errand::Errand;
 use super::line::Line;
 
 #[derive(Debug)]
@@ -92,17 +93,15 @@ impl Line {
         self.fresh.push_back(id.counter());
     }
 
-    /// Ready with the end of the wait, which is then forgotten here.
-    pub(crate) fn poll_waiter(&mut self, counter: u64, cx: &mut Context<'_>) -> Poll<WaitEnd> {
+    /// Ready with the end of the wait, which is then forgotten here. Else keeps the waker; one that
+    /// was kept before is the caller's to drop.
+    pub(crate) fn poll_waiter(&mut self, counter: u64, waker: &mut Option<Waker>) -> Poll<WaitEnd> {
         let Entry::Occupied(mut entry) = self.waiters.entry(counter) else {
             return Poll::Ready(WaitEnd::Closed);
         };
         let waiter = entry.get_mut();
         if !matches!(waiter.stage, Stage::Done(_)) {
-            match &mut waiter.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            std::mem::swap(&mut waiter.waker, waker);
             return Poll::Pending;
         }
         match entry.remove().stage {
@@ -133,7 +132,8 @@ impl Line {
     }
 
     fn leave(&mut self, counter: u64) -> Option<Waiter> {
-        let waiter = self.waiters.remove(&counter)?;
+        let mut waiter = self.waiters.remove(&counter)?;
+        self.errands.extend(waiter.waker.take().map(Errand::Forget));
         self.leave_queue(counter, &waiter.stage, waiter.poll_at);
         Some(waiter)
     }
@@ -157,14 +157,15 @@ impl Line {
 
     /// Has the futures of all who wait look around.
     pub(super) fn wake_waiters(&mut self) {
-        self.wakers.extend(self.waiters.values().filter_map(|waiter| waiter.waker.clone()));
+        let wakers = self.waiters.values_mut().filter_map(|waiter| waiter.waker.take());
+        self.errands.extend(wakers.map(Errand::Wake));
     }
 
     pub(super) fn end_wait(&mut self, counter: u64, end: WaitEnd) {
         let Some(waiter) = self.waiters.get_mut(&counter) else { return };
         let before = std::mem::replace(&mut waiter.stage, Stage::Done(end));
         let poll_at = waiter.poll_at;
-        self.wakers.extend(waiter.waker.take());
+        self.errands.extend(waiter.waker.take().map(Errand::Wake));
         self.leave_queue(counter, &before, poll_at);
         self.forget_speaking();
     }
@@ -221,6 +222,9 @@ impl Line {
 
     /// A wake-up: token of a grant, or 0 for "ask about this id".
     pub(crate) fn wake(&mut self, id: PermitId, token: u64, now: Instant) {
+        if id.client() != self.client {
+            return;
+        }
         let counter = id.counter();
         if let Some(waiter) = self.waiters.get_mut(&counter) {
             if waiter.flying || matches!(waiter.stage, Stage::Sent) {
@@ -228,10 +232,14 @@ impl Line {
             } else {
                 self.hear(counter, token, now);
             }
-        } else if token == 0 && self.held.contains_key(&counter) {
-            self.renew_now(counter);
+        } else if self.held.contains_key(&counter) {
+            if token == 0 {
+                self.renew_now(counter);
+            }
+        } else if token > 0 && !self.flights.iter().any(|flight| flight.takes_back(id)) {
+            // It was cancelled: most likely it is on the list already.
+            self.give_back_stray(id, now);
         }
-        // Any other id is one that was cancelled: it is on the list already.
     }
 
     /// Takes a wake-up for a waiter that no turn in flight names.

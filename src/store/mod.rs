@@ -41,6 +41,11 @@ pub(crate) trait Store: Send + Sync {
         ear: Arc<dyn Ear>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>>;
 
+    /// As [`Session::turn`], by a store that needs no waiting, nor a session.
+    fn turn_at_once(&self, _: &Turn) -> Option<TurnOutcome> {
+        None
+    }
+
     /// What a log line may call this store; never with a password.
     fn place(&self) -> String;
 }
@@ -49,14 +54,12 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) trait Session: Send + Sync {
     /// Settles all that a client has to say about one semaphore.
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>>;
-    /// Whether [`turn_at_once`](Self::turn_at_once) has an answer.
+    /// Whether [`Store::turn_at_once`] has an answer.
     fn is_at_once(&self) -> bool {
         false
     }
-    /// As [`turn`](Self::turn), by a store that needs no waiting.
-    fn turn_at_once(&self, _: &Turn) -> Option<TurnOutcome> {
-        None
-    }
+    /// A waiter learnt by asking what a wake-up should have told: perhaps they come no more.
+    fn doubt_hearing(&self) {}
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>>;
     /// `None` clears the override.
     fn set_limit(

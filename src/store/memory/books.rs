@@ -29,6 +29,17 @@ pub(crate) struct Books {
     /// Until when each client is presumed alive, milliseconds.
     clients: HashMap<ClientId, u64>,
     meta: Option<Meta>,
+    opening: Option<Opening>,
+}
+
+/// With what the books of a name begin in a store that loses nothing, but does not keep books in
+/// which there is nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    /// Of the whole store.
+    pub(super) incarnation: u64,
+    /// No token of any name that has gone is higher.
+    pub(super) last: u64,
 }
 
 #[derive(Debug)]
@@ -139,16 +150,32 @@ impl PartialOrd for ByText {
 }
 
 impl Books {
-    pub(super) fn is_empty(&self) -> bool {
-        self.meta.is_none() && self.permits.len() == 0 && self.queue.len() == 0
+    pub(super) fn open(opening: Opening) -> Self {
+        Self { opening: Some(opening), ..Self::default() }
+    }
+
+    /// Whether nothing here would be missed, if no token gets lower than [`last`](Self::last).
+    pub(super) fn is_blank(&self) -> bool {
+        let plain = |meta: &Meta| meta.override_.is_none() && meta.epochs.is_empty();
+        self.permits.len() == 0 && self.queue.len() == 0 && self.meta.as_ref().is_none_or(plain)
+    }
+
+    /// The last token or ticket given out.
+    pub(super) fn last(&self) -> u64 {
+        self.meta.as_ref().map_or(0, |meta| meta.last)
     }
 
     /// `meta`; made anew, with the heavy permits counted, when it is not there.
     fn meta_at(&mut self, now: u64) -> &mut Meta {
-        let permits = &self.permits;
+        let (permits, opening) = (&self.permits, self.opening);
         self.meta.get_or_insert_with(|| {
             let extra = permits.scores.keys().map(|id| u64::from(id.units()) - 1).sum();
-            Meta { extra, ..Meta::new(now) }
+            match opening {
+                Some(Opening { incarnation, last }) => {
+                    Meta { extra, last, ..Meta::new(incarnation) }
+                }
+                None => Meta { extra, ..Meta::new(now) },
+            }
         })
     }
 

@@ -2,12 +2,14 @@
 
 mod books;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
@@ -18,14 +20,17 @@ use crate::sync::lock;
 use super::{BoxFuture, Ear, KickOutcome, Session, Store, Turn, TurnOutcome};
 
 pub(crate) use books::Books;
+use books::Opening;
 
-/// How many turns go between two looks for names that nobody uses any more.
-const SWEEP_EVERY: u32 = 4096;
+/// After so many turns, so many names are looked at for what has come to its end by time alone.
+const LOOK_EVERY: u32 = 16;
 
 /// A store inside this process, shared by all clients made from it. Cheap to clone.
 ///
 /// It behaves as Redis does, reply for reply, and runs on tokio's clock: with
-/// `tokio::time::pause` a test can let leases end without waiting.
+/// `tokio::time::pause` a test can let leases end without waiting. What a name takes of memory is
+/// free again when nothing is held, nobody waits and no override is set; no call takes longer for
+/// the number of names.
 ///
 /// # Examples
 ///
@@ -55,11 +60,80 @@ struct Inner {
     epoch: Instant,
 }
 
+/// Trees: a table that grows moves all it has at once.
 #[derive(Default)]
 struct State {
-    books: HashMap<Arc<str>, Books>,
-    ears: HashMap<ClientId, Weak<dyn Ear>>,
+    books: BTreeMap<Arc<str>, Box<Books>>,
+    ears: BTreeMap<ClientId, Weak<dyn Ear>>,
+    /// The latest that a turn was told of the time, in microseconds.
+    now: u64,
+    /// No token or ticket in books that have gone is higher.
+    last: u64,
+    /// Whose books have become blank last: they go when the next one's do, so that one name that
+    /// is used again and again keeps them.
+    blank: Option<Arc<str>>,
     turns: u32,
+    /// The name that was looked at last.
+    looked_at: Option<Arc<str>>,
+}
+
+impl State {
+    /// The books of `name` in the hands of `act`; they stay if anything is in them then.
+    fn with_books<T>(
+        &mut self,
+        name: &Arc<str>,
+        incarnation: u64,
+        act: impl FnOnce(&mut Books, u64) -> T,
+    ) -> T {
+        let (now, last) = (self.now, self.last);
+        let books = match self.books.get_mut(&**name) {
+            Some(books) => books,
+            None => {
+                let books = Box::new(Books::open(Opening { incarnation, last }));
+                self.books.entry(Arc::clone(name)).or_insert(books)
+            }
+        };
+        let answer = act(books, now);
+        if books.is_blank()
+            && self.blank.as_ref() != Some(name)
+            && let Some(before) = self.blank.replace(Arc::clone(name))
+        {
+            self.drop_if_blank(&before);
+        }
+        answer
+    }
+
+    fn drop_if_blank(&mut self, name: &str) {
+        if let Some(books) = self.books.get(name)
+            && books.is_blank()
+        {
+            self.last = self.last.max(books.last());
+            self.books.remove(name);
+        }
+    }
+
+    /// Ends what has come to its end by time alone, for the next few names.
+    fn look_around(&mut self) {
+        self.turns += 1;
+        if self.turns < LOOK_EVERY {
+            return;
+        }
+        self.turns = 0;
+        let from = self.looked_at.take();
+        let from = from.as_deref().map_or(Unbounded, Excluded);
+        let mut over = Vec::new();
+        let names = self.books.range_mut::<str, _>((from, Unbounded));
+        for (name, books) in names.take(LOOK_EVERY as usize) {
+            books.expire(self.now / 1000);
+            if books.is_blank() {
+                over.push(Arc::clone(name));
+            }
+            self.looked_at = Some(Arc::clone(name));
+        }
+        for name in over {
+            self.drop_if_blank(&name);
+        }
+    }
 }
 
 /// Words for another client: the grants, or 0 for "ask about this id".
@@ -75,7 +149,11 @@ impl Memory {
         }
     }
 
+    /// What the clock says; outside a runtime nothing, since that may run on a clock of its own.
     fn now_micros(&self) -> u64 {
+        if Handle::try_current().is_err() {
+            return 0;
+        }
         let since = self.inner.epoch.elapsed().as_micros();
         self.inner.epoch_micros + u64::try_from(since).unwrap_or(u64::MAX / 2)
     }
@@ -83,18 +161,16 @@ impl Memory {
     fn with_books<T>(&self, name: &Arc<str>, act: impl FnOnce(&mut Books, u64) -> T) -> T {
         let now = self.now_micros();
         let mut state = lock(&self.inner.state);
-        state.turns += 1;
-        if state.turns >= SWEEP_EVERY {
-            state.turns = 0;
-            state.books.retain(|_, books| {
-                books.expire(now / 1000);
-                !books.is_empty()
-            });
-        }
-        match state.books.get_mut(name) {
-            Some(books) => act(books, now),
-            None => act(state.books.entry(Arc::clone(name)).or_default(), now),
-        }
+        // The time of a turn that has no clock is that of the one before: too early is safe.
+        state.now = state.now.max(now).max(self.inner.epoch_micros);
+        state.look_around();
+        state.with_books(name, self.inner.epoch_micros, act)
+    }
+
+    fn settle(&self, turn: &Turn) -> TurnOutcome {
+        let (outcome, notes) = self.with_books(&turn.name, |books, now| books.turn(turn, now));
+        self.tell(&turn.name, notes);
+        outcome
     }
 
     /// Delivers outside the lock: an ear may lead anywhere.
@@ -134,6 +210,10 @@ impl Store for Memory {
         Box::pin(ready(Ok(session)))
     }
 
+    fn turn_at_once(&self, turn: &Turn) -> Option<TurnOutcome> {
+        Some(self.settle(turn))
+    }
+
     fn place(&self) -> String {
         "this process".to_owned()
     }
@@ -145,15 +225,6 @@ struct MemorySession {
     _ear: Arc<dyn Ear>,
 }
 
-impl MemorySession {
-    fn settle(&self, turn: &Turn) -> TurnOutcome {
-        let (outcome, notes) =
-            self.memory.with_books(&turn.name, |books, now| books.turn(turn, now));
-        self.memory.tell(&turn.name, notes);
-        outcome
-    }
-}
-
 impl Drop for MemorySession {
     fn drop(&mut self) {
         lock(&self.memory.inner.state).ears.remove(&self.client);
@@ -162,15 +233,11 @@ impl Drop for MemorySession {
 
 impl Session for MemorySession {
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
-        Box::pin(async move { Ok(self.settle(&turn)) })
+        Box::pin(async move { Ok(self.memory.settle(&turn)) })
     }
 
     fn is_at_once(&self) -> bool {
         true
-    }
-
-    fn turn_at_once(&self, turn: &Turn) -> Option<TurnOutcome> {
-        Some(self.settle(turn))
     }
 
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, RedisResult, Value};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
 
 use crate::error::StoreError;
 use crate::id::PermitId;
@@ -35,6 +37,8 @@ pub(super) struct RedisSession {
     loads: AtomicU64,
     loading: tokio::sync::Mutex<()>,
     listener: Option<AbortHandle>,
+    /// Has the listener see whether it is still heard.
+    doubt: Arc<Notify>,
 }
 
 /// Told by the side that reads the connection.
@@ -86,8 +90,15 @@ impl RedisSession {
             Ok(messages) => {
                 session.health.hears.store(true, Ordering::SeqCst);
                 let health = Arc::clone(&session.health);
-                let listener = listen(client.clone(), parts.channel, messages, parts.ear, health);
-                session.listener = Some(tokio::spawn(listener).abort_handle());
+                let doubt = Arc::clone(&session.doubt);
+                let listener = Listener {
+                    client: client.clone(),
+                    channel: parts.channel,
+                    ear: parts.ear,
+                    health,
+                    doubt,
+                };
+                session.listener = Some(tokio::spawn(listener.run(messages)).abort_handle());
             }
             Err(error) if is_hopeless(&error) => return Err(error),
             Err(error) => tracing::debug!(%error, "cannot subscribe"),
@@ -104,6 +115,7 @@ impl RedisSession {
             loads: AtomicU64::new(0),
             loading: tokio::sync::Mutex::new(()),
             listener: None,
+            doubt: Arc::default(),
         }
     }
 
@@ -202,6 +214,10 @@ impl Session for RedisSession {
         self.health.hears.load(Ordering::SeqCst)
     }
 
+    fn doubt_hearing(&self) {
+        self.doubt.notify_one(); // where wake-ups share the connection of the turns, nobody minds
+    }
+
     fn is_alive(&self) -> bool {
         !self.health.broken.load(Ordering::SeqCst)
     }
@@ -234,38 +250,74 @@ fn hear_message(ear: &dyn Ear, payload: &[u8]) {
     }
 }
 
-async fn subscribe(client: &redis::Client, channel: &str) -> RedisResult<redis::aio::PubSub> {
+async fn subscribe(client: &redis::Client, channel: &str) -> RedisResult<PubSub> {
     let mut messages = client.get_async_pubsub().await?;
     messages.subscribe(channel).await?;
     Ok(messages)
 }
 
-/// Reads wake-ups from a connection of their own, and renews that connection when it breaks.
-async fn listen(
+/// Reads wake-ups from a connection of their own, and renews that connection when it breaks or has
+/// gone silent.
+struct Listener {
     client: redis::Client,
     channel: String,
-    mut messages: redis::aio::PubSub,
     ear: Arc<dyn Ear>,
     health: Arc<Health>,
-) {
+    doubt: Arc<Notify>,
+}
+
+impl Listener {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
     const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-    loop {
-        while let Some(message) = messages.on_message().next().await {
-            hear_message(&*ear, message.get_payload_bytes());
-        }
-        health.hears.store(false, Ordering::SeqCst);
-        ear.hearing_changed();
-        let mut pause = SHORTEST_PAUSE;
-        messages = loop {
-            tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            let attempt = tokio::time::timeout(LONGEST_PAUSE, subscribe(&client, &channel));
-            if let Ok(Ok(messages)) = attempt.await {
-                break messages;
+    /// A connection in doubt that does not answer for so long is silent.
+    const PROOF: Duration = Duration::from_millis(500);
+
+    async fn run(self, mut messages: PubSub) {
+        loop {
+            let (sink, stream) = messages.split();
+            tokio::select! {
+                () = self.hear(stream) => {}
+                () = self.prove(sink) => tracing::debug!("the wake-up connection is silent"),
             }
-        };
-        health.hears.store(true, Ordering::SeqCst);
-        ear.hearing_changed();
+            self.hears(false);
+            messages = self.subscribe_again().await;
+            self.hears(true);
+        }
+    }
+
+    fn hears(&self, hears: bool) {
+        self.health.hears.store(hears, Ordering::SeqCst);
+        self.ear.hearing_changed();
+    }
+
+    /// Until the connection breaks.
+    async fn hear(&self, mut messages: PubSubStream) {
+        while let Some(message) = messages.next().await {
+            hear_message(&*self.ear, message.get_payload_bytes());
+        }
+    }
+
+    /// Until a question in doubt is not answered. To subscribe again changes nothing, and asks for
+    /// no right beyond the one that is there.
+    async fn prove(&self, mut connection: PubSubSink) {
+        loop {
+            self.doubt.notified().await;
+            let answer = timeout(Self::PROOF, connection.subscribe(&self.channel)).await;
+            if !matches!(answer, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    async fn subscribe_again(&self) -> PubSub {
+        let mut pause = Self::SHORTEST_PAUSE;
+        loop {
+            sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+            pause = (pause * 2).min(Self::LONGEST_PAUSE);
+            let attempt = subscribe(&self.client, &self.channel);
+            if let Ok(Ok(messages)) = timeout(Self::LONGEST_PAUSE, attempt).await {
+                return messages;
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::error::{Reason, Rejection};
 use super::handle::Handle;
-use super::metrics::Outcome;
+use super::metrics::{Outcome, Tally};
 use super::outage::Outage;
 use super::pass::Pass;
 use super::settings::Settings;
@@ -30,7 +30,7 @@ use crate::{Acquire, AcquireError, StoreError};
 pub struct Admit {
     settings: Arc<Settings>,
     units: u32,
-    started: Option<Instant>,
+    tally: Tally,
     #[pin]
     stage: Stage,
 }
@@ -68,7 +68,7 @@ impl Admit {
             0 => Stage::Weightless,
             _ => Stage::Waiting(Waiting::new(handle, units, Duration::ZERO, &settings)),
         };
-        Self { settings, units, started: None, stage }
+        Self::new(settings, units, stage)
     }
 
     /// For a semaphore that is yet to be found.
@@ -78,17 +78,20 @@ impl Admit {
         settings: Arc<Settings>,
     ) -> Self {
         let stage = if units == 0 { Stage::Weightless } else { Stage::Opening(opening) };
-        Self { settings, units, started: None, stage }
+        Self::new(settings, units, stage)
+    }
+
+    fn new(settings: Arc<Settings>, units: u32, stage: Stage) -> Self {
+        Self { tally: Tally::new(&settings.metrics), settings, units, stage }
     }
 
     /// How a wait that is ended from outside is told of; `None` while it is not known for what.
     pub(super) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
         let this = self.project();
         let Stage::Waiting(Waiting { handle, .. }) = &*this.stage else { return None };
-        if let Some(started) = this.started {
-            this.settings.metrics.count(Outcome::Rejected, started.elapsed());
-        }
-        Some(handle.reject(reason, None))
+        let rejection = handle.reject(reason, None);
+        this.tally.settle(Outcome::Rejected(rejection.reason().label()));
+        Some(rejection)
     }
 }
 
@@ -98,36 +101,29 @@ impl Future for Admit {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let now = Instant::now();
-        let started = *this.started.get_or_insert(now);
-        loop {
+        let started = this.tally.start(now);
+        let end = loop {
             match this.stage.as_mut().project() {
-                StageProj::Weightless => {
-                    this.settings.metrics.count(Outcome::Weightless, Duration::ZERO);
-                    return Poll::Ready(Ok(Pass::weightless()));
-                }
+                StageProj::Weightless => break Ok(Pass::weightless()),
                 StageProj::Opening(opening) => {
                     let handle = match ready!(opening.as_mut().poll(cx)) {
                         Ok(handle) => handle,
-                        Err(rejection) => {
-                            this.settings.metrics.count(Outcome::Rejected, started.elapsed());
-                            return Poll::Ready(Err(rejection));
-                        }
+                        Err(rejection) => break Err(rejection),
                     };
                     let spent = started.elapsed();
                     let waiting = Waiting::new(handle, *this.units, spent, this.settings);
                     this.stage.set(Stage::Waiting(waiting));
                 }
                 StageProj::Waiting(waiting) => {
-                    let end = ready!(waiting.poll(*this.units, started, now, this.settings, cx));
-                    let outcome = match &end {
-                        Ok(pass) => pass.outcome(),
-                        Err(_) => Outcome::Rejected,
-                    };
-                    this.settings.metrics.count(outcome, now - started);
-                    return Poll::Ready(end);
+                    break ready!(waiting.poll(*this.units, started, now, this.settings, cx));
                 }
             }
-        }
+        };
+        this.tally.settle(match &end {
+            Ok(pass) => pass.outcome(),
+            Err(rejection) => Outcome::Rejected(this.settings.label(rejection.reason())),
+        });
+        Poll::Ready(end)
     }
 }
 
@@ -250,7 +246,7 @@ impl fmt::Debug for Admit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admit")
             .field("units", &self.units)
-            .field("started", &self.started)
+            .field("tally", &self.tally)
             .finish_non_exhaustive()
     }
 }

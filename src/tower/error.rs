@@ -204,6 +204,48 @@ impl StdError for Rejection {
     }
 }
 
+impl Reason {
+    /// A word for it, out of a fixed set: what the metrics are labelled with.
+    ///
+    /// | label | means |
+    /// |---|---|
+    /// | `full` | there was no room; the wait was not to be any longer |
+    /// | `timeout` | no room within the timeout |
+    /// | `queue_full` | too many waited already |
+    /// | `too_large` | heavier than the limit |
+    /// | `unavailable` | the store was away, or did not answer in time |
+    /// | `refused` | the store refused for good: its configuration is to be changed |
+    /// | `closed` | the semaphore or its client was closed, or there is no runtime |
+    /// | `kicked` | an operator kicked the permit before it was handed out |
+    /// | `lookup` | the limit of the key could not be found out |
+    /// | `body` | the body of the request broke off while it was queued |
+    /// | `lost` | the permit was lost while the inner service ran |
+    ///
+    /// A layer that [never waits](super::ZSetSemaphoreLayer::reject_when_full) counts what is `timeout`
+    /// here as `full`.
+    pub fn label(&self) -> &'static str {
+        use AcquireError::{
+            Closed, GaveUp, Kicked, NoRuntime, QueueFull, Refused, Timeout, TooLarge, ZeroUnits,
+        };
+        match self {
+            Self::NoPermit(error) => match error {
+                Timeout { trouble: None, ahead: Some(_), .. } => "timeout",
+                Timeout { .. } => "unavailable",
+                GaveUp { .. } => "full",
+                QueueFull { .. } => "queue_full",
+                TooLarge { .. } | ZeroUnits => "too_large",
+                Kicked => "kicked",
+                Closed | NoRuntime => "closed",
+                Refused(_) => "refused",
+            },
+            Self::Unavailable { .. } => "unavailable",
+            Self::NoLimit(_) => "lookup",
+            Self::RequestBody => "body",
+            Self::Lost(_) => "lost",
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -169,9 +169,19 @@
 //!
 //! # Metrics
 //!
-//! With the feature `metrics` each request counts in `zset_semaphore_requests_total`, and its wait
-//! in the histogram `zset_semaphore_wait_seconds`, with the labels `limit` and `outcome` (`permit`,
-//! `rejected`, `local`, `uncounted`, `weightless`).
+//! With the feature `metrics` each request counts once in `zset_semaphore_requests_total`, and its wait
+//! in the histogram `zset_semaphore_wait_seconds`, with the labels `limit` (a name, never a key) and
+//! `outcome`:
+//!
+//! | outcome | the request |
+//! |---|---|
+//! | `permit` | was let through with a permit |
+//! | `local`, `uncounted` | was let through by the policy while the store was away |
+//! | `weightless` | weighed nothing |
+//! | `rejected` | was not let through; the counter's label `reason` says why ([`Reason::label`]), and is empty otherwise |
+//! | `cancelled` | gave up before: its future was dropped, most likely since its client went away |
+//!
+//! So the sum over all outcomes is the number of requests that came in.
 
 mod admit;
 mod answer;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::Reason;
 use super::metrics::Metrics;
 use super::outage::{Outage, OutageLog};
 
@@ -25,6 +26,14 @@ impl Settings {
             away_after: Duration::from_secs(1),
             log: Arc::default(),
             metrics: Arc::new(Metrics::new(limit)),
+        }
+    }
+
+    /// The label of a rejection: who never waits for room found it full.
+    pub(super) fn label(&self, reason: &Reason) -> &'static str {
+        match reason.label() {
+            "timeout" if self.timeout.is_some_and(|timeout| timeout.is_zero()) => "full",
+            label => label,
         }
     }
 }

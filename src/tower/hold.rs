@@ -1,17 +1,16 @@
 //! How long a permit is held, which decides what response and error come out of the layer.
 
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::RETRY_AFTER;
 use http_body::Body;
 use tokio::time::timeout;
 
 use super::body::{CappedBody, PermitBody};
-use super::error::{Error, Reason, Rejection};
+use super::error::{Error, Rejection};
 use super::pass::Pass;
+use super::rest::rest_time;
 use super::sealed::Sealed;
 use crate::LostReason;
 
@@ -75,7 +74,7 @@ pub trait Reply<Req, Res, E>: Hold<Req> {
 
 /// The rejection of a request whose permit was lost while the inner service ran.
 pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
-    pass.handle().map(|handle| handle.reject(Reason::Lost(reason), None))
+    pass.lost(reason)
 }
 
 /// Holds the permit until the body of an HTTP response ends: its last frame, its error, or its drop.
@@ -86,7 +85,7 @@ pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct HoldBody {
-    /// For how long at most a `429` from the inner service keeps the permit.
+    /// For how long at most the answer of a provider that is too busy keeps the permit.
     pub(super) rest: Option<Duration>,
 }
 
@@ -125,25 +124,21 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
     }
 }
 
-/// What is left to hold the response by: the permit of a `429` rests, where that is asked for.
+/// What is left to hold the response by: the permit of a provider that is too busy rests, where that is
+/// asked for.
 pub(super) fn rest_if_429<B>(
     longest: Option<Duration>,
     response: &http::Response<B>,
     pass: Pass,
 ) -> Pass {
-    match longest {
-        Some(longest) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-            rest(pass, retry_after(response.headers()).min(longest));
+    let time = || rest_time(response.status(), response.headers(), SystemTime::now());
+    match longest.and_then(|longest| Some(time()?.min(longest))) {
+        Some(time) => {
+            rest(pass, time);
             Pass::weightless()
         }
-        _ => pass,
+        None => pass,
     }
-}
-
-/// What a `429` asks for; a second, if it names no number of them.
-fn retry_after(headers: &http::HeaderMap) -> Duration {
-    let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Duration::from_secs(value.and_then(|value| value.trim().parse().ok()).unwrap_or(1))
 }
 
 /// Keeps the permit for a while, in which nobody else gets its units.

@@ -89,9 +89,9 @@ impl Admit {
     pub(super) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
         let this = self.project();
         let Stage::Waiting(Waiting { handle, .. }) = &*this.stage else { return None };
-        let rejection = handle.reject(reason, None);
+        let rejection = handle.reject(reason, *this.units, None);
         this.tally.settle(Outcome::Rejected(rejection.reason().label()));
-        Some(rejection)
+        Some(rejection.told(this.settings.retry_floor))
     }
 }
 
@@ -123,7 +123,11 @@ impl Future for Admit {
             Ok(pass) => pass.outcome(),
             Err(rejection) => Outcome::Rejected(this.settings.label(rejection.reason())),
         });
-        Poll::Ready(end)
+        let floor = this.settings.retry_floor;
+        Poll::Ready(match end {
+            Ok(pass) => Ok(pass.with_floor(floor)),
+            Err(rejection) => Err(rejection.told(floor)),
+        })
     }
 }
 
@@ -179,7 +183,7 @@ impl Waiting {
                         AcquireError::QueueFull { waiting, .. } => Some(*waiting),
                         _ => None,
                     };
-                    return Poll::Ready(Err(handle.reject(Reason::NoPermit(error), ahead)));
+                    return Poll::Ready(Err(handle.reject(Reason::NoPermit(error), units, ahead)));
                 }
             }
         }
@@ -216,7 +220,7 @@ impl Waiting {
         settings.log.away(handle, settings.outage, since, error.as_ref());
         match settings.outage {
             Outage::Closed | Outage::Local(0) => {
-                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, None)))
+                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, units, None)))
             }
             Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
             Outage::Local(cap) => {
@@ -234,7 +238,7 @@ impl Waiting {
                 });
                 Poll::Ready(match ready!(local.as_mut().poll(cx)) {
                     Some(permit) => Ok(Pass::local(permit, Arc::clone(handle), waited)),
-                    None => Err(handle.reject(Reason::Unavailable { since, error }, None)),
+                    None => Err(handle.reject(Reason::Unavailable { since, error }, units, None)),
                 })
             }
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::retry::told;
 use crate::{AcquireError, LostReason, StoreError};
 
 /// How a request through the layer failed.
@@ -114,8 +115,15 @@ pub enum Reason {
 }
 
 impl Rejection {
+    /// `facts.retry_after` is the mere estimate.
     pub(super) fn new(facts: Facts) -> Self {
         Self { facts: Box::new(facts) }
+    }
+
+    /// As it is told: no less than `floor`, and not the same to all.
+    pub(super) fn told(mut self, floor: Duration) -> Self {
+        self.facts.retry_after = told(self.facts.retry_after, floor, fastrand::f64());
+        self
     }
 
     /// The name of the semaphore: where layers are stacked, it tells which of them it was.
@@ -166,9 +174,15 @@ impl Rejection {
         self.facts.place
     }
 
-    /// When it may be worth trying again: the place in the queue times the mean time for which
-    /// permits were held lately (a moving average of this process), divided by the limit; between
-    /// 1 s and 2 minutes.
+    /// When it is worth trying again: when as many units as the request and those ahead of it need
+    /// are expected to have come free, with up to a quarter more, or 2 s, at random, so that those
+    /// who were rejected at once do not come back at once.
+    ///
+    /// It goes by how long permits were held that were given back lately, and by how long those have
+    /// been held that are in use, both as this process knows them. What has outlived all that was
+    /// seen is expected to last as long again. It is never less than the
+    /// [floor](super::ZSetSemaphoreLayer::retry_after_floor), 1 s unless that is set, and 2 minutes at
+    /// the most; a paused semaphore (limit 0) counts as full for that long.
     pub fn retry_after(&self) -> Duration {
         self.facts.retry_after
     }

@@ -39,7 +39,6 @@ where
 }
 
 /// In each stage the pass is the last field: what it is held for is dropped before it.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per request")]
 #[pin_project(project = StageProj)]
 enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {

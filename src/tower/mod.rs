@@ -20,6 +20,7 @@
 //!   nothing. The permit is taken in the future that `call` returns.
 //! - The inner service is made ready after the permit is there, so nothing of it is held while the
 //!   request is queued.
+//! - What a handler [takes over](Admitted::take_all) goes back when the handler drops it.
 //! - What is dropped goes back: a queued future leaves the queue, a running one is dropped before
 //!   its permit, and so is a body. A panic in the inner service is passed on, and whoever drops
 //!   the future gives the permit back.
@@ -146,6 +147,11 @@
 //! or what [`answer_with`](ZSetSemaphoreLayer::answer_with) makes. A request is one of gRPC by its
 //! content type; its rejection has only trailers.
 //!
+//! `Retry-After` is [when it is worth trying again](Rejection::retry_after), in whole seconds: when as
+//! many units as the request and those ahead of it need are expected to have come free, going by how long
+//! permits are held and how long the present ones have been. It errs to the long side, and differs from client to
+//! client, so that those who were turned away together do not come back together.
+//!
 //! # Clients that go away
 //!
 //! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server learns of that only
@@ -153,7 +159,22 @@
 //! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, or behind a
 //! second request that it has sent already, is noticed when its turn comes. A response to an upgrade
 //! (`101`) has no body: a WebSocket is not capped for as long as it lives, unless its handler
-//! takes a permit itself.
+//! [takes over](Admitted::take_all) what it was let through with, and holds it until the socket closes:
+//!
+//! ```
+//! use axum::{Extension, extract::ws::WebSocketUpgrade, response::Response};
+//! use zset_semaphore::tower::Admitted;
+//!
+//! async fn talk(Extension(admitted): Extension<Admitted>, upgrade: WebSocketUpgrade) -> Response {
+//!     let held = admitted.take_all();
+//!     upgrade.on_upgrade(async move |mut socket| {
+//!         while let Some(Ok(message)) = socket.recv().await {
+//!             let _ = socket.send(message).await;
+//!         }
+//!         drop(held);
+//!     })
+//! }
+//! ```
 //!
 //! # When the store is away
 //!
@@ -201,6 +222,8 @@ mod metrics;
 mod outage;
 mod pass;
 mod read_ahead;
+mod rest;
+mod retry;
 mod select;
 mod service;
 mod settings;
@@ -216,7 +239,7 @@ pub use key_limit::KeyLimit;
 pub use keyed::{Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
 pub use outage::Outage;
-pub use pass::{Admission, Admitted};
+pub use pass::{Admission, Admitted, Held};
 pub use read_ahead::ReadAhead;
 pub use select::{Select, Single, Weighted};
 pub use service::ZSetSemaphoreService;

@@ -13,6 +13,7 @@ pub struct Settings {
     pub(super) max_queue: Option<u32>,
     pub(super) outage: Outage,
     pub(super) away_after: Duration,
+    pub(super) retry_floor: Duration,
     pub(super) log: Arc<OutageLog>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -24,6 +25,7 @@ impl Settings {
             max_queue: None,
             outage: Outage::Closed,
             away_after: Duration::from_secs(1),
+            retry_floor: Duration::from_secs(1),
             log: Arc::default(),
             metrics: Arc::new(Metrics::new(limit)),
         }

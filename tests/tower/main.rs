@@ -25,6 +25,8 @@ mod metrics;
 mod probe;
 mod queue;
 mod resting;
+mod retry_after;
+mod take;
 mod web;
 mod wire;
 

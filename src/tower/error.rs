@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::key::NO_KEY;
 use super::retry::told;
 use crate::{AcquireError, LostReason, StoreError};
 
@@ -135,6 +136,13 @@ impl Rejection {
     /// with one semaphore this is its name.
     pub fn limit_name(&self) -> &str {
         &self.facts.limit_name
+    }
+
+    /// The key of the request, as it stands in the store: of a [secret](super::Key::secret) only its
+    /// hash. `None` for a request without a key, and where one semaphore serves all.
+    pub fn key(&self) -> Option<&str> {
+        let key = self.semaphore().strip_prefix(self.limit_name())?.strip_prefix('/')?;
+        (key != NO_KEY).then_some(key)
     }
 
     /// Why there was no permit.

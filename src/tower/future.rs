@@ -87,7 +87,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (hold, asked, mut stage) = (&*this.hold, *this.asked, this.stage);
+        let (hold, asked, mut stage) = (&*this.hold, &*this.asked, this.stage);
         loop {
             match stage.as_mut().project() {
                 StageProj::Queued { mut admit, next } => {

@@ -24,7 +24,7 @@ pub trait Hold<Req>: Sealed {
     type Queued;
     /// What is to be known of the request when it is answered.
     #[doc(hidden)]
-    type Asked: Copy;
+    type Asked;
 
     #[doc(hidden)]
     fn take_in(&self, request: Req) -> (Self::Asked, Self::Queued);
@@ -57,13 +57,13 @@ pub trait Reply<Req, Res, E>: Hold<Req> {
 
     /// Keeps the permit for as long as the response needs it.
     #[doc(hidden)]
-    fn hold(&self, asked: Self::Asked, response: Res, pass: Pass) -> Self::Response;
+    fn hold(&self, asked: &Self::Asked, response: Res, pass: Pass) -> Self::Response;
 
     /// Answers a request that was not let through or was ended, or fails it.
     #[doc(hidden)]
     fn reject(
         &self,
-        asked: Self::Asked,
+        asked: &Self::Asked,
         rejection: Rejection,
     ) -> Result<Self::Response, Self::Error>;
 
@@ -110,12 +110,12 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
     type Response = http::Response<PermitBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: http::Response<B>, pass: Pass) -> Self::Response {
         let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| PermitBody::new(body, pass))
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 
@@ -187,11 +187,11 @@ where
     type Response = http::Response<CappedBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: http::Response<B>, pass: Pass) -> Self::Response {
         response.map(|body| CappedBody::ending(body, pass))
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 
@@ -234,12 +234,12 @@ impl<Req, Res, E> Reply<Req, Res, E> for HoldHead {
     type Response = Res;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: Res, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: Res, pass: Pass) -> Self::Response {
         drop(pass);
         response
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 

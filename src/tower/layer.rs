@@ -6,9 +6,11 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Response, StatusCode};
 
 use super::answer::Answer;
+use super::dialect::Dialect;
 use super::error::Rejection;
 use super::hold::{EndBody, HoldBody, HoldHead};
 use super::keyed::Keyed;
@@ -253,19 +255,46 @@ impl<S> ZSetSemaphoreLayer<HoldHead, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<Answer, S> {
-    /// With what a request is answered for which there was no room: `503 Service Unavailable`, the
-    /// default, or `429 Too Many Requests`.
+    /// With what a request is answered for which there was no room, such as `429 Too Many Requests`.
+    /// Default: what the [dialect](Self::dialect) says, `503 Service Unavailable`.
     pub fn status(mut self, status: StatusCode) -> Self {
-        Arc::make_mut(&mut self.hold.settings).status = status;
+        Arc::make_mut(&mut self.hold.settings).status = Some(status);
         self
     }
 
-    /// Changes the answers to rejected requests: `change` gets what would be answered, with its
-    /// status, `Retry-After` and JSON. Those to gRPC requests stay as they are.
+    /// In whose words rejections are answered over HTTP, so that the SDKs of OpenAI or Anthropic
+    /// understand them and come again when they are told to. gRPC has its own. Default:
+    /// [`Dialect::Plain`].
+    ///
+    /// # Examples
+    ///
+    /// Two APIs in one router, under one cap:
+    ///
+    /// ```
+    /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
+    /// use axum::{Router, routing::post};
+    /// use zset_semaphore::tower::{Dialect, ZSetSemaphoreLayer};
+    ///
+    /// let cap = ZSetSemaphoreLayer::new(chats).answer();
+    /// let app: Router = Router::new()
+    ///     .route("/v1/messages", post(|| async { "hi" }).layer(cap.clone().dialect(Dialect::Anthropic)))
+    ///     .route("/v1/chat/completions", post(|| async { "hi" }).layer(cap.dialect(Dialect::OpenAi)));
+    /// # }
+    /// ```
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        Arc::make_mut(&mut self.hold.settings).dialect = dialect;
+        self
+    }
+
+    /// Changes the answers to rejected requests: `change` gets the rejection, the head of the
+    /// request, and what would be answered, with its status, `Retry-After` and JSON. Answers to gRPC
+    /// requests stay as they are.
     ///
     /// It is called for every rejection, also for those of outages and of requests that are too heavy:
     /// see [`Rejection::is_full`] and the like. What a rejection displays is for logs; outsiders may
-    /// see its [`limit_name`](Rejection::limit_name).
+    /// see its [`limit_name`](Rejection::limit_name). Whose request it was tells
+    /// [`Rejection::key`], by its hash if it is a secret. The head is a copy, made of each request to such
+    /// a layer; `Authorization`, cookies and API keys in it are marked sensitive, which hides them from `Debug`.
     ///
     /// # Examples
     ///
@@ -273,7 +302,9 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
     /// use zset_semaphore::tower::ZSetSemaphoreLayer;
     ///
-    /// let layer = ZSetSemaphoreLayer::new(chats).answer().answer_with(|rejection, answer| {
+    /// let layer = ZSetSemaphoreLayer::new(chats).answer().answer_with(|rejection, request, answer| {
+    ///     let path = request.uri.path();
+    ///     tracing::info!(path, key = rejection.key(), %rejection, "turned away");
     ///     let full = rejection.is_full();
     ///     answer.map(|json| if full { "All our models are busy.".into() } else { json })
     /// });
@@ -281,7 +312,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// ```
     pub fn answer_with(
         mut self,
-        change: impl Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+        change: impl Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         Arc::make_mut(&mut self.hold.settings).change = Some(Arc::new(change));
         self

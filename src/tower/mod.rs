@@ -144,7 +144,9 @@
 //!
 //! The body over HTTP is
 //! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`,
-//! or what [`answer_with`](ZSetSemaphoreLayer::answer_with) makes. A request is one of gRPC by its
+//! or the same in the words of another API, which its SDKs understand
+//! ([`dialect`](ZSetSemaphoreLayer::dialect)), or what
+//! [`answer_with`](ZSetSemaphoreLayer::answer_with) makes of it and the request. A request is one of gRPC by its
 //! content type; its rejection has only trailers.
 //!
 //! `Retry-After` is [when it is worth trying again](Rejection::retry_after), in whole seconds: when as
@@ -207,6 +209,7 @@
 mod admit;
 mod answer;
 mod body;
+mod dialect;
 mod error;
 mod future;
 mod grpc;
@@ -231,6 +234,7 @@ mod settings;
 pub use admit::Admit;
 pub use answer::Answer;
 pub use body::{CappedBody, PermitBody};
+pub use dialect::Dialect;
 pub use error::{Error, PermitLost, Reason, Rejection};
 pub use future::ResponseFuture;
 pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};

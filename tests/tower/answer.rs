@@ -170,8 +170,8 @@ async fn a_paused_service_says_so() {
 async fn a_closure_makes_the_answers() {
     let chats = semaphore(1);
     let held = chats.acquire(1).await.unwrap();
-    let layer =
-        ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer().answer_with(|why, _| {
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer().answer_with(
+        |why, _, _| {
             let text = match why.reason() {
                 Reason::NoPermit(AcquireError::Timeout { .. }) if why.is_full() => {
                     format!("{} of {} in use", why.in_use().unwrap(), why.limit())
@@ -180,7 +180,8 @@ async fn a_closure_makes_the_answers() {
             };
             let response = ::http::Response::builder().status(420).header("x-why", why.semaphore());
             response.body(Bytes::from(text)).unwrap()
-        });
+        },
+    );
     let server = Web::serve(routes().layer(layer)).await;
     let answered = ask(&server, &[]).await;
     assert_eq!((answered.0.as_u16(), &*answered.2), (420, &b"1 of 1 in use"[..]));
@@ -200,7 +201,7 @@ async fn an_answer_without_a_body_is_one() {
     let layer = ZSetSemaphoreLayer::new(chats)
         .reject_when_full()
         .answer()
-        .answer_with(|_, _| ::http::Response::builder().status(429).body(Bytes::new()).unwrap());
+        .answer_with(|_, _, _| ::http::Response::builder().status(429).body(Bytes::new()).unwrap());
     let server = Web::serve(routes().layer(layer)).await;
     let answered = ask(&server, &[]).await;
     assert_eq!((answered.0.as_u16(), &*answered.2), (429, &b""[..]));
@@ -508,7 +509,7 @@ async fn a_body_that_fails_while_its_request_waits_ends_the_wait() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let layer = ZSetSemaphoreLayer::new(chats.clone()).answer().answer_with({
         let told = Arc::clone(&told);
-        move |why, _| {
+        move |why, _, _| {
             told.lock().unwrap().push(matches!(why.reason(), Reason::RequestBody));
             ::http::Response::new(Bytes::new())
         }

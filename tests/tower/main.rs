@@ -10,6 +10,7 @@ mod support;
 
 mod accounting;
 mod answer;
+mod dialect;
 mod disconnect;
 mod drop_order;
 mod grpc;

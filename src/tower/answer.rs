@@ -13,7 +13,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 
 use super::body::CappedBody;
-use super::dialect::{Cause, Dialect};
+use super::dialect::{self, Cause, Dialect};
 use super::error::Rejection;
 use super::grpc::{self, Code};
 use super::hold::{Hold, Reply, rest_if_429};
@@ -41,6 +41,7 @@ pub(super) struct AnswerSettings {
     pub(super) change: Option<Arc<Change>>,
     pub(super) headers: bool,
     pub(super) end_when_lost: bool,
+    pub(super) last_event: bool,
     pub(super) rest: Option<Duration>,
     pub(super) read_ahead: u64,
 }
@@ -61,6 +62,7 @@ impl Default for Answer {
             change: None,
             headers: false,
             end_when_lost: false,
+            last_event: false,
             rest: None,
             read_ahead: 256 * 1024,
         };
@@ -111,9 +113,11 @@ where
             tell(&pass, response.headers_mut());
         }
         let pass = rest_if_429(self.settings.rest, &response, pass);
-        response.map(|body| match self.settings.end_when_lost {
-            true => CappedBody::ending(body, pass),
-            false => CappedBody::new(body, pass),
+        let says = self.settings.last_event && dialect::is_event_stream(response.headers());
+        response.map(|body| match (self.settings.end_when_lost, says) {
+            (true, true) => CappedBody::ending(body, pass).with_last_event(self.settings.dialect),
+            (true, false) => CappedBody::ending(body, pass),
+            (false, _) => CappedBody::new(body, pass),
         })
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
+use super::dialect::Dialect;
 use super::error::PermitLost;
 use super::pass::{Pass, UntilLost};
 
@@ -118,6 +119,8 @@ enum Capped<B> {
         body: PermitBody<B>,
         /// Resolves when the permit is lost, where that ends the body.
         lost: Option<UntilLost>,
+        /// What is said then instead of failing.
+        last: Option<Dialect>,
     },
     Rejection(Option<Bytes>),
     Ended,
@@ -125,14 +128,22 @@ enum Capped<B> {
 
 impl<B: Body> CappedBody<B> {
     pub(super) fn new(body: B, pass: Pass) -> Self {
-        Self { state: Capped::Inner { body: PermitBody::new(body, pass), lost: None } }
+        Self { state: Capped::Inner { body: PermitBody::new(body, pass), lost: None, last: None } }
     }
 
     /// The loss of the permit ends it.
     pub(super) fn ending(body: B, pass: Pass) -> Self {
         let body = PermitBody::new(body, pass);
         let lost = body.pass().and_then(Pass::until_lost);
-        Self { state: Capped::Inner { body, lost } }
+        Self { state: Capped::Inner { body, lost, last: None } }
+    }
+
+    /// Instead of failing, it ends with an event that tells of the loss.
+    pub(super) fn with_last_event(mut self, dialect: Dialect) -> Self {
+        if let Capped::Inner { last, .. } = &mut self.state {
+            *last = Some(dialect);
+        }
+        self
     }
 }
 
@@ -156,12 +167,13 @@ where
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let mut state = self.project().state;
         match state.as_mut().project() {
-            CappedProj::Inner { body, lost } => {
+            CappedProj::Inner { body, lost, last } => {
                 if let Some(ending) = lost
                     && let Poll::Ready(reason) = ending.as_mut().poll(cx)
                 {
+                    let last = last.map(|dialect| Frame::data(dialect.lost_event().into()));
                     state.set(Capped::Ended);
-                    return Poll::Ready(Some(Err(Box::new(PermitLost(reason)))));
+                    return Poll::Ready(Some(last.ok_or_else(|| PermitLost(reason).into())));
                 }
                 let frame = ready!(body.poll_frame(cx));
                 if !matches!(frame, Some(Ok(_))) {
@@ -188,6 +200,8 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match &self.state {
+            // More than the inner body may come.
+            Capped::Inner { body, last: Some(_), .. } if !body.is_end_stream() => SizeHint::new(),
             Capped::Inner { body, .. } => body.size_hint(),
             Capped::Rejection(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))

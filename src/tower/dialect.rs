@@ -3,10 +3,21 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use http::{Response, StatusCode};
 
 use super::error::{Reason, Rejection};
+
+/// Whether an event can be put behind what streams: plain server-sent events of no known length.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("text/event-stream")
+        && !headers.contains_key(CONTENT_ENCODING)
+        && !headers.contains_key(CONTENT_LENGTH)
+}
 
 /// The SDKs of before 2026 do not wait for longer, but come again within seconds.
 const SDK_PATIENCE: Duration = Duration::from_secs(60);
@@ -101,6 +112,16 @@ impl Dialect {
             }
         }
         response
+    }
+
+    /// The last event of a stream whose permit was lost. Empty lines go before it, since what came last
+    /// may have been half an event.
+    pub(super) fn lost_event(self) -> Bytes {
+        Bytes::from_static(match self {
+            Self::Plain => b"\n\nevent: error\ndata: {\"error\":\"the permit of this stream was lost\"}\n\n",
+            Self::OpenAi => b"\n\nevent: error\ndata: {\"error\":{\"message\":\"the permit of this stream was lost\",\"type\":\"server_error\",\"param\":null,\"code\":\"permit_lost\"}}\n\n",
+            Self::Anthropic => b"\n\nevent: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"the permit of this stream was lost\"}}\n\n",
+        })
     }
 
     fn status(self, cause: Cause, full: Option<StatusCode>) -> StatusCode {

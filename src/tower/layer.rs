@@ -334,6 +334,29 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
+    /// Lets a stream of server-sent events that [ends since its permit was lost](Self::end_when_lost)
+    /// end with an event `error` in the words of the [dialect](Self::dialect), and as if it were whole,
+    /// instead of breaking off. Other responses break off still, and so do streams that are compressed
+    /// further in. Without `end_when_lost` it changes nothing. Default: off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
+    /// use zset_semaphore::tower::{Dialect, ZSetSemaphoreLayer};
+    ///
+    /// let layer = ZSetSemaphoreLayer::new(chats)
+    ///     .end_when_lost()
+    ///     .answer()
+    ///     .dialect(Dialect::OpenAi)
+    ///     .sse_error_event();
+    /// # }
+    /// ```
+    pub fn sse_error_event(mut self) -> Self {
+        Arc::make_mut(&mut self.hold.settings).last_event = true;
+        self
+    }
+
     /// Up to how many bytes of the request body are read ahead while the request is queued; beyond
     /// it the client has to wait. 0 turns it off. Default: 256 KiB.
     pub fn read_ahead(mut self, bytes: u64) -> Self {

@@ -154,6 +154,9 @@
 //! permits are held and how long the present ones have been. It errs to the long side, and differs from client to
 //! client, so that those who were turned away together do not come back together.
 //!
+//! A stream of server-sent events that ends since its permit was lost may say so in a last event
+//! instead of breaking off ([`sse_error_event`](ZSetSemaphoreLayer::sse_error_event)).
+//!
 //! # Clients that go away
 //!
 //! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server learns of that only

@@ -18,6 +18,7 @@ mod hold_body;
 mod http;
 mod idle;
 mod key_limit;
+mod last_event;
 mod layer;
 mod local_cap;
 mod lost;

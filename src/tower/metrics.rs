@@ -18,7 +18,10 @@ pub(super) enum Outcome {
     Open,
     Weightless,
     /// With the [label](super::Reason::label) of the reason.
-    Rejected(&'static str),
+    Rejected(
+        #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody counts"))]
+        &'static str,
+    ),
     /// Its future was dropped while it waited: most likely its client went away.
     Cancelled,
 }

@@ -35,7 +35,6 @@ mod sync;
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use ::redis::{Cmd, Value};
@@ -103,8 +102,7 @@ impl Crowd {
     }
 
     fn give_back(&mut self, counter: u64) {
-        let mut cx = Context::from_waker(Waker::noop());
-        let polled = self.line.poll_waiter(counter, &mut cx);
+        let polled = self.line.poll_waiter(counter, &mut None);
         let std::task::Poll::Ready(WaitEnd::Granted(hold)) = polled else {
             unreachable!("the reply has granted it: {polled:?}")
         };
@@ -113,7 +111,7 @@ impl Crowd {
     }
 
     fn next_turn(&mut self) -> (Turn, u64) {
-        let outgoing = self.line.next_turn(Instant::now(), 0, CALL_DEADLINE, None).unwrap();
+        let outgoing = self.line.next_turn(Instant::now(), CALL_DEADLINE, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 

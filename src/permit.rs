@@ -137,15 +137,6 @@ impl Permit {
         matches!(self.hold.truth(), Truth::Lost(_))
     }
 
-    /// Why it is lost, if it is.
-    #[cfg(feature = "tower")]
-    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
-        match self.hold.truth() {
-            Truth::Lost(reason) => Some(reason),
-            Truth::HeldUntil(_) | Truth::Released => None,
-        }
-    }
-
     /// Resolves once the permit is lost, with the reason; also for those who ask late.
     ///
     /// It resolves before the server can give the units to anybody else by expiry.
@@ -272,6 +263,15 @@ impl PermitWatch {
     /// As [`Permit::is_lost`]. A released permit is not lost.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
+    }
+
+    /// Why it is lost, if it is.
+    #[cfg(feature = "tower")]
+    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
+        match self.hold.truth() {
+            Truth::Lost(reason) => Some(reason),
+            Truth::HeldUntil(_) | Truth::Released => None,
+        }
     }
 
     /// As [`Permit::lost`]. It never resolves when the permit was released in an ordinary way.

@@ -133,7 +133,7 @@ fn layers() {
         ZSetSemaphoreLayer<Answer> = layer().answer();
         timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
         away_after(secs(7)), rest_on_429(secs(8)), end_when_lost(), headers(), read_ahead(9),
-        status(StatusCode::TOO_MANY_REQUESTS), answer_with(|_, answer| answer),
+        status(StatusCode::TOO_MANY_REQUESTS), answer_with(|_, _, answer| answer),
     );
 }
 

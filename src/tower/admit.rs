@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use super::error::{Reason, Rejection};
 use super::handle::Handle;
-use super::metrics::Outcome;
+use super::metrics::{Outcome, Tally};
 use super::outage::Outage;
 use super::pass::Pass;
 use super::select::Ask;
@@ -33,7 +33,7 @@ pub struct Admit {
     units: u32,
     /// Until when outer layers let it wait.
     until: Option<Instant>,
-    started: Option<Instant>,
+    tally: Tally,
     #[pin]
     stage: Stage,
 }
@@ -68,12 +68,15 @@ struct Waiting {
 
 impl Admit {
     fn new(stage: Stage, ask: Ask, settings: Arc<Settings>) -> Self {
-        Self { settings, units: ask.units(), until: ask.until, started: None, stage }
+        let tally = Tally::new(&settings.metrics);
+        Self { settings, units: ask.units(), until: ask.until, tally, stage }
     }
 
     /// For a request that passes without a permit.
     pub(super) fn exempt(settings: Arc<Settings>) -> Self {
-        Self::new(Stage::Exempt, Ask::default(), settings)
+        let mut admit = Self::new(Stage::Exempt, Ask::default(), settings);
+        admit.tally.leave_out();
+        admit
     }
 
     /// For a semaphore that is known.
@@ -102,10 +105,9 @@ impl Admit {
     pub(super) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
         let this = self.project();
         let Stage::Waiting(Waiting { handle, .. }) = &*this.stage else { return None };
-        if let Some(started) = this.started {
-            this.settings.metrics.count(Outcome::Rejected, started.elapsed());
-        }
-        Some(handle.reject(reason, None))
+        let rejection = handle.reject(reason, *this.units, None);
+        this.tally.settle(Outcome::Rejected(rejection.reason().label()));
+        Some(rejection.told(this.settings.retry_floor))
     }
 }
 
@@ -115,21 +117,14 @@ impl Future for Admit {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let now = Instant::now();
-        let started = *this.started.get_or_insert(now);
-        loop {
+        let started = this.tally.start(now);
+        let end = loop {
             match this.stage.as_mut().project() {
-                StageProj::Exempt => return Poll::Ready(Ok(Pass::weightless())),
-                StageProj::Weightless => {
-                    this.settings.metrics.count(Outcome::Weightless, Duration::ZERO);
-                    return Poll::Ready(Ok(Pass::weightless()));
-                }
+                StageProj::Exempt | StageProj::Weightless => break Ok(Pass::weightless()),
                 StageProj::Opening(opening) => {
                     let handle = match ready!(opening.as_mut().poll(cx)) {
                         Ok(handle) => handle,
-                        Err(rejection) => {
-                            this.settings.metrics.count(Outcome::Rejected, started.elapsed());
-                            return Poll::Ready(Err(rejection));
-                        }
+                        Err(rejection) => break Err(rejection),
                     };
                     let patience = this.settings.patience(*this.until, started.elapsed());
                     let waiting = Waiting::new(handle, *this.units, patience, this.settings);
@@ -139,16 +134,19 @@ impl Future for Admit {
                     let (asked, settings) = ((*this.units, *this.until), &**this.settings);
                     let end = ready!(waiting.poll(asked, started, now, settings, cx));
                     let common = settings.common_deadline(*this.until, started);
-                    let end = end.map(|pass| pass.wait_until(common));
-                    let outcome = match &end {
-                        Ok(pass) => pass.outcome(),
-                        Err(_) => Outcome::Rejected,
-                    };
-                    this.settings.metrics.count(outcome, now - started);
-                    return Poll::Ready(end);
+                    break end.map(|pass| pass.wait_until(common));
                 }
             }
-        }
+        };
+        this.tally.settle(match &end {
+            Ok(pass) => pass.outcome(),
+            Err(rejection) => Outcome::Rejected(this.settings.label(rejection.reason())),
+        });
+        let floor = this.settings.retry_floor;
+        Poll::Ready(match end {
+            Ok(pass) => Ok(pass.with_floor(floor)),
+            Err(rejection) => Err(rejection.told(floor)),
+        })
     }
 }
 
@@ -208,7 +206,7 @@ impl Waiting {
                         AcquireError::QueueFull { waiting, .. } => Some(*waiting),
                         _ => None,
                     };
-                    return Poll::Ready(Err(handle.reject(Reason::NoPermit(error), ahead)));
+                    return Poll::Ready(Err(handle.reject(Reason::NoPermit(error), units, ahead)));
                 }
             }
         }
@@ -245,7 +243,7 @@ impl Waiting {
         settings.log.away(handle, settings.outage, since, error.as_ref());
         match settings.outage {
             Outage::Closed | Outage::Local(0) => {
-                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, None)))
+                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, units, None)))
             }
             Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
             Outage::Local(cap) => {
@@ -263,7 +261,7 @@ impl Waiting {
                 });
                 Poll::Ready(match ready!(local.as_mut().poll(cx)) {
                     Some(permit) => Ok(Pass::local(permit, Arc::clone(handle), waited)),
-                    None => Err(handle.reject(Reason::Unavailable { since, error }, None)),
+                    None => Err(handle.reject(Reason::Unavailable { since, error }, units, None)),
                 })
             }
         }
@@ -275,7 +273,7 @@ impl fmt::Debug for Admit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admit")
             .field("units", &self.units)
-            .field("started", &self.started)
+            .field("tally", &self.tally)
             .finish_non_exhaustive()
     }
 }

@@ -7,13 +7,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
 use super::body::CappedBody;
-use super::error::{Reason, Rejection};
+use super::dialect::{self, Cause, Dialect};
+use super::error::Rejection;
 use super::grpc::{self, Code};
 use super::hold::{Hold, Reply, rest_if_429};
 use super::pass::Pass;
@@ -22,7 +24,7 @@ use super::sealed::Sealed;
 use super::wait_until::WaitUntil;
 use super::watched::Ends;
 
-type Change = dyn Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync;
+type Change = dyn Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
 /// Answers rejections by itself, so that the error is that of the inner service alone; made by
 /// [`answer`](super::ZSetSemaphoreLayer::answer).
@@ -36,27 +38,34 @@ pub struct Answer {
 
 #[derive(Clone)]
 pub(super) struct AnswerSettings {
-    pub(super) status: StatusCode,
+    /// For want of room, if not that of the dialect.
+    pub(super) status: Option<StatusCode>,
+    pub(super) dialect: Dialect,
     pub(super) change: Option<Arc<Change>>,
     pub(super) headers: bool,
     pub(super) ends: Ends,
+    pub(super) last_event: bool,
     pub(super) rest: Option<Duration>,
     pub(super) read_ahead: u64,
 }
 
 /// What is to be known of a request when it is answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Asked {
     grpc: bool,
+    /// Kept only where answers are changed.
+    head: Option<Box<Parts>>,
 }
 
 impl Default for Answer {
     fn default() -> Self {
         let settings = AnswerSettings {
-            status: StatusCode::SERVICE_UNAVAILABLE,
+            status: None,
+            dialect: Dialect::Plain,
             change: None,
             headers: false,
             ends: Ends::default(),
+            last_event: false,
             rest: None,
             read_ahead: 256 * 1024,
         };
@@ -86,7 +95,11 @@ impl<B: Body> Hold<Request<B>> for Answer {
     }
 
     fn take_in(&self, request: Request<B>) -> (Asked, Self::Queued) {
-        let asked = Asked { grpc: grpc::is_grpc(request.headers()) };
+        let changed = self.settings.change.is_some();
+        let asked = Asked {
+            grpc: grpc::is_grpc(request.headers()),
+            head: changed.then(|| Box::new(head_of(&request))),
+        };
         let bound = match expects_continue(request.headers()) {
             // To read is to tell the client to go on, before it is known that the request is let in.
             true => 0,
@@ -117,22 +130,26 @@ where
     type Response = Response<CappedBody<B>>;
     type Error = E;
 
-    fn hold(&self, _: Asked, mut response: Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, _: &Asked, mut response: Response<B>, pass: Pass) -> Self::Response {
         if self.settings.headers {
             tell(&pass, response.headers_mut());
         }
         let pass = rest_if_429(self.settings.rest, &response, pass);
-        response.map(|body| CappedBody::new(body, pass, self.settings.ends))
+        let says = self.settings.last_event && dialect::is_event_stream(response.headers());
+        response.map(|body| {
+            let body = CappedBody::new(body, pass, self.settings.ends);
+            if says { body.with_last_event(self.settings.dialect) } else { body }
+        })
     }
 
-    fn reject(&self, asked: Asked, rejection: Rejection) -> Result<Self::Response, E> {
+    fn reject(&self, asked: &Asked, rejection: Rejection) -> Result<Self::Response, E> {
         let response = if asked.grpc {
             in_grpc(&rejection)
         } else {
-            let answer = in_json(&rejection, self.settings.status);
-            match &self.settings.change {
-                Some(change) => change(&rejection, answer),
-                None => answer,
+            let answer = self.settings.dialect.answer(&rejection, self.settings.status);
+            match (&self.settings.change, &asked.head) {
+                (Some(change), Some(head)) => change(&rejection, head, answer),
+                _ => answer,
             }
         };
         Ok(response.map(CappedBody::rejection))
@@ -166,64 +183,44 @@ fn tell(pass: &Pass, headers: &mut HeaderMap) {
     insert("x-concurrency-waited-ms", waited);
 }
 
-/// Whole seconds, not less.
-fn seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
-}
-
-fn in_json(rejection: &Rejection, status: StatusCode) -> Response<Bytes> {
-    let (status, error, retry) = if rejection.is_full() {
-        (status, "too many requests at once", true)
-    } else if rejection.is_too_large() {
-        (StatusCode::PAYLOAD_TOO_LARGE, "the request weighs more than the limit", false)
-    } else if matches!(rejection.reason(), Reason::RequestBody) {
-        (StatusCode::BAD_REQUEST, "the body of the request is not complete", false)
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the service is not available just now", true)
-    };
-    let number = |number: Option<u64>| number.map_or_else(|| "null".to_owned(), |n| n.to_string());
-    let retry_after = retry.then(|| seconds(rejection.retry_after()));
-    let text = format!(
-        r#"{{"error":"{error}","limit_name":"{}","limit":{},"in_use":{},"place":{},"retry_after":{}}}"#,
-        escaped(rejection.limit_name()),
-        rejection.limit(),
-        number(rejection.in_use()),
-        number(rejection.place()),
-        number(retry_after),
-    );
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(seconds) = retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
-}
-
-/// As a JSON string has it (RFC 8259, 7); names have no control characters.
-fn escaped(name: &str) -> String {
-    name.replace('\\', r"\\").replace('"', r#"\""#)
-}
-
 fn in_grpc(rejection: &Rejection) -> Response<Bytes> {
-    let retry = Some(rejection.retry_after());
-    let name = rejection.limit_name();
-    let (code, message, retry) = if rejection.is_full() {
-        (Code::ResourceExhausted, format!("{name}: too many requests at once"), retry)
-    } else if rejection.is_too_large() {
-        (Code::InvalidArgument, format!("{name}: the request weighs more than the limit"), None)
-    } else if matches!(rejection.reason(), Reason::RequestBody) {
-        (Code::Cancelled, format!("{name}: the body of the request is not complete"), None)
-    } else {
-        (Code::Unavailable, format!("{name}: not available just now"), retry)
+    let cause = Cause::of(rejection);
+    let code = match cause {
+        Cause::Full => Code::ResourceExhausted,
+        Cause::TooLarge => Code::InvalidArgument,
+        Cause::RequestBody => Code::Cancelled,
+        Cause::Unavailable => Code::Unavailable,
     };
+    let text = if cause == Cause::Unavailable { "not available just now" } else { cause.text() };
+    let message = format!("{}: {text}", rejection.limit_name());
+    let retry = cause.may_pass().then(|| rejection.retry_after());
     grpc::trailers_only(code, &message, retry).map(|()| Bytes::new())
+}
+
+/// The head of a request, kept for those who change its answer.
+fn head_of<B>(request: &Request<B>) -> Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = request.method().clone();
+    head.uri = request.uri().clone();
+    head.version = request.version();
+    head.headers = request.headers().clone();
+    head.extensions = request.extensions().clone();
+    for (name, value) in &mut head.headers {
+        let name = name.as_str();
+        // What it displays goes to logs.
+        if ["authorization", "proxy-authorization", "cookie"].contains(&name)
+            || name.ends_with("api-key")
+        {
+            value.set_sensitive(true);
+        }
+    }
+    head
 }
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer")
+            .field("dialect", &self.settings.dialect)
             .field("status", &self.settings.status)
             .field("headers", &self.settings.headers)
             .field("ends", &self.settings.ends)

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
+use super::dialect::Dialect;
 use super::pass::Pass;
 use super::watched::{Ends, Watched};
 
@@ -132,6 +133,14 @@ impl<B: Body + Send + 'static> CappedBody<B> {
     pub(super) fn new(body: B, pass: Pass, ends: Ends) -> Self {
         let watched = Watched::new(PermitBody::new(body, pass), ends);
         Self { state: watched.map_or_else(Capped::Held, Capped::Watched) }
+    }
+
+    /// Instead of failing for the loss of its permit, it ends with an event that tells of it.
+    pub(super) fn with_last_event(mut self, dialect: Dialect) -> Self {
+        if let Capped::Watched(watched) = &mut self.state {
+            watched.tell_loss_by(dialect);
+        }
+        self
     }
 }
 

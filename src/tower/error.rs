@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::key::NO_KEY;
+use super::retry::told;
 use crate::{AcquireError, LostReason, StoreError};
 
 /// How a request through the layer failed.
@@ -114,8 +116,15 @@ pub enum Reason {
 }
 
 impl Rejection {
+    /// `facts.retry_after` is the mere estimate.
     pub(super) fn new(facts: Facts) -> Self {
         Self { facts: Box::new(facts) }
+    }
+
+    /// As it is told: no less than `floor`, and not the same to all.
+    pub(super) fn told(mut self, floor: Duration) -> Self {
+        self.facts.retry_after = told(self.facts.retry_after, floor, fastrand::f64());
+        self
     }
 
     /// The name of the semaphore: where layers are stacked, it tells which of them it was.
@@ -127,6 +136,13 @@ impl Rejection {
     /// with one semaphore this is its name.
     pub fn limit_name(&self) -> &str {
         &self.facts.limit_name
+    }
+
+    /// The key of the request, as it stands in the store: of a [secret](super::Key::secret) only its
+    /// hash. `None` for a request without a key, and where one semaphore serves all.
+    pub fn key(&self) -> Option<&str> {
+        let key = self.semaphore().strip_prefix(self.limit_name())?.strip_prefix('/')?;
+        (key != NO_KEY).then_some(key)
     }
 
     /// Why there was no permit.
@@ -166,9 +182,15 @@ impl Rejection {
         self.facts.place
     }
 
-    /// When it may be worth trying again: the place in the queue times the mean time for which
-    /// permits were held lately (a moving average of this process), divided by the limit; between
-    /// 1 s and 2 minutes.
+    /// When it is worth trying again: when as many units as the request and those ahead of it need
+    /// are expected to have come free, with up to a quarter more, or 2 s, at random, so that those
+    /// who were rejected at once do not come back at once.
+    ///
+    /// It goes by how long permits were held that were given back lately, and by how long those have
+    /// been held that are in use, both as this process knows them. What has outlived all that was
+    /// seen is expected to last as long again. It is never less than the
+    /// [floor](super::ZSetSemaphoreLayer::retry_after_floor), 1 s unless that is set, and 2 minutes at
+    /// the most; a paused semaphore (limit 0) counts as full for that long.
     pub fn retry_after(&self) -> Duration {
         self.facts.retry_after
     }
@@ -200,6 +222,48 @@ impl StdError for Rejection {
             Reason::Unavailable { error, .. } => error.as_ref().map(|error| error as _),
             Reason::NoLimit(error) => Some(&**error),
             Reason::Lost(_) | Reason::RequestBody => None,
+        }
+    }
+}
+
+impl Reason {
+    /// A word for it, out of a fixed set: what the metrics are labelled with.
+    ///
+    /// | label | means |
+    /// |---|---|
+    /// | `full` | there was no room; the wait was not to be any longer |
+    /// | `timeout` | no room within the timeout |
+    /// | `queue_full` | too many waited already |
+    /// | `too_large` | heavier than the limit |
+    /// | `unavailable` | the store was away, or did not answer in time |
+    /// | `refused` | the store refused for good: its configuration is to be changed |
+    /// | `closed` | the semaphore or its client was closed, or there is no runtime |
+    /// | `kicked` | an operator kicked the permit before it was handed out |
+    /// | `lookup` | the limit of the key could not be found out |
+    /// | `body` | the body of the request broke off while it was queued |
+    /// | `lost` | the permit was lost while the inner service ran |
+    ///
+    /// A layer that [never waits](super::ZSetSemaphoreLayer::reject_when_full) counts what is `timeout`
+    /// here as `full`.
+    pub fn label(&self) -> &'static str {
+        use AcquireError::{
+            Closed, GaveUp, Kicked, NoRuntime, QueueFull, Refused, Timeout, TooLarge, ZeroUnits,
+        };
+        match self {
+            Self::NoPermit(error) => match error {
+                Timeout { trouble: None, ahead: Some(_), .. } => "timeout",
+                Timeout { .. } => "unavailable",
+                GaveUp { .. } => "full",
+                QueueFull { .. } => "queue_full",
+                TooLarge { .. } | ZeroUnits => "too_large",
+                Kicked => "kicked",
+                Closed | NoRuntime => "closed",
+                Refused(_) => "refused",
+            },
+            Self::Unavailable { .. } => "unavailable",
+            Self::NoLimit(_) => "lookup",
+            Self::RequestBody => "body",
+            Self::Lost(_) => "lost",
         }
     }
 }

@@ -39,7 +39,6 @@ where
 }
 
 /// In each stage the pass is the last field: what it is held for is dropped before it.
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per request")]
 #[pin_project(project = StageProj)]
 enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {
@@ -88,7 +87,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (hold, asked, mut stage) = (&*this.hold, *this.asked, this.stage);
+        let (hold, asked, mut stage) = (&*this.hold, &*this.asked, this.stage);
         loop {
             match stage.as_mut().project() {
                 StageProj::Queued { mut admit, next } => {

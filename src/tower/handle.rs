@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 
 use super::error::{Facts, Reason, Rejection};
 use super::meter::Meter;
+use super::retry::Room;
 use crate::ZSetSemaphore;
 
 /// A semaphore, with what all requests that use it share.
@@ -39,8 +40,10 @@ impl Handle {
         self.here.local.get_or_init(|| (cap, Arc::new(Semaphore::new(cap as usize))))
     }
 
-    pub(super) fn reject(&self, reason: Reason, ahead: Option<u64>) -> Rejection {
+    /// Rejects a request for so many units, behind so many others if that was heard.
+    pub(super) fn reject(&self, reason: Reason, units: u32, ahead: Option<u64>) -> Rejection {
         let outlook = self.semaphore.outlook();
+        let room = Room { in_use: outlook.in_use, limit: outlook.limit };
         Rejection::new(Facts {
             semaphore: self.semaphore.clone_name(),
             limit_name: Arc::clone(&self.shown),
@@ -48,7 +51,7 @@ impl Handle {
             in_use: outlook.in_use,
             limit: outlook.limit,
             place: ahead,
-            retry_after: self.meter().retry_after(ahead.unwrap_or(0), outlook.limit),
+            retry_after: self.meter().estimate(room, ahead.unwrap_or(0), units),
         })
     }
 }

@@ -1,17 +1,16 @@
 //! How long a permit is held, which decides what response and error come out of the layer.
 
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::StatusCode;
-use http::header::RETRY_AFTER;
 use http_body::Body;
 use tokio::time::{Instant, timeout};
 
 use super::body::{CappedBody, PermitBody};
-use super::error::{Error, Reason, Rejection};
+use super::error::{Error, Rejection};
 use super::pass::Pass;
+use super::rest::rest_time;
 use super::sealed::Sealed;
 use super::wait_until::WaitUntil;
 use super::watched::Ends;
@@ -27,7 +26,7 @@ pub trait Hold<Req>: Sealed {
     type Queued;
     /// What is to be known of the request when it is answered.
     #[doc(hidden)]
-    type Asked: Copy;
+    type Asked;
 
     /// Until when outer layers let the request wait.
     #[doc(hidden)]
@@ -66,13 +65,13 @@ pub trait Reply<Req, Res, E>: Hold<Req> {
 
     /// Keeps the permit for as long as the response needs it.
     #[doc(hidden)]
-    fn hold(&self, asked: Self::Asked, response: Res, pass: Pass) -> Self::Response;
+    fn hold(&self, asked: &Self::Asked, response: Res, pass: Pass) -> Self::Response;
 
     /// Answers a request that was not let through or was ended, or fails it.
     #[doc(hidden)]
     fn reject(
         &self,
-        asked: Self::Asked,
+        asked: &Self::Asked,
         rejection: Rejection,
     ) -> Result<Self::Response, Self::Error>;
 
@@ -83,7 +82,7 @@ pub trait Reply<Req, Res, E>: Hold<Req> {
 
 /// The rejection of a request whose permit was lost while the inner service ran.
 pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
-    pass.handle().map(|handle| handle.reject(Reason::Lost(reason), None))
+    pass.lost(reason)
 }
 
 /// Holds the permit until the body of an HTTP response ends: its last frame, its error, or its drop.
@@ -94,7 +93,7 @@ pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct HoldBody {
-    /// For how long at most a `429` from the inner service keeps the permit.
+    /// For how long at most the answer of a provider that is too busy keeps the permit.
     pub(super) rest: Option<Duration>,
 }
 
@@ -123,12 +122,12 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
     type Response = http::Response<PermitBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: http::Response<B>, pass: Pass) -> Self::Response {
         let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| PermitBody::new(body, pass))
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 
@@ -137,25 +136,21 @@ impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for Hold
     }
 }
 
-/// What is left to hold the response by: the permit of a `429` rests, where that is asked for.
+/// What is left to hold the response by: the permit of a provider that is too busy rests, where that is
+/// asked for.
 pub(super) fn rest_if_429<B>(
     longest: Option<Duration>,
     response: &http::Response<B>,
     pass: Pass,
 ) -> Pass {
-    match longest {
-        Some(longest) if response.status() == StatusCode::TOO_MANY_REQUESTS => {
-            rest(pass, retry_after(response.headers()).min(longest));
+    let time = || rest_time(response.status(), response.headers(), SystemTime::now());
+    match longest.and_then(|longest| Some(time()?.min(longest))) {
+        Some(time) => {
+            rest(pass, time);
             Pass::weightless()
         }
-        _ => pass,
+        None => pass,
     }
-}
-
-/// What a `429` asks for; a second, if it names no number of them.
-fn retry_after(headers: &http::HeaderMap) -> Duration {
-    let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Duration::from_secs(value.and_then(|value| value.trim().parse().ok()).unwrap_or(1))
 }
 
 /// Keeps the permit for a while, in which nobody else gets its units.
@@ -214,12 +209,12 @@ where
     type Response = http::Response<CappedBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: http::Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: http::Response<B>, pass: Pass) -> Self::Response {
         let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| CappedBody::new(body, pass, self.ends))
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 
@@ -262,12 +257,12 @@ impl<Req, Res, E> Reply<Req, Res, E> for HoldHead {
     type Response = Res;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: Res, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: Res, pass: Pass) -> Self::Response {
         drop(pass);
         response
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Self::Response, Self::Error> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Self::Response, Self::Error> {
         Err(Error::Rejected(rejection))
     }
 

@@ -6,9 +6,11 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Response, StatusCode};
 
 use super::answer::Answer;
+use super::dialect::Dialect;
 use super::error::Rejection;
 use super::exempt::Exempt;
 use super::hold::{EndBody, HoldBody, HoldHead};
@@ -39,6 +41,7 @@ use crate::ZSetSemaphore;
 /// | [`exempt`](Self::exempt) | none |
 /// | [`outage`](Self::outage) | [`Outage::Closed`] |
 /// | [`away_after`](Self::away_after) | 1 s |
+/// | [`retry_after_floor`](Self::retry_after_floor) | 1 s |
 /// | [`end_when_lost`](Self::end_when_lost) | off |
 /// | [`stall_timeout`](Self::stall_timeout) | off |
 /// | [`rest_on_429`](Self::rest_on_429) | off |
@@ -130,6 +133,13 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// on it.
     pub fn away_after(mut self, patience: Duration) -> Self {
         self.settings.away_after = patience;
+        self
+    }
+
+    /// No rejected request is told to [come again](Rejection::retry_after) sooner than after this; for
+    /// services whose clients are many, or slow to start. Default: 1 s.
+    pub fn retry_after_floor(mut self, floor: Duration) -> Self {
+        self.settings.retry_floor = floor;
         self
     }
 
@@ -228,7 +238,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// let held = chats.acquire(1).await?;
     /// let response = app.oneshot(Request::new(Body::empty())).await?;
     /// assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-    /// assert_eq!(response.headers()["retry-after"], "1");
+    /// assert!(response.headers().contains_key("retry-after"));
     /// # Ok(())
     /// # }
     /// ```
@@ -239,8 +249,13 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
 
     /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
     /// effective limit for a while: the permit of that request is kept, and its units with it, for
-    /// as long as `Retry-After` says (1 s if it names no seconds), `longest` at the most. Each such
-    /// answer takes one request out of the limit of the whole cluster, and it comes back by itself.
+    /// as long as the answer says, `longest` at the most. Each such answer takes one request out of the
+    /// limit of the whole cluster, and it comes back by itself.
+    ///
+    /// The answer says so by `retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110,
+    /// 10.2.3); 1 s if by neither. A `529`, by which Anthropic says that it is overloaded, is as a `429`. A
+    /// `503` is, too, where it says for how long.
+    ///
     /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
     /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting;
     /// [`hold_head`](Self::hold_head), which leaves responses alone, turns it off again.
@@ -341,19 +356,46 @@ impl<S> ZSetSemaphoreLayer<HoldHead, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<Answer, S> {
-    /// With what a request is answered for which there was no room: `503 Service Unavailable`, the
-    /// default, or `429 Too Many Requests`.
+    /// With what a request is answered for which there was no room, such as `429 Too Many Requests`.
+    /// Default: what the [dialect](Self::dialect) says, `503 Service Unavailable`.
     pub fn status(mut self, status: StatusCode) -> Self {
-        Arc::make_mut(&mut self.hold.settings).status = status;
+        Arc::make_mut(&mut self.hold.settings).status = Some(status);
         self
     }
 
-    /// Changes the answers to rejected requests: `change` gets what would be answered, with its
-    /// status, `Retry-After` and JSON. Those to gRPC requests stay as they are.
+    /// In whose words rejections are answered over HTTP, so that the SDKs of OpenAI or Anthropic
+    /// understand them and come again when they are told to. gRPC has its own. Default:
+    /// [`Dialect::Plain`].
+    ///
+    /// # Examples
+    ///
+    /// Two APIs in one router, under one cap:
+    ///
+    /// ```
+    /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
+    /// use axum::{Router, routing::post};
+    /// use zset_semaphore::tower::{Dialect, ZSetSemaphoreLayer};
+    ///
+    /// let cap = ZSetSemaphoreLayer::new(chats).answer();
+    /// let app: Router = Router::new()
+    ///     .route("/v1/messages", post(|| async { "hi" }).layer(cap.clone().dialect(Dialect::Anthropic)))
+    ///     .route("/v1/chat/completions", post(|| async { "hi" }).layer(cap.dialect(Dialect::OpenAi)));
+    /// # }
+    /// ```
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        Arc::make_mut(&mut self.hold.settings).dialect = dialect;
+        self
+    }
+
+    /// Changes the answers to rejected requests: `change` gets the rejection, the head of the
+    /// request, and what would be answered, with its status, `Retry-After` and JSON. Answers to gRPC
+    /// requests stay as they are.
     ///
     /// It is called for every rejection, also for those of outages and of requests that are too heavy:
     /// see [`Rejection::is_full`] and the like. What a rejection displays is for logs; outsiders may
-    /// see its [`limit_name`](Rejection::limit_name).
+    /// see its [`limit_name`](Rejection::limit_name). Whose request it was tells
+    /// [`Rejection::key`], by its hash if it is a secret. The head is a copy, made of each request to such
+    /// a layer; `Authorization`, cookies and API keys in it are marked sensitive, which hides them from `Debug`.
     ///
     /// # Examples
     ///
@@ -361,7 +403,9 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
     /// use zset_semaphore::tower::ZSetSemaphoreLayer;
     ///
-    /// let layer = ZSetSemaphoreLayer::new(chats).answer().answer_with(|rejection, answer| {
+    /// let layer = ZSetSemaphoreLayer::new(chats).answer().answer_with(|rejection, request, answer| {
+    ///     let path = request.uri.path();
+    ///     tracing::info!(path, key = rejection.key(), %rejection, "turned away");
     ///     let full = rejection.is_full();
     ///     answer.map(|json| if full { "All our models are busy.".into() } else { json })
     /// });
@@ -369,7 +413,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// ```
     pub fn answer_with(
         mut self,
-        change: impl Fn(&Rejection, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
+        change: impl Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
         Arc::make_mut(&mut self.hold.settings).change = Some(Arc::new(change));
         self
@@ -402,6 +446,29 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// and passes its answer on.
     pub fn rest_on_429(mut self, longest: Duration) -> Self {
         Arc::make_mut(&mut self.hold.settings).rest = Some(longest);
+        self
+    }
+
+    /// Lets a stream of server-sent events that [ends since its permit was lost](Self::end_when_lost)
+    /// end with an event `error` in the words of the [dialect](Self::dialect), and as if it were whole,
+    /// instead of breaking off. Other responses break off still, and so do streams that are compressed
+    /// further in. Without `end_when_lost` it changes nothing. Default: off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn example(chats: zset_semaphore::ZSetSemaphore) {
+    /// use zset_semaphore::tower::{Dialect, ZSetSemaphoreLayer};
+    ///
+    /// let layer = ZSetSemaphoreLayer::new(chats)
+    ///     .end_when_lost()
+    ///     .answer()
+    ///     .dialect(Dialect::OpenAi)
+    ///     .sse_error_event();
+    /// # }
+    /// ```
+    pub fn sse_error_event(mut self) -> Self {
+        Arc::make_mut(&mut self.hold.settings).last_event = true;
         self
     }
 

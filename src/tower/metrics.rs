@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 #[cfg(feature = "metrics")]
 const REQUESTS: &str = "zset_semaphore_requests_total";
 #[cfg(feature = "metrics")]
@@ -15,7 +17,13 @@ pub(super) enum Outcome {
     Local,
     Open,
     Weightless,
-    Rejected,
+    /// With the [label](super::Reason::label) of the reason.
+    Rejected(
+        #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody counts"))]
+        &'static str,
+    ),
+    /// Its future was dropped while it waited: most likely its client went away.
+    Cancelled,
 }
 
 /// Counts under the name of the limit: keys of requests never become labels.
@@ -29,7 +37,7 @@ impl Metrics {
     pub(super) fn new(limit: Arc<str>) -> Self {
         #[cfg(feature = "metrics")]
         {
-            metrics::describe_counter!(REQUESTS, "Requests, by what became of them.");
+            metrics::describe_counter!(REQUESTS, "Requests, by what became of them and why.");
             let unit = metrics::Unit::Seconds;
             metrics::describe_histogram!(WAIT, unit, "How long requests waited for their permit.");
         }
@@ -37,20 +45,62 @@ impl Metrics {
     }
 
     #[cfg(feature = "metrics")]
-    pub(super) fn count(&self, outcome: Outcome, waited: Duration) {
-        let outcome = match outcome {
-            Outcome::Permit => "permit",
-            Outcome::Local => "local",
-            Outcome::Open => "uncounted",
-            Outcome::Weightless => "weightless",
-            Outcome::Rejected => "rejected",
+    fn count(&self, outcome: Outcome, waited: Duration) {
+        let (outcome, reason) = match outcome {
+            Outcome::Permit => ("permit", ""),
+            Outcome::Local => ("local", ""),
+            Outcome::Open => ("uncounted", ""),
+            Outcome::Weightless => ("weightless", ""),
+            Outcome::Rejected(reason) => ("rejected", reason),
+            Outcome::Cancelled => ("cancelled", ""),
         };
         let limit = || Arc::clone(&self.limit);
-        metrics::counter!(REQUESTS, "limit" => limit(), "outcome" => outcome).increment(1);
+        // Every series of a name has the same labels: an empty one is none to Prometheus.
+        metrics::counter!(REQUESTS, "limit" => limit(), "outcome" => outcome, "reason" => reason)
+            .increment(1);
         metrics::histogram!(WAIT, "limit" => limit(), "outcome" => outcome).record(waited);
     }
 
     #[cfg(not(feature = "metrics"))]
     #[expect(clippy::unused_self, reason = "nobody counts")]
-    pub(super) fn count(&self, _: Outcome, _: Duration) {}
+    fn count(&self, _: Outcome, _: Duration) {}
+}
+
+/// Counts one request once: as what it is [settled](Self::settle) to be, or as cancelled when it is
+/// dropped before.
+#[derive(Debug)]
+pub(super) struct Tally {
+    metrics: Arc<Metrics>,
+    started: Option<Instant>,
+    settled: bool,
+}
+
+impl Tally {
+    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), started: None, settled: false }
+    }
+
+    /// Counts it as nothing.
+    pub(super) fn leave_out(&mut self) {
+        self.settled = true;
+    }
+
+    /// When the wait began, which is `now` if it has not.
+    pub(super) fn start(&mut self, now: Instant) -> Instant {
+        *self.started.get_or_insert(now)
+    }
+
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        if !self.settled {
+            self.settled = true;
+            let waited = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+            self.metrics.count(outcome, waited);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.settle(Outcome::Cancelled);
+    }
 }

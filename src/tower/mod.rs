@@ -21,6 +21,7 @@
 //!   nothing. The permit is taken in the future that `call` returns.
 //! - The inner service is made ready after the permit is there, so nothing of it is held while the
 //!   request is queued.
+//! - What a handler [takes over](Admitted::take_all) goes back when the handler drops it.
 //! - What is dropped goes back: a queued future leaves the queue, a running one is dropped before
 //!   its permit, and so is a body. A panic in the inner service is passed on, and whoever drops
 //!   the future gives the permit back.
@@ -359,8 +360,18 @@
 //!
 //! The body over HTTP is
 //! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`,
-//! or what [`answer_with`](ZSetSemaphoreLayer::answer_with) makes. A request is one of gRPC by its
+//! or the same in the words of another API, which its SDKs understand
+//! ([`dialect`](ZSetSemaphoreLayer::dialect)), or what
+//! [`answer_with`](ZSetSemaphoreLayer::answer_with) makes of it and the request. A request is one of gRPC by its
 //! content type; its rejection has only trailers.
+//!
+//! `Retry-After` is [when it is worth trying again](Rejection::retry_after), in whole seconds: when as
+//! many units as the request and those ahead of it need are expected to have come free, going by how long
+//! permits are held and how long the present ones have been. It errs to the long side, and differs from client to
+//! client, so that those who were turned away together do not come back together.
+//!
+//! A stream of server-sent events that ends since its permit was lost may say so in a last event
+//! instead of breaking off ([`sse_error_event`](ZSetSemaphoreLayer::sse_error_event)).
 //!
 //! # Clients that go away
 //!
@@ -371,7 +382,22 @@
 //! turn comes. A client that stays and reads nothing keeps its permit, unless a
 //! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends what it does not read. A response to an upgrade
 //! (`101`) has no body: a WebSocket is not capped for as long as it lives, unless its handler
-//! takes a permit itself.
+//! [takes over](Admitted::take_all) what it was let through with, and holds it until the socket closes:
+//!
+//! ```
+//! use axum::{Extension, extract::ws::WebSocketUpgrade, response::Response};
+//! use zset_semaphore::tower::Admitted;
+//!
+//! async fn talk(Extension(admitted): Extension<Admitted>, upgrade: WebSocketUpgrade) -> Response {
+//!     let held = admitted.take_all();
+//!     upgrade.on_upgrade(async move |mut socket| {
+//!         while let Some(Ok(message)) = socket.recv().await {
+//!             let _ = socket.send(message).await;
+//!         }
+//!         drop(held);
+//!     })
+//! }
+//! ```
 //!
 //! # When the store is away
 //!
@@ -387,13 +413,24 @@
 //!
 //! # Metrics
 //!
-//! With the feature `metrics` each request counts in `zset_semaphore_requests_total`, and its wait
-//! in the histogram `zset_semaphore_wait_seconds`, with the labels `limit` and `outcome` (`permit`,
-//! `rejected`, `local`, `uncounted`, `weightless`).
+//! With the feature `metrics` each request counts once in `zset_semaphore_requests_total`, and its wait
+//! in the histogram `zset_semaphore_wait_seconds`, with the labels `limit` (a name, never a key) and
+//! `outcome`:
+//!
+//! | outcome | the request |
+//! |---|---|
+//! | `permit` | was let through with a permit |
+//! | `local`, `uncounted` | was let through by the policy while the store was away |
+//! | `weightless` | weighed nothing |
+//! | `rejected` | was not let through; the counter's label `reason` says why ([`Reason::label`]), and is empty otherwise |
+//! | `cancelled` | gave up before: its future was dropped, most likely since its client went away |
+//!
+//! So the sum over all outcomes is the number of requests that came in.
 
 mod admit;
 mod answer;
 mod body;
+mod dialect;
 mod entry;
 mod error;
 mod exempt;
@@ -414,6 +451,8 @@ mod pass;
 mod read_ahead;
 #[cfg(feature = "reqwest")]
 mod reqwest;
+mod rest;
+mod retry;
 mod select;
 mod service;
 mod settings;
@@ -424,6 +463,7 @@ mod watched;
 pub use admit::Admit;
 pub use answer::Answer;
 pub use body::{CappedBody, PermitBody};
+pub use dialect::Dialect;
 pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
 pub use exempt::{Exempt, Exemption, Paths};
 pub use future::ResponseFuture;
@@ -433,7 +473,7 @@ pub use key_limit::KeyLimit;
 pub use keyed::{Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
 pub use outage::Outage;
-pub use pass::{Admission, Admitted};
+pub use pass::{Admission, Admitted, Held};
 pub use read_ahead::ReadAhead;
 pub use select::{Select, Single, Weighted};
 pub use service::ZSetSemaphoreService;

@@ -25,14 +25,14 @@ impl<E> Reply<Request, Response, E> for HoldBody {
     type Response = Response;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: Response, pass: Pass) -> Response {
+    fn hold(&self, (): &(), response: Response, pass: Pass) -> Response {
         map(response, |response| {
             let pass = rest_if_429(self.rest, &response, pass);
             response.map(|body| Body::wrap(PermitBody::new(body, pass)))
         })
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Response, Error<E>> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Response, Error<E>> {
         Err(Error::Rejected(rejection))
     }
 
@@ -63,14 +63,14 @@ impl<E> Reply<Request, Response, E> for EndBody {
     type Response = Response;
     type Error = Error<E>;
 
-    fn hold(&self, (): (), response: Response, pass: Pass) -> Response {
+    fn hold(&self, (): &(), response: Response, pass: Pass) -> Response {
         map(response, |response| {
             let pass = rest_if_429(self.rest, &response, pass);
             response.map(|body| Body::wrap(CappedBody::new(body, pass, self.ends)))
         })
     }
 
-    fn reject(&self, (): (), rejection: Rejection) -> Result<Response, Error<E>> {
+    fn reject(&self, (): &(), rejection: Rejection) -> Result<Response, Error<E>> {
         Err(Error::Rejected(rejection))
     }
 

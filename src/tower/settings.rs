@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::error::Reason;
 use super::metrics::Metrics;
 use super::outage::{Outage, OutageLog};
 
@@ -15,6 +16,7 @@ pub struct Settings {
     pub(super) max_queue: Option<u32>,
     pub(super) outage: Outage,
     pub(super) away_after: Duration,
+    pub(super) retry_floor: Duration,
     pub(super) log: Arc<OutageLog>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -27,6 +29,7 @@ impl Settings {
             max_queue: None,
             outage: Outage::Closed,
             away_after: Duration::from_secs(1),
+            retry_floor: Duration::from_secs(1),
             log: Arc::default(),
             metrics: Arc::new(Metrics::new(limit)),
         }
@@ -55,6 +58,14 @@ impl Settings {
     ) -> Option<Instant> {
         let own = started.checked_add(self.total_timeout?)?;
         Some(until.map_or(own, |until| until.min(own)))
+    }
+
+    /// The label of a rejection: who never waits for room found it full.
+    pub(super) fn label(&self, reason: &Reason) -> &'static str {
+        match reason.label() {
+            "timeout" if self.timeout.is_some_and(|timeout| timeout.is_zero()) => "full",
+            label => label,
+        }
     }
 }
 

@@ -16,10 +16,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 use std::{fmt, mem};
 
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
 use super::body::PermitBody;
+use super::dialect::Dialect;
 use super::error::{PermitLost, ReaderStalled};
 use super::pass::{Pass, UntilLost};
 use super::turn::Turn;
@@ -66,6 +68,8 @@ pub(super) struct Watched<B> {
     /// What the body wakes: the turn, and by way of it the reader.
     waker: Waker,
     when_lost: bool,
+    /// How a loss is told by an event, instead of an error.
+    last_event: Option<Dialect>,
     /// `None` outside a runtime, where only who polls notices a loss.
     watcher: Option<AbortHandle>,
 }
@@ -101,7 +105,7 @@ impl<B: Send + 'static> Watched<B> {
             runtime.spawn(watch).abort_handle()
         });
         let waker = Waker::from(Arc::clone(&turn));
-        Ok(Self { slot, turn, waker, when_lost: ends.when_lost, watcher })
+        Ok(Self { slot, turn, waker, when_lost: ends.when_lost, last_event: None, watcher })
     }
 }
 
@@ -173,10 +177,16 @@ type Polled<D> = Poll<Option<Result<Frame<D>, Box<dyn StdError + Send + Sync>>>>
 
 impl<B> Watched<B>
 where
-    B: Body<Error: Into<Box<dyn StdError + Send + Sync>>>,
+    B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
 {
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled<B::Data> {
-        let told = |end: Option<End>| Poll::Ready(end.map(|end| Err(end.into_error())));
+        let last_event = self.last_event;
+        let told = |end: Option<End>| {
+            Poll::Ready(end.map(|end| match (end, last_event) {
+                (End::Lost(_), Some(dialect)) => Ok(Frame::data(dialect.lost_event().into())),
+                _ => Err(end.into_error()),
+            }))
+        };
         let mut body = match self.slot.take_out() {
             Ok(body) => body,
             Err(end) => return told(end),
@@ -213,13 +223,20 @@ impl<B: Body> Watched<B> {
 
     pub(super) fn size_hint(&self) -> SizeHint {
         match &*lock(&self.slot.content) {
-            Content::Body(body) => body.size_hint(),
-            Content::Out | Content::Ended(_) => SizeHint::default(),
+            // More than the inner body may come.
+            Content::Body(body) if self.last_event.is_none() || body.is_end_stream() => {
+                body.size_hint()
+            }
+            _ => SizeHint::default(),
         }
     }
 }
 
 impl<B> Watched<B> {
+    pub(super) fn tell_loss_by(&mut self, dialect: Dialect) {
+        self.last_event = Some(dialect);
+    }
+
     fn unwatch(&mut self) {
         if let Some(watcher) = self.watcher.take() {
             watcher.abort();
@@ -249,7 +266,6 @@ mod tests {
     use super::*;
     use crate::tower::handle::Handle;
     use crate::{Client, Permit, ZSetSemaphore};
-    use bytes::Bytes;
     use std::convert::Infallible;
     use std::sync::{OnceLock, Weak};
     use tokio::runtime::Runtime;

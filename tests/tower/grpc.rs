@@ -273,14 +273,17 @@ async fn a_call_that_finds_it_full_is_told_so_and_when_to_come_again() {
         let status = refused(channel.clone(), "chat").await;
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert_eq!(status.message(), "chats: too many requests at once");
-        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").unwrap(), "1000");
+        let pushback = status.metadata().get("grpc-retry-pushback-ms").unwrap().to_str().unwrap();
+        let pushback: u64 = pushback.parse().unwrap();
+        assert!((1000..3000).contains(&pushback), "{pushback}");
         let details = RpcStatus::decode(status.details()).unwrap();
         assert_eq!(details.code, Code::ResourceExhausted as i32);
         assert_eq!(details.message, status.message());
         assert_eq!(details.details.len(), 1);
         assert_eq!(details.details[0].type_url, "type.googleapis.com/google.rpc.RetryInfo");
         let info = RetryInfo::decode(&*details.details[0].value).unwrap();
-        assert_eq!(info.retry_delay, Some(Delay { seconds: 1, nanos: 0 }));
+        let Delay { seconds, nanos } = info.retry_delay.unwrap();
+        assert_eq!(seconds as u64 * 1000 + nanos as u64 / 1_000_000, pushback);
 
         drop(held);
         let mut tokens = talk(channel, "endless").await.unwrap();

@@ -10,6 +10,7 @@ mod support;
 
 mod accounting;
 mod answer;
+mod dialect;
 mod disconnect;
 mod drop_order;
 mod grpc;
@@ -17,6 +18,7 @@ mod hold_body;
 mod http;
 mod idle;
 mod key_limit;
+mod last_event;
 mod layer;
 mod local_cap;
 mod lost;
@@ -27,8 +29,10 @@ mod probe;
 mod queue;
 mod read_ahead;
 mod resting;
+mod retry_after;
 mod stack;
 mod stalled;
+mod take;
 mod web;
 mod wire;
 

@@ -1,18 +1,22 @@
 //! What is counted for the recorder of the process, by the name of the limit and never by a key.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use ::http::Request;
+use ::http::{Request, Response};
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
-use tower::{Layer, ServiceExt};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{Keyed, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{KeyLimit, Keyed, Outage, ZSetSemaphoreLayer};
 
-use crate::probe::{Probe, ask, idle, semaphore};
+use crate::probe::{Probe, Script, Step, ask, idle, semaphore, settled};
 
 /// The value of each counter, and how many values each histogram has, by name and labels.
 #[derive(Clone, Default)]
@@ -20,8 +24,28 @@ struct Record(Arc<Mutex<BTreeMap<String, u64>>>);
 
 impl Record {
     fn of(&self, key: &Key) -> Cell {
-        let labels: Vec<_> = key.labels().map(|label| label.value()).collect();
+        let labels = key.labels().map(|label| label.value()).filter(|value| !value.is_empty());
+        let labels: Vec<_> = labels.collect();
         Cell { name: format!("{} {}", key.name(), labels.join(" ")), record: self.clone() }
+    }
+}
+
+impl Record {
+    /// The requests by what became of them, outcome and reason.
+    fn requests(&self) -> BTreeMap<String, u64> {
+        let record = self.0.lock().unwrap();
+        let requests = record.iter().filter_map(|(name, count)| {
+            let outcome = name.strip_prefix("zset_semaphore_requests_total chats ")?;
+            Some((outcome.to_owned(), *count))
+        });
+        requests.collect()
+    }
+
+    /// How many waits were recorded.
+    fn waits(&self) -> u64 {
+        let record = self.0.lock().unwrap();
+        let waits = record.iter().filter(|(name, _)| name.starts_with("zset_semaphore_wait_"));
+        waits.map(|(_, count)| count).sum()
     }
 }
 
@@ -58,6 +82,19 @@ impl Recorder for Record {
     }
 }
 
+fn counts<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
+    expected.map(|(outcome, count)| (outcome.to_owned(), count)).into()
+}
+
+/// Numbers that are the same in every run (splitmix64).
+fn numbers(mut state: u64) -> impl FnMut() -> u64 {
+    move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 31
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_request_counts_once_by_what_became_of_it() {
     let record = Record::default();
@@ -80,13 +117,96 @@ async fn each_request_counts_once_by_what_became_of_it() {
     let keyed = Keyed::builder(&Client::in_memory(), "of-key", key, 1).build().unwrap();
     drop(ZSetSemaphoreLayer::keyed(keyed).layer(Probe::default()).oneshot(ask()).await.unwrap());
 
-    let expected =
-        [("chats permit", 1), ("chats rejected", 2), ("chats weightless", 1), ("of-key permit", 1)];
-    let expected: BTreeMap<String, u64> = ["requests_total", "wait_seconds"]
-        .iter()
-        .flat_map(|name| expected.map(|(what, n)| (format!("zset_semaphore_{name} {what}"), n)))
-        .collect();
-    assert_eq!(*record.0.lock().unwrap(), expected);
+    let expected = [
+        ("requests_total chats permit", 1),
+        ("requests_total chats rejected full", 2),
+        ("requests_total chats weightless", 1),
+        ("requests_total of-key permit", 1),
+        ("wait_seconds chats permit", 1),
+        ("wait_seconds chats rejected", 2),
+        ("wait_seconds chats weightless", 1),
+        ("wait_seconds of-key permit", 1),
+    ];
+    let expected = expected.map(|(name, count)| (format!("zset_semaphore_{name}"), count));
+    assert_eq!(*record.0.lock().unwrap(), BTreeMap::from(expected));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_gives_up_in_the_queue_counts_as_cancelled() {
+    let record = Record::default();
+    let _guard = metrics::set_default_local_recorder(&record);
+    let chats = semaphore(1);
+    let service = ZSetSemaphoreLayer::new(chats.clone()).layer(Probe::default());
+    let held = chats.acquire(1).await.unwrap();
+    let queued = tokio::spawn(service.clone().oneshot(ask()));
+    settled(&chats, 1, 1).await;
+    queued.abort();
+    settled(&chats, 1, 0).await;
+    drop(service.clone().call(ask())); // never polled, and yet it came in
+    drop(held);
+    drop(service.oneshot(ask()).await.unwrap()); // counted as let through, whatever comes then
+    assert_eq!(record.requests(), counts([("cancelled", 2), ("permit", 1)]));
+    assert_eq!(record.waits(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_rejection_has_its_reason() {
+    let record = Record::default();
+    let _guard = metrics::set_default_local_recorder(&record);
+    let chats = semaphore(1);
+    let layer = ZSetSemaphoreLayer::new(chats.clone());
+    let held = chats.acquire(1).await.unwrap();
+    let brief = layer.clone().timeout(Duration::from_millis(10));
+    brief.clone().layer(Probe::default()).oneshot(ask()).await.unwrap_err();
+    layer.clone().reject_when_full().layer(Probe::default()).oneshot(ask()).await.unwrap_err();
+    layer.clone().max_queue(0).layer(Probe::default()).oneshot(ask()).await.unwrap_err();
+    let heavy = brief.weight(|_: &Request<()>| 2).layer(Probe::default());
+    heavy.oneshot(ask()).await.unwrap_err();
+    let broken = Request::new(Script::of([Step::Wait, Step::Fail]));
+    let answering = layer.clone().answer().layer(Probe::default());
+    assert_eq!(answering.oneshot(broken).await.unwrap().status(), 400);
+    chats.close();
+    layer.layer(Probe::default()).oneshot(ask()).await.unwrap_err();
+    drop(held);
+
+    let lookup = KeyLimit::lookup(async |_| Err::<u32, _>(std::io::Error::other("no such plan")));
+    let key = |_: &Request<()>| Some("alice".to_owned());
+    let keyed = Keyed::builder(&Client::in_memory(), "chats", key, lookup).build().unwrap();
+    let keyed = ZSetSemaphoreLayer::keyed(keyed).layer(Probe::default());
+    keyed.oneshot(ask()).await.unwrap_err();
+
+    let reasons = ["body", "closed", "full", "lookup", "queue_full", "timeout", "too_large"];
+    let expected = reasons.map(|reason| (format!("rejected {reason}"), 1));
+    assert_eq!(record.requests(), BTreeMap::from(expected));
+}
+
+/// Whatever becomes of them: each request is in one outcome, and has one wait.
+#[tokio::test(start_paused = true)]
+async fn all_that_came_in_is_the_sum_of_what_became_of_it() {
+    const CROWD: u64 = 500;
+    let record = Record::default();
+    let _guard = metrics::set_default_local_recorder(&record);
+    let chats = semaphore(3);
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).timeout(Duration::from_millis(15));
+    let service = layer.max_queue(8).layer(service_fn(async |request: Request<u64>| {
+        sleep(Duration::from_millis(*request.body())).await;
+        Ok::<_, Infallible>(Response::new(Script::of([])))
+    }));
+    let mut clients = JoinSet::new();
+    let mut random = numbers(7);
+    for _ in 0..CROWD {
+        let request = service.clone().oneshot(Request::new(random() % 20));
+        let patience = Duration::from_millis(random() % 60);
+        clients.spawn(async move { drop(timeout(patience, request).await) });
+        sleep(Duration::from_millis(random() % 5)).await;
+    }
+    clients.join_all().await;
+    idle(&chats).await;
+    let requests = record.requests();
+    let became: Vec<_> = requests.keys().map(String::as_str).collect();
+    assert_eq!(became, ["cancelled", "permit", "rejected queue_full", "rejected timeout"]);
+    assert_eq!(requests.values().sum::<u64>(), CROWD, "{requests:?}");
+    assert_eq!(record.waits(), CROWD);
 }
 
 #[cfg(feature = "redis")]
@@ -97,17 +217,9 @@ async fn what_an_outage_lets_through_is_marked() {
     let chats = Client::open("redis://127.0.0.1:1").unwrap().semaphore("chats", 1).build().unwrap();
     for policy in [Outage::Open, Outage::Local(1), Outage::Closed] {
         let layer = ZSetSemaphoreLayer::new(chats.clone()).outage(policy);
-        let service =
-            layer.away_after(std::time::Duration::from_millis(10)).layer(Probe::default());
+        let service = layer.away_after(Duration::from_millis(10)).layer(Probe::default());
         let _ = service.oneshot(ask()).await;
     }
-    let requests: Vec<String> = {
-        let record = record.0.lock().unwrap();
-        record
-            .keys()
-            .filter_map(|name| name.strip_prefix("zset_semaphore_requests_total "))
-            .map(str::to_owned)
-            .collect()
-    };
-    assert_eq!(requests, ["chats local", "chats rejected", "chats uncounted"]);
+    let requests: Vec<_> = record.requests().into_keys().collect();
+    assert_eq!(requests, ["local", "rejected unavailable", "uncounted"]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::http::{Request, Response, StatusCode};
+use ::http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use tokio::time::Instant;
@@ -14,10 +14,13 @@ use crate::probe::{Broken, idle, semaphore, settled};
 
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Answers with the status, and with the seconds that the request names.
+/// Answers with the status, and with the time that the request names, at seven in the morning.
 async fn provider(request: Request<(u16, &'static str)>) -> Result<Response<Full<Bytes>>, Broken> {
     let (status, retry_after) = *request.body();
-    let answer = Response::builder().status(status).header("retry-after", retry_after);
+    let answer = Response::builder()
+        .status(status)
+        .header("date", "Wed, 21 Oct 2026 07:00:00 GMT")
+        .header("retry-after", retry_after);
     Ok(answer.body(Full::from("busy")).unwrap())
 }
 
@@ -26,12 +29,18 @@ async fn a_429_keeps_its_units_for_as_long_as_it_says() {
     let calls = semaphore(2);
     let layer = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(LONGEST);
     let client = layer.layer(service_fn(provider));
-    for (retry_after, seconds) in
-        [("7", 7), ("", 1), ("Wed, 21 Oct 2026 07:28:00 GMT", 1), ("900", 30)]
-    {
+    for (status, retry_after, seconds) in [
+        (429, "7", 7),
+        (429, "", 1),
+        (429, "Wed, 21 Oct 2026 07:00:12 GMT", 12),
+        (429, "900", 30),
+        (529, "7", 7),
+        (529, "", 1),
+        (503, "7", 7),
+    ] {
         let start = Instant::now();
-        let answer = client.clone().oneshot(Request::new((429, retry_after))).await.unwrap();
-        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        let answer = client.clone().oneshot(Request::new((status, retry_after))).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
         drop(answer);
         settled(&calls, 1, 0).await;
         let both = calls.acquire(2).await.unwrap();
@@ -47,13 +56,13 @@ async fn a_429_keeps_its_units_for_as_long_as_it_says() {
 async fn other_answers_and_layers_that_were_not_told_to_rest_keep_nothing() {
     let calls = semaphore(2);
     let layer = ZSetSemaphoreLayer::new(calls.clone());
-    for (layer, status) in [
-        (layer.clone(), 429),
-        (layer.clone().rest_on_429(LONGEST), 503),
-        (layer.rest_on_429(LONGEST), 200),
+    for (layer, status, retry_after) in [
+        (layer.clone(), 429, "20"),
+        (layer.clone().rest_on_429(LONGEST), 503, ""), // which tells of any failure
+        (layer.rest_on_429(LONGEST), 200, "20"),
     ] {
         let client = layer.layer(service_fn(provider));
-        drop(client.oneshot(Request::new((status, "20"))).await.unwrap());
+        drop(client.oneshot(Request::new((status, retry_after))).await.unwrap());
         let start = Instant::now();
         drop(calls.acquire(2).await.unwrap());
         assert!(start.elapsed() < Duration::from_secs(1), "{status}");

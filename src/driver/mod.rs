@@ -23,6 +23,8 @@ mod waiter;
 #[cfg(test)]
 mod abreast;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod lone;
 #[cfg(test)]
 mod scene;

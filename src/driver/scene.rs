@@ -26,6 +26,8 @@ pub(super) struct Scene {
     pub(super) books: Books,
     entered: u64,
     pub(super) micros: u64,
+    /// The wake-ups that the last foreign turn sent, undelivered.
+    pub(super) words: Vec<(PermitId, u64)>,
 }
 
 impl Scene {
@@ -35,7 +37,8 @@ impl Scene {
         line.add_handle(limit, &"".into());
         line.set_hears(true, Instant::now());
         let micros = 1_000_000_000_000_000;
-        let mut scene = Self { line, books: Books::default(), entered: 0, micros };
+        let mut scene =
+            Self { line, books: Books::default(), entered: 0, micros, words: Vec::new() };
         scene.line.nudge();
         let first = scene.next().unwrap();
         scene.run_and_settle(first);
@@ -90,10 +93,14 @@ impl Scene {
     }
 
     pub(super) fn enter_with(&mut self, rule: Rule, lease_ms: u64) -> u64 {
+        self.enter_as(rule, lease_ms, Renew::Auto)
+    }
+
+    pub(super) fn enter_as(&mut self, rule: Rule, lease_ms: u64, renew: Renew) -> u64 {
         self.entered += 1;
         let options = Options {
             lease_ms,
-            renew: Renew::Auto,
+            renew,
             max_hold: None,
             backoff: Backoff::default(),
             wake: Wake::Push,
@@ -123,7 +130,9 @@ impl Scene {
             admit: Vec::new(),
         };
         change(&mut turn);
-        match self.books.turn(&turn, self.micros).0 {
+        let (outcome, notes) = self.books.turn(&turn, self.micros);
+        self.words = notes.into_iter().flat_map(|(_, words)| words).collect();
+        match outcome {
             TurnOutcome::Answered(reply) => reply,
             TurnOutcome::Stale { .. } => panic!("a turn of this epoch counts"),
         }

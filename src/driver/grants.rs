@@ -23,7 +23,7 @@ fn other(client: u64) -> PermitId {
 /// A waiter of the line, behind the permit of another client.
 fn queued(scene: &mut Scene, renew: Renew) -> u64 {
     scene.foreign(8, |turn| turn.admit.push((other(8), Rule::Wait)));
-    let waiter = scene.enter_as(Rule::Wait, LEASE_MS, renew);
+    let waiter = scene.enter_renewing(Rule::Wait, LEASE_MS, renew);
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     assert!(scene.granted(waiter).is_none());

@@ -93,10 +93,10 @@ impl Scene {
     }
 
     pub(super) fn enter_with(&mut self, rule: Rule, lease_ms: u64) -> u64 {
-        self.enter_as(rule, lease_ms, Renew::Auto)
+        self.enter_renewing(rule, lease_ms, Renew::Auto)
     }
 
-    pub(super) fn enter_as(&mut self, rule: Rule, lease_ms: u64, renew: Renew) -> u64 {
+    pub(super) fn enter_renewing(&mut self, rule: Rule, lease_ms: u64, renew: Renew) -> u64 {
         self.entered += 1;
         let options = Options {
             lease_ms,

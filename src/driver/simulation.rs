@@ -40,9 +40,21 @@ struct Faults {
     wipe: u32,
     kick: u32,
     limit: u32,
+    /// One of these keys is lost.
+    key: u32,
+    keys: &'static [Key],
 }
 
-const CALM: Faults = Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, limit: 0 };
+#[derive(Clone, Copy, PartialEq)]
+enum Key {
+    Permits,
+    Queue,
+    Clients,
+    Meta,
+}
+
+const CALM: Faults =
+    Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, limit: 0, key: 0, keys: &[] };
 
 enum Packet {
     Turn { from: usize, sent: u64, turn: Box<Turn> },
@@ -299,6 +311,17 @@ impl World {
             self.books = Books::default();
             self.wipes += 1;
         }
+        if self.percent(faults.key)
+            && let Some(&key) = self.random.choice(faults.keys)
+        {
+            match key {
+                Key::Permits => self.books.lose_permits(),
+                Key::Queue => self.books.lose_queue(),
+                Key::Clients => self.books.lose_clients(),
+                Key::Meta => self.books.lose_meta(),
+            }
+            self.wipes += 1;
+        }
     }
 
     /// Marks one of the permits; its owner may hear of it.
@@ -335,7 +358,7 @@ impl World {
     fn check(&mut self, faults: Faults) {
         let believed: u32 = self.nodes.iter().map(Node::believed).sum();
         self.peak = self.peak.max(believed);
-        let lost = faults.wipe > 0;
+        let lost = faults.wipe > 0 || faults.keys.contains(&Key::Permits);
         assert!(lost || believed <= LIMIT, "seed {}: {believed} believed held", self.seed);
     }
 
@@ -487,6 +510,19 @@ async fn kicks_amid_losses_never_pass_the_limit_nor_leak() {
 #[tokio::test(start_paused = true)]
 async fn changes_of_the_limit_never_pass_the_highest_nor_leak() {
     simulate(11_000..11_060, Faults { lost: 8, late: 25, limit: 4, ..CALM }).await;
+}
+
+/// Without `permits`, holders learn of it by their renewals only: the limit is passed until then.
+#[tokio::test(start_paused = true)]
+async fn a_lost_key_costs_nobody_its_place() {
+    let keys = &[Key::Permits, Key::Queue, Key::Clients, Key::Meta];
+    simulate(12_000..12_060, Faults { lost: 3, late: 3, key: 2, keys, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_of_the_queue_never_passes_the_limit() {
+    let keys = &[Key::Queue, Key::Clients, Key::Meta];
+    simulate(13_000..13_200, Faults { lost: 3, late: 10, key: 2, keys, ..CALM }).await;
 }
 
 #[tokio::test(start_paused = true)]

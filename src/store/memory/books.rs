@@ -163,6 +163,21 @@ impl Books {
         self.meta = None;
     }
 
+    #[cfg(test)]
+    pub(crate) fn lose_permits(&mut self) {
+        self.permits.clear();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lose_queue(&mut self) {
+        self.queue.clear();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lose_clients(&mut self) {
+        self.clients.clear();
+    }
+
     /// What Redis does with keys whose time has come.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let Some(meta) = &self.meta else { return };

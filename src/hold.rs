@@ -165,10 +165,20 @@ mod tests {
     async fn lost_follows_the_extended_deadline_and_answers_those_who_ask_late() {
         let hold = hold(Instant::now() + Duration::from_secs(1));
         hold.extend(Instant::now() + Duration::from_secs(3));
+        hold.extend(Instant::now() + Duration::from_secs(2)); // never back
         let start = Instant::now();
         assert_eq!(hold.lost().await, LostReason::Unprovable);
         assert_eq!(start.elapsed(), Duration::from_secs(3));
         assert_eq!(hold.lost().await, LostReason::Unprovable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_the_loss_is_told_at_once() {
+        let hold = hold(Instant::now() + Duration::from_secs(9));
+        let start = Instant::now();
+        let ends = async { assert!(hold.lose(LostReason::Kicked)) };
+        let (why, ()) = tokio::join!(hold.lost(), ends);
+        assert_eq!((why, start.elapsed()), (LostReason::Kicked, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,8 +13,9 @@ use super::waiter::WaitEnd;
 use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
+use crate::permit::Released;
 use crate::store::memory::Books;
-use crate::store::{Rule, Settled};
+use crate::store::{Rule, Settled, TurnReply};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_ticket_replaces_the_old_one() {
@@ -151,6 +153,12 @@ async fn nobody_vouches_for_a_permit_whose_lease_may_end_before_the_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
+    for ms in [90, 100] {
+        ride_along_after(ms).await; // it is to be renewed after 100 ms: near enough to ride, or due
+    }
+}
+
+async fn ride_along_after(ms: u64) {
     let mut scene = Scene::new(2);
     let old = scene.hold();
     scene.books = Books::default();
@@ -158,7 +166,7 @@ async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
     let grants = scene.next().unwrap();
     scene.run_and_settle(grants);
     let new = scene.granted(2).unwrap();
-    scene.pass(90).await; // it is to be renewed after 100 ms: near enough to ride
+    scene.pass(ms).await;
     let heals = scene.next().unwrap();
     assert_eq!(heals.turn.renew, [(old.id, LEASE_MS)]);
     assert_ne!(heals.turn.incarnation, scene.line.incarnation, "that of the old one");
@@ -167,6 +175,113 @@ async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
     let rides = scene.next().unwrap();
     assert_eq!(rides.turn.renew, [(new.id, 300)]);
     assert_eq!(rides.turn.incarnation, scene.line.incarnation);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_to_a_store_that_has_kept_its_data_holds_waiters_up_for_one_turn() {
+    let mut scene = Scene::new(700);
+    for _ in 0..600 {
+        scene.enter();
+    }
+    while let Some(turn) = scene.next() {
+        scene.run_and_settle(turn);
+    }
+    scene.line.reconnected();
+    scene.enter();
+    let first = scene.next().unwrap();
+    assert_eq!((first.turn.renew.len(), first.turn.admit.len()), (224, 0));
+    scene.run_and_settle(first);
+    let second = scene.next().unwrap();
+    assert_eq!((second.turn.renew.len(), second.turn.admit.len()), (224, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_rise_where_the_clock_of_an_empty_server_is_behind() {
+    let mut scene = Scene::new(1);
+    let old = scene.hold();
+    scene.release(&old);
+    let releases = scene.next().unwrap();
+    scene.run_and_settle(releases);
+    scene.books = Books::default();
+    scene.micros -= 1_000_000;
+    let new = scene.hold();
+    assert!(new.token > old.token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_without_an_answer_is_said_again_and_told_as_freed() {
+    let mut scene = Scene::new(1);
+    let hold = scene.hold();
+    let (done, mut freed) = tokio::sync::oneshot::channel();
+    assert!(hold.release());
+    scene.line.give_back(hold.id.counter(), Some(done));
+    let releases = scene.next().unwrap();
+    scene.run(&releases); // its reply is lost
+    scene.line.unanswered(releases.number, &StoreError::timeout("lost"), Instant::now());
+    let again = scene.next().unwrap();
+    assert_eq!(again.turn.release, [hold.id]);
+    scene.run_and_settle(again);
+    assert_eq!(freed.try_recv().unwrap().unwrap(), Released::Freed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_was_granted_unheard_and_kicked_is_told_and_given_back() {
+    let mut scene = Scene::new(1);
+    let hold = scene.hold();
+    let waiter = scene.enter();
+    let queues = scene.next().unwrap();
+    scene.run_and_settle(queues);
+    // Unheard: the turn that frees the unit is another client's, and its wake-up is lost.
+    scene.foreign(8, |turn| turn.cancel.push(hold.id));
+    scene.books.kick(Scene::id(waiter), false, scene.micros / 1000);
+    scene.line.ask_about_all();
+    let asks = scene.next().unwrap();
+    scene.run_and_settle(asks);
+    let polled = scene.line.poll_waiter(waiter, &mut None);
+    assert!(matches!(polled, Poll::Ready(WaitEnd::Kicked)));
+    assert_eq!(scene.next().unwrap().turn.cancel, [Scene::id(waiter)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_to_an_id_that_nobody_here_knows_is_given_back() {
+    let mut scene = Scene::new(1);
+    let hold = scene.hold();
+    let stray = PermitId::new(ClientId::from_bits(7), 99, 1, LEASE_MS);
+    scene.foreign(7, |turn| turn.admit.push((stray, Rule::Wait))); // as by a turn of long ago
+    scene.release(&hold);
+    let frees = scene.next().unwrap();
+    scene.run_and_settle(frees);
+    assert_eq!(scene.next().unwrap().turn.cancel, [stray]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_turn_goes_when_the_store_says_so() {
+    let mut scene = Scene::new(1);
+    scene.hold();
+    scene.enter();
+    let queues = scene.next().unwrap();
+    let reply = scene.run(&queues);
+    let reply = TurnReply { more: true, earliest: None, ..reply };
+    scene.line.settle(queues.number, reply, Instant::now());
+    let goes_on = scene.next().unwrap(); // at once where work was left
+    let reply = scene.run(&goes_on);
+    let earliest = Some(Duration::from_millis(50));
+    scene.line.settle(goes_on.number, TurnReply { earliest, ..reply }, Instant::now());
+    scene.pass(49).await;
+    assert!(scene.next().is_none());
+    scene.pass(1).await;
+    assert!(scene.next().is_some(), "a lease has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_is_asked_again_after_a_pause() {
+    let mut scene = Scene::new(1);
+    scene.enter();
+    let refused = scene.next().unwrap();
+    scene.line.did_not_run(refused.number, &StoreError::timeout("refuses"), Instant::now());
+    assert!(scene.next().is_none());
+    scene.pass(20).await;
+    assert_eq!(scene.next().unwrap().turn.ask.len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,8 @@ mod wipe_log;
 #[cfg(test)]
 mod abreast;
 #[cfg(test)]
+mod grants;
+#[cfg(test)]
 mod late;
 #[cfg(test)]
 mod lone;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, advance};
 
 use super::batch::Outgoing;
+use super::errand::Errand;
 use super::line::Line;
 use super::waiter::WaitEnd;
 use crate::backoff::Backoff;
@@ -26,6 +27,8 @@ pub(super) struct Scene {
     pub(super) books: Books,
     entered: u64,
     pub(super) micros: u64,
+    /// The wake-ups that the last foreign turn sent, undelivered.
+    pub(super) words: Vec<(PermitId, u64)>,
 }
 
 impl Scene {
@@ -35,7 +38,8 @@ impl Scene {
         line.add_handle(limit, &"".into());
         line.set_hears(true, Instant::now());
         let micros = 1_000_000_000_000_000;
-        let mut scene = Self { line, books: Books::default(), entered: 0, micros };
+        let mut scene =
+            Self { line, books: Books::default(), entered: 0, micros, words: Vec::new() };
         scene.line.nudge();
         let first = scene.next().unwrap();
         scene.run_and_settle(first);
@@ -78,6 +82,7 @@ impl Scene {
     pub(super) fn run_and_settle(&mut self, outgoing: Outgoing) {
         let reply = self.run(&outgoing);
         self.line.settle(outgoing.number, reply, Instant::now());
+        std::mem::take(&mut self.line.errands).into_iter().for_each(Errand::run);
     }
 
     pub(super) fn granted(&mut self, counter: u64) -> Option<Arc<Hold>> {
@@ -106,16 +111,16 @@ impl Scene {
     }
 
     pub(super) fn enter_as(&mut self, rule: Rule, units: u32, lease_ms: u64, wake: Wake) -> u64 {
+        self.enter_full(rule, units, Options { lease_ms, wake, ..auto() })
+    }
+
+    pub(super) fn enter_renewing(&mut self, rule: Rule, lease_ms: u64, renew: Renew) -> u64 {
+        self.enter_full(rule, 1, Options { lease_ms, renew, ..auto() })
+    }
+
+    fn enter_full(&mut self, rule: Rule, units: u32, options: Options) -> u64 {
         self.entered += 1;
-        let options = Options {
-            lease_ms,
-            renew: Renew::Auto,
-            max_hold: None,
-            backoff: Backoff::default(),
-            wake,
-            max_queue: None,
-        };
-        let id = PermitId::new(ClientId::from_bits(7), self.entered, units, lease_ms);
+        let id = PermitId::new(ClientId::from_bits(7), self.entered, units, options.lease_ms);
         self.line.enter(id, rule, Arc::new(options));
         self.entered
     }
@@ -139,7 +144,9 @@ impl Scene {
             admit: Vec::new(),
         };
         change(&mut turn);
-        match self.books.turn(&turn, self.micros).0 {
+        let (outcome, notes) = self.books.turn(&turn, self.micros);
+        self.words = notes.into_iter().flat_map(|(_, words)| words).collect();
+        match outcome {
             TurnOutcome::Answered(reply) => reply,
             TurnOutcome::Stale { .. } => panic!("a turn of this epoch counts"),
         }
@@ -148,5 +155,16 @@ impl Scene {
     pub(super) async fn pass(&mut self, ms: u64) {
         advance(Duration::from_millis(ms)).await;
         self.micros += ms * 1_000;
+    }
+}
+
+fn auto() -> Options {
+    Options {
+        lease_ms: LEASE_MS,
+        renew: Renew::Auto,
+        max_hold: None,
+        backoff: Backoff::default(),
+        wake: Wake::Push,
+        max_queue: None,
     }
 }

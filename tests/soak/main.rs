@@ -118,7 +118,9 @@ async fn soak(plan: &Plan) {
     while Instant::now() + STORM <= start + minutes && scene.witness.state().findings.is_empty() {
         round += 1;
         storm(&scene, &mut server, &mut stations, plan.wipes, random.fork()).await;
-        let calm = recover(&scene, &stations).await;
+        rush(&mut stations).await;
+        let calm = recover(&scene, &stations, "the storm").await;
+        quiet_losses(&scene, &mut stations).await;
         let state = scene.witness.state();
         println!(
             "  {:>5.0} s: storm {round}, {} faults so far, {} holds; all work again after {:.1} s",
@@ -170,8 +172,26 @@ async fn storm(
     );
 }
 
+/// Many ask at once, and nobody new for as long as they wait.
+async fn rush(stations: &mut [Station]) {
+    stations.iter_mut().for_each(Station::rush);
+    sleep(Duration::from_millis(100)).await;
+}
+
+/// One kind of key at a time is deleted, and nothing else happens that would make clients look around.
+async fn quiet_losses(scene: &Scene, stations: &mut [Station]) {
+    for key in ["queue", "clients", "meta", "permits"] {
+        rush(stations).await;
+        for name in &NAMES {
+            scene.operator.delete(&scene.witness, name.name, key).await;
+        }
+        let calm = recover(scene, stations, &format!("all `{key}` were deleted")).await;
+        println!("           all `{key}` deleted: {:.1} s", calm.as_secs_f64());
+    }
+}
+
 /// Waits until all work again, and returns how long that took.
-async fn recover(scene: &Scene, stations: &[Station]) -> Duration {
+async fn recover(scene: &Scene, stations: &[Station], what: &str) -> Duration {
     let (start, calm) = (Instant::now(), monotonic_nanos());
     let processes: Vec<u32> = stations.iter().map(|station| station.child.pid()).collect();
     loop {
@@ -180,9 +200,13 @@ async fn recover(scene: &Scene, stations: &[Station]) -> Duration {
             return start.elapsed();
         }
         if start.elapsed() > CALM {
-            for stuck in stuck {
-                let books = books(scene, stuck.split(':').next().unwrap_or_default()).await;
-                let finding = format!("{CALM:?} after all faults, {stuck}; {books}");
+            for (name, who) in stuck {
+                let books = books(scene, &name).await;
+                let finding = format!(
+                    "{name}: {CALM:?} after {what} {} are stuck, and {books}: {}",
+                    who.len(),
+                    who[..who.len().min(4)].join("; ")
+                );
                 scene.witness.state().find(finding);
             }
             return start.elapsed();

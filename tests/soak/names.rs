@@ -31,6 +31,8 @@ pub enum Kind {
     Bounded,
     /// Its limit is overridden now and then.
     Moved,
+    /// All tasks are of one client; they come at once, when the parent says so.
+    Rush,
 }
 
 const PLAIN: Name = Name {
@@ -44,7 +46,7 @@ const PLAIN: Name = Name {
     kind: Kind::Plain,
 };
 
-pub const NAMES: [Name; 9] = [
+pub const NAMES: [Name; 10] = [
     PLAIN,
     // Held for longer than a lease, so that all depends on renewals.
     Name {
@@ -107,6 +109,16 @@ pub const NAMES: [Name; 9] = [
         tasks: 4,
         kind: Kind::Moved,
     },
+    // All come at once to one client, and so many that asking about one of them a second would not do.
+    Name {
+        name: "rush",
+        limit: 5,
+        other_limit: 5,
+        hold_ms: 5..40,
+        tasks: 120,
+        kind: Kind::Rush,
+        ..PLAIN
+    },
     // As during a roll-out: the highest limit in use is the cap.
     Name { name: "rolled", limit: 5, other_limit: 3, hold_ms: 10..120, tasks: 3, ..PLAIN },
 ];
@@ -127,13 +139,18 @@ pub fn limit_of(name: &str) -> u32 {
 }
 
 impl Name {
+    /// Whether the process of that number uses it.
+    pub fn is_used_by(&self, index: usize) -> bool {
+        self.kind != Kind::Rush || index == 0
+    }
+
     /// One handle for each lease.
     pub fn handles(&self, client: &Client, other: bool) -> Vec<ZSetSemaphore> {
         let limit = if other { self.other_limit } else { self.limit };
         let handle = |&ms| {
             let builder = client.semaphore(self.name, limit).lease(Duration::from_millis(ms));
             let builder = match self.kind {
-                Kind::Plain | Kind::Moved => builder,
+                Kind::Plain | Kind::Moved | Kind::Rush => builder,
                 Kind::Manual => builder.renew(Renew::Manual),
                 Kind::Polled => {
                     builder.wake(Wake::Poll).backoff(Backoff::fixed(Duration::from_millis(60)))

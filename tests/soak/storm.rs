@@ -124,7 +124,7 @@ impl Operator {
     }
 
     /// Deletes one of the four keys; `permits` and `meta` are losses of data.
-    async fn delete(&self, witness: &Witness, name: &str, key: &str) {
+    pub async fn delete(&self, witness: &Witness, name: &str, key: &str) {
         let from = monotonic_nanos();
         if key == "meta" {
             forget_override(witness, name);
@@ -249,9 +249,15 @@ impl Station {
             if Instant::now() >= end {
                 return;
             }
+            self.rush();
             let name = self.strike(kind, scene, &mut random).await;
             scene.done(name, Some(self.child.pid()));
         }
+    }
+
+    /// Has all tasks of that kind ask at once, where this process has some.
+    pub fn rush(&mut self) {
+        self.child.send("rush");
     }
 
     /// Lets the fault come and go.
@@ -355,13 +361,16 @@ async fn spawn(
         ("RESP2_URL", proxies[1].url()),
         ("WITNESS", witness.address()),
         ("SEED", seeds.u64(..).to_string()),
-        ("OTHER", (index % 2).to_string()),
+        ("INDEX", index.to_string()),
         ("SHARE", "1".to_owned()),
     ];
     let mut child = Child::spawn("worker", &env);
     child.expect_line("@working", PATIENCE).await;
     child
 }
+
+/// Above the numbers of those that stay.
+const VISITOR: usize = 99;
 
 /// Processes that come, work a little and go, with no word or with one.
 pub async fn visitors(scene: &Scene, url: &str, end: Instant, mut random: Rng) {
@@ -376,7 +385,7 @@ pub async fn visitors(scene: &Scene, url: &str, end: Instant, mut random: Rng) {
             ("RESP2_URL", url.to_owned()),
             ("WITNESS", scene.witness.address()),
             ("SEED", random.u64(..).to_string()),
-            ("OTHER", "1".to_owned()),
+            ("INDEX", VISITOR.to_string()),
             ("SHARE", "4".to_owned()),
         ];
         let mut child = Child::spawn("worker", &env);

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 
 use crate::book::{Book, Hold, Kick, Loss};
-use crate::names::{NAMES, PASSING, limit_of};
+use crate::names::{Kind, NAMES, PASSING, limit_of};
 use crate::reports::{Event, decode};
 use crate::support::ledger::monotonic_nanos;
 
@@ -330,29 +330,29 @@ impl State {
         }
     }
 
-    /// Who of these processes was not let in on which name since then, and who still waits since before.
-    pub fn stuck_since(&self, processes: &[u32], since: u64) -> Vec<String> {
-        let mut stuck = Vec::new();
+    /// By name: who of these processes was not let in since then, and who still waits since before.
+    pub fn stuck_since(&self, processes: &[u32], since: u64) -> BTreeMap<String, Vec<String>> {
+        let mut stuck: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for &process in processes {
-            for name in &NAMES {
+            // Who comes only now and then is among those who wait.
+            for name in NAMES.iter().filter(|name| name.kind != Kind::Rush) {
                 let last = self.last_entered.get(&(process, name.name.to_owned()));
                 if last.is_none_or(|&last| last <= since) {
-                    stuck.push(format!("{}: process {process} is not let in any more", name.name));
+                    let who = format!("process {process} was not let in");
+                    stuck.entry(name.name.to_owned()).or_default().push(who);
                 }
             }
         }
         let now = monotonic_nanos();
         for ((process, task), asking) in &self.asking {
             if asking.since <= since && processes.contains(process) {
-                stuck.push(format!(
-                    "{}: task {task} of process {process} waits for {} units since {:.1} s",
-                    asking.name,
-                    asking.units,
-                    now.saturating_sub(asking.since) as f64 / 1e9
-                ));
+                let (units, waited) = (asking.units, now.saturating_sub(asking.since) as f64 / 1e9);
+                let who = format!(
+                    "task {task} of process {process} waits for {units} units since {waited:.1} s"
+                );
+                stuck.entry(asking.name.clone()).or_default().push(who);
             }
         }
-        stuck.sort();
         stuck
     }
 

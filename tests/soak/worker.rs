@@ -35,6 +35,8 @@ struct Worker {
     /// One client over RESP3, one over RESP2.
     sides: [Side; 2],
     stop: watch::Receiver<bool>,
+    /// Counts the parent's words.
+    rushes: watch::Receiver<u64>,
     next_hold: AtomicU64,
 }
 
@@ -83,11 +85,13 @@ pub fn work(mut from_parent: FromParent) {
         .expect("a runtime");
     runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
-        let other = setting("OTHER") == "1";
+        let (rush, rushes) = watch::channel(0);
+        let other = index() % 2 == 1;
         let worker = Arc::new(Worker {
             reporter: Reporter::connect(&setting("WITNESS")),
             sides: [Side::new(setting("URL"), other), Side::new(setting("RESP2_URL"), other)],
             stop: stopped,
+            rushes,
             next_hold: AtomicU64::new(0),
         });
         let mut tasks = start_tasks(&worker);
@@ -96,6 +100,7 @@ pub fn work(mut from_parent: FromParent) {
             let random = Rng::new().bool();
             match line.as_str() {
                 "stop" => break,
+                "rush" => rush.send_modify(|count| *count += 1),
                 close => reopen(Arc::clone(&worker), usize::from(random), close.to_owned()),
             }
         }
@@ -113,14 +118,19 @@ pub fn work(mut from_parent: FromParent) {
     });
 }
 
+/// The number of this process.
+fn index() -> usize {
+    setting("INDEX").parse().expect("a number")
+}
+
 fn start_tasks(worker: &Arc<Worker>) -> JoinSet<()> {
     let mut seeds = Rng::with_seed(setting("SEED").parse().expect("a number"));
     let share: u32 = setting("SHARE").parse().expect("a number");
     let mut tasks = JoinSet::new();
     let mut number = 0;
-    for (index, name) in NAMES.iter().enumerate() {
+    for (place, name) in NAMES.iter().enumerate().filter(|(_, name)| name.is_used_by(index())) {
         for _ in 0..name.tasks.div_ceil(share) {
-            tasks.spawn(toil(Arc::clone(worker), index, name, number, seeds.fork()));
+            tasks.spawn(toil(Arc::clone(worker), place, name, number, seeds.fork()));
             number += 1;
         }
     }
@@ -147,10 +157,15 @@ fn reopen(worker: Arc<Worker>, side: usize, how: String) {
     });
 }
 
-async fn toil(worker: Arc<Worker>, index: usize, name: &'static Name, task: u32, mut random: Rng) {
-    let side = &worker.sides[task as usize % 2];
+async fn toil(worker: Arc<Worker>, place: usize, name: &'static Name, task: u32, mut random: Rng) {
+    let side = if name.kind == Kind::Rush { 0 } else { task as usize % 2 };
+    let side = &worker.sides[side];
+    let mut rushes = worker.rushes.clone();
     while !*worker.stop.borrow() {
-        let semaphore = side.handle(index, random.usize(..name.leases_ms.len()));
+        if name.kind == Kind::Rush {
+            worker.next_rush(&mut rushes).await;
+        }
+        let semaphore = side.handle(place, random.usize(..name.leases_ms.len()));
         // Less than what a process of the other limit may ask for, too.
         let most = (*name.units.end()).min(semaphore.limit());
         let units = random.u32(*name.units.start()..=most);
@@ -177,6 +192,14 @@ async fn pass_by(worker: Arc<Worker>, task: u32, mut random: Rng) {
 }
 
 impl Worker {
+    async fn next_rush(&self, rushes: &mut watch::Receiver<u64>) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            _ = rushes.changed() => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
     async fn ask_and_hold(
         &self,
         semaphore: &ZSetSemaphore,

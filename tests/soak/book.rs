@@ -99,6 +99,8 @@ pub struct Book {
     /// Since when which limit may be in force at most.
     limits: Vec<(u64, u32)>,
     losses: Vec<Loss>,
+    /// When `meta` was deleted, and Redis forgot under which incarnation it had granted.
+    meta_lost: Vec<u64>,
     pub kicks: HashMap<String, Kick>,
     pub holds: HashMap<(u32, u64), Hold>,
     /// Of all holds seen by then: the highest token. By time.
@@ -123,6 +125,7 @@ impl Book {
             name: name.to_owned(),
             limits: vec![(0, limit)],
             losses: Vec::new(),
+            meta_lost: Vec::new(),
             kicks: HashMap::new(),
             holds: HashMap::new(),
             highest: Vec::new(),
@@ -143,6 +146,10 @@ impl Book {
 
     pub fn lose(&mut self, loss: Loss) {
         self.losses.push(loss);
+    }
+
+    pub fn lose_meta(&mut self, at: u64) {
+        self.meta_lost.push(at);
     }
 
     /// The highest limit that may have been in force at some instant between the two.
@@ -308,10 +315,19 @@ impl Book {
             // Data that is lost is lost with its marks.
             let lost = self.losses.iter().any(|loss| loss.to > kick.from);
             if kick.hit && !lost && until > latest && until <= to {
-                let late = (until - latest) as f64 / 1e6;
+                let ms = |ns: u64| (i128::from(ns) - i128::from(kick.to)) as f64 / 1e6;
                 found.push(format!(
-                    "{}: {} was kicked and believed {late:.3} ms longer than a lease",
-                    self.name, hold.id
+                    "{}: {} of process {} was kicked{} and believed longer than a lease (ms after the kick): \
+                     asked {:+.3}, held {:+.3} .. {:+.3} ({}); `meta` lost {:+.3?}",
+                    self.name,
+                    hold.id,
+                    hold.process,
+                    if kick.at_once { " at once" } else { "" },
+                    ms(hold.asked),
+                    ms(hold.from),
+                    ms(until),
+                    hold.how,
+                    self.meta_lost.iter().rev().take(3).map(|&at| ms(at)).collect::<Vec<_>>()
                 ));
             }
         }
@@ -322,6 +338,7 @@ impl Book {
         self.holds.retain(|_, hold| hold.until.is_none() || hold.end() > judged);
         self.kicks.retain(|_, kick| kick.to > old);
         self.losses.retain(|loss| loss.to > old);
+        self.meta_lost.retain(|&at| at > old);
         self.tokens.retain(|_, (from, _)| *from > old);
         let from = self.highest.partition_point(|&(from, _)| from <= old);
         self.highest.drain(..from.saturating_sub(1));

@@ -53,6 +53,7 @@ const AFTERMATH: Duration = Duration::from_secs(8);
 fn child_process() {
     child_role::play(|role, from_parent| match role {
         "worker" => worker::work(from_parent),
+        "forking worker" => worker::work_in_forks(from_parent),
         _ => panic!("no role {role}"),
     });
 }
@@ -120,7 +121,9 @@ async fn soak(plan: &Plan) {
         storm(&scene, &mut server, &mut stations, plan.wipes, random.fork()).await;
         rush(&mut stations).await;
         let calm = recover(&scene, &stations, "the storm").await;
+        speaks_both_protocols(&scene).await;
         quiet_losses(&scene, &mut stations).await;
+        passing_names_are_gone(&scene).await;
         let state = scene.witness.state();
         println!(
             "  {:>5.0} s: storm {round}, {} faults so far, {} holds; all work again after {:.1} s",
@@ -170,6 +173,16 @@ async fn storm(
         visitors(scene, &url, end, visitors_seed),
         judging,
     );
+}
+
+async fn speaks_both_protocols(scene: &Scene) {
+    let clients: String = scene.operator.command(&["CLIENT", "LIST"]).await.unwrap_or_default();
+    for protocol in ["resp=2", "resp=3"] {
+        let speaks = |line: &str| line.contains("addr=127.0.0.1") && line.contains(protocol);
+        if !clients.lines().any(speaks) {
+            scene.witness.state().find(format!("no proof: nobody speaks {protocol}"));
+        }
+    }
 }
 
 /// Many ask at once, and nobody new for as long as they wait.
@@ -259,8 +272,8 @@ async fn nothing_is_left(scene: &Scene) {
         }
     }
     let keys_end = stopped + KEYS_OUTLIVE + LONGEST_LEASE + Duration::from_secs(2);
-    let names = NAMES.iter().map(|name| name.name.to_owned());
-    let leftover = vanish(scene, names.collect(), keys_end, &["permits", "queue", "clients"]).await;
+    let names: Vec<_> = NAMES.iter().map(|name| name.name.to_owned()).collect();
+    let leftover = vanish(scene, &names, keys_end, &["permits", "queue", "clients"]).await;
     for (key, ttl) in leftover {
         scene.witness.state().find(format!("{key} is still there, PTTL {ttl}"));
     }
@@ -272,41 +285,55 @@ async fn nothing_is_left(scene: &Scene) {
             scene.witness.state().find(format!("{meta} stays too long, PTTL {ttl}"));
         }
     }
-    passing_names_are_gone(scene).await;
+    // At least one, also in a short soak.
+    if let Some(due) = passing_names_are_gone(scene).await
+        && scene.witness.state().names_gone == 0
+    {
+        sleep(Duration::from_nanos(due.saturating_sub(monotonic_nanos()))).await;
+        passing_names_are_gone(scene).await;
+    }
+    no_other_keys(scene).await;
 }
 
-/// Names used once have gone while the soak went on.
-async fn passing_names_are_gone(scene: &Scene) {
+/// Names used once have gone while the soak went on. Returns when the next one is due.
+async fn passing_names_are_gone(scene: &Scene) -> Option<u64> {
     let outlive = nanos(KEYS_OUTLIVE + META_OUTLIVES + AFTERMATH);
     let passed = scene.witness.state().passed();
-    let first = passed.iter().map(|(_, heard)| heard + outlive).min().unwrap_or(0);
-    sleep(Duration::from_nanos(first.saturating_sub(monotonic_nanos()))).await;
-    let due = passed.iter().filter(|(_, heard)| heard + outlive <= monotonic_nanos());
-    let due: Vec<_> = due.map(|(name, _)| name.clone()).collect();
-    println!("  {} of {} passing names are due to be gone", due.len(), passed.len());
+    let now = monotonic_nanos();
+    let (due, later): (Vec<_>, Vec<_>) =
+        passed.into_iter().partition(|(_, heard)| heard + outlive <= now);
     let all = ["permits", "queue", "clients", "meta"];
-    for (key, ttl) in vanish(scene, due, Instant::now(), &all).await {
+    let names: Vec<String> = due.into_iter().map(|(name, _)| name).collect();
+    for (key, ttl) in vanish(scene, &names, Instant::now(), &all).await {
         scene.witness.state().find(format!("{key} is still there, PTTL {ttl}"));
     }
-    // And no name is there that nobody uses.
+    scene.witness.state().names_gone += names.len();
+    for name in &names {
+        scene.witness.state().forget_name(name);
+    }
+    later.iter().map(|(_, heard)| heard + outlive).min()
+}
+
+/// And no name is there that nobody uses.
+async fn no_other_keys(scene: &Scene) {
     let keys: Vec<String> = scene.operator.command(&["KEYS", "zsem:*"]).await.unwrap_or_default();
     let known = scene.witness.state().names();
     let unknown = |key: &&String| !known.iter().any(|name| key.contains(&format!("{{{name}}}")));
     for key in keys.iter().filter(unknown) {
-        scene.witness.state().find(format!("{key} is there, and nobody used it"));
+        scene.witness.state().find(format!("{key} is there, and nobody uses it"));
     }
 }
 
 /// Those of the keys that are still there at `end`, with their time to live.
 async fn vanish(
     scene: &Scene,
-    names: Vec<String>,
+    names: &[String],
     end: Instant,
     kinds: &[&str],
 ) -> BTreeMap<String, i64> {
     loop {
         let mut left = BTreeMap::new();
-        for name in &names {
+        for name in names {
             for kind in kinds {
                 let key = format!("zsem:{{{name}}}:{kind}");
                 let ttl = scene.operator.command(&["PTTL", &key]).await.expect("the server is up");
@@ -341,6 +368,7 @@ fn prove(scene: &Scene, plan: &Plan) {
         "client dropped",
         "visitor came and went",
         "visitor ended with no word",
+        "visitor that forked ended with no word",
         "clients killed (CLIENT KILL)",
         "all paused (CLIENT PAUSE)",
         "writes paused (CLIENT PAUSE)",
@@ -390,6 +418,7 @@ fn report(scene: &Scene, took: Duration) {
     }
     let longest = state.longest_wait as f64 / 1e9;
     println!("\n{} holds; the longest wait for one {longest:.1} s", state.holds);
+    println!("{} names were used once and have gone", state.names_gone);
     table("most units at once", &state.most_units);
     table("asked in vain", &state.missed);
     table("permits lost", &state.losses);

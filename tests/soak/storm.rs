@@ -17,6 +17,7 @@ use crate::support::processes::Child;
 use crate::support::redis_server::RedisServer;
 use crate::support::wait::PATIENCE;
 use crate::witness::Witness;
+use crate::worker::FORKS;
 
 /// How long an operator's word may take, with the server paused or frozen.
 const WORD: Duration = Duration::from_secs(20);
@@ -127,11 +128,14 @@ impl Operator {
     pub async fn delete(&self, witness: &Witness, name: &str, key: &str) {
         let from = monotonic_nanos();
         if key == "meta" {
-            forget_override(witness, name);
+            witness.state().lost_meta(name);
         }
         let _: Option<i64> = self.command(&["DEL", &format!("zsem:{{{name}}}:{key}")]).await;
-        if key == "permits" {
-            witness.state().lost(name, loss_since(from));
+        match key {
+            "permits" => witness.state().lost(name, loss_since(from)),
+            // It may have come to pass at any instant of these.
+            "meta" => witness.state().lost_meta(name),
+            _ => {}
         }
     }
 
@@ -150,7 +154,7 @@ impl Operator {
         let from = monotonic_nanos();
         let names = witness.state().names();
         for name in &names {
-            forget_override(witness, name);
+            witness.state().lost_meta(name);
         }
         let most = (used - 300).to_string();
         let tight: Option<()> = self
@@ -176,13 +180,6 @@ fn loss_since(from: u64) -> Loss {
         to: monotonic_nanos(),
         to_us: u64::try_from(micros).expect("a time before 500 000"),
     }
-}
-
-/// Without `meta` the handles' limit is in force.
-fn forget_override(witness: &Witness, name: &str) {
-    let mut state = witness.state();
-    let most = state.limit_now(name).max(limit_of(name));
-    state.limit(name, most);
 }
 
 // ---- faults of one process and its way to the server
@@ -372,41 +369,64 @@ async fn spawn(
 /// Above the numbers of those that stay.
 const VISITOR: usize = 99;
 
-/// Processes that come, work a little and go, with no word or with one.
+/// Processes that come, work a little and go.
+#[derive(Clone, Copy)]
+enum Visit {
+    WithAWord,
+    WithNoWord,
+    /// After it has forked, and with no word.
+    Forked,
+}
+
+const VISITS: [Visit; 3] = [Visit::WithAWord, Visit::WithNoWord, Visit::Forked];
+
 pub async fn visitors(scene: &Scene, url: &str, end: Instant, mut random: Rng) {
-    let mut properly = false;
+    let mut deck = Deck::new(&VISITS);
     loop {
-        sleep(ms(&mut random, 500..2_000)).await;
+        sleep(ms(&mut random, 300..1_500)).await;
+        let visit = deck.draw(&mut random);
+        let mut random = random.fork();
         if Instant::now() >= end {
             return;
         }
-        let env = [
-            ("URL", url.to_owned()),
-            ("RESP2_URL", url.to_owned()),
-            ("WITNESS", scene.witness.address()),
-            ("SEED", random.u64(..).to_string()),
-            ("INDEX", VISITOR.to_string()),
-            ("SHARE", "4".to_owned()),
-        ];
-        let mut child = Child::spawn("worker", &env);
-        child.expect_line("@working", PATIENCE).await;
-        sleep(ms(&mut random, 200..2_500)).await;
-        if properly {
-            child.send("stop");
-            // It says so if it could not give all back, which is no wonder under these faults.
-            child.expect_line("@stopped", PATIENCE).await;
-            child.wait_for_exit(PATIENCE).await;
-            scene.witness.state().ended(child.pid());
-            scene.tally.count("visitor came and went");
-        } else {
-            let at = monotonic_nanos();
-            scene.witness.state().killed(child.pid(), at);
-            child.close_input();
-            child.wait_for_exit(PATIENCE).await;
-            scene.tally.count("visitor ended with no word");
-        }
-        properly = !properly;
+        let kind = come_and_go(visit, scene, url, &mut random).await;
+        scene.tally.count(kind);
     }
+}
+
+async fn come_and_go(visit: Visit, scene: &Scene, url: &str, random: &mut Rng) -> &'static str {
+    let env = [
+        ("URL", url.to_owned()),
+        ("RESP2_URL", url.to_owned()),
+        ("WITNESS", scene.witness.address()),
+        ("SEED", random.u64(..).to_string()),
+        ("INDEX", VISITOR.to_string()),
+        ("SHARE", "4".to_owned()),
+    ];
+    let forks = matches!(visit, Visit::Forked);
+    let mut child = Child::spawn(if forks { "forking worker" } else { "worker" }, &env);
+    let mut processes = vec![child.pid()];
+    for _ in 1..if forks { FORKS } else { 1 } {
+        let forked = child.expect_line("@forked ", PATIENCE).await;
+        processes.push(forked.parse().expect("a process id"));
+    }
+    sleep(ms(random, 500..2_500)).await;
+    if matches!(visit, Visit::WithAWord) {
+        child.send("stop");
+        // It says so if it could not give all back, which is no wonder under these faults.
+        child.expect_line("@stopped", PATIENCE).await;
+        child.wait_for_exit(PATIENCE).await;
+        scene.witness.state().ended(child.pid());
+        return "visitor came and went";
+    }
+    let at = monotonic_nanos();
+    for process in processes {
+        scene.witness.state().killed(process, at);
+    }
+    child.kill();
+    // Its forks are children of nobody here; they have gone once nobody can write to its output.
+    child.wait_for_end_of_output(PATIENCE).await;
+    if forks { "visitor that forked ended with no word" } else { "visitor ended with no word" }
 }
 
 // ---- faults of the server
@@ -503,7 +523,7 @@ async fn strike_server(
             let from = monotonic_nanos();
             let names = scene.witness.state().names();
             for name in &names {
-                forget_override(&scene.witness, name);
+                scene.witness.state().lost_meta(name);
             }
             let name = if matches!(kind, OfServer::Wiped) {
                 let _: Option<()> = operator.command(&["FLUSHALL"]).await;

@@ -59,6 +59,8 @@ pub struct State {
     pub recovery: BTreeMap<&'static str, u64>,
     pub longest_wait: u64,
     pub most_units: BTreeMap<String, u64>,
+    /// Names that were used once and have left no key.
+    pub names_gone: usize,
 }
 
 impl Witness {
@@ -126,6 +128,7 @@ impl State {
             // A last word of one who was killed: nobody waits any more.
             Event::Asked { .. } if self.dead.contains_key(&process) => {}
             Event::Asked { task, at, units, name } => {
+                self.book(&name).last_heard = monotonic_nanos();
                 let asking = Asking { name, units, since: at, told: false };
                 self.asking.insert((process, task), asking);
             }
@@ -277,6 +280,14 @@ impl State {
         self.book(name).limit(monotonic_nanos(), most);
     }
 
+    /// Redis forgot the `meta` of a name, or is about to: the handles' limit may be in force.
+    pub fn lost_meta(&mut self, name: &str) {
+        let at = monotonic_nanos();
+        let book = self.book(name);
+        book.limit(at, book.limit_now().max(limit_of(name)));
+        book.lose_meta(at);
+    }
+
     pub fn limit_now(&mut self, name: &str) -> u32 {
         self.book(name).limit_now()
     }
@@ -360,6 +371,10 @@ impl State {
     pub fn passed(&self) -> Vec<(String, u64)> {
         let passing = self.books.iter().filter(|(name, _)| name.starts_with(PASSING));
         passing.map(|(name, book)| (name.clone(), book.last_heard)).collect()
+    }
+
+    pub fn forget_name(&mut self, name: &str) {
+        self.books.remove(name);
     }
 }
 

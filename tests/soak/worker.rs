@@ -1,12 +1,15 @@
 //! A process of the soak: tasks that ask for permits in every way there is, hold them and give them back.
 
+use std::io::{Read, pipe};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::sync::watch;
+use fork::{Fork, fork};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, ZSetSemaphore};
@@ -17,6 +20,8 @@ use crate::support::belief::local_deadline;
 use crate::support::child_role::{FromParent, say, setting};
 use crate::support::ledger::monotonic_nanos;
 
+/// How many processes a process that forks becomes.
+pub const FORKS: usize = 3;
 /// How often a holder looks at its permit.
 const LOOK: Duration = Duration::from_millis(10);
 const LONGEST_CLOSE: Duration = Duration::from_secs(3);
@@ -77,7 +82,37 @@ fn open(url: &str, other: bool) -> (Client, Vec<Vec<ZSetSemaphore>>) {
 }
 
 /// Works until the process is killed or told to stop.
-pub fn work(mut from_parent: FromParent) {
+pub fn work(from_parent: FromParent) {
+    work_with(open_sides(), from_parent);
+}
+
+/// Forks after the clients are made, and works in all processes until this one is killed.
+pub fn work_in_forks(from_parent: FromParent) {
+    let (mut end, keep_open) = pipe().expect("a pipe");
+    let sides = open_sides();
+    for _ in 1..FORKS {
+        if matches!(fork().expect("forking"), Fork::Child) {
+            drop(keep_open);
+            say(format!("forked {}", std::process::id()));
+            thread::spawn(move || {
+                // Its end is the end of the process that forked.
+                let _ = end.read(&mut [0]);
+                std::process::exit(0);
+            });
+            // Only the parent hears its own parent: here nobody says a word.
+            let (_sender, nothing) = mpsc::unbounded_channel();
+            return work_with(sides, nothing);
+        }
+    }
+    work_with(sides, from_parent);
+}
+
+fn open_sides() -> [Side; 2] {
+    let other = index() % 2 == 1;
+    [Side::new(setting("URL"), other), Side::new(setting("RESP2_URL"), other)]
+}
+
+fn work_with(sides: [Side; 2], mut from_parent: FromParent) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -86,22 +121,18 @@ pub fn work(mut from_parent: FromParent) {
     runtime.block_on(async {
         let (stop, stopped) = watch::channel(false);
         let (rush, rushes) = watch::channel(0);
-        let other = index() % 2 == 1;
-        let worker = Arc::new(Worker {
-            reporter: Reporter::connect(&setting("WITNESS")),
-            sides: [Side::new(setting("URL"), other), Side::new(setting("RESP2_URL"), other)],
-            stop: stopped,
-            rushes,
-            next_hold: AtomicU64::new(0),
-        });
-        let mut tasks = start_tasks(&worker);
+        let reporter = Reporter::connect(&setting("WITNESS"));
+        let next_hold = AtomicU64::new(0);
+        let worker = Arc::new(Worker { reporter, sides, stop: stopped, rushes, next_hold });
+        let seed: u64 = setting("SEED").parse().expect("a number");
+        let mut random = Rng::with_seed(seed ^ u64::from(std::process::id()));
+        let mut tasks = start_tasks(&worker, &mut random);
         say("working");
         while let Some(line) = from_parent.recv().await {
-            let random = Rng::new().bool();
             match line.as_str() {
                 "stop" => break,
                 "rush" => rush.send_modify(|count| *count += 1),
-                close => reopen(Arc::clone(&worker), usize::from(random), close.to_owned()),
+                close => reopen(Arc::clone(&worker), random.usize(..2), close.to_owned()),
             }
         }
         let _ = stop.send(true);
@@ -123,8 +154,7 @@ fn index() -> usize {
     setting("INDEX").parse().expect("a number")
 }
 
-fn start_tasks(worker: &Arc<Worker>) -> JoinSet<()> {
-    let mut seeds = Rng::with_seed(setting("SEED").parse().expect("a number"));
+fn start_tasks(worker: &Arc<Worker>, seeds: &mut Rng) -> JoinSet<()> {
     let share: u32 = setting("SHARE").parse().expect("a number");
     let mut tasks = JoinSet::new();
     let mut number = 0;

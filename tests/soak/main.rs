@@ -14,41 +14,45 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+mod aftermath;
+mod asking;
 mod book;
+mod data_faults;
+mod holding;
 mod names;
+mod operator;
 mod reports;
-mod storm;
+mod scene;
+mod server_faults;
+mod station;
 #[path = "../support/mod.rs"]
 mod support;
+mod verdict;
+mod visitors;
 mod witness;
 mod worker;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use book::nanos;
+use aftermath::{nothing_is_left, passing_names_are_gone, recover, stop};
+use data_faults::data_storm;
 use fastrand::Rng;
 use futures_util::future::join_all;
-use names::{Kind, LONGEST_LEASE, NAMES};
-use storm::{Operator, Scene, Station, Tally, data_storm, server_storm, visitors};
+use names::NAMES;
+use operator::Operator;
+use scene::{Scene, Tally};
+use server_faults::server_storm;
+use station::Station;
 use support::child_role;
-use support::ledger::monotonic_nanos;
 use support::redis_server::RedisServer;
-use support::wait::PATIENCE;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
+use verdict::{prove, report};
+use visitors::visitors;
 use witness::Witness;
 
 const PROCESSES: usize = 6;
 const STORM: Duration = Duration::from_secs(50);
-/// All must work again by then: longer than a dead client is presumed alive, a claim and the longest lease after it.
-const CALM: Duration = Duration::from_secs(15);
-/// What the keys of a name outlive the last lease by, and `meta` the others.
-const KEYS_OUTLIVE: Duration = Duration::from_secs(10);
-const META_OUTLIVES: Duration = Duration::from_secs(60);
-/// For how long one who was cut off may go on with what it had begun.
-const AFTERMATH: Duration = Duration::from_secs(8);
-
 #[test]
 fn child_process() {
     child_role::play(|role, from_parent| match role {
@@ -136,7 +140,7 @@ async fn soak(plan: &Plan) {
     stop(&scene, &mut stations).await;
     nothing_is_left(&scene).await;
     scene.witness.state().judge_all();
-    prove(&scene, plan);
+    prove(&scene, plan.wipes);
     report(&scene, start.elapsed());
     let findings = &scene.witness.state().findings;
     assert!(
@@ -200,235 +204,5 @@ async fn quiet_losses(scene: &Scene, stations: &mut [Station]) {
         }
         let calm = recover(scene, stations, &format!("all `{key}` were deleted")).await;
         println!("           all `{key}` deleted: {:.1} s", calm.as_secs_f64());
-    }
-}
-
-/// Waits until all work again, and returns how long that took.
-async fn recover(scene: &Scene, stations: &[Station], what: &str) -> Duration {
-    let (start, calm) = (Instant::now(), monotonic_nanos());
-    let processes: Vec<u32> = stations.iter().map(|station| station.child.pid()).collect();
-    loop {
-        let stuck = scene.witness.state().stuck_since(&processes, calm);
-        if stuck.is_empty() {
-            return start.elapsed();
-        }
-        if start.elapsed() > CALM {
-            for (name, who) in stuck {
-                let books = books(scene, &name).await;
-                let finding = format!(
-                    "{name}: {CALM:?} after {what} {} are stuck, and {books}: {}",
-                    who.len(),
-                    who[..who.len().min(4)].join("; ")
-                );
-                scene.witness.state().find(finding);
-            }
-            return start.elapsed();
-        }
-        scene.witness.state().judge();
-        sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// What the server says of a name.
-async fn books(scene: &Scene, name: &str) -> String {
-    match scene.operator.semaphore(name).inspect().await {
-        Ok(books) => format!(
-            "the server has {} of {} units in use, {} waiters",
-            books.in_use, books.limit, books.waiters_total
-        ),
-        Err(error) => format!("the server does not tell: {error}"),
-    }
-}
-
-async fn stop(scene: &Scene, stations: &mut [Station]) {
-    for station in &mut *stations {
-        station.child.send("stop");
-    }
-    for station in stations {
-        let said = station.child.expect_line("@stopped", PATIENCE).await;
-        if !said.is_empty() {
-            let process = station.child.pid();
-            scene.witness.state().find(format!("process {process} stopped{said}"));
-        }
-        station.child.wait_for_exit(PATIENCE).await;
-    }
-}
-
-/// Nobody holds or waits, and the keys go with their time.
-async fn nothing_is_left(scene: &Scene) {
-    let stopped = Instant::now();
-    for name in &NAMES {
-        let key = |key: &str| format!("zsem:{{{}}}:{key}", name.name);
-        // Who was killed leaves a permit that nobody needed to prune; its lease ended long ago.
-        let now: Vec<String> = scene.operator.command(&["TIME"]).await.expect("the server is up");
-        let now = format!("({}000", now[0]);
-        let held: Option<u64> =
-            scene.operator.command(&["ZCOUNT", &key("permits"), &now, "+inf"]).await;
-        let waiting: Option<u64> = scene.operator.command(&["ZCARD", &key("queue")]).await;
-        if (held, waiting) != (Some(0), Some(0)) {
-            let finding =
-                format!("{}: {held:?} permits and {waiting:?} waiters are left", name.name);
-            scene.witness.state().find(finding);
-        }
-    }
-    let keys_end = stopped + KEYS_OUTLIVE + LONGEST_LEASE + Duration::from_secs(2);
-    let names: Vec<_> = NAMES.iter().map(|name| name.name.to_owned()).collect();
-    let leftover = vanish(scene, &names, keys_end, &["permits", "queue", "clients"]).await;
-    for (key, ttl) in leftover {
-        scene.witness.state().find(format!("{key} is still there, PTTL {ttl}"));
-    }
-    for name in &NAMES {
-        let meta = format!("zsem:{{{}}}:meta", name.name);
-        let ttl: i64 = scene.operator.command(&["PTTL", &meta]).await.expect("the server is up");
-        let most = (META_OUTLIVES + LONGEST_LEASE).as_millis();
-        if ttl == -1 || i128::from(ttl) > i128::try_from(most).expect("a short time") {
-            scene.witness.state().find(format!("{meta} stays too long, PTTL {ttl}"));
-        }
-    }
-    // At least one, also in a short soak.
-    if let Some(due) = passing_names_are_gone(scene).await
-        && scene.witness.state().names_gone == 0
-    {
-        sleep(Duration::from_nanos(due.saturating_sub(monotonic_nanos()))).await;
-        passing_names_are_gone(scene).await;
-    }
-    no_other_keys(scene).await;
-}
-
-/// Names used once have gone while the soak went on. Returns when the next one is due.
-async fn passing_names_are_gone(scene: &Scene) -> Option<u64> {
-    let outlive = nanos(KEYS_OUTLIVE + META_OUTLIVES + AFTERMATH);
-    let passed = scene.witness.state().passed();
-    let now = monotonic_nanos();
-    let (due, later): (Vec<_>, Vec<_>) =
-        passed.into_iter().partition(|(_, heard)| heard + outlive <= now);
-    let all = ["permits", "queue", "clients", "meta"];
-    let names: Vec<String> = due.into_iter().map(|(name, _)| name).collect();
-    for (key, ttl) in vanish(scene, &names, Instant::now(), &all).await {
-        scene.witness.state().find(format!("{key} is still there, PTTL {ttl}"));
-    }
-    scene.witness.state().names_gone += names.len();
-    for name in &names {
-        scene.witness.state().forget_name(name);
-    }
-    later.iter().map(|(_, heard)| heard + outlive).min()
-}
-
-/// And no name is there that nobody uses.
-async fn no_other_keys(scene: &Scene) {
-    let keys: Vec<String> = scene.operator.command(&["KEYS", "zsem:*"]).await.unwrap_or_default();
-    let known = scene.witness.state().names();
-    let unknown = |key: &&String| !known.iter().any(|name| key.contains(&format!("{{{name}}}")));
-    for key in keys.iter().filter(unknown) {
-        scene.witness.state().find(format!("{key} is there, and nobody uses it"));
-    }
-}
-
-/// Those of the keys that are still there at `end`, with their time to live.
-async fn vanish(
-    scene: &Scene,
-    names: &[String],
-    end: Instant,
-    kinds: &[&str],
-) -> BTreeMap<String, i64> {
-    loop {
-        let mut left = BTreeMap::new();
-        for name in names {
-            for kind in kinds {
-                let key = format!("zsem:{{{name}}}:{kind}");
-                let ttl = scene.operator.command(&["PTTL", &key]).await.expect("the server is up");
-                if ttl != -2_i64 {
-                    left.insert(key, ttl);
-                }
-            }
-        }
-        if left.is_empty() || Instant::now() >= end {
-            return left;
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// A soak in which something never came to pass proves nothing about it.
-fn prove(scene: &Scene, plan: &Plan) {
-    let mut kinds = vec![
-        "process killed",
-        "process frozen",
-        "black hole",
-        "requests held",
-        "replies held",
-        "slow replies",
-        "connections cut",
-        "connections refused",
-        "old connections held",
-        "reply lost",
-        "wake-ups held",
-        "client closed",
-        "client closed at once",
-        "client dropped",
-        "visitor came and went",
-        "visitor ended with no word",
-        "visitor that forked ended with no word",
-        "clients killed (CLIENT KILL)",
-        "all paused (CLIENT PAUSE)",
-        "writes paused (CLIENT PAUSE)",
-        "scripts flushed",
-        "server frozen",
-        "kicked",
-        "kicked at once",
-        "limit moved",
-        "limit set to 0",
-        "`queue` deleted",
-        "`clients` deleted",
-        "`meta` deleted",
-        "`permits` deleted",
-        "keys evicted",
-    ];
-    if plan.wipes {
-        kinds.extend(["all keys wiped (FLUSHALL)", "server restarted empty"]);
-    }
-    let counts = scene.tally.counts();
-    let mut state = scene.witness.state();
-    for kind in kinds {
-        if !counts.contains_key(kind) {
-            state.find(format!("no proof: there was no {kind:?}"));
-        }
-    }
-    for name in NAMES.iter().filter(|name| name.kind != Kind::Moved) {
-        let most = state.most_units.get(name.name).copied().unwrap_or(0);
-        if most < u64::from(name.limit) {
-            state.find(format!("no proof: {} reached {most} of {} units", name.name, name.limit));
-        }
-    }
-}
-
-fn report(scene: &Scene, took: Duration) {
-    let state = scene.witness.state();
-    let counts = scene.tally.counts();
-    let faults: u64 = counts.values().sum();
-    println!(
-        "\n{faults} faults in {:.0} s, and the longest until a struck process was let in again:",
-        took.as_secs_f64()
-    );
-    for (kind, count) in &counts {
-        match state.recovery.get(kind) {
-            Some(&longest) => println!("  {count:>8}  {kind:<34}{:>9.3} s", longest as f64 / 1e9),
-            None => println!("  {count:>8}  {kind}"),
-        }
-    }
-    let longest = state.longest_wait as f64 / 1e9;
-    println!("\n{} holds; the longest wait for one {longest:.1} s", state.holds);
-    println!("{} names were used once and have gone", state.names_gone);
-    table("most units at once", &state.most_units);
-    table("asked in vain", &state.missed);
-    table("permits lost", &state.losses);
-    table("given back with an answer", &state.counted);
-    println!("\n{} findings", state.findings.len());
-}
-
-fn table(title: &str, rows: &BTreeMap<String, u64>) {
-    println!("\n{title}:");
-    for (what, count) in rows {
-        println!("  {count:>8}  {what}");
     }
 }

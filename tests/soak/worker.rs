@@ -1,8 +1,7 @@
 //! A process of the soak: tasks that ask for permits in every way there is, hold them and give them back.
 
 use std::io::{Read, pipe};
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -11,38 +10,30 @@ use fastrand::Rng;
 use fork::{Fork, fork};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
-use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, ZSetSemaphore};
+use tokio::time::{sleep, timeout};
+use zset_semaphore::{Client, ZSetSemaphore};
 
-use crate::names::{Kind, MAX_HOLD, NAMES, Name, PASSING, PASSING_LEASE, PASSING_LIMIT};
+use crate::asking::ask;
+use crate::book::nanos;
+use crate::names::{Kind, NAMES, Name, PASSING, PASSING_LEASE, PASSING_LIMIT};
 use crate::reports::{Event, Reporter};
-use crate::support::belief::local_deadline;
+use crate::scene::ms;
 use crate::support::child_role::{FromParent, say, setting};
 use crate::support::ledger::monotonic_nanos;
 
 /// How many processes a process that forks becomes.
 pub const FORKS: usize = 3;
-/// How often a holder looks at its permit.
-const LOOK: Duration = Duration::from_millis(10);
 const LONGEST_CLOSE: Duration = Duration::from_secs(3);
 const PASSING_EVERY: Duration = Duration::from_secs(4);
 
-fn ms(random: &mut Rng, range: Range<u64>) -> Duration {
-    Duration::from_millis(random.u64(range))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("a short time")
-}
-
-struct Worker {
-    reporter: Reporter,
+pub struct Worker {
+    pub reporter: Reporter,
     /// One client over RESP3, one over RESP2.
     sides: [Side; 2],
-    stop: watch::Receiver<bool>,
+    pub stop: watch::Receiver<bool>,
     /// Counts the parent's words.
     rushes: watch::Receiver<u64>,
-    next_hold: AtomicU64,
+    pub next_hold: AtomicU64,
 }
 
 /// A client that is replaced now and then.
@@ -199,7 +190,9 @@ async fn toil(worker: Arc<Worker>, place: usize, name: &'static Name, task: u32,
         // Less than what a process of the other limit may ask for, too.
         let most = (*name.units.end()).min(semaphore.limit());
         let units = random.u32(*name.units.start()..=most);
-        let holding = ms(&mut random, name.hold_ms.clone());
+        // Some hold for longer than a lease, so that renewals matter and who is kicked would be seen to go on.
+        let times = if random.u32(..10) == 0 { 6 } else { 1 };
+        let holding = ms(&mut random, name.hold_ms.clone()) * times;
         worker.ask_and_hold(&semaphore, units, task, holding, name.kind, &mut random).await;
     }
 }
@@ -256,170 +249,4 @@ impl Worker {
             }
         }
     }
-
-    async fn hold(
-        &self,
-        permit: Permit,
-        asked: u64,
-        task: u32,
-        holding: Duration,
-        kind: Kind,
-        random: &mut Rng,
-    ) {
-        let from = monotonic_nanos();
-        let Some(sure_until) = local_deadline(&permit) else {
-            let why = "lost before it was looked at".to_owned();
-            return self.reporter.tell(&Event::Missed { task, why });
-        };
-        let hold = self.next_hold.fetch_add(1, Ordering::Relaxed);
-        self.reporter.tell(&Event::Entered {
-            task,
-            hold,
-            id: permit.id().to_string(),
-            units: permit.units(),
-            token: permit.fencing_token(),
-            from,
-            sure_until,
-            // The longest hold counts from when the grant was heard of, which was after it was asked for.
-            most: if kind == Kind::Bounded { asked + nanos(MAX_HOLD) } else { u64::MAX },
-        });
-        let extends = kind == Kind::Manual && random.u32(..4) > 0;
-        let belief = Belief { hold, last_seen: from, sure_until };
-        let (until, how) = self.believe(&permit, belief, Instant::now() + holding, extends).await;
-        let lost = how != "done";
-        self.reporter.tell(&Event::Left { hold, until, how });
-        self.give_back(permit, lost, random).await;
-    }
-
-    /// Until when the holder believed for certain, and how it ended.
-    async fn believe(
-        &self,
-        permit: &Permit,
-        mut belief: Belief,
-        end: Instant,
-        extends: bool,
-    ) -> (u64, String) {
-        let lease = permit.id().lease();
-        let mut extend_at = Instant::now() + lease / 3;
-        loop {
-            let now = monotonic_nanos();
-            let Some(deadline) = local_deadline(permit) else {
-                let reason = permit.lost().await;
-                return (belief.lost(reason, now), format!("{reason:?}"));
-            };
-            belief.last_seen = now;
-            if deadline > belief.sure_until {
-                belief.sure_until = deadline;
-                let hold = belief.hold;
-                self.reporter.tell(&Event::Renewed { hold, sure_until: deadline });
-            }
-            if Instant::now() >= end || *self.stop.borrow() {
-                return (now, "done".to_owned());
-            }
-            if extends && Instant::now() >= extend_at {
-                extend_at = Instant::now() + lease / 3;
-                // Bounded, so that its end is looked for.
-                let _ = timeout(lease / 3, permit.extend(lease)).await;
-            } else {
-                tokio::select! {
-                    biased;
-                    _ = permit.lost() => {}
-                    () = sleep(LOOK.min(end.saturating_duration_since(Instant::now()))) => {}
-                }
-            }
-        }
-    }
-
-    async fn give_back(&self, permit: Permit, lost: bool, random: &mut Rng) {
-        match random.u32(..4) {
-            0 => {
-                let how = match permit.release().await {
-                    Ok(released) => format!("release: {released:?}"),
-                    Err(error) => format!("release: {error:?}"),
-                };
-                if !lost {
-                    self.reporter.count(how);
-                }
-            }
-            1 => {
-                let watch = permit.watch();
-                let _ = timeout(ms(random, 0..20), watch.release()).await;
-            }
-            // Outside of any task.
-            2 => drop(tokio::task::spawn_blocking(move || drop(permit)).await),
-            _ => drop(permit),
-        }
-    }
-}
-
-struct Belief {
-    hold: u64,
-    /// The last instant at which `is_lost()` said no.
-    last_seen: u64,
-    /// The last deadline noted: it would have said no until then, by the clock.
-    sure_until: u64,
-}
-
-impl Belief {
-    /// Until when it was believed for certain, when it was seen at `now` that it is lost.
-    fn lost(&self, reason: LostReason, now: u64) -> u64 {
-        match reason {
-            // By the clock, at the deadline noted or a later one.
-            LostReason::Expired | LostReason::Unprovable => {
-                self.last_seen.max(self.sure_until).min(now)
-            }
-            // By a word, which may have come at once after the last look.
-            _ => self.last_seen,
-        }
-    }
-}
-
-/// Asks in one of many ways; what came of it, if no permit.
-async fn ask(
-    semaphore: &ZSetSemaphore,
-    units: u32,
-    hurried: bool,
-    random: &mut Rng,
-) -> Result<Permit, String> {
-    let way = if hurried { random.u32(..6) } else { random.u32(..20) };
-    match way {
-        0 | 1 => match semaphore.try_acquire(units).await {
-            Ok(permit) => Ok(permit),
-            Err(error @ TryAcquireError::Unavailable(_)) => Err(of_store("try", &error)),
-            Err(error) => Err(format!("try: {}", kind_of(&error))),
-        },
-        2 | 3 => semaphore.acquire(units).timeout(ms(random, 5..200)).await.map_err(|e| ended(&e)),
-        // The future is dropped, at its first await or later.
-        4 | 5 => {
-            let patience = ms(random, 0..60);
-            match timeout(patience, semaphore.acquire(units)).await {
-                Ok(outcome) => outcome.map_err(|error| ended(&error)),
-                Err(_) => Err("cancelled".to_owned()),
-            }
-        }
-        _ => semaphore.acquire(units).await.map_err(|error| ended(&error)),
-    }
-}
-
-fn ended(error: &AcquireError) -> String {
-    match error {
-        AcquireError::Refused(_) => of_store("acquire", error),
-        error => kind_of(error),
-    }
-}
-
-fn of_store(what: &str, error: &(impl std::error::Error + 'static)) -> String {
-    let source = error.source().map_or_else(String::new, ToString::to_string);
-    let kind =
-        error.source().and_then(|source| source.downcast_ref::<zset_semaphore::StoreError>());
-    let final_ = kind.is_some_and(zset_semaphore::StoreError::is_final);
-    let kind = kind.map_or_else(|| "?".to_owned(), |error| format!("{:?}", error.kind()));
-    // What no fault explains is told in full.
-    if final_ { format!("{what}: unexpected: {kind}: {source}") } else { format!("{what}: {kind}") }
-}
-
-/// The name of the variant.
-fn kind_of(error: &impl std::fmt::Debug) -> String {
-    let shown = format!("{error:?}");
-    shown.split([' ', '{', '(']).next().unwrap_or_default().to_owned()
 }

@@ -346,3 +346,95 @@ impl Book {
         self.limits.drain(..from.saturating_sub(1));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn hold(token: u64, asked: u64, from: u64, until: u64) -> Hold {
+        Hold {
+            process: 1,
+            id: format!("00000000000000aa:{token}/100"),
+            units: 1,
+            token,
+            asked: asked * MS,
+            from: from * MS,
+            sure_until: until * MS,
+            unsure_from: u64::MAX,
+            removed: u64::MAX,
+            until: Some(until * MS),
+            how: "done".to_owned(),
+            read: false,
+        }
+    }
+
+    fn found(mut book: Book, holds: impl IntoIterator<Item = Hold>) -> Vec<String> {
+        book.holds = holds.into_iter().enumerate().map(|(n, hold)| ((1, n as u64), hold)).collect();
+        let mut found = Vec::new();
+        // In two steps: what is found must not depend on where they meet.
+        book.judge(0, 50 * MS, &mut found);
+        book.judge(50 * MS, 10_000 * MS, &mut found);
+        found
+    }
+
+    #[test]
+    fn who_comes_as_another_goes_is_not_one_too_many_and_who_comes_before_is() {
+        let first = hold(1, 10, 20, 60);
+        assert_eq!(found(Book::new("b", 1), [first.clone(), hold(2, 30, 60, 80)]), [""; 0]);
+        let found = found(Book::new("b", 1), [first, hold(2, 30, 59, 80)]);
+        assert!(matches!(&found[..], [one] if one.contains("2 units held at once")), "{found:?}");
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_binds_those_who_ask_later_only() {
+        let mut lowered = Book::new("b", 2);
+        lowered.limit(40 * MS, 1);
+        let first = hold(1, 10, 20, 90);
+        assert_eq!(found(lowered, [first.clone(), hold(2, 39, 70, 90)]), [""; 0]);
+        let mut lowered = Book::new("b", 2);
+        lowered.limit(40 * MS, 1);
+        assert_eq!(found(lowered, [first, hold(2, 41, 70, 90)]).len(), 1);
+    }
+
+    #[test]
+    fn a_hold_of_before_a_loss_is_left_out_for_a_lease_and_one_of_after_it_never() {
+        let loss = || {
+            let mut book = Book::new("b", 1);
+            book.lose(Loss { from: 30 * MS, to: 31 * MS, to_us: 0 });
+            book
+        };
+        let old = hold(1, 10, 20, 130);
+        let new = hold(TOKEN_SLACK_US + 1, 25, 40, 120);
+        assert_eq!(found(loss(), [old.clone(), new.clone()]), [""; 0]);
+        let at_once = hold(TOKEN_SLACK_US + 2, 50, 60, 70);
+        assert_eq!(found(loss(), [old, new.clone(), at_once]).len(), 1);
+        let goes_on = Hold { until: Some(140 * MS), ..hold(1, 10, 20, 140) };
+        let longer = Hold { until: Some(140 * MS), ..new };
+        assert_eq!(found(loss(), [goes_on, longer]).len(), 1);
+    }
+
+    #[test]
+    fn a_token_that_comes_twice_or_falls_is_found() {
+        let wide = || Book::new("b", 9);
+        let (first, later) = (hold(5, 10, 20, 30), 21);
+        assert_eq!(found(wide(), [first.clone(), hold(6, later, 40, 50)]), [""; 0]);
+        // Asked for before the first was seen: either order is right.
+        assert_eq!(found(wide(), [first.clone(), hold(4, 15, 40, 50)]), [""; 0]);
+        assert_eq!(found(wide(), [first.clone(), hold(4, later, 40, 50)]).len(), 1);
+        assert_eq!(found(wide(), [first, hold(5, 15, 40, 50)]).len(), 1);
+    }
+
+    #[test]
+    fn who_is_kicked_and_believes_for_longer_than_a_lease_is_found() {
+        let kicked = |until| {
+            let mut book = Book::new("b", 1);
+            let kick = Kick { from: 30 * MS, to: 31 * MS, hit: true, at_once: false };
+            book.kicks.insert("00000000000000aa:1/100".to_owned(), kick);
+            found(book, [hold(1, 10, 20, until)])
+        };
+        assert_eq!(kicked(131), [""; 0]);
+        assert_eq!(kicked(132).len(), 1);
+    }
+}

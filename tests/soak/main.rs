@@ -46,7 +46,7 @@ use station::Station;
 use support::child_role;
 use support::redis_server::RedisServer;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use verdict::{prove, report};
 use visitors::visitors;
 use witness::Witness;
@@ -82,6 +82,13 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Far above what it takes to start, to recover after each storm, and to wait for the keys to go.
+    fn longest(&self) -> Duration {
+        2 * Duration::from_secs(60 * self.minutes) + Duration::from_secs(300)
+    }
+}
+
 // Invariants 1, 2, 5, 6, 7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_minute_of_every_fault() {
@@ -94,7 +101,9 @@ async fn a_minute_of_every_fault() {
     );
     // Whatever ends this drops the servers and processes it owns.
     tokio::select! {
-        () = soak(&plan) => {}
+        ended = timeout(plan.longest(), soak(&plan)) => {
+            assert!(ended.is_ok(), "the soak itself does not end; something waits for ever");
+        }
         signal = stop_signal() => panic!("stopped by {signal}"),
     }
 }

@@ -314,9 +314,10 @@ impl Book {
             let latest = kick.to + hold.lease();
             // Data that is lost is lost with its marks. And who has not heard yet that `meta` was lost is put back under a
             // new incarnation, whatever removed it: he may have heard of the old one up to a lease ago.
-            let lost = self.losses.iter().any(|loss| loss.to > kick.from);
+            let lost = self.losses.iter().any(|loss| loss.to > kick.from && loss.from < until);
             let unheard = kick.from.saturating_sub(hold.lease());
-            let healed = kick.at_once && self.meta_lost.iter().any(|&at| at > unheard);
+            let healed =
+                kick.at_once && self.meta_lost.iter().any(|&at| unheard < at && at < until);
             if kick.hit && !lost && !healed && until > latest && until <= to {
                 let ms = |ns: u64| (i128::from(ns) - i128::from(kick.to)) as f64 / 1e6;
                 found.push(format!(

@@ -19,7 +19,10 @@ enum OfData {
     Evicted,
 }
 
-const OF_DATA: [OfData; 9] = [
+const OF_DATA: [OfData; 11] = [
+    // More than one, since few of those who are kicked would hold for so long that it shows.
+    OfData::Kick,
+    OfData::Kick,
     OfData::Kick,
     OfData::KickNow,
     OfData::LimitMoved,

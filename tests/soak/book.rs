@@ -305,7 +305,8 @@ impl Book {
         }
     }
 
-    /// Who is kicked knows it at the next renewal, so within a lease.
+    /// Who holds when it is kicked knows it at the next renewal, so within a lease. One who has not heard of its grant may
+    /// ask again when that has expired, and be granted afresh.
     fn read_kicks(&mut self, to: u64, found: &mut Vec<String>) {
         for hold in self.holds.values() {
             let (Some(until), Some(kick)) = (hold.until, self.kicks.get(&hold.id)) else {
@@ -318,7 +319,8 @@ impl Book {
             let unheard = kick.from.saturating_sub(hold.lease());
             let healed =
                 kick.at_once && self.meta_lost.iter().any(|&at| unheard < at && at < until);
-            if kick.hit && !lost && !healed && until > latest && until <= to {
+            let held = kick.hit && hold.from <= kick.from;
+            if held && !lost && !healed && until > latest && until <= to {
                 let ms = |ns: u64| (i128::from(ns) - i128::from(kick.to)) as f64 / 1e6;
                 found.push(format!(
                     "{}: {} of process {} was kicked{} and believed longer than a lease (ms after the kick): \

@@ -28,6 +28,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use support::belief::local_deadline;
 use support::child_role::{self, FromParent, say, setting};
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
@@ -35,7 +36,7 @@ use support::processes::Child;
 use support::redis_server::RedisServer;
 use support::wait::PATIENCE;
 use tokio::time::{Instant, sleep};
-use zset_semaphore::{Client, Permit, ZSetSemaphore};
+use zset_semaphore::{Client, ZSetSemaphore};
 
 const LIMIT: u32 = 8;
 const PROCESSES: usize = 4;
@@ -104,22 +105,6 @@ async fn work_on_and_on(semaphore: ZSetSemaphore, reporter: Reporter, task: usiz
         }
         drop(permit);
     }
-}
-
-/// Until when `is_lost()` will say no, unless something else ends the permit: nanoseconds of
-/// CLOCK_MONOTONIC. None if it says yes by now.
-fn local_deadline(permit: &Permit) -> Option<u64> {
-    let shown = format!("{permit:?}");
-    if !shown.contains("HeldUntil") {
-        assert!(shown.contains("Lost("), "cannot read {shown}");
-        return None;
-    }
-    let number = |field: &str| -> u64 {
-        let (_, rest) = shown.split_once(field).unwrap_or_else(|| panic!("no {field} in {shown}"));
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        digits.parse().expect("a number")
-    };
-    Some(number("tv_sec: ") * 1_000_000_000 + number("tv_nsec: "))
 }
 
 // ---- the parent

@@ -28,6 +28,7 @@ pub(super) struct Plumbing {
     pub lose_next_reply: AtomicBool,
     /// By how many microseconds replies come late.
     pub reply_delay: AtomicU64,
+    pub without_resp3: AtomicBool,
 }
 
 /// Bytes pass while nothing holds them. The two reasons are apart, so that lifting one leaves the other.
@@ -105,7 +106,10 @@ impl Link {
         requests: mpsc::UnboundedSender<Vec<u8>>,
         plumbing: &Plumbing,
     ) {
-        while let Some(chunk) = next_chunk(&mut client).await {
+        while let Some(mut chunk) = next_chunk(&mut client).await {
+            if plumbing.without_resp3.load(Ordering::Relaxed) {
+                spoil_hello(&mut chunk);
+            }
             if mentions_subscribe(&chunk) {
                 self.subscribed.store(true, Ordering::Relaxed);
             }
@@ -182,4 +186,12 @@ async fn next_chunk(stream: &mut OwnedReadHalf) -> Option<Vec<u8>> {
 /// Commands are small and written at once, so the word is not torn between chunks.
 fn mentions_subscribe(chunk: &[u8]) -> bool {
     chunk.windows(b"SUBSCRIBE".len()).any(|window| window.eq_ignore_ascii_case(b"SUBSCRIBE"))
+}
+
+/// Makes it a command that no server knows. As with SUBSCRIBE, the word is not torn.
+fn spoil_hello(chunk: &mut [u8]) {
+    const HELLO: &[u8] = b"HELLO\r\n";
+    if let Some(at) = chunk.windows(HELLO.len()).position(|window| window == HELLO) {
+        chunk[at..at + 5].copy_from_slice(b"HALLO");
+    }
 }

@@ -48,6 +48,7 @@ impl FaultProxy {
                 traffic: watch::Sender::new(Traffic::default()),
                 lose_next_reply: AtomicBool::new(false),
                 reply_delay: AtomicU64::new(0),
+                without_resp3: AtomicBool::new(false),
             },
             switches: Mutex::default(),
         });
@@ -106,6 +107,11 @@ impl FaultProxy {
     /// those of any connection: a handshake, if one is about to be made.
     pub fn lose_next_reply(&self) {
         self.shared.plumbing.lose_next_reply.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on the server seems not to know HELLO: who connects must speak RESP2.
+    pub fn without_resp3(&self) {
+        self.shared.plumbing.without_resp3.store(true, Ordering::Relaxed);
     }
 
     /// Holds both directions of the present connections, while new ones pass.

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 #![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
 
+pub mod belief;
 pub mod child_role;
 mod fault_link;
 pub mod fault_proxy;

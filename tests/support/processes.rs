@@ -4,6 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
@@ -40,6 +41,9 @@ impl Child {
     /// As [`spawn`](Self::spawn), by a program that is not this test binary.
     pub fn run_role(command: &mut Command, role: &str, env: &[(&str, String)]) -> Self {
         command.env(ROLE, role).envs(env.iter().map(|(name, value)| (name, value)));
+        // In a group of its own a frozen child, too, ends when its parent is killed: the kernel hangs up on a
+        // group that nobody is left to look after. And Ctrl-C reaches the parent alone, which ends it in order.
+        command.process_group(0);
         Self::run(command)
     }
 
@@ -85,6 +89,14 @@ impl Child {
             self.pid(),
             self.process.exited()
         );
+    }
+
+    /// Waits until the child, and all to whom it has handed its output on, have ended or closed it.
+    pub async fn wait_for_end_of_output(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while let Some(_line) = timeout_at(deadline, self.lines.recv()).await.unwrap_or_else(|_| {
+            panic!("the output of process {} has not ended in {patience:?}", self.pid())
+        }) {}
     }
 
     /// Sends one line to the child's standard input.

@@ -131,8 +131,11 @@ enum Capped<B> {
 
 impl<B: Body + Send + 'static> CappedBody<B> {
     pub(super) fn new(body: B, pass: Pass, ends: Ends) -> Self {
-        let watched = Watched::new(PermitBody::new(body, pass), ends);
-        Self { state: watched.map_or_else(Capped::Held, Capped::Watched) }
+        let body = PermitBody::new(body, pass);
+        let watch = ends.concern(&body);
+        let state =
+            if watch { Capped::Watched(Watched::new(body, ends)) } else { Capped::Held(body) };
+        Self { state }
     }
 
     /// Instead of failing for the loss of its permit, it ends with an event that tells of it.

@@ -55,9 +55,10 @@ impl End {
 
 impl Ends {
     /// Whether any of it can come to pass.
-    fn concern(self, pass: &Pass) -> bool {
-        (self.when_lost && pass.is_permit())
-            || (self.stall_timeout.is_some() && pass.handle().is_some())
+    pub(super) fn concern<B>(self, body: &PermitBody<B>) -> bool {
+        let lost = |pass: &Pass| self.when_lost && pass.is_permit();
+        let stalls = |pass: &Pass| self.stall_timeout.is_some() && pass.handle().is_some();
+        body.pass().is_some_and(|pass| lost(pass) || stalls(pass))
     }
 }
 
@@ -87,10 +88,8 @@ enum Content<B> {
 }
 
 impl<B: Send + 'static> Watched<B> {
-    /// The body itself, if there is nothing to watch for.
-    pub(super) fn new(body: PermitBody<B>, ends: Ends) -> Result<Self, PermitBody<B>> {
-        let Some(pass) = body.pass().filter(|pass| ends.concern(pass)) else { return Err(body) };
-        let until_lost = pass.until_lost().filter(|_| ends.when_lost);
+    pub(super) fn new(body: PermitBody<B>, ends: Ends) -> Self {
+        let until_lost = body.pass().filter(|_| ends.when_lost).and_then(Pass::until_lost);
         let slot = Arc::new(Slot { content: Mutex::new(Content::Body(Box::pin(body))) });
         let turn = Arc::new(Turn::new());
         let watcher = tokio::runtime::Handle::try_current().ok().map(|runtime| {
@@ -105,7 +104,7 @@ impl<B: Send + 'static> Watched<B> {
             runtime.spawn(watch).abort_handle()
         });
         let waker = Waker::from(Arc::clone(&turn));
-        Ok(Self { slot, turn, waker, when_lost: ends.when_lost, last_event: None, watcher })
+        Self { slot, turn, waker, when_lost: ends.when_lost, last_event: None, watcher }
     }
 }
 
@@ -302,7 +301,9 @@ mod tests {
         let handle = Handle::new(chats.clone(), "chats".into(), Arc::default());
         let pass = Pass::permit(permit, handle, Duration::ZERO, Instant::now());
         let ends = Ends { when_lost: true, stall_timeout: Some(PATIENCE) };
-        Watched::new(PermitBody::new(body, pass), ends).unwrap_or_else(|_| panic!("not watched"))
+        let body = PermitBody::new(body, pass);
+        assert!(ends.concern(&body));
+        Watched::new(body, ends)
     }
 
     fn polled(body: &mut Watched<Endless>) -> Option<Result<Bytes, String>> {

@@ -1,13 +1,13 @@
 //! What a holder goes by: until when `is_lost()` answers no.
 
-use zset_semaphore::Permit;
+use std::fmt::Debug;
 
-/// Until when `is_lost()` will say no, unless something else ends the permit: nanoseconds of
+/// Until when `is_lost()` of a permit will say no, unless something else ends the permit: nanoseconds of
 /// CLOCK_MONOTONIC. None if it says yes by now.
 ///
 /// The crate does not tell this deadline in its API; `Permit`'s `Debug` shows it, and std's `Instant` is
 /// CLOCK_MONOTONIC here.
-pub fn local_deadline(permit: &Permit) -> Option<u64> {
+pub fn local_deadline(permit: &impl Debug) -> Option<u64> {
     let shown = format!("{permit:?}");
     if !shown.contains("HeldUntil") {
         assert!(shown.contains("Lost("), "cannot read {shown}");

@@ -312,7 +312,7 @@ impl Book {
             let (Some(until), Some(kick)) = (hold.until, self.kicks.get(&hold.id)) else {
                 continue;
             };
-            let latest = kick.to + hold.lease();
+            let latest = kick.to.saturating_add(hold.lease()); // a kick may have no known end
             // Data that is lost is lost with its marks. And who has not heard yet that `meta` was lost is put back under a
             // new incarnation, whatever removed it: he may have heard of the old one up to a lease ago.
             let lost = self.losses.iter().any(|loss| loss.to > kick.from && loss.from < until);

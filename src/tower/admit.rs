@@ -120,7 +120,11 @@ impl Future for Admit {
         let started = this.tally.start(now);
         let end = loop {
             match this.stage.as_mut().project() {
-                StageProj::Exempt | StageProj::Weightless => break Ok(Pass::weightless()),
+                StageProj::Exempt => break Ok(Pass::weightless()),
+                StageProj::Weightless => {
+                    let common = this.settings.common_deadline(*this.until, started);
+                    break Ok(Pass::weightless().wait_until(common));
+                }
                 StageProj::Opening(opening) => {
                     let handle = match ready!(opening.as_mut().poll(cx)) {
                         Ok(handle) => handle,

@@ -162,7 +162,8 @@ where
 
 /// Whether the client waits to be told until it sends the body (RFC 9110, 10.1.1).
 fn expects_continue(headers: &HeaderMap) -> bool {
-    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    let mut expected = headers.get_all(EXPECT).iter().map(HeaderValue::as_bytes);
+    expected.any(|value| value.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Says how full it is, unless a layer further in has said so of its own limit.

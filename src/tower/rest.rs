@@ -27,10 +27,13 @@ pub(super) fn rest_time(
 /// RFC 9110, 10.2.3: seconds, or a date, which is counted from the `Date` of the same clock.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name).map(HeaderValue::to_str)?.ok().map(str::trim);
-    let number = |name, unit: f64| text(name)?.parse().map(|number: f64| number * unit).ok();
-    let seconds = number(RETRY_AFTER_MS, 0.001).or_else(|| number(RETRY_AFTER, 1.0));
-    if let Some(time) = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
-        return Some(time);
+    let number = |name, unit: f64| {
+        let number: f64 = text(name)?.parse().ok()?;
+        Duration::try_from_secs_f64(number * unit).ok()
+    };
+    let time = number(RETRY_AFTER_MS, 0.001).or_else(|| number(RETRY_AFTER, 1.0));
+    if time.is_some() {
+        return time;
     }
     let date = |name| httpdate::parse_http_date(text(name)?).ok();
     let until = date(RETRY_AFTER)?;
@@ -67,6 +70,8 @@ mod tests {
             (&[("retry-after-ms", "250")], 0.25),
             (&[("retry-after-ms", "250"), ("retry-after", "7")], 0.25),
             (&[("retry-after-ms", "soon"), ("retry-after", "7")], 7.0),
+            (&[("retry-after-ms", "-1"), ("retry-after", "7")], 7.0),
+            (&[("retry-after-ms", "NaN"), ("retry-after", DATE)], 3600.0),
             (&[("retry-after", DATE)], 3600.0),
             (&[("retry-after", "Wednesday, 21-Oct-26 07:28:00 GMT")], 3600.0),
             (&[("retry-after", "Wed Oct 21 07:28:00 2026")], 3600.0),

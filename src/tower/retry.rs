@@ -19,6 +19,10 @@
 //!    instant finds in progress: `sum(s^2) / sum(s)`, weighted by time held and not by count
 //!    (length-biased sampling, the inspection paradox: Feller, vol. II, I.4).
 //!
+//! 5. *Who needs all that holds now, and more*, waits in rounds of that length. A hold that hangs does not
+//!    end a round: its units may come last, while those of the others come free again and again. Only
+//!    who wants so many units himself needs its.
+//!
 //! Each choice errs to the long side: who comes too early is turned away again and costs a turn;
 //! who comes late finds a place.
 
@@ -126,16 +130,25 @@ pub(super) fn estimate(
     if needed <= 0.0 || in_use <= 0.0 {
         return Duration::ZERO;
     }
+    let length = lengths.length().max(median_age(holders));
+    let ends = ends(lengths, holders);
+    let first = |share: f64| match share {
+        share if share <= 0.0 => 0.0,
+        share => reaching(share * units_of(&ends), &ends).unwrap_or(share * length),
+    };
     // A share of more than 1 is several rounds of holders.
     let share = needed / in_use;
     let rounds = (share.ceil() - 1.0).max(0.0);
-    let length = lengths.length().max(median_age(holders));
-    let first = first_round(share - rounds, lengths, holders).unwrap_or((share - rounds) * length);
-    Duration::try_from_secs_f64(rounds * length + first).unwrap_or(LONGEST).min(LONGEST)
+    let in_turn = rounds * length + first(share - rounds);
+    // A hold that hangs does not end a round: what has come free first comes free again.
+    let in_next = (rounds + 1.0) * length + first(f64::MIN_POSITIVE);
+    // But its own units must be free at once.
+    let own = first((f64::from(units) + in_use - limit) / in_use);
+    Duration::try_from_secs_f64(in_turn.min(in_next).max(own)).unwrap_or(LONGEST).min(LONGEST)
 }
 
-/// When so large a share of the units held by these is expected to have come free.
-fn first_round(share: f64, lengths: &Lengths, holders: &[Holder]) -> Option<f64> {
+/// When the units held by these are expected to have come free, and how many at each time, in order.
+fn ends(lengths: &Lengths, holders: &[Holder]) -> Vec<(f64, f64)> {
     let median = median_age(holders);
     let mut ends: Vec<(f64, f64)> = Vec::with_capacity(holders.len());
     for &Holder { age, units } in holders {
@@ -145,20 +158,26 @@ fn first_round(share: f64, lengths: &Lengths, holders: &[Holder]) -> Option<f64>
             ends.push((age.max(median - age), units));
         }
     }
-    let held: f64 = holders.iter().map(|holder| holder.units).sum();
-    reaching(share * held, &mut ends)
+    in_order(ends)
 }
 
 fn median_age(holders: &[Holder]) -> f64 {
-    let mut ages: Vec<_> = holders.iter().map(|holder| (holder.age, holder.units)).collect();
-    let held: f64 = ages.iter().map(|(_, units)| units).sum();
-    reaching(held / 2.0, &mut ages).unwrap_or(0.0)
+    let ages = in_order(holders.iter().map(|holder| (holder.age, holder.units)).collect());
+    reaching(units_of(&ages) / 2.0, &ages).unwrap_or(0.0)
+}
+
+fn in_order(mut values: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    values.sort_unstable_by(|(one, _), (other, _)| one.total_cmp(other));
+    values
+}
+
+fn units_of(values: &[(f64, f64)]) -> f64 {
+    values.iter().map(|(_, units)| units).sum()
 }
 
 /// Where the weights, summed up in the order of the values, reach so much; what lacks no more than a
 /// tenth of a unit, an end that is all but certain, does.
-fn reaching(enough: f64, values: &mut [(f64, f64)]) -> Option<f64> {
-    values.sort_unstable_by(|(one, _), (other, _)| one.total_cmp(other));
+fn reaching(enough: f64, values: &[(f64, f64)]) -> Option<f64> {
     let mut sum = 0.0;
     let enough = enough - enough.min(1.0) / 10.0;
     let reached = values.iter().find(|(_, weight)| {
@@ -244,6 +263,31 @@ mod tests {
         // Of those elsewhere the age is not known: most of the time is held by the long ones.
         let found = estimate(&ended(&lengths), &[], room(4, 4), 0, 1).as_secs_f64();
         assert!((12.0..15.0).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn nobody_is_told_less_for_standing_further_back_or_wanting_more() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut seconds = || 10_f64.powf(4.0 * random.f64() - 1.0);
+        for n in 0..200_u32 {
+            let (ages, lengths) = (1 + n % 8, n % 21);
+            let holders = holders(&(0..ages).map(|_| seconds()).collect::<Vec<_>>());
+            let lengths = ended(&(0..lengths).map(|_| seconds()).collect::<Vec<_>>());
+            let wait =
+                |ahead, units| estimate(&lengths, &holders, room(ages.into(), ages), ahead, units);
+            for ahead in 0..24 {
+                for units in 1..=ages {
+                    let told = wait(ahead, units);
+                    assert!(told <= wait(ahead + 1, units), "{ahead} ahead, {units}: {holders:?}");
+                    assert!(units == ages || told <= wait(ahead, units + 1), "{ahead}, {units}");
+                }
+            }
+        }
+        // What the quick ones had is free again sooner than what the one that hangs has.
+        assert_waits(11.0, &[], &[3000.0, 5.0, 6.0, 7.0], room(4, 4), 3, 1);
+        assert_waits(11.0, &[], &[3000.0, 5.0, 6.0, 7.0], room(4, 4), 4, 1);
+        // Who wants all needs that one, too.
+        assert_waits(96.0, &[], &[3000.0, 5.0, 6.0, 7.0], room(4, 4), 0, 4);
     }
 
     #[test]

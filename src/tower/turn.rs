@@ -1,6 +1,7 @@
 //! Whose turn it is: that of a reader, to take more of a body, or that of the body, to give more.
 
 use std::future::pending;
+use std::mem;
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -20,7 +21,7 @@ pub(super) struct Turn {
 struct State {
     /// `None` in the body's turn.
     readers_since: Option<Instant>,
-    /// Of the reader, once it has asked.
+    /// Of the reader, from when it has asked until it is woken.
     reader: Option<Waker>,
 }
 
@@ -33,12 +34,14 @@ impl Turn {
 
     /// The reader asks for more.
     pub(super) fn asked(&self, reader: &Waker) {
-        let mut state = lock(&self.state);
-        state.readers_since = None;
-        match &mut state.reader {
-            Some(known) => known.clone_from(reader),
-            unknown => *unknown = Some(reader.clone()),
-        }
+        // Wakers are code of others: they are cloned and dropped while nobody is kept out.
+        let reader = Some(reader.clone());
+        let before = {
+            let mut state = lock(&self.state);
+            state.readers_since = None;
+            mem::replace(&mut state.reader, reader)
+        };
+        drop(before);
     }
 
     /// The body gave something.
@@ -72,7 +75,7 @@ impl Wake for Turn {
         let reader = {
             let mut state = lock(&self.state);
             state.readers_since.get_or_insert_with(Instant::now);
-            state.reader.clone()
+            state.reader.take()
         };
         if let Some(reader) = reader {
             reader.wake();
@@ -134,5 +137,27 @@ mod tests {
         let turn = Turn::new();
         turn.stalls(Duration::ZERO).await;
         assert!(timeout(PATIENCE * 100, turn.stalls(Duration::MAX)).await.is_err());
+    }
+
+    /// A waker may own anything, what wakes the body of this turn among it.
+    #[test]
+    fn no_code_of_a_reader_runs_while_its_turn_is_locked() {
+        struct Rewakes(Arc<Turn>);
+        impl Wake for Rewakes {
+            fn wake(self: Arc<Self>) {}
+        }
+        impl Drop for Rewakes {
+            fn drop(&mut self) {
+                self.0.wake_by_ref();
+            }
+        }
+        let (done, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let turn = Arc::new(Turn::new());
+            turn.asked(&Waker::from(Arc::new(Rewakes(Arc::clone(&turn)))));
+            turn.asked(Waker::noop());
+            done.send(()).unwrap();
+        });
+        assert!(ended.recv_timeout(PATIENCE).is_ok(), "it waits for itself");
     }
 }

@@ -96,15 +96,24 @@ impl<B: Send + 'static> Watched<B> {
             let (slot, turn) = (Arc::downgrade(&slot), Arc::clone(&turn));
             let watch = async move {
                 let end = first_end(until_lost, ends.stall_timeout, &turn).await;
+                let _told = WakesReader(turn);
                 if let Some(slot) = slot.upgrade() {
                     slot.end(end);
                 }
-                turn.wake();
             };
             runtime.spawn(watch).abort_handle()
         });
         let waker = Waker::from(Arc::clone(&turn));
         Self { slot, turn, waker, when_lost: ends.when_lost, last_event: None, watcher }
+    }
+}
+
+/// Wakes the reader of a body that has ended, when dropped: also where the body panics as it goes.
+struct WakesReader(Arc<Turn>);
+
+impl Drop for WakesReader {
+    fn drop(&mut self) {
+        self.0.wake_by_ref();
     }
 }
 

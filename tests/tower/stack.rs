@@ -109,6 +109,17 @@ async fn the_time_of_a_stack_runs_out_at_the_outer_limit_too_and_is_told_in_the_
     assert_eq!(told(outer.total_timeout(TEN), hasty).await, "Some(2s)");
 }
 
+/// It needs no permit of the outer limit, but may wait for one further in.
+#[tokio::test(start_paused = true)]
+async fn what_weighs_nothing_at_the_outer_limit_has_the_time_of_the_stack_too() {
+    let (user, all) = (semaphore("user"), semaphore("all"));
+    let _full = all.acquire(1).await.unwrap();
+    let inner = ZSetSemaphoreLayer::new(all).layer(service_fn(upstream));
+    let outer = ZSetSemaphoreLayer::new(user).total_timeout(TEN).weight(|_: &Ask| 0);
+    let failed = within(10 * TEN, fails(outer.layer(inner), ask())).await;
+    assert_eq!(failed, ("all".to_owned(), 10));
+}
+
 #[tokio::test(start_paused = true)]
 async fn looking_up_a_limit_is_part_of_the_time_of_the_stack() {
     let user = semaphore("user");

@@ -340,3 +340,31 @@ async fn a_body_that_panics_gives_its_permit_back() {
         assert!(body.frame().await.is_none());
     }
 }
+
+/// Its reader is told all the same.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_panics_as_it_is_dropped_gives_its_permit_back_and_wakes_its_reader() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("as it is dropped");
+        }
+    }
+    let chats = semaphore(1);
+    let bad = async || {
+        let (tokens, bad) = (stream::iter(["token"]).chain(stream::pending()), Bad);
+        Body::from_stream(tokens.map(move |token| {
+            let _ = &bad;
+            Ok::<_, Infallible>(token)
+        }))
+    };
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).end_when_lost().answer();
+    let app: Router = Router::new().route("/", get(bad)).layer(layer);
+    let mut body = app.oneshot(Request::new(Body::empty())).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    let reader = tokio::spawn(async move { body.frame().await.unwrap().is_err() });
+    settled(&chats, 1, 0).await;
+    kick(&chats).await;
+    assert!(within(PATIENCE, reader).await.unwrap());
+    idle(&chats).await;
+}

@@ -8,7 +8,9 @@ mod support;
 use std::collections::HashSet;
 use std::io::{PipeReader, Read, pipe};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::process::exit;
+use std::task::{Context, Waker};
 
 use fork::{Fork, fork};
 use tokio::runtime::{Builder, Runtime};
@@ -105,9 +107,16 @@ async fn processes_that_fork_before_or_after_a_client_is_made_share_no_permit() 
 
 /// Forks while a client is at work, and has the child ask it for everything.
 fn inherit(_: FromParent) {
-    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let unheard = setting("LAST_WORD") == "unheard";
+    let at_work = || Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = if unheard { runtime() } else { at_work() };
     let semaphore = semaphore();
     let permit = runtime.block_on(semaphore.acquire(1)).unwrap();
+    let mut asked = pin!(semaphore.acquire(1));
+    if unheard {
+        let _entered = runtime.enter();
+        assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
     let (mut end, keep_open) = pipe().unwrap();
     if matches!(fork().unwrap(), Fork::Child) {
         drop(end);
@@ -147,9 +156,13 @@ async fn ask_all(semaphore: &ZSetSemaphore, permit: Permit) -> String {
 // CASES 60
 #[tokio::test]
 async fn a_client_at_work_stays_with_its_process_and_its_copy_in_a_fork_is_closed() {
-    let server = RedisServer::start().await;
-    let mut forking = Child::spawn("inherit", &[("URL", server.url())]);
-    assert_eq!(forking.expect_line("@child ", PATIENCE).await, "closed");
-    let parent = forking.expect_line("@parent ", PATIENCE).await;
-    assert_eq!(parent, "in_use=1 lost=false released=true");
+    for last_word in ["heard", "unheard"] {
+        let server = RedisServer::start().await;
+        let env = [("URL", server.url()), ("LAST_WORD", last_word.to_owned())];
+        let mut forking = Child::spawn("inherit", &env);
+        let child = forking.expect_line("@child ", PATIENCE).await;
+        assert_eq!(child, "closed", "the driver has {last_word} the last word before the fork");
+        let parent = forking.expect_line("@parent ", PATIENCE).await;
+        assert!(parent.ends_with("lost=false released=true"), "{parent}");
+    }
 }

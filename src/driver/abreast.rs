@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -204,6 +205,34 @@ async fn an_answer_that_is_late_counts_and_a_release_waits_for_all_that_renew() 
     scene.run_and_settle(relief);
     scene.run_and_settle(next);
     assert_eq!(scene.next().unwrap().turn.release, [hold.id]);
+}
+
+/// Over a round trip of nearly a third of the lease some renewal is in flight at any time.
+#[tokio::test(start_paused = true)]
+async fn after_a_loss_of_data_renewals_in_flight_hold_nobody_up_for_ever() {
+    let mut scene = Scene::new(9);
+    let hold = hold_briefly(&mut scene);
+    let other = scene.hold();
+    scene.books = Books::default();
+    let mut newcomer = None;
+    let mut flying = VecDeque::new();
+    for step in 0..400 {
+        while let Some(turn) = scene.next() {
+            flying.push_back((Instant::now() + Duration::from_millis(95), turn));
+        }
+        scene.pass(5).await;
+        while flying.front().is_some_and(|(at, _)| *at <= Instant::now()) {
+            let (_, turn) = flying.pop_front().unwrap();
+            scene.run_and_settle(turn);
+        }
+        if step == 100 {
+            newcomer = Some(scene.enter());
+            scene.release(&other);
+        }
+    }
+    assert!(matches!(hold.truth(), Truth::HeldUntil(_)), "{:?}", hold.truth());
+    assert!(scene.granted(newcomer.unwrap()).is_some(), "waits for 1.5 s with room for it");
+    assert!(scene.line.take_backs.is_empty(), "nothing is given back");
 }
 
 /// The question would put its waiter back into the queue when what a turn that ran before did to it

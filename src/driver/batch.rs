@@ -14,7 +14,7 @@ use super::take_back::TakeBack;
 use super::waiter::Stage;
 
 /// Renewals and take-backs leave room for each other and for waiters.
-const SHARE: usize = TURN_BOUND * 7 / 8;
+pub(super) const SHARE: usize = TURN_BOUND * 7 / 8;
 /// A waiter costs the server about twice what a renewal or a release does.
 const WAITER: usize = 2;
 /// At most so many renewals that are not due yet ride along.

@@ -10,7 +10,7 @@ use crate::permit::{LostReason, Released};
 use crate::semaphore::Renew;
 use crate::store::{Renewed, Rule, Settled, TurnReply};
 
-use super::batch::Flight;
+use super::batch::{Flight, SHARE};
 use super::errand::Errand;
 use super::held::Renewal;
 use super::line::Line;
@@ -36,6 +36,7 @@ impl Line {
         self.note_header(&reply, &flight);
         self.settle_releases(&reply, flight.released);
         self.settle_renewals(&reply, flight.sent, flight.renewed, now);
+        self.end_healing();
         let mut unheard = false;
         let named = flight.asked.iter().chain(&flight.admitted).copied();
         for (counter, settled) in named.zip(reply.asked.iter().chain(&reply.admitted)) {
@@ -74,6 +75,18 @@ impl Line {
             self.stamps.pop_front();
         }
         self.stamps.push_back(Stamp { sent: flight.sent, last: reply.last });
+    }
+
+    /// Waiters stand back no longer once all that is held is known under the present incarnation: where
+    /// leases are short next to the round trip, some renewal is in flight at any time.
+    fn end_healing(&mut self) {
+        if self.data_lost
+            && self.renewing.len() <= SHARE // else there are more, and to look at all costs too much
+            && self.held.values().all(|held| held.incarnation == self.incarnation)
+        {
+            self.data_lost = false;
+            self.healing = false;
+        }
     }
 
     fn settle_releases(&mut self, reply: &TurnReply, released: Vec<TakeBack>) {

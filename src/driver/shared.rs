@@ -226,8 +226,8 @@ impl Shared {
     }
 
     pub(super) fn make_ready(&self, cell: &Arc<LineCell>) {
+        self.end_if_inherited(); // first: a line may have been copied while it waited for the driver
         if !cell.ready.swap(true, Ordering::SeqCst) {
-            self.end_if_inherited();
             lock(&self.ready).push(Arc::clone(cell));
             self.work.notify_one();
         }

@@ -24,8 +24,8 @@ use crate::ZSetSemaphore;
 
 /// Lets a request through to the inner service once it has a permit.
 ///
-/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`HoldHead`],
-/// [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
+/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`EndBody`],
+/// [`HoldHead`], [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
 /// [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
 ///
 /// # Default

@@ -189,8 +189,8 @@ impl Rejection {
     /// It goes by how long permits were held that were given back lately, and by how long those have
     /// been held that are in use, both as this process knows them. What has outlived all that was
     /// seen is expected to last as long again. It is never less than the
-    /// [floor](super::ZSetSemaphoreLayer::retry_after_floor), 1 s unless that is set, and 2 minutes at
-    /// the most; a paused semaphore (limit 0) counts as full for that long.
+    /// [floor](super::ZSetSemaphoreLayer::retry_after_floor), 1 s unless that is set. A higher floor
+    /// aside it is 2 minutes at the most; a paused semaphore (limit 0) counts as full for that long.
     pub fn retry_after(&self) -> Duration {
         self.facts.retry_after
     }

@@ -3,8 +3,8 @@
 //! # Implementation
 //!
 //! One list, the key used last first. It may grow beyond its capacity: a key in use is put in front
-//! instead of being forgotten, so the list is as long as its capacity or as there are keys in use. No
-//! request looks at more than a few others.
+//! instead of being forgotten. No request looks at more than four others, and adds no more than one, so
+//! the list is as long as its capacity, or by a third longer than there are keys in use.
 //!
 //! A look-up runs in a task of its own and ends whoever waits for it. Its task knows nothing of the
 //! list: how it ended is taken in when the key is next asked for.

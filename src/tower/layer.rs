@@ -24,8 +24,8 @@ use crate::ZSetSemaphore;
 
 /// Lets a request through to the inner service once it has a permit.
 ///
-/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`HoldHead`],
-/// [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
+/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`EndBody`],
+/// [`HoldHead`], [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
 /// [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
 ///
 /// # Default
@@ -282,8 +282,11 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     ///
     /// What counts is the reader's turn: from when the response is there, or a frame was taken, or the
     /// body has woken its reader, until the body is polled again. For how long the inner service is
-    /// silent does not count. A frame is taken as a whole, so `patience` should be longer than
-    /// it takes a slow client to receive the largest one.
+    /// silent does not count. Where the body gives more than its client takes, a server polls it in leaps,
+    /// whenever its buffers have room again: over HTTP/1.1 one of up to some megabytes (the buffer of
+    /// the server and that of the socket), over HTTP/2 of a window or a frame, whichever is larger. So
+    /// `patience` should be longer than it takes a slow client to receive that much. Tokens that come
+    /// no faster than they are read make no such leaps.
     ///
     /// It ends the body alone. The connection is the server's: one that its client does not read
     /// stays open until the client reads or goes away, or until the server closes it (by the keep-alive

@@ -205,7 +205,8 @@ impl Drop for Held {
 }
 
 /// What a request was let through with by the layers it came through, outermost first; in the
-/// extensions of every HTTP request that reaches the inner service. Empty for one that weighs nothing.
+/// extensions of every HTTP request that reaches the inner service, but for layers that
+/// [hold the head](super::HoldHead). Empty for one that weighs nothing or is exempt.
 ///
 /// With it a handler can watch for the loss of its permit, read the fencing token, give the permit
 /// back early, say when the model has answered and only the logging goes on, or

@@ -55,6 +55,16 @@ pub(super) struct Entry {
     used: Instant,
 }
 
+/// What an entry has no more use for. The last of a handle or an error runs code of others when it
+/// goes: it is to be dropped where no lock is held.
+#[derive(Default)]
+#[must_use]
+pub(super) struct Replaced {
+    _handle: Option<Arc<Handle>>,
+    _error: Option<LookupError>,
+    _pending: Option<Pending>,
+}
+
 impl Entry {
     pub(super) fn new(now: Instant) -> Self {
         Self {
@@ -91,36 +101,35 @@ impl Entry {
         self.pending.get_or_insert_with(|| begin(failed)).clone()
     }
 
-    /// Takes in how the look-up under way ended, if it has. What it replaces is for the caller to
-    /// drop.
-    #[must_use]
-    pub(super) fn settle(&mut self, refresh: Duration) -> Option<Arc<Handle>> {
+    /// Takes in how the look-up under way ended, if it has.
+    pub(super) fn settle(&mut self, refresh: Duration) -> Option<Replaced> {
         let pending = self.pending.as_ref()?;
         // In this order: it may end between the two.
         let is_over = pending.has_changed().is_err();
         let ended = pending.borrow().clone();
-        if is_over || ended.is_some() {
-            self.pending = None;
+        if !is_over && ended.is_none() {
+            return None;
         }
+        let pending = self.pending.take();
         // Without an end it went down with its runtime, which says nothing about the limit.
-        self.learn(ended?, refresh)
+        let replaced = ended.map(|ended| self.learn(ended, refresh)).unwrap_or_default();
+        Some(Replaced { _pending: pending, ..replaced })
     }
 
-    /// Takes in what was found out. What it replaces is for the caller to drop.
-    #[must_use]
-    pub(super) fn learn(&mut self, ended: Ended, refresh: Duration) -> Option<Arc<Handle>> {
+    /// Takes in what was found out.
+    pub(super) fn learn(&mut self, ended: Ended, refresh: Duration) -> Replaced {
         match ended.found {
             Ok(handle) => {
-                (self.failures, self.error) = (0, None);
+                self.failures = 0;
                 self.due = ended.at.checked_add(refresh);
-                self.known.replace(handle)
+                let (handle, error) = (self.known.replace(handle), self.error.take());
+                Replaced { _handle: handle, _error: error, _pending: None }
             }
             Err(error) => {
                 let pause = pause(self.failures, self.known.is_some());
                 self.due = Some(ended.at + pause);
                 self.failures = self.failures.saturating_add(1);
-                self.error = Some(error);
-                None
+                Replaced { _error: self.error.replace(error), ..Replaced::default() }
             }
         }
     }
@@ -146,8 +155,8 @@ impl Entry {
         now.saturating_duration_since(self.used)
     }
 
-    pub(super) fn into_handle(self) -> Option<Arc<Handle>> {
-        self.known
+    pub(super) fn into_replaced(self) -> Replaced {
+        Replaced { _handle: self.known, _error: self.error, _pending: self.pending }
     }
 }
 
@@ -177,6 +186,11 @@ mod tests {
         Ended { found: Err(Arc::new(std::io::Error::other("no database"))), at }
     }
 
+    /// The handle that was replaced.
+    fn settled(entry: &mut Entry) -> Option<Arc<Handle>> {
+        entry.settle(REFRESH)?._handle
+    }
+
     fn begun(entry: &mut Entry) -> watch::Sender<Option<Ended>> {
         let (sender, receiver) = watch::channel(None);
         entry.pending(|_| receiver);
@@ -190,10 +204,10 @@ mod tests {
         assert!(matches!(entry.look(start), Look::Due { known: None, .. }));
         let sender = begun(&mut entry);
         assert!(matches!(entry.look(start), Look::Unknown(Unknown::Pending(_))));
-        assert!(entry.settle(REFRESH).is_none());
+        assert!(settled(&mut entry).is_none());
         sender.send_replace(Some(Ended { found: Ok(handle(&entry, 4)), at: start }));
         drop(sender);
-        assert!(entry.settle(REFRESH).is_none());
+        assert!(settled(&mut entry).is_none());
         assert!(matches!(entry.look(start), Look::Known(_)));
 
         let late = start + REFRESH;
@@ -201,12 +215,12 @@ mod tests {
         let sender = begun(&mut entry);
         assert!(matches!(entry.look(late), Look::Known(_)), "it is being looked up");
         sender.send_replace(Some(failed(late)));
-        assert!(entry.settle(REFRESH).is_none());
+        assert!(settled(&mut entry).is_none());
         assert!(matches!(entry.look(late + Duration::from_millis(799)), Look::Known(_)));
         let retry = late + Duration::from_millis(1200);
         assert!(matches!(entry.look(retry), Look::Due { known: Some(_), .. }));
         let found = Ended { found: Ok(handle(&entry, 9)), at: retry };
-        assert_eq!(entry.learn(found, REFRESH).unwrap().semaphore.limit(), 4);
+        assert_eq!(entry.learn(found, REFRESH)._handle.unwrap().semaphore.limit(), 4);
         let Look::Known(handle) = entry.look(retry) else { panic!("not known") };
         assert_eq!(handle.semaphore.limit(), 9);
     }
@@ -216,7 +230,7 @@ mod tests {
         let start = Instant::now();
         let mut entry = Entry::new(start);
         drop(begun(&mut entry));
-        assert!(entry.settle(REFRESH).is_none());
+        assert!(settled(&mut entry).is_none());
         assert!(matches!(entry.look(start), Look::Due { known: None, .. }));
     }
 
@@ -255,7 +269,7 @@ mod tests {
         assert!(entry.is_in_use(), "its limit is being looked up");
         sender.send_replace(Some(Ended { found: Ok(handle(&entry, 1)), at: start }));
         drop(sender);
-        assert!(entry.settle(REFRESH).is_none());
+        assert!(settled(&mut entry).is_none());
         assert!(!entry.is_in_use());
         let Look::Known(first) = entry.look(start) else { panic!("not known") };
         assert!(entry.is_in_use());

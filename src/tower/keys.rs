@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::entry::{Ended, Entry, Look, Pending, Unknown};
+use super::entry::{Ended, Entry, Look, Pending, Replaced, Unknown};
 use super::error::{Facts, Reason, Rejection};
 use super::handle::{Handle, Here};
 use super::key_limit::{KeyLimit, LookupError};
@@ -128,7 +128,7 @@ impl Keys {
 
     fn look(&self, key: &str) -> Look {
         let now = Instant::now();
-        // What this puts out goes when the lock is open again: dropping it takes others.
+        // What this puts out goes when the lock is open again.
         let mut out = Vec::new();
         let mut entries = lock(&self.entries);
         let entry = entries.get_or_insert_mut_ref(key, || Entry::new(now));
@@ -140,12 +140,7 @@ impl Keys {
     }
 
     /// Forgets keys that are idle, or too many. A few at a time: no request pays for all.
-    fn sweep(
-        &self,
-        entries: &mut LruCache<String, Entry>,
-        now: Instant,
-        out: &mut Vec<Arc<Handle>>,
-    ) {
+    fn sweep(&self, entries: &mut LruCache<String, Entry>, now: Instant, out: &mut Vec<Replaced>) {
         // What is known cannot be found out again while look-ups fail.
         let is_idle = |entry: &Entry| {
             entry.unused_for(now) >= self.idle && !(entry.is_known() && self.log.is_in_trouble())
@@ -162,7 +157,7 @@ impl Keys {
                 entry.touch(now);
                 entries.promote(&key);
             } else {
-                out.extend(entries.pop(&key).and_then(Entry::into_handle));
+                out.extend(entries.pop(&key).map(Entry::into_replaced));
             }
         }
     }
@@ -190,7 +185,7 @@ impl Keys {
         let found = self.open.handle(key, limit, here);
         let ended = Ended { found: found.clone(), at: Instant::now() };
         let mut entries = lock(&self.entries);
-        let replaced = entries.get_mut(key).and_then(|entry| entry.learn(ended, self.refresh));
+        let replaced = entries.get_mut(key).map(|entry| entry.learn(ended, self.refresh));
         drop(entries);
         drop(replaced);
         found

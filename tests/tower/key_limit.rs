@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::io::Error;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -13,7 +13,7 @@ use tower::util::BoxCloneService;
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
 use zset_semaphore::tower::{
-    Error as TowerError, KeyLimit, Keyed, Reason, Rejection, ZSetSemaphoreLayer,
+    Error as TowerError, Header, KeyLimit, Keyed, Reason, Rejection, ZSetSemaphoreLayer,
 };
 
 use crate::support::wait::{PATIENCE, within};
@@ -301,4 +301,44 @@ async fn a_known_limit_is_not_forgotten_for_being_idle_while_lookups_fail() {
         ask(&gate, "bob").await.unwrap();
     }
     ask(&gate, "alice").await.unwrap();
+}
+
+/// An error that asks how many keys are remembered when it goes.
+#[derive(Debug, thiserror::Error)]
+#[error("no database")]
+struct Asking;
+
+static ASKED: OnceLock<Keyed<Header>> = OnceLock::new();
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        assert_eq!(ASKED.get().unwrap().remembered(), 1);
+    }
+}
+
+#[test]
+fn an_error_of_a_lookup_goes_where_no_lock_is_held() {
+    let (done, end) = std::sync::mpsc::channel();
+    // A thread of its own, so that a deadlock is a failure.
+    std::thread::spawn(move || {
+        let client = Client::in_memory();
+        let key = Header::new("x-key".parse().unwrap());
+        let limit = KeyLimit::lookup(async |_| Err::<u32, _>(Asking));
+        let keyed = Keyed::builder(&client, "plans", key, limit).build().unwrap();
+        assert!(ASKED.set(keyed.clone()).is_ok());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let gate = ZSetSemaphoreLayer::keyed(keyed).layer(service_fn(async |_: Request<()>| {
+                Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::default()))
+            }));
+            for _ in 0..5 {
+                let request = Request::builder().header("x-key", "alice").body(()).unwrap();
+                assert!(gate.clone().oneshot(request).await.is_err());
+                sleep(Duration::from_secs(10)).await;
+            }
+        });
+        done.send(()).unwrap();
+    });
+    end.recv_timeout(PATIENCE).expect("no deadlock, and no panic above");
 }

@@ -372,9 +372,10 @@ async fn answer_to(
         if let Ok(answer) = timeout_at(until, &mut turn).await {
             return answer;
         }
-        let late = until.elapsed().saturating_sub(PUNCTUAL) * 4;
-        longest += late;
-        let later = (shared.heard_at() + deadline).max(until + late).min(sent + longest);
+        let late = until.elapsed().saturating_sub(PUNCTUAL);
+        let grace = (late * 4).min(late + deadline); // after a long sleep as long as for a new turn
+        longest += grace;
+        let later = (shared.heard_at() + deadline).max(until + grace).min(sent + longest);
         if later <= until {
             let waited = until - sent;
             return Err(StoreError::timeout(format!("no answer to a turn within {waited:?}")));
@@ -387,5 +388,26 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_process_slept_through_is_given_back_to_an_answer_once() {
+        let deadline = Duration::from_millis(500);
+        let shared = Shared::new(Box::new(Memory::new()), deadline, "".into());
+        let never = Box::pin(std::future::pending());
+        let answer = answer_to(never, deadline, &shared);
+        tokio::pin!(answer);
+        assert!(futures_util::FutureExt::now_or_never(&mut answer).is_none());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let woken = Instant::now();
+        assert!(answer.await.is_err());
+        let awaited = woken.elapsed();
+        assert!(awaited <= deadline && awaited > deadline * 9 / 10, "{awaited:?}");
     }
 }

@@ -352,6 +352,11 @@ impl Line {
         self.tend_polls(now);
     }
 
+    /// Whether something is due for renewal, as far as it is known without a look at each.
+    pub(super) fn has_renewals(&self) -> bool {
+        !self.renewing.is_empty()
+    }
+
     /// Keeps the lists that may name who has gone in proportion, also while no turn empties them.
     pub(super) fn forget_the_gone(&mut self) {
         const SLACK: usize = 64;
@@ -379,26 +384,26 @@ impl Line {
 
     /// When this line next needs the driver, if nothing happens before.
     pub(crate) fn next_look(&mut self, connected: bool) -> Option<Instant> {
-        let mut next = self.next_due().map(|(at, _)| at);
-        let mut consider = |at: Option<Instant>| {
-            next = match (next, at) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-        };
-        consider(self.forget_at);
-        let unpaused = |at: Instant| self.pause.until.map_or(at, |until| until.max(at));
+        let renewal = self.next_renewal(connected);
+        if !(connected && self.is_free()) {
+            return renewal;
+        }
+        let poll = self.polls.first().map(|&(at, _)| at);
+        let asks = [self.speak_at, self.earliest, poll].map(|at| at.map(|at| self.unpaused(at)));
+        asks.into_iter().chain([renewal, self.pause.until]).flatten().min()
+    }
+
+    /// The same for what does not wait until the line has its turn: renewals, and what ends by the clock.
+    pub(super) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
+        let due = self.next_due().map(|(at, _)| at);
         let renews = |flight: &Flight| !flight.relieved && !flight.renewed.is_empty();
-        if connected && (!self.renewing.is_empty() || self.flights.iter().any(renews)) {
-            consider(self.relief_at().map(unpaused));
-        }
-        if connected && self.is_free() {
-            consider(self.pause.until);
-            consider(self.speak_at.map(unpaused));
-            consider(self.earliest.map(unpaused));
-            consider(self.polls.first().map(|&(at, _)| unpaused(at)));
-        }
-        next
+        let relieves = connected && (self.has_renewals() || self.flights.iter().any(renews));
+        let relief = self.relief_at().filter(|_| relieves).map(|at| self.unpaused(at));
+        [due, self.forget_at, relief].into_iter().flatten().min()
+    }
+
+    fn unpaused(&self, at: Instant) -> Instant {
+        self.pause.until.map_or(at, |until| until.max(at))
     }
 }
 

@@ -30,6 +30,9 @@ const FOLLOWER: Option<usize> = Some(8);
 /// their deadline in a burst of names. Meanwhile lines gather.
 const ABREAST: usize = 256;
 
+/// While fewer are in flight, turns with something to renew go out all the same, and do not count.
+const RENEWING: usize = 4_096;
+
 /// A timer that is late by more tells that this process gets too little time.
 const PUNCTUAL: Duration = Duration::from_millis(10);
 
@@ -42,6 +45,8 @@ struct Landed {
     number: u64,
     session: Arc<dyn Session>,
     answer: Result<TurnOutcome, StoreError>,
+    /// Whether it counts towards [`ABREAST`].
+    counts: bool,
 }
 
 type Flying = Pin<Box<dyn Future<Output = Landed> + Send>>;
@@ -50,6 +55,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     connection: Connection,
     flying: FuturesUnordered<Flying>,
+    /// Those of them that count towards [`ABREAST`].
+    abreast: usize,
     /// Ready lines that wait until fewer turns are in flight.
     backlog: VecDeque<Arc<LineCell>>,
     timers: BTreeMap<(Instant, u64), Arc<LineCell>>,
@@ -92,6 +99,7 @@ impl Driver {
             shared,
             connection: Connection::new(),
             flying: FuturesUnordered::new(),
+            abreast: 0,
             backlog: VecDeque::new(),
             timers: BTreeMap::new(),
             busy_at: Instant::now(),
@@ -139,25 +147,34 @@ impl Driver {
             && let Some(cell) = self.backlog.pop_front()
         {
             cell.ready.store(false, Ordering::SeqCst);
-            self.pump(&cell);
+            self.pump(&cell, true);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.flying.len() >= ABREAST && self.connection.session().is_some()
+        self.abreast >= ABREAST && self.connection.session().is_some()
     }
 
-    /// As [`pump`](Self::pump), but next where no turn may go out just now.
+    /// As [`pump`](Self::pump); where it is not the line's turn now, it is next.
     fn pump_soon(&mut self, cell: &Arc<LineCell>) {
-        if !self.is_full() {
-            self.pump(cell);
-        } else if !cell.ready.swap(true, Ordering::SeqCst) {
+        if !self.pump(cell, !self.is_full()) && !cell.ready.swap(true, Ordering::SeqCst) {
             self.backlog.push_front(Arc::clone(cell));
         }
     }
 
-    /// Lets a line send what it has, and sets its timer.
-    fn pump(&mut self, cell: &Arc<LineCell>) {
+    /// As [`pump`](Self::pump), but behind those who wait: else names that always have something to
+    /// say would keep all others out.
+    fn pump_behind(&mut self, cell: &Arc<LineCell>) {
+        let in_turn = self.backlog.is_empty() && !self.is_full();
+        if !self.pump(cell, in_turn) && !cell.ready.swap(true, Ordering::SeqCst) {
+            self.backlog.push_back(Arc::clone(cell));
+        }
+    }
+
+    /// Lets a line send what it has, and sets its timer. Where it is not its turn, which the answer
+    /// repeats, it sends only if there is something to renew: that cannot wait.
+    fn pump(&mut self, cell: &Arc<LineCell>, in_turn: bool) -> bool {
+        let renews = in_turn || self.flying.len() < RENEWING;
         let now = Instant::now();
         let session = self.connection.session().cloned();
         let at_once = self.shared.at_once.load(Ordering::SeqCst);
@@ -169,10 +186,15 @@ impl Driver {
             }
             let outgoing = session
                 .as_ref()
+                .filter(|_| in_turn || (renews && line.has_renewals()))
                 .and_then(|_| line.next_turn(now, self.shared.call_deadline, FOLLOWER));
             let old_timer = line.timer;
             let kept = old_timer.filter(|_| at_once);
-            let looks = [line.next_look(session.is_some()), line.look_by.take(), kept];
+            let next = match in_turn {
+                true => line.next_look(session.is_some()),
+                false => line.next_renewal(session.is_some() && renews),
+            };
+            let looks = [next, line.look_by.take(), kept];
             let new_timer = looks.into_iter().flatten().min();
             line.timer = new_timer;
             let unheard = std::mem::take(&mut line.unheard);
@@ -194,10 +216,11 @@ impl Driver {
             let late = outgoing.relief.then(|| Arc::clone(&session));
             let cell = Arc::clone(cell);
             let shared = Arc::clone(&self.shared);
+            self.abreast += usize::from(in_turn);
             self.flying.push(Box::pin(async move {
                 let turn = session.turn(outgoing.turn);
                 let answer = answer_to(turn, shared.call_deadline, &shared).await;
-                Landed { cell, number: outgoing.number, session, answer }
+                Landed { cell, number: outgoing.number, session, answer, counts: in_turn }
             }));
             let error = || StoreError::timeout("no answer to a renewal in time for its lease");
             if late.is_some_and(|late| self.connection.failed(&self.shared, &late, &error())) {
@@ -209,12 +232,14 @@ impl Driver {
             }
             self.shared.sweep(cell);
         }
+        in_turn
     }
 
     /// A turn has come back.
     fn land(&mut self, landed: Landed) {
         let now = Instant::now();
         let cell = &landed.cell;
+        self.abreast -= usize::from(landed.counts);
         match landed.answer {
             Ok(outcome) => {
                 self.connection.answered();
@@ -226,7 +251,7 @@ impl Driver {
             }
             Err(error) => self.failed(cell, landed.number, &landed.session, &error, now),
         }
-        self.pump(cell);
+        self.pump_behind(cell);
     }
 
     fn failed(
@@ -281,6 +306,7 @@ impl Driver {
         });
         // Nobody listens to the old connection any more; that closes it.
         self.flying.clear();
+        self.abreast = 0;
         for cell in self.shared.all() {
             match &error {
                 Some(error) => cell.peek(|line| line.deserted(error, now)),
@@ -346,9 +372,10 @@ async fn answer_to(
         if let Ok(answer) = timeout_at(until, &mut turn).await {
             return answer;
         }
-        let late = until.elapsed().saturating_sub(PUNCTUAL) * 4;
-        longest += late;
-        let later = (shared.heard_at() + deadline).max(until + late).min(sent + longest);
+        let late = until.elapsed().saturating_sub(PUNCTUAL);
+        let grace = (late * 4).min(late + deadline); // after a long sleep as long as for a new turn
+        longest += grace;
+        let later = (shared.heard_at() + deadline).max(until + grace).min(sent + longest);
         if later <= until {
             let waited = until - sent;
             return Err(StoreError::timeout(format!("no answer to a turn within {waited:?}")));
@@ -361,5 +388,26 @@ async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::Memory;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_process_slept_through_is_given_back_to_an_answer_once() {
+        let deadline = Duration::from_millis(500);
+        let shared = Shared::new(Box::new(Memory::new()), deadline, "".into());
+        let never = Box::pin(std::future::pending());
+        let answer = answer_to(never, deadline, &shared);
+        tokio::pin!(answer);
+        assert!(futures_util::FutureExt::now_or_never(&mut answer).is_none());
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let woken = Instant::now();
+        assert!(answer.await.is_err());
+        let awaited = woken.elapsed();
+        assert!(awaited <= deadline && awaited > deadline * 9 / 10, "{awaited:?}");
     }
 }

@@ -187,6 +187,26 @@ async fn a_newcomer_without_an_answer_does_not_cost_a_short_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_short_lease_that_has_gone_relieves_no_long_one() {
+    let mut scene = Scene::new(9);
+    let brief = hold_briefly(&mut scene);
+    let _long = scene.hold();
+    scene.release(&brief);
+    let turn = scene.next().unwrap();
+    scene.run_and_settle(turn);
+    scene.pass(10_500).await;
+    let _renewal = scene.next().unwrap(); // without an answer
+    let mut reliefs = 0;
+    for _ in 0..100 {
+        scene.pass(5).await;
+        while scene.next().is_some() {
+            reliefs += 1;
+        }
+    }
+    assert_eq!(reliefs, 0, "for a lease of 30 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_late_counts_and_a_release_waits_for_all_that_renew() {
     let mut scene = Scene::new(9);
     let hold = hold_briefly(&mut scene);

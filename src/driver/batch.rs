@@ -171,12 +171,13 @@ impl Line {
 
     /// When the answers to all turns in flight are late for the shortest lease held.
     pub(super) fn relief_at(&self) -> Option<Instant> {
-        self.flights.last()?.sent.checked_add(lease::answer_in(self.shortest))
+        self.flights.last()?.sent.checked_add(lease::answer_in(self.leases.shortest()?))
     }
 
     /// What a turn renews is due again once its answer is late.
     pub(super) fn tend_flights(&mut self, now: Instant) {
-        let grace = lease::answer_in(self.shortest);
+        let Some(shortest) = self.leases.shortest() else { return };
+        let grace = lease::answer_in(shortest);
         for flight in &mut self.flights {
             let late = flight.sent.checked_add(grace).is_some_and(|at| at <= now);
             if flight.relieved || !late {

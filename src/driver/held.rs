@@ -11,6 +11,7 @@ use crate::hold::Hold;
 use crate::lease;
 use crate::permit::LostReason;
 use crate::semaphore::{Options, Renew};
+use crate::store::CLAIM_MS;
 
 use super::errand::Errand;
 use super::line::Line;
@@ -60,6 +61,12 @@ impl Held {
             next = next.min(at);
         }
         next
+    }
+
+    /// The lease that it is renewed for, or the claim that it is until then.
+    fn counted_as(&self) -> Duration {
+        let claim = Duration::from_millis(CLAIM_MS);
+        if self.claim { claim } else { self.hold.id.lease() }
     }
 
     /// Whether the outcome of that turn is what its renewal waits for.
@@ -138,16 +145,14 @@ impl Line {
         };
         held.next_look = held.next();
         self.due.put(held.next_look, counter);
+        self.leases.add(held.counted_as());
         self.held.insert(counter, held);
-        self.shortest = self.shortest.min(lease);
         self.end_wait(counter, WaitEnd::Granted(hold));
     }
 
     pub(super) fn forget_held(&mut self, counter: u64) -> Option<Held> {
         let held = self.held.remove(&counter)?;
-        if self.held.is_empty() {
-            self.shortest = Duration::MAX;
-        }
+        self.leases.remove(held.counted_as());
         self.forget_the_gone();
         Some(held)
     }

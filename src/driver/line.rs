@@ -28,6 +28,7 @@ use super::agenda::Agenda;
 use super::batch::Flight;
 use super::errand::Errand;
 use super::held::Held;
+use super::leases::Leases;
 use super::pause::Pause;
 use super::take_back::TakeBack;
 use super::waiter::{Stamp, WaitEnd, Waiter};
@@ -71,8 +72,7 @@ pub(crate) struct Line {
     pub(super) held: FxHashMap<u64, Held>,
     /// When each held permit next needs a look.
     pub(super) due: Agenda,
-    /// The shortest lease of them, or of one that has gone since; `Duration::MAX` where none is held.
-    pub(super) shortest: Duration,
+    pub(super) leases: Leases,
     /// Due for renewal. May name permits that have gone.
     pub(super) renewing: VecDeque<u64>,
     /// The store may have lost its data: waiters stand back until permits are put back, lest they
@@ -147,7 +147,7 @@ impl Line {
             hears: false,
             held: FxHashMap::default(),
             due: Agenda::default(),
-            shortest: Duration::MAX,
+            leases: Leases::default(),
             renewing: VecDeque::new(),
             healing: false,
             data_lost: false,

@@ -13,6 +13,7 @@ mod batch;
 mod connection;
 mod errand;
 mod held;
+mod leases;
 mod line;
 mod pause;
 mod settle;

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::lease;
 use crate::permit::{LostReason, Released};
 use crate::semaphore::Renew;
-use crate::store::{Renewed, Rule, Settled, TurnReply};
+use crate::store::{CLAIM_MS, Renewed, Rule, Settled, TurnReply};
 
 use super::batch::{Flight, SHARE};
 use super::errand::Errand;
@@ -123,7 +123,10 @@ impl Line {
             return; // lost already: the next tick says so
         }
         held.incarnation = reply.incarnation;
-        held.claim = false;
+        if std::mem::take(&mut held.claim) {
+            self.leases.remove(Duration::from_millis(CLAIM_MS));
+            self.leases.add(held.hold.id.lease());
+        }
         held.extended(sent, Duration::from_millis(ms));
         // More was asked for while this turn was under way.
         let (more, done): (Vec<_>, Vec<_>) =

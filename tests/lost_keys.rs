@@ -123,7 +123,7 @@ async fn newcomers_do_not_pass_waiters_whose_queue_is_gone_for_long() {
         }
     }
     assert!(passed < SOON / 2, "newcomers were let in for {passed:?}");
-    crowd.served_soon("the queue was deleted amid newcomers").await;
+    crowd.served_soon("the queue was deleted among newcomers").await;
 }
 
 // CASES 59

@@ -1,4 +1,4 @@
-//! What is left of a turn that had no answer, and for whom.
+//! What a turn that had no answer leaves behind, and where.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]

@@ -26,14 +26,14 @@ use super::wipe_log::WipeLog;
 /// the reply that is on its way, and shares a turn with what comes meanwhile.
 const FOLLOWER: Option<usize> = Some(8);
 
-/// At most so many turns are in flight at a time: more would only wait in the server, for longer than
-/// their deadline in a burst of names. Meanwhile lines gather.
+/// How many turns are in flight at the most. More would only wait in the server, in a burst of names for
+/// longer than their deadline. Meanwhile lines gather.
 const ABREAST: usize = 256;
 
-/// A timer that is late by more tells that this process gets too little time.
+/// A timer that is later than this shows that the process gets too little time.
 const PUNCTUAL: Duration = Duration::from_millis(10);
 
-/// After so long without a turn the next one goes out at the first word.
+/// After this long without a turn, the next one goes out at the first word.
 const QUIET: Duration = Duration::from_millis(5);
 
 /// A turn that has come back, and on which connection.
@@ -313,7 +313,7 @@ impl Driver {
     }
 
     /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
-    /// been away, or has taken nothing back, for so long that the leases must do it.
+    /// been away, or has taken nothing back, for too long: then the leases must do it.
     fn may_end(&mut self) -> bool {
         let patience = self.shared.call_deadline * 2;
         let away = || self.connection.down_for() > patience;

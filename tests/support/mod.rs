@@ -11,6 +11,7 @@ pub mod child_role;
 mod fault_link;
 pub mod fault_proxy;
 pub mod ledger;
+pub mod log;
 pub mod overlap;
 pub mod owned_process;
 pub mod processes;

@@ -10,10 +10,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use tracing::Level;
-use zset_semaphore::{AcquireError, Backoff, Client, ClientBuilder, Wake, ZSetSemaphore};
+use zset_semaphore::{AcquireError, Backoff, Client, Wake, ZSetSemaphore};
 
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
+use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
 use support::log::Log;
 use support::processes::Child;
@@ -26,22 +27,6 @@ const fn ms(ms: u64) -> Duration {
 
 fn one(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", 1).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connected(builder: ClientBuilder) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = builder.clone().connect().await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
-}
-
-async fn connect(url: impl AsRef<str>) -> Client {
-    connected(Client::builder().url(url)).await
 }
 
 async fn without_resp3() -> RedisServer {

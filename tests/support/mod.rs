@@ -8,6 +8,8 @@
 
 pub mod belief;
 pub mod child_role;
+#[cfg(feature = "redis")]
+pub mod connect;
 mod fault_link;
 pub mod fault_proxy;
 pub mod ledger;

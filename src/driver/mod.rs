@@ -8,6 +8,7 @@
 //! deadline of our own, and the connection is replaced by our own rules.
 
 mod agenda;
+mod answer;
 mod at_once;
 mod batch;
 mod connection;

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::{BoxFuture, Session, TurnOutcome};
+use crate::store::{Session, TurnOutcome};
 use crate::sync::lock;
 
 use super::LineCell;
-use super::batch::STRETCH;
+use super::answer::answer_to;
 use super::connection::Connection;
 use super::line::Line;
 use super::shared::Shared;
@@ -29,9 +29,6 @@ const FOLLOWER: Option<usize> = Some(8);
 /// How many turns are in flight at the most. More would only wait in the server, in a burst of names for
 /// longer than their deadline. Meanwhile lines gather.
 const ABREAST: usize = 256;
-
-/// A timer that is later than this shows that the process gets too little time.
-const PUNCTUAL: Duration = Duration::from_millis(10);
 
 /// After this long without a turn, the next one goes out at the first word.
 const QUIET: Duration = Duration::from_millis(5);
@@ -329,31 +326,6 @@ impl Driver {
 async fn wait_for(what: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     if let Some(what) = what {
         what.await;
-    }
-}
-
-/// Awaits the answer to a turn for `deadline`, and for longer while the server answers others: then
-/// it is only queued there. What this process slept through is no silence of the server either:
-/// the answer may have come meanwhile, and be on its way here.
-async fn answer_to(
-    mut turn: BoxFuture<'_, Result<TurnOutcome, StoreError>>,
-    deadline: Duration,
-    shared: &Shared,
-) -> Result<TurnOutcome, StoreError> {
-    let sent = Instant::now();
-    let (mut until, mut longest) = (sent + deadline, deadline * STRETCH);
-    loop {
-        if let Ok(answer) = timeout_at(until, &mut turn).await {
-            return answer;
-        }
-        let late = until.elapsed().saturating_sub(PUNCTUAL) * 4;
-        longest += late;
-        let later = (shared.heard_at() + deadline).max(until + late).min(sent + longest);
-        if later <= until {
-            let waited = until - sent;
-            return Err(StoreError::timeout(format!("no answer to a turn within {waited:?}")));
-        }
-        until = later;
     }
 }
 

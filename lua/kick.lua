@@ -14,7 +14,7 @@ local outcome
 if ARGV[2] == '1' then
   local units = units_of(id)
   local known = redis.call('HMGET', KEYS[4], 'inc', 'last')
-  if known[1] then -- else the next turn counts anew, and trusts no release
+  if known[1] then -- else the next turn counts again, and trusts no release
     redis.call('HSET', KEYS[4], 'removed', known[2] or known[1])
     if units > 1 then redis.call('HINCRBY', KEYS[4], 'extra', 1 - units) end
   end
@@ -22,7 +22,7 @@ if ARGV[2] == '1' then
   outcome = 2
 else
   -- Told first: renewals look for marks only while there can be one. Without `inc` the next turn
-  -- tells it anew.
+  -- tells it again.
   local deadline = floor(score)
   local known = redis.call('HMGET', KEYS[4], 'inc', 'kicked')
   if known[1] and (known[2] or 0) + 0 < deadline + 1 then redis.call('HSET', KEYS[4], 'kicked', deadline + 1) end

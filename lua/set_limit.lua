@@ -8,7 +8,7 @@ local ttl = (known[2] or 0) + 0
 if not known[1] then
   redis.call('HSET', KEYS[4], 'inc', now)
   local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
-  if #ids > 0 then -- meta was lost alone: find out anew what it told of the permits
+  if #ids > 0 then -- meta was lost alone: find out again what it told of the permits
     local extra = 0
     for _, id in ipairs(ids) do extra = extra + units_of(id) - 1 end
     local latest = math.ceil(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] + 0)

@@ -24,7 +24,7 @@
 --
 -- Redis runs nothing else meanwhile, so a turn pays only for what it has to say: what a step
 -- alone needs is made within it, ids come in runs of a kind so that none is taken apart, numbers go
--- out as texts made once (Redis formats each number it is given anew), and `+ 0` reads a number at
+-- out as texts made once (Redis formats a number each time it is given one), and `+ 0` reads a number at
 -- half the cost of tonumber.
 
 local BOUND, CLAIM_MS, ALIVE_MS = 96, 3000, 3000
@@ -272,7 +272,7 @@ end
 
 -- Who was not answered under this incarnation may have sent this turn before data was lost, with what
 -- made it void, and what it admits may be held or wait by now: that is asked about.
-local newcomers = 0 -- so many stand behind the asks
+local newcomers = 0 -- how many stand behind the asks
 if seen > 0 and seen < incarnation and held + waiting > 0 and at <= #ARGV then
   local words, asked = { 'q' }, 0
   while at <= #ARGV do

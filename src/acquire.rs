@@ -121,7 +121,7 @@ impl Acquire {
                     WaitEnd::Granted(hold) if matches!(hold.truth(), Truth::HeldUntil(_)) => {
                         Outcome::Granted(Permit::new(hold, self.semaphore.seat.clone()))
                     }
-                    WaitEnd::Granted(_) => continue, // lost before it was looked at: wait anew
+                    WaitEnd::Granted(_) => continue, // lost before it was looked at: wait again
                     end => Outcome::Ended(end),
                 });
             }

@@ -10,33 +10,16 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use zset_semaphore::{
-    AcquireError, Client, ClientBuilder, LostReason, Permit, TryAcquireError, ZSetSemaphore,
-};
+use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, ZSetSemaphore};
 
 use stores::Place;
+use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
 
 fn semaphore(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", 2).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connected(builder: ClientBuilder) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = builder.clone().connect().await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
-}
-
-async fn connect(url: impl AsRef<str>) -> Client {
-    connected(Client::builder().url(url)).await
 }
 
 async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {

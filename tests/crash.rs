@@ -18,6 +18,7 @@ use zset_semaphore::{
 
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
+use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::processes::Child;
 use support::redis_server::RedisServer;
@@ -28,18 +29,6 @@ const LONG: Duration = Duration::from_secs(3600);
 
 fn semaphore(client: &Client, lease: Duration) -> ZSetSemaphore {
     client.semaphore("s", 1).lease(lease).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connect(url: impl AsRef<str>) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = Client::connect(&url).await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
 }
 
 async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use zset_semaphore::{Client, LostReason, TryAcquireError, ZSetSemaphore};
 
+use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
 use support::redis_server::RedisServer;
@@ -22,18 +23,6 @@ const LEASE: Duration = Duration::from_secs(3);
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(LEASE).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connect(url: impl AsRef<str>) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = Client::connect(&url).await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
 }
 
 async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {

@@ -9,24 +9,12 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use zset_semaphore::{Client, ZSetSemaphore};
 
+use support::connect::connect;
 use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
 
 const CLIENTS: &str = "zsem:{s}:clients";
 const META: &str = "zsem:{s}:meta";
 const LEASE: Duration = Duration::from_secs(30);
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connect(server: &RedisServer) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = Client::connect(server.url()).await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
-}
 
 fn semaphore(client: &Client, label: &str, lease: Duration) -> ZSetSemaphore {
     client.semaphore("s", 5).label(label).lease(lease).build().unwrap()
@@ -55,7 +43,7 @@ async fn known(server: &RedisServer) -> (u64, u64) {
 #[tokio::test]
 async fn clients_that_have_gone_are_forgotten_by_turns_that_move_the_end_of_the_keys() {
     let server = RedisServer::start().await;
-    let client = connect(&server).await;
+    let client = connect(server.url()).await;
     let _held = semaphore(&client, "mine", LEASE).acquire(1).await.unwrap();
     let before = known(&server).await;
     leave_behind(&server, 100).await;
@@ -73,11 +61,11 @@ async fn clients_that_have_gone_are_forgotten_by_turns_that_move_the_end_of_the_
 #[tokio::test]
 async fn clients_that_come_and_go_do_not_pile_up_though_nobody_waits_and_no_end_moves() {
     let server = RedisServer::start().await;
-    let client = connect(&server).await;
+    let client = connect(server.url()).await;
     let _held = semaphore(&client, "", LEASE * 100).acquire(1).await.unwrap();
     leave_behind(&server, 100).await;
     for _ in 0..7 {
-        let stranger = connect(&server).await;
+        let stranger = connect(server.url()).await;
         drop(semaphore(&stranger, "new", LEASE).acquire(1).await.unwrap());
         stranger.shutdown().await.unwrap();
     }
@@ -91,7 +79,7 @@ async fn clients_that_come_and_go_do_not_pile_up_though_nobody_waits_and_no_end_
 #[tokio::test]
 async fn turns_that_write_nothing_about_clients_do_not_look_for_those_that_have_gone() {
     let server = RedisServer::start().await;
-    let client = connect(&server).await;
+    let client = connect(server.url()).await;
     let semaphore = semaphore(&client, "mine", LEASE);
     drop(semaphore.acquire(1).await.unwrap());
     leave_behind(&server, 10).await;

@@ -4,23 +4,24 @@
 #![cfg(feature = "tower")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+mod support;
+
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tower::{Layer, ServiceExt, service_fn};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing::Level;
 use zset_semaphore::Client;
 use zset_semaphore::tower::{KeyLimit, Keyed, ZSetSemaphoreLayer};
 
+use support::log::Log;
+
 #[tokio::test(start_paused = true)]
 async fn look_ups_that_fail_are_told_by_one_line_and_their_end_by_one_with_the_count() {
-    let lines = Lines::default();
-    let _guard = tracing::subscriber::set_default(lines.clone());
+    let (log, _guard) = Log::of_this_thread(|metadata| metadata.target().contains("lookup"));
     let fails = Arc::new(AtomicBool::new(false));
     let failures = Arc::new(AtomicU64::new(0));
     let limit = {
@@ -45,52 +46,16 @@ async fn look_ups_that_fail_are_told_by_one_line_and_their_end_by_one_with_the_c
         }
     };
     ten_minutes().await;
-    assert_eq!(lines.take(), []);
+    assert_eq!(log.take(), []);
     for _ in 0..2 {
         fails.store(true, SeqCst);
         ten_minutes().await;
-        let [(Level::WARN, warning)] = &lines.take()[..] else { panic!("not one warning") };
+        let [(Level::WARN, warning)] = &log.take()[..] else { panic!("not one warning") };
         assert!(warning.contains("limit=\"plans\"") && warning.contains("error=no database"));
         fails.store(false, SeqCst);
         ten_minutes().await;
-        let [(Level::INFO, end)] = &lines.take()[..] else { panic!("not one end") };
+        let [(Level::INFO, end)] = &log.take()[..] else { panic!("not one end") };
         let count = failures.swap(0, SeqCst);
         assert!(count > 100 && end.contains(&format!("failures={count} ")), "{count}: {end}");
     }
-}
-
-/// What was logged of limits, by level.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<(Level, String)>>>);
-
-impl Lines {
-    fn take(&self) -> Vec<(Level, String)> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let _ = write!(self.0, "{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Lines {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().contains("lookup")
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push((*event.metadata().level(), text.0));
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
 }

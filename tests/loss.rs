@@ -15,6 +15,7 @@ use zset_semaphore::{
 };
 
 use stores::Place;
+use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
@@ -23,18 +24,6 @@ const LEASE: Duration = Duration::from_millis(1500);
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(LEASE).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connect(url: impl AsRef<str>) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = Client::connect(&url).await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
 }
 
 async fn eventually_found(

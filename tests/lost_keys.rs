@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
+use support::connect::connect;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
 
@@ -24,18 +25,6 @@ const SOON: Duration = Duration::from_secs(3);
 
 fn semaphore(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", LIMIT).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connect(server: &RedisServer) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = Client::connect(server.url()).await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
 }
 
 async fn so_many_wait(semaphore: &ZSetSemaphore, count: usize) {
@@ -98,7 +87,7 @@ impl Crowd {
 #[tokio::test]
 async fn waiters_whose_queue_is_gone_are_served_within_an_asking_period_though_there_is_room() {
     let server = RedisServer::start().await;
-    let semaphore = semaphore(&connect(&server).await);
+    let semaphore = semaphore(&connect(server.url()).await);
     let crowd = Crowd::at_work(&semaphore).await;
     server.cmd(&["DEL", "zsem:{s}:queue"]).await;
     crowd.served_soon("the queue was deleted").await;
@@ -108,8 +97,8 @@ async fn waiters_whose_queue_is_gone_are_served_within_an_asking_period_though_t
 #[tokio::test]
 async fn newcomers_do_not_pass_waiters_whose_queue_is_gone_for_long() {
     let server = RedisServer::start().await;
-    let semaphore = semaphore(&connect(&server).await);
-    let newcomers = self::semaphore(&connect(&server).await);
+    let semaphore = semaphore(&connect(server.url()).await);
+    let newcomers = self::semaphore(&connect(server.url()).await);
     let crowd = Crowd::at_work(&semaphore).await;
     server.cmd(&["DEL", "zsem:{s}:queue"]).await;
     let lost = Instant::now();
@@ -123,15 +112,15 @@ async fn newcomers_do_not_pass_waiters_whose_queue_is_gone_for_long() {
         }
     }
     assert!(passed < SOON / 2, "newcomers were let in for {passed:?}");
-    crowd.served_soon("the queue was deleted amid newcomers").await;
+    crowd.served_soon("the queue was deleted among newcomers").await;
 }
 
 // CASES 59
 #[tokio::test]
 async fn waiters_that_another_client_takes_for_dead_are_served_within_an_asking_period() {
     let server = RedisServer::start().await;
-    let semaphore = semaphore(&connect(&server).await);
-    let foreign = self::semaphore(&connect(&server).await);
+    let semaphore = semaphore(&connect(server.url()).await);
+    let foreign = self::semaphore(&connect(server.url()).await);
     let (crowd, holders) = Crowd::waiting(&semaphore).await;
     server.cmd(&["DEL", "zsem:{s}:clients"]).await;
     // Its turns find nobody alive in the queue, and our newcomer's makes us look alive.
@@ -150,7 +139,7 @@ async fn waiters_that_another_client_takes_for_dead_are_served_within_an_asking_
 #[tokio::test]
 async fn waiters_are_served_when_the_server_evicts_all_keys_under_load() {
     let server = RedisServer::start().await;
-    let semaphore = semaphore(&connect(&server).await);
+    let semaphore = semaphore(&connect(server.url()).await);
     let crowd = Crowd::at_work(&semaphore).await;
     server.cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
     server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;

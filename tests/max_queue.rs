@@ -1,4 +1,4 @@
-//! Turned away where so many wait already, in the whole cluster.
+//! Turned away where too many wait already, in the whole cluster.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 // What a test crate exports nobody imports.

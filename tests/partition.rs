@@ -11,10 +11,11 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use zset_semaphore::{
-    AcquireError, Client, ClientBuilder, ControlError, LostReason, Released, Renew, ZSetSemaphore,
+    AcquireError, Client, ControlError, LostReason, Released, Renew, ZSetSemaphore,
 };
 
 use support::child_role::{self, FromParent, say, setting};
+use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Ledger, Reporter};
 use support::processes::Child;
@@ -27,22 +28,6 @@ const fn ms(ms: u64) -> Duration {
 
 fn semaphore(client: &Client, name: &str, limit: u32, lease: Duration) -> ZSetSemaphore {
     client.semaphore(name, limit).lease(lease).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connected(builder: ClientBuilder) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = builder.clone().connect().await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
-}
-
-async fn connect(url: impl AsRef<str>) -> Client {
-    connected(Client::builder().url(url)).await
 }
 
 async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {

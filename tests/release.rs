@@ -195,7 +195,7 @@ async fn a_release_sends_one_message_per_woken_process_and_none_when_nobody_wait
     server.reset_stats().await;
     all.release().await.unwrap();
     for waiting in waiting {
-        // Held, lest a release wakes the last one.
+        // Held, so that no release wakes the last one.
         std::mem::forget(within(PATIENCE, waiting).await.unwrap().unwrap());
     }
     assert_eq!(server.calls("publish").await, 3, "one for each of three processes");

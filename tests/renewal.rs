@@ -15,6 +15,7 @@ use zset_semaphore::{Client, ExtendError, LostReason, Memory, Renew, ZSetSemapho
 
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
+use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Ledger, Reporter};
 use support::processes::Child;
@@ -31,18 +32,6 @@ fn semaphore(client: &Client, limit: u32, lease: Duration) -> ZSetSemaphore {
 
 fn manual(client: &Client, limit: u32, lease: Duration) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(lease).renew(Renew::Manual).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connect(url: impl AsRef<str>) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = Client::connect(&url).await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
 }
 
 async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {

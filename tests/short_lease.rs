@@ -44,9 +44,10 @@ impl Hiccups {
     }
 }
 
-/// Holds a permit for 200 leases of 50 ms, as often as the machine itself is late for one.
+/// Holds a permit for 60 leases of 150 ms, as often as the machine itself is late for one. In paused time,
+/// `src/driver/abreast.rs` does so with the shortest lease there is.
 async fn is_held_over(round_trip: Duration) {
-    const LEASE: Duration = ms(50);
+    const LEASE: Duration = ms(150);
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client = Client::connect(proxy.url()).await.unwrap();
@@ -57,12 +58,12 @@ async fn is_held_over(round_trip: Duration) {
         hiccups.take();
         let started = Instant::now();
         let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
-        let lost = timeout(LEASE * 200, permit.lost()).await;
+        let lost = timeout(LEASE * 60, permit.lost()).await;
         let Ok(reason) = lost else { return };
         let late = hiccups.take();
         let held = started.elapsed();
         println!("{round_trip:?}: {reason:?} after {held:?}, where the machine was {late:?} late");
-        assert!(late > ms(4), "{reason:?} after {held:?} over {round_trip:?}");
+        assert!(late > LEASE / 12, "{reason:?} after {held:?} over {round_trip:?}");
         if attempt == 20 {
             return; // this machine cannot tell
         }
@@ -72,7 +73,7 @@ async fn is_held_over(round_trip: Duration) {
 // CASES 64
 #[tokio::test]
 async fn a_lease_is_held_while_a_round_trip_takes_up_to_a_third_of_it() {
-    tokio::join!(is_held_over(ms(12)), is_held_over(ms(16)));
+    tokio::join!(is_held_over(ms(36)), is_held_over(ms(48)));
 }
 
 // CASES 64

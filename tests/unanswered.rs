@@ -1,4 +1,4 @@
-//! What is left of a turn that had no answer, and for whom.
+//! What a turn that had no answer leaves behind, and where.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
@@ -8,22 +8,12 @@ mod support;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use zset_semaphore::{Client, ClientBuilder};
+use zset_semaphore::Client;
 
+use support::connect::connected;
 use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
-
-async fn connected(builder: ClientBuilder) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = builder.clone().connect().await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
-}
 
 /// Has one turn of `name` go unanswered; the name is used, and idle, afterwards.
 async fn lose_an_answer(server: &RedisServer, proxy: &FaultProxy, client: &Client, name: &str) {

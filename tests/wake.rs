@@ -5,19 +5,18 @@
 mod stores;
 mod support;
 
-use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
-use zset_semaphore::{AcquireError, Backoff, Client, ClientBuilder, Wake, ZSetSemaphore};
+use tracing::Level;
+use zset_semaphore::{AcquireError, Backoff, Client, Wake, ZSetSemaphore};
 
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
+use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
+use support::log::Log;
 use support::processes::Child;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
@@ -28,22 +27,6 @@ const fn ms(ms: u64) -> Duration {
 
 fn one(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", 1).build().unwrap()
-}
-
-/// Also where a busy machine takes longer than the call deadline: that is not the point here.
-async fn connected(builder: ClientBuilder) -> Client {
-    let connecting = async {
-        loop {
-            if let Ok(client) = builder.clone().connect().await {
-                return client;
-            }
-        }
-    };
-    within(PATIENCE, connecting).await
-}
-
-async fn connect(url: impl AsRef<str>) -> Client {
-    connected(Client::builder().url(url)).await
 }
 
 async fn without_resp3() -> RedisServer {
@@ -214,49 +197,13 @@ async fn a_waiter_asks_at_once_when_its_wake_channel_is_back() {
     }
 }
 
-/// Counts the warnings that name something.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    fn of(&self, words: &str) -> usize {
-        self.0.lock().unwrap().iter().filter(|line| line.contains(words)).count()
-    }
-}
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        let _ = write!(self.0, "{field}={value:?} ");
-    }
-}
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push(text.0);
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 // CASES 32
 #[tokio::test]
 async fn without_the_right_to_subscribe_polling_works_and_one_line_is_logged() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+    let (log, _guard) = Log::of_this_thread(|metadata| *metadata.level() <= Level::WARN);
+    let warnings = || log.count(Level::WARN, "no wake-ups");
     for server in [RedisServer::start().await, without_resp3().await] {
-        let (before, polling) = (warnings.of("no wake-ups"), ms(50));
+        let (before, polling) = (warnings(), ms(50));
         server.cmd(&["ACL", "SETUSER", "deaf", "on", ">pw", "~*", "resetchannels", "+@all"]).await;
         let deaf = Client::builder().url(server.url()).credentials("deaf", "pw");
         let client = connected(deaf).await;
@@ -271,7 +218,7 @@ async fn without_the_right_to_subscribe_polling_works_and_one_line_is_logged() {
             .await;
             assert!(took < ms(5000), "{took:?}");
         }
-        assert_eq!(warnings.of("no wake-ups") - before, 1, "{:?}", warnings.0);
+        assert_eq!(warnings() - before, 1, "{log:?}");
     }
 }
 

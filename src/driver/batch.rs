@@ -17,10 +17,10 @@ use super::waiter::Stage;
 pub(super) const SHARE: usize = TURN_BOUND * 7 / 8;
 /// A waiter costs the server about twice what a renewal or a release does.
 const WAITER: usize = 2;
-/// At most so many renewals that are not due yet ride along.
+/// How many renewals that are not due yet ride along at the most.
 const RIDERS: usize = 64;
 
-/// While the server answers others, an answer is awaited for so many call deadlines.
+/// For how many call deadlines an answer is awaited while the server answers others.
 pub(super) const STRETCH: u32 = 4;
 
 /// What a turn in flight named, in the order it named it.
@@ -202,7 +202,7 @@ impl Line {
         leader.number > self.old_turns
             && self.trouble.is_none()
             && !self.healing
-            && leader.asked.is_empty() // what a turn before a question settles, that would reopen
+            && leader.asked.is_empty() // a question that runs later would reopen what this turn settled
             && self.fresh.len() + self.take_backs.iter().take(worth).filter(|&it| free(it)).count()
                 >= worth
     }

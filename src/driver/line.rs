@@ -75,8 +75,8 @@ pub(crate) struct Line {
     pub(super) leases: Leases,
     /// Due for renewal. May name permits that have gone.
     pub(super) renewing: VecDeque<u64>,
-    /// The store may have lost its data: waiters stand back until permits are put back, lest they
-    /// take the room of those who hold.
+    /// The store may have lost its data: waiters stand back until permits are put back, so
+    /// that they do not take the room of those who hold.
     pub(super) healing: bool,
     /// It has lost them: only put-back permits end the healing.
     pub(super) data_lost: bool,

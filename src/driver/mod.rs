@@ -8,6 +8,7 @@
 //! deadline of our own, and the connection is replaced by our own rules.
 
 mod agenda;
+mod answer;
 mod at_once;
 mod batch;
 mod connection;
@@ -59,7 +60,7 @@ pub(crate) struct LineCell {
 }
 
 impl LineCell {
-    /// Changes the line, tells whom that concerns, and has the driver look at it.
+    /// Changes the line, tells those concerned, and has the driver look at it.
     fn update<T>(self: &Arc<Self>, shared: &Shared, change: impl FnOnce(&mut Line) -> T) -> T {
         let answer = self.peek(change);
         if !self.turn_at_once(shared) {
@@ -91,7 +92,7 @@ impl Seat {
         Self { cell, client }
     }
 
-    /// Changes the line, tells whom that concerns, and has the driver look at it.
+    /// Changes the line, tells those concerned, and has the driver look at it.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut Line) -> T) -> T {
         self.cell.update(self.shared(), change)
     }

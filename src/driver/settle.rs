@@ -167,7 +167,7 @@ impl Line {
                 return earlier;
             }
             Settled::Queued { ticket, place } => {
-                // After a loss of data a late turn may have queued it anew.
+                // After a loss of data a late turn may have queued it again.
                 if let Stage::Queued { ticket: old } = waiter.stage
                     && old != ticket
                 {
@@ -208,9 +208,8 @@ impl Line {
         false
     }
 
-    /// Where the store had lost a waiter it may have lost more. All are asked about until a round of
-    /// questions finds none that was lost; what is found amid a round makes for one more, not for
-    /// one each.
+    /// A store that had lost one waiter may have lost others. So all are asked about, until a round of
+    /// questions finds none that was lost. However many a round finds, one more round follows it.
     fn miss(&mut self, put_back: bool) {
         self.missed |= put_back;
         if self.missed && self.asking.is_empty() {

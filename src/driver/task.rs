@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::store::{BoxFuture, Session, TurnOutcome};
+use crate::store::{Session, TurnOutcome};
 use crate::sync::lock;
 
 use super::LineCell;
-use super::batch::STRETCH;
+use super::answer::answer_to;
 use super::connection::Connection;
 use super::line::Line;
 use super::shared::Shared;
@@ -26,17 +26,14 @@ use super::wipe_log::WipeLog;
 /// the reply that is on its way, and shares a turn with what comes meanwhile.
 const FOLLOWER: Option<usize> = Some(8);
 
-/// At most so many turns are in flight at a time: more would only wait in the server, for longer than
-/// their deadline in a burst of names. Meanwhile lines gather.
+/// How many turns are in flight at the most. More would only wait in the server, in a burst of names for
+/// longer than their deadline. Meanwhile lines gather.
 const ABREAST: usize = 256;
 
 /// While fewer are in flight, turns with something to renew go out all the same, and do not count.
 const RENEWING: usize = 4_096;
 
-/// A timer that is late by more tells that this process gets too little time.
-const PUNCTUAL: Duration = Duration::from_millis(10);
-
-/// After so long without a turn the next one goes out at the first word.
+/// After this long without a turn, the next one goes out at the first word.
 const QUIET: Duration = Duration::from_millis(5);
 
 /// A turn that has come back, and on which connection.
@@ -339,7 +336,7 @@ impl Driver {
     }
 
     /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
-    /// been away, or has taken nothing back, for so long that the leases must do it.
+    /// been away, or has taken nothing back, for too long: then the leases must do it.
     fn may_end(&mut self) -> bool {
         let patience = self.shared.call_deadline * 2;
         let away = || self.connection.down_for() > patience;
@@ -358,56 +355,9 @@ async fn wait_for(what: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
     }
 }
 
-/// Awaits the answer to a turn for `deadline`, and for longer while the server answers others: then
-/// it is only queued there. What this process slept through is no silence of the server either:
-/// the answer may have come meanwhile, and be on its way here.
-async fn answer_to(
-    mut turn: BoxFuture<'_, Result<TurnOutcome, StoreError>>,
-    deadline: Duration,
-    shared: &Shared,
-) -> Result<TurnOutcome, StoreError> {
-    let sent = Instant::now();
-    let (mut until, mut longest) = (sent + deadline, deadline * STRETCH);
-    loop {
-        if let Ok(answer) = timeout_at(until, &mut turn).await {
-            return answer;
-        }
-        let late = until.elapsed().saturating_sub(PUNCTUAL);
-        let grace = (late * 4).min(late + deadline); // after a long sleep as long as for a new turn
-        longest += grace;
-        let later = (shared.heard_at() + deadline).max(until + grace).min(sent + longest);
-        if later <= until {
-            let waited = until - sent;
-            return Err(StoreError::timeout(format!("no answer to a turn within {waited:?}")));
-        }
-        until = later;
-    }
-}
-
 async fn at(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::Memory;
-
-    #[tokio::test(start_paused = true)]
-    async fn what_a_process_slept_through_is_given_back_to_an_answer_once() {
-        let deadline = Duration::from_millis(500);
-        let shared = Shared::new(Box::new(Memory::new()), deadline, "".into());
-        let never = Box::pin(std::future::pending());
-        let answer = answer_to(never, deadline, &shared);
-        tokio::pin!(answer);
-        assert!(futures_util::FutureExt::now_or_never(&mut answer).is_none());
-        tokio::time::advance(Duration::from_secs(10)).await;
-        let woken = Instant::now();
-        assert!(answer.await.is_err());
-        let awaited = woken.elapsed();
-        assert!(awaited <= deadline && awaited > deadline * 9 / 10, "{awaited:?}");
     }
 }

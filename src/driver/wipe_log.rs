@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A loss is told when for so long no other semaphore has noticed it,
+/// A loss is told when no other semaphore has noticed it for this long,
 const QUIET: Duration = Duration::from_millis(500);
-/// or when the first one noticed it so long ago.
+/// or when the first one noticed it this long ago.
 const LONGEST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct WipeLog {
 }
 
 impl WipeLog {
-    /// The data of one more semaphore was lost, under so many permits.
+    /// The data of one more semaphore was lost, under `held` permits.
     pub(super) fn note(&mut self, held: usize, now: Instant) {
         let by = *self.tell_by.get_or_insert(now + LONGEST);
         self.tell_at = Some(by.min(now + QUIET));

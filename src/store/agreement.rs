@@ -521,7 +521,7 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
     let late = |client, pick| Step::Late { client, pick };
     let games = vec![
         hour,
-        // The second turn of the client runs anew when nobody knows any more that it is void: while
+        // The second turn of the client runs again when nobody knows any more that it is void: while
         // what it admitted is held, and while others wait.
         vec![fresh(0, 1, 30_000), heavy(0, 3), known(0), Step::LoseMeta, late(0, 0), Step::Inspect],
         vec![

@@ -39,7 +39,7 @@ pub(super) enum Look {
 /// Why there is no limit yet.
 pub(super) enum Unknown {
     Pending(Pending),
-    /// It could not be looked up, and for so long nobody asks again.
+    /// It could not be looked up, and nobody asks again for this long.
     Failed(LookupError, Duration),
 }
 
@@ -160,7 +160,8 @@ impl Entry {
     }
 }
 
-/// How long to wait after so many failures and one more; jittered, since many keys fail at once.
+/// How long to wait when one more look-up has failed after `failures` failures; jittered, since many keys
+/// fail at once.
 fn pause(failures: u32, is_known: bool) -> Duration {
     let most = if is_known { LONGEST_PAUSE } else { LONGEST_PAUSE_UNKNOWN };
     let mut pauses = Backoff::exponential(Duration::from_secs(1), 2.0, most).jitter(0.2);

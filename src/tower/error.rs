@@ -290,7 +290,7 @@ impl fmt::Display for Reason {
 #[error("the permit was lost: {0}")]
 pub struct PermitLost(pub LostReason);
 
-/// The error of a body that was ended since its reader took nothing for so long; see
+/// The error of a body that was ended because its reader took nothing for that long; see
 /// [`stall_timeout`](super::ZSetSemaphoreLayer::stall_timeout).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the reader took nothing of the body for {0:?}")]

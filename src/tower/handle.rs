@@ -40,7 +40,7 @@ impl Handle {
         self.here.local.get_or_init(|| (cap, Arc::new(Semaphore::new(cap as usize))))
     }
 
-    /// Rejects a request for so many units, behind so many others if that was heard.
+    /// Rejects a request for `units` units, behind `ahead` others if that was heard.
     pub(super) fn reject(&self, reason: Reason, units: u32, ahead: Option<u64>) -> Rejection {
         let outlook = self.semaphore.outlook();
         let room = Room { in_use: outlook.in_use, limit: outlook.limit };

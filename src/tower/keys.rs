@@ -100,7 +100,7 @@ impl Keys {
         }
     }
 
-    /// Waits for the handle of a key, for so long at the most.
+    /// Waits for the handle of a key, for `longest` at the most.
     pub(super) async fn open(
         self: Arc<Self>,
         key: String,
@@ -244,7 +244,7 @@ async fn limit_of(limit: KeyLimit, key: String) -> Result<u32, LookupError> {
     }
 }
 
-/// How a look-up ends for one who waits for it so long at the most.
+/// How a look-up ends for one who waits for it for `longest` at the most.
 async fn end_of(mut pending: Pending, longest: Duration) -> Result<Arc<Handle>, LookupError> {
     let ended = pending.wait_for(Option::is_some);
     match timeout(longest, ended).await {

@@ -112,7 +112,7 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
         self.timeout(Duration::ZERO)
     }
 
-    /// Rejects a request where so many wait already, in the whole cluster. Default: what the
+    /// Rejects a request where `most` wait already, in the whole cluster. Default: what the
     /// [semaphore](crate::SemaphoreBuilder::max_queue) says.
     pub fn max_queue(mut self, most: u32) -> Self {
         self.settings.max_queue = Some(most);
@@ -151,8 +151,8 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
         self
     }
 
-    /// Ends a wait once the request has waited so long for its permits in all: for that of this layer
-    /// and, counted from here, for those of the layers further in. Default: none.
+    /// Ends a wait once the request has waited for `timeout` in all: for the permit of this layer and,
+    /// counted from here, for those of the layers further in. Default: none.
     ///
     /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30. Say how long
     /// a request waits in all at the outermost. Each layer waits for its own timeout or for what is left,

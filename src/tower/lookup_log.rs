@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::key_limit::LookupError;
 use crate::sync::lock;
 
-/// After so long without a failure, any success says that all is well again.
+/// After this long without a failure, any success says that all is well again.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// The look-ups of one keyed limit.

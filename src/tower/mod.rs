@@ -190,7 +190,7 @@
 //!
 //! # Clients
 //!
-//! Around an outgoing client the layer caps calls to a provider that allows so many in parallel:
+//! Around an outgoing client the layer caps calls to a provider that limits how many run in parallel:
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -347,7 +347,7 @@
 //!
 //! In front of the public set a timeout or a bound of the queue: each queued request may keep up to
 //! 256 KiB of its body. A request waits for room up to the [`timeout`](ZSetSemaphoreLayer::timeout), is rejected at once
-//! when it is full ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or where so many
+//! when it is full ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or where too many
 //! wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)). With
 //! [`answer`](ZSetSemaphoreLayer::answer):
 //!

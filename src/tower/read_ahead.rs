@@ -52,7 +52,7 @@ impl<B: Body> ReadAhead<B> {
 
     /// Reads what is there, until so much is kept. Ready once the body has failed.
     pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        /// Others have their turn after so many frames.
+        /// Others have their turn after this many frames.
         const AT_ONCE: usize = 256;
         for looks in 1.. {
             if self.ended || self.kept >= self.bound {
@@ -203,7 +203,7 @@ mod tests {
 
     const BOUND: u64 = 256 * 1024;
 
-    /// A body of as many frames as are asked of it, each of so many bytes.
+    /// A body without end, in frames of that many bytes.
     struct Chunks(usize);
 
     impl Body for Chunks {

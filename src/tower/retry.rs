@@ -3,7 +3,7 @@
 //! # The estimate
 //!
 //! Who is turned away needs the units that it wants, one for each who waits ahead, and those in use
-//! above a lowered limit, less what is free. It is told when so many of the units in use are
+//! above a lowered limit, less what is free. It is told when that many of the units in use are
 //! expected to have come free:
 //!
 //! 1. *A present hold of age `a`* ends within `t` as often as holds that lasted longer than `a` ended
@@ -32,7 +32,7 @@ use std::time::Duration;
 pub(super) const LONGEST: Duration = Duration::from_secs(96);
 /// At random at least up to this is added, so that headers of whole seconds differ, too.
 const LEAST_SPREAD: Duration = Duration::from_secs(2);
-/// After so many seconds a hold that ended counts half.
+/// After how many seconds a hold that ended counts half.
 const HALF_LIFE: f64 = 120.0;
 /// Lengths from 1 ms to over two hours, by powers of two.
 const BUCKETS: f64 = 24.0;

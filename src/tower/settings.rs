@@ -35,8 +35,8 @@ impl Settings {
         }
     }
 
-    /// How much longer a request may wait that has waited so long, and that outer layers let wait
-    /// `until` then.
+    /// How much longer a request may wait that has waited for `waited`; outer layers let it wait until
+    /// `until`.
     pub(super) fn patience(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
         let own = [self.timeout, self.total_timeout].into_iter().flatten();
         own.map(|most| most.saturating_sub(waited)).chain(until.map(left)).min()

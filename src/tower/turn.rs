@@ -49,7 +49,7 @@ impl Turn {
         lock(&self.state).readers_since = Some(Instant::now());
     }
 
-    /// Resolves once it has been the reader's turn for so long.
+    /// Resolves once it has been the reader's turn for `patience`.
     pub(super) async fn stalls(&self, patience: Duration) {
         // So that it cannot go round without a pause.
         let patience = patience.max(Duration::from_millis(1));

@@ -50,7 +50,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 pub struct WaitUntil(Instant);
 
 impl WaitUntil {
-    /// For so long from now on.
+    /// For `wait` from now on.
     pub fn within(wait: Duration) -> Self {
         let now = Instant::now();
         Self(now.checked_add(wait).unwrap_or_else(|| now + FAR))

@@ -33,7 +33,7 @@ use crate::sync::lock;
 pub(super) struct Ends {
     /// The loss of its permit.
     pub(super) when_lost: bool,
-    /// That its reader takes nothing for so long.
+    /// That its reader takes nothing for this long.
     pub(super) stall_timeout: Option<Duration>,
 }
 

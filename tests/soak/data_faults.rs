@@ -20,7 +20,7 @@ enum OfData {
 }
 
 const OF_DATA: [OfData; 11] = [
-    // More than one, since few of those who are kicked would hold for so long that it shows.
+    // More than one, since few of those who are kicked would hold for long enough that it shows.
     OfData::Kick,
     OfData::Kick,
     OfData::Kick,

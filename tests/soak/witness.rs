@@ -14,7 +14,7 @@ use crate::names::{Kind, NAMES, PASSING, limit_of};
 use crate::reports::{Event, decode};
 use crate::support::ledger::monotonic_nanos;
 
-/// What happened so long ago has been reported, even by one who was frozen meanwhile.
+/// What happened this long ago has been reported, even by one who was frozen meanwhile.
 const REPORTED: u64 = 12_000_000_000;
 
 /// Nobody waits for longer in any storm.

@@ -8,9 +8,12 @@
 
 pub mod belief;
 pub mod child_role;
+#[cfg(feature = "redis")]
+pub mod connect;
 mod fault_link;
 pub mod fault_proxy;
 pub mod ledger;
+pub mod log;
 pub mod overlap;
 pub mod owned_process;
 pub mod processes;

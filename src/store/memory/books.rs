@@ -165,7 +165,7 @@ impl Books {
         self.meta.as_ref().map_or(0, |meta| meta.last)
     }
 
-    /// `meta`; made anew, with the heavy permits counted, when it is not there.
+    /// `meta`; made again, with the heavy permits counted, when it is not there.
     fn meta_at(&mut self, now: u64) -> &mut Meta {
         let (permits, opening) = (&self.permits, self.opening);
         self.meta.get_or_insert_with(|| {

@@ -22,7 +22,7 @@ use super::{BoxFuture, Ear, KickOutcome, Session, Store, Turn, TurnOutcome};
 pub(crate) use books::Books;
 use books::Opening;
 
-/// After so many turns, so many names are looked at for what has come to its end by time alone.
+/// How many turns lie between two looks for what time alone has ended, and how many names each looks at.
 const LOOK_EVERY: u32 = 16;
 
 /// A store inside this process, shared by all clients made from it. Cheap to clone.

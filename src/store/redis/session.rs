@@ -269,7 +269,7 @@ struct Listener {
 impl Listener {
     const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
     const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-    /// A connection in doubt that does not answer for so long is silent.
+    /// A connection in doubt that does not answer for this long is silent.
     const PROOF: Duration = Duration::from_millis(500);
 
     async fn run(self, mut messages: PubSub) {

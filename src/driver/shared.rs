@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ pub(crate) struct Shared {
     /// The latest call beside the turns that failed: the driver judges the connection by it too.
     pub(super) complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
     identity: Mutex<Identity>,
+    /// The process whose driver runs, 0 without one: as `identity` has it, for calls that cannot wait
+    /// for its lock.
+    driven_by: AtomicU32,
     pub(super) abandoned: AtomicBool,
     closing: AtomicBool,
     /// Tells `shutdown` that something was flushed.
@@ -118,6 +121,7 @@ impl Shared {
             born: Instant::now(),
             complaint: Mutex::default(),
             identity: Mutex::new(Identity::new()),
+            driven_by: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             flushed: Notify::new(),
@@ -156,6 +160,7 @@ impl Shared {
             let before = *identity;
             if before.phase == Phase::New {
                 identity.phase = Phase::Running;
+                self.driven_by.store(identity.process, Ordering::SeqCst);
                 *lock(&self.unconnected_since) = Some(Instant::now());
             }
             before
@@ -174,8 +179,8 @@ impl Shared {
     /// Ends this client where it is the copy that a fork made: its driver is in another process,
     /// and nobody here would ever answer.
     fn end_if_inherited(&self) {
-        let Identity { phase, process, .. } = *lock(&self.identity);
-        if phase == Phase::Running && process != process::id() {
+        let process = self.driven_by.load(Ordering::Relaxed);
+        if process != 0 && process != process::id() {
             self.end();
         }
     }
@@ -374,6 +379,7 @@ impl Shared {
 
     pub(super) fn end(&self) {
         lock(&self.identity).phase = Phase::Ended;
+        self.driven_by.store(0, Ordering::SeqCst);
         self.close();
         for cell in self.all() {
             // Where turns need no driver, what it was to hand back goes now, and the rest later.

@@ -36,6 +36,10 @@ enum Step {
     },
     Inspect,
     LoseEverything,
+    /// As a server that takes over and whose clock is behind.
+    ClockBehind {
+        micros: u64,
+    },
     LoseMeta,
     Lose(Key),
     /// A turn that had no answer runs once more, after those that followed it.
@@ -273,6 +277,7 @@ impl Game {
         let now_ms = self.now / 1000;
         match step {
             Step::Pass { micros } => self.now += micros,
+            Step::ClockBehind { micros } => self.now -= micros,
             Step::Turn(random) => self.turn(name, books, random).await?,
             Step::SetLimit(limit) => {
                 self.players[0].session.set_limit(name.clone(), limit).await.unwrap();
@@ -611,4 +616,17 @@ fn memory_and_redis_give_the_same_replies_to_10_000_random_turns() {
     let game = lock(&game);
     let turns = game.turns_before + game.turns;
     assert!(turns >= 10_000, "only {turns} turns were compared");
+}
+
+#[test]
+fn tokens_rise_above_what_the_caller_has_seen_where_a_new_server_is_behind() {
+    let behind = Step::ClockBehind { micros: 10_000_000 };
+    play_all(vec![vec![
+        Step::Pass { micros: 20_000_000 },
+        fresh(0, 2, 30_000),
+        Step::LoseEverything,
+        behind,
+        fresh(0, 2, 30_000),
+        fresh(1, 2, 30_000),
+    ]]);
 }

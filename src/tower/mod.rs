@@ -277,26 +277,16 @@
 //! use std::time::Duration;
 //!
 //! use axum::extract::Request;
-//! use axum::http::{Method, StatusCode};
+//! use axum::http::StatusCode;
 //! use axum::middleware::{Next, from_fn};
 //! use axum::response::{IntoResponse, Response};
 //! use axum::{Router, body::Body, routing::post};
 //! use tower::ServiceExt;
+//! use tower_http::cors::CorsLayer;
 //! use zset_semaphore::{Client, tower::{FromExtension, Keyed, Paths, ZSetSemaphoreLayer}};
 //!
 //! #[derive(Clone)]
 //! struct Customer(String);
-//!
-//! /// In the place of tower-http's `CorsLayer`.
-//! async fn cors(request: Request, next: Next) -> Response {
-//!     let mut response = match *request.method() {
-//!         Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
-//!         _ => next.run(request).await,
-//!     };
-//!     let anybody = axum::http::HeaderValue::from_static("*");
-//!     response.headers_mut().insert("access-control-allow-origin", anybody);
-//!     response
-//! }
 //!
 //! async fn authenticate(mut request: Request, next: Next) -> Response {
 //!     let token = request.headers().get("authorization").and_then(|token| token.to_str().ok());
@@ -324,11 +314,11 @@
 //!     .layer(ZSetSemaphoreLayer::new(chats.clone()).exempt(health.clone()).answer())
 //!     .layer(ZSetSemaphoreLayer::keyed(per_customer.clone()).exempt(health).total_timeout(ten).answer())
 //!     .layer(from_fn(authenticate))
-//!     .layer(from_fn(cors));
+//!     .layer(CorsLayer::permissive());
 //!
 //! let full = chats.acquire(64).await?;
 //! for (method, path, status) in [
-//!     ("OPTIONS", "/chat", StatusCode::NO_CONTENT),
+//!     ("OPTIONS", "/chat", StatusCode::OK),
 //!     ("POST", "/chat", StatusCode::UNAUTHORIZED),
 //!     ("GET", "/healthz", StatusCode::OK),
 //! ] {

@@ -98,7 +98,20 @@ impl Line {
             }
         }
 
-        let mut turn = Turn {
+        let (mut turn, mut flight) = self.begin(now, relief);
+        let mut room = TURN_BOUND;
+        let longest = call_deadline * STRETCH;
+        self.put_renewals(&mut turn, &mut flight, now, longest, &mut room);
+        if !relief {
+            self.put_all_else(&mut turn, &mut flight, speak, now + longest, room);
+        }
+        self.flights.push(flight);
+        Some(Outgoing { number: self.sent_turns, turn, relief })
+    }
+
+    /// A turn that says nothing yet, and what it named.
+    fn begin(&mut self, now: Instant, relief: bool) -> (Turn, Flight) {
+        let turn = Turn {
             name: self.name.clone(),
             client: self.client,
             label: self.label.clone(),
@@ -114,9 +127,8 @@ impl Line {
             admit: Vec::new(),
         };
         self.sent_turns += 1;
-        let number = self.sent_turns;
-        let mut flight = Flight {
-            number,
+        let flight = Flight {
+            number: self.sent_turns,
             epoch: self.epoch,
             sent: now,
             relief,
@@ -128,14 +140,7 @@ impl Line {
             admitted: Vec::new(),
             oldest: None,
         };
-        let mut room = TURN_BOUND;
-        let longest = call_deadline * STRETCH;
-        self.put_renewals(&mut turn, &mut flight, now, longest, &mut room);
-        if !relief {
-            self.put_all_else(&mut turn, &mut flight, speak, now + longest, room);
-        }
-        self.flights.push(flight);
-        Some(Outgoing { number, turn, relief })
+        (turn, flight)
     }
 
     fn put_all_else(

@@ -1,10 +1,6 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// What the integration tests share names the crate as they do.
-#[cfg(test)]
-extern crate self as zset_semaphore;
-
 mod acquire;
 mod backoff;
 mod client;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod stores;
 mod support;
 
@@ -12,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, ZSetSemaphore};
 
+use connect::{connect, connected};
 use stores::Place;
-use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod stores;
 mod support;
 
@@ -16,9 +18,9 @@ use zset_semaphore::{
     Renew, TryAcquireError, ZSetSemaphore,
 };
 
+use connect::connect;
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
-use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::processes::Child;
 use support::redis_server::RedisServer;

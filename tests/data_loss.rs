@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod support;
 
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use zset_semaphore::{Client, LostReason, TryAcquireError, ZSetSemaphore};
 
-use support::connect::connect;
+use connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
 use support::redis_server::RedisServer;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod support;
 
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use zset_semaphore::{Client, ZSetSemaphore};
 
-use support::connect::connect;
+use connect::connect;
 use support::redis_server::RedisServer;
 
 const CLIENTS: &str = "zsem:{s}:clients";

@@ -4,7 +4,8 @@
 #![cfg(feature = "tower")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
+#[path = "support/log.rs"]
+mod log;
 
 use std::convert::Infallible;
 use std::io;
@@ -17,7 +18,7 @@ use tracing::Level;
 use zset_semaphore::Client;
 use zset_semaphore::tower::{KeyLimit, Keyed, ZSetSemaphoreLayer};
 
-use support::log::Log;
+use log::Log;
 
 #[tokio::test(start_paused = true)]
 async fn look_ups_that_fail_are_told_by_one_line_and_their_end_by_one_with_the_count() {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod stores;
 mod support;
 
@@ -14,8 +16,8 @@ use zset_semaphore::{
     StoreErrorKind, TryAcquireError, ZSetSemaphore,
 };
 
+use connect::connect;
 use stores::Place;
-use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};

@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod support;
 
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
-use support::connect::connect;
+use connect::connect;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
 

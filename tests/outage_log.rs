@@ -4,6 +4,8 @@
 #![cfg(all(feature = "redis", feature = "tower"))]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/log.rs"]
+mod log;
 mod support;
 
 use std::convert::Infallible;
@@ -14,7 +16,7 @@ use tracing::Level;
 use zset_semaphore::Client;
 use zset_semaphore::tower::{Outage, ZSetSemaphoreLayer};
 
-use support::log::Log;
+use log::Log;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
 

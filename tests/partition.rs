@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod support;
 
 use std::sync::Arc;
@@ -14,8 +16,8 @@ use zset_semaphore::{
     AcquireError, Client, ControlError, LostReason, Released, Renew, ZSetSemaphore,
 };
 
+use connect::{connect, connected};
 use support::child_role::{self, FromParent, say, setting};
-use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Ledger, Reporter};
 use support::processes::Child;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod stores;
 mod support;
 
@@ -13,9 +15,9 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::{Client, ExtendError, LostReason, Memory, Renew, ZSetSemaphore};
 
+use connect::connect;
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
-use support::connect::connect;
 use support::fault_proxy::FaultProxy;
 use support::ledger::{Ledger, Reporter};
 use support::processes::Child;

@@ -3,6 +3,8 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
 mod support;
 
 use std::time::Duration;
@@ -10,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use zset_semaphore::Client;
 
-use support::connect::connected;
+use connect::connected;
 use support::fault_proxy::FaultProxy;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};

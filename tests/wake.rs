@@ -2,6 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/connect.rs"]
+mod connect;
+#[path = "support/log.rs"]
+mod log;
 mod stores;
 mod support;
 
@@ -12,11 +16,11 @@ use tokio::time::{Instant, sleep};
 use tracing::Level;
 use zset_semaphore::{AcquireError, Backoff, Client, Wake, ZSetSemaphore};
 
+use connect::{connect, connected};
+use log::Log;
 use stores::Place;
 use support::child_role::{self, FromParent, say, setting};
-use support::connect::{connect, connected};
 use support::fault_proxy::FaultProxy;
-use support::log::Log;
 use support::processes::Child;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};

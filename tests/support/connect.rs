@@ -1,8 +1,10 @@
 //! Clients of real servers.
 
+#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+
 use zset_semaphore::{Client, ClientBuilder};
 
-use super::wait::{PATIENCE, within};
+use crate::support::wait::{PATIENCE, within};
 
 /// A client that is connected. Also where a busy machine takes longer than the call deadline, since
 /// few tests are about that.

@@ -1,5 +1,8 @@
 //! What is logged, kept for a test to read.
 
+#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 

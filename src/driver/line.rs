@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+#[cfg(feature = "tower")]
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;

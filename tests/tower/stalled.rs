@@ -57,6 +57,17 @@ struct Gateway {
 }
 
 impl Gateway {
+    /// As many clients as the limit has room for ask for a flood, and read nothing of it.
+    async fn flood(&self, version: web::Version) -> Vec<(web::Client, Incoming)> {
+        let mut clients = Vec::new();
+        for _ in 0..LIMIT {
+            let mut client = web::Client::open(version, &self.web).await;
+            let body = within(PATIENCE, client.get("/flood")).await.into_body();
+            clients.push((client, body));
+        }
+        clients
+    }
+
     async fn ending_when_lost(max_hold: Duration) -> Self {
         let chats = Client::in_memory().semaphore("chats", LIMIT).max_hold(max_hold);
         Self::of(chats.build().unwrap(), |layer| layer.end_when_lost()).await
@@ -149,11 +160,7 @@ async fn responses_that_nobody_reads_do_not_outlive_their_permits() {
         let gateway = Gateway::ending_when_lost(Duration::from_millis(100)).await;
         let mut clients = Vec::new();
         for _ in 0..4 {
-            for _ in 0..LIMIT {
-                let mut client = web::Client::open(version, &gateway.web).await;
-                let body = within(PATIENCE, client.get("/flood")).await.into_body();
-                clients.push((client, body));
-            }
+            clients.extend(gateway.flood(version).await);
             settled(&gateway.chats, 0, 0).await;
         }
         assert!(gateway.upstream.peak() <= LIMIT as usize, "{version:?}");
@@ -187,11 +194,7 @@ async fn clients_that_read_nothing_lose_their_slots_to_those_who_wait() {
         let gateway = Gateway::ending_when_stalled(Duration::from_millis(200)).await;
         let mut clients = Vec::new();
         for _ in 0..4 {
-            for _ in 0..LIMIT {
-                let mut client = web::Client::open(version, &gateway.web).await;
-                let body = within(PATIENCE, client.get("/flood")).await.into_body();
-                clients.push((client, body));
-            }
+            clients.extend(gateway.flood(version).await);
         }
         gateway.nothing_is_left().await;
         assert_eq!(gateway.upstream.peak(), LIMIT as usize, "{version:?}");

@@ -24,6 +24,8 @@ mod hold;
 mod id;
 #[path = "../src/lease.rs"]
 mod lease;
+#[path = "../src/numbers.rs"]
+mod numbers;
 #[path = "../src/permit.rs"]
 mod permit;
 #[path = "../src/semaphore.rs"]
@@ -44,6 +46,7 @@ use tokio::time::Instant;
 use backoff::Backoff;
 use driver::{Line, WaitEnd};
 use id::{ClientId, PermitId};
+use numbers::{Millis, TurnNumber};
 use semaphore::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
 use store::{Rule, Turn, TurnOutcome};
@@ -56,7 +59,7 @@ const TOKEN: u64 = 1_795_000_000_000_000;
 
 fn options() -> Arc<Options> {
     Arc::new(Options {
-        lease_ms: LEASE_MS,
+        lease: Millis::new(LEASE_MS),
         renew: Renew::Auto,
         max_hold: None,
         backoff: Backoff::default(),

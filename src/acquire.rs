@@ -170,7 +170,7 @@ fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
         NoDriver::Ended => Refusal::Closed,
     })?;
     let counter = shared.next_counter();
-    let id = PermitId::new(client, counter, units, semaphore.options.lease_ms);
+    let id = PermitId::new(client, counter, units, semaphore.options.lease);
     semaphore.seat.update(|line| {
         if line.is_closed() {
             return Err(Refusal::Closed);

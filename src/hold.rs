@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
+use crate::numbers::Seq;
 use crate::permit::LostReason;
 
 const HELD: u8 = 0;
@@ -24,7 +25,7 @@ const LOST: u8 = 2; // + the reason
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) id: PermitId,
-    pub(crate) token: u64,
+    pub(crate) token: Seq,
     /// Why it is lost when its time runs out unseen.
     by_clock: LostReason,
     /// The end of the lease as it was granted.
@@ -43,7 +44,7 @@ pub(crate) enum Truth {
 }
 
 impl Hold {
-    pub(crate) fn new(id: PermitId, token: u64, until: Instant, by_clock: LostReason) -> Self {
+    pub(crate) fn new(id: PermitId, token: Seq, until: Instant, by_clock: LostReason) -> Self {
         Self {
             id,
             token,
@@ -144,10 +145,11 @@ impl Hold {
 mod tests {
     use super::*;
     use crate::id::ClientId;
+    use crate::numbers::Millis;
 
     fn hold(until: Instant) -> Hold {
-        let id = PermitId::new(ClientId::from_bits(1), 1, 1, 30_000);
-        Hold::new(id, 1, until, LostReason::Unprovable)
+        let id = PermitId::new(ClientId::from_bits(1), 1, 1, Millis::new(30_000));
+        Hold::new(id, Seq::after(None), until, LostReason::Unprovable)
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,8 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// The lease that an id need not spell out, in milliseconds.
-pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
+use crate::numbers::Millis;
+
+/// The lease that an id need not spell out.
+pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 
 /// One [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,12 +64,12 @@ pub struct PermitId {
     client: ClientId,
     counter: u64,
     units: u32,
-    lease_ms: u64,
+    lease: Millis,
 }
 
 impl PermitId {
-    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease_ms: u64) -> Self {
-        Self { client, counter, units, lease_ms }
+    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease: Millis) -> Self {
+        Self { client, counter, units, lease }
     }
 
     /// The client that asked for the permit.
@@ -82,15 +84,15 @@ impl PermitId {
 
     /// How long the permit lives in Redis without a renewal.
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.lease_ms)
+        self.lease.duration()
     }
 
     pub(crate) fn counter(&self) -> u64 {
         self.counter
     }
 
-    pub(crate) fn lease_ms(&self) -> u64 {
-        self.lease_ms
+    pub(crate) fn lease_ms(&self) -> Millis {
+        self.lease
     }
 
     /// Writes it by hand: a turn names hundreds, and formatting would be a good part of its cost.
@@ -104,9 +106,9 @@ impl PermitId {
             text.push(b'*');
             put_decimal(text, u64::from(self.units));
         }
-        if self.lease_ms != DEFAULT_LEASE_MS {
+        if self.lease != DEFAULT_LEASE {
             text.push(b'/');
-            put_decimal(text, self.lease_ms);
+            put_decimal(text, self.lease.get());
         }
     }
 }
@@ -163,9 +165,9 @@ impl FromStr for PermitId {
 
 fn parse(text: &str) -> Option<PermitId> {
     let (client, rest) = text.split_once(':')?;
-    let (rest, lease_ms) = match rest.split_once('/') {
-        Some((rest, lease)) => (rest, decimal(lease)?),
-        None => (rest, DEFAULT_LEASE_MS),
+    let (rest, lease) = match rest.split_once('/') {
+        Some((rest, lease)) => (rest, Millis::new(decimal(lease)?)),
+        None => (rest, DEFAULT_LEASE),
     };
     let (counter, units) = match rest.split_once('*') {
         Some((counter, units)) => (counter, u32::try_from(decimal(units)?).ok()?),
@@ -175,7 +177,7 @@ fn parse(text: &str) -> Option<PermitId> {
         return None;
     }
     let client = ClientId(u64::from_str_radix(client, 16).ok()?);
-    Some(PermitId { client, counter: decimal(counter)?, units, lease_ms })
+    Some(PermitId { client, counter: decimal(counter)?, units, lease })
 }
 
 /// Digits only: `parse` alone would take a sign too.
@@ -190,10 +192,10 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         for (units, lease, text) in [
-            (1, DEFAULT_LEASE_MS, "00000000000000ff:9"),
-            (4, DEFAULT_LEASE_MS, "00000000000000ff:9*4"),
-            (1, 50, "00000000000000ff:9/50"),
-            (u32::MAX, 1_000, "00000000000000ff:9*4294967295/1000"),
+            (1, DEFAULT_LEASE, "00000000000000ff:9"),
+            (4, DEFAULT_LEASE, "00000000000000ff:9*4"),
+            (1, Millis::new(50), "00000000000000ff:9/50"),
+            (u32::MAX, Millis::new(1_000), "00000000000000ff:9*4294967295/1000"),
         ] {
             let id = PermitId::new(ClientId(255), 9, units, lease);
             assert_eq!(id.to_string(), text);

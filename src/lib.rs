@@ -9,6 +9,7 @@ mod error;
 mod hold;
 mod id;
 mod lease;
+mod numbers;
 mod permit;
 mod semaphore;
 mod store;

@@ -12,6 +12,7 @@ use crate::error::{ConfigError, ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::lease;
+use crate::numbers::Millis;
 
 /// Why a permit is no longer ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,7 +128,7 @@ impl Permit {
     ///
     /// See Martin Kleppmann, "How to do distributed locking" (2016).
     pub fn fencing_token(&self) -> u64 {
-        self.hold.token
+        self.hold.token.get()
     }
 
     /// Whether the permit is lost, by this machine's monotonic clock and all that is known.
@@ -190,14 +191,14 @@ impl Permit {
     ///
     /// If dropped, the extension may or may not happen.
     pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
-        let lease_ms = lease_ms("extend", lease)?;
+        let lease = lease_ms("extend", lease)?;
         match self.hold.truth() {
             Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
             Truth::Released => return Err(ExtendError::Released),
             Truth::HeldUntil(_) => {}
         }
         let (done, answer) = oneshot::channel();
-        self.seat.update(|line| line.extend(self.hold.id.counter(), lease_ms, done));
+        self.seat.update(|line| line.extend(self.hold.id.counter(), lease, done));
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
@@ -281,7 +282,7 @@ impl PermitWatch {
 
     /// As [`Permit::fencing_token`].
     pub fn fencing_token(&self) -> u64 {
-        self.hold.token
+        self.hold.token.get()
     }
 
     /// As [`Permit::id`].
@@ -361,10 +362,10 @@ async fn confirmed(answer: Option<Answer>) -> Result<Released, ReleaseError> {
     }
 }
 
-/// A lease in milliseconds, if it is one.
-pub(crate) fn lease_ms(field: &'static str, lease: Duration) -> Result<u64, ConfigError> {
+/// The lease as the store counts it, if it is one.
+pub(crate) fn lease_ms(field: &'static str, lease: Duration) -> Result<Millis, ConfigError> {
     if lease < lease::SHORTEST || lease > lease::LONGEST {
         return Err(ConfigError::new(field, lease, "50 ms to 30 days"));
     }
-    Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
+    Ok(Millis::from(lease))
 }

@@ -9,8 +9,9 @@ use crate::backoff::Backoff;
 use crate::driver::{Lifeline, Line, Link, NoDriver, Seat};
 use crate::error::{ConfigError, ControlError, StoreError};
 use crate::id::{ClientId, PermitId};
+use crate::numbers::Millis;
 use crate::permit::lease_ms;
-use crate::store::{BoxFuture, KickOutcome, Session};
+use crate::store::{BoxFuture, Kick, KickOutcome, Session};
 
 /// Who keeps a lease alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,7 +38,7 @@ pub enum Wake {
 /// What a handle wants of its permits.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    pub(crate) lease_ms: u64,
+    pub(crate) lease: Millis,
     pub(crate) renew: Renew,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) backoff: Backoff,
@@ -95,7 +96,7 @@ impl SemaphoreBuilder {
             limit,
             lease: Duration::from_secs(30),
             options: Options {
-                lease_ms: 0,
+                lease: Millis::new(0),
                 renew: Renew::Auto,
                 max_hold: None,
                 backoff: Backoff::default(),
@@ -166,7 +167,7 @@ impl SemaphoreBuilder {
     pub fn build(self) -> Result<ZSetSemaphore, ConfigError> {
         check_name(&self.name)?;
         self.options.backoff.check()?;
-        let lease_ms = lease_ms("lease", self.lease)?;
+        let lease = lease_ms("lease", self.lease)?;
         if self.options.max_hold == Some(Duration::ZERO) {
             return Err(ConfigError::new("max_hold", Duration::ZERO, "more than 0"));
         }
@@ -179,7 +180,7 @@ impl SemaphoreBuilder {
             inner: Arc::new(Inner {
                 name: self.name.into(),
                 limit: self.limit,
-                options: Arc::new(Options { lease_ms, ..self.options }),
+                options: Arc::new(Options { lease, ..self.options }),
                 seat: Seat::new(cell, self.client),
             }),
         })
@@ -352,7 +353,7 @@ impl ZSetSemaphore {
     /// If dropped, the permit may or may not be kicked.
     pub async fn kick(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        self.ask(|session| session.kick(name, id, false)).await
+        self.ask(|session| session.kick(name, id, Kick::Mark)).await
     }
 
     /// As [`kick`](Self::kick), but frees the units at once, before the holder knows.
@@ -369,7 +370,7 @@ impl ZSetSemaphore {
     /// If dropped, the permit may or may not be kicked.
     pub async fn kick_now(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        let outcome = self.ask(|session| session.kick(name, id, true)).await?;
+        let outcome = self.ask(|session| session.kick(name, id, Kick::Remove)).await?;
         self.inner.seat.update(Line::nudge);
         Ok(outcome)
     }

@@ -10,9 +10,10 @@ use tokio::time::{Instant, advance};
 
 use super::batch::Outgoing;
 use super::line::Line;
-use super::scene::{LEASE_MS, Scene};
+use super::scene::{LEASE, LEASE_MS, Scene};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
+use crate::numbers::TurnNumber;
 use crate::store::memory::Books;
 use crate::store::{Rule, TurnReply};
 
@@ -337,7 +338,7 @@ async fn a_renewal_goes_behind_the_turn_that_names_its_id() {
         scene.line.unanswered(queues.number, &StoreError::timeout("lost"), Instant::now());
         scene.run_and_settle(follower);
         scene.line.nudge();
-        assert_eq!(scene.next().unwrap().turn.renew, [(hold.id, LEASE_MS)]);
+        assert_eq!(scene.next().unwrap().turn.renew, [(hold.id, LEASE)]);
     }
 }
 
@@ -385,7 +386,7 @@ async fn is_held(lease_ms: u64, round_trip_ms: u64, lost: usize) -> bool {
     let mut scene = Scene::new(9);
     let counter = scene.enter_with(Rule::Wait, lease_ms);
     let (start, mut hold) = (Instant::now(), None);
-    let mut flying: Vec<(u64, u64, Option<TurnReply>)> = Vec::new();
+    let mut flying: Vec<(u64, TurnNumber, Option<TurnReply>)> = Vec::new();
     let mut turns = 0;
     for ms in 0..200 * lease_ms {
         while let Some(at) = flying.iter().position(|&(lands_at, ..)| lands_at <= ms) {

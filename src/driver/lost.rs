@@ -4,16 +4,16 @@
 
 use tokio::time::Instant;
 
-use super::scene::{LEASE_MS, Scene};
+use super::scene::{LEASE, LEASE_MS, Scene};
 use crate::id::{ClientId, PermitId};
 use crate::semaphore::Wake;
-use crate::store::{Rule, Settled};
+use crate::store::{Rule, Settled, WakeUp};
 
 /// An asking period, and a little.
 const PERIOD_MS: u64 = 1_100;
 
 fn others(client: u64, count: u64) -> Vec<PermitId> {
-    (1..=count).map(|n| PermitId::new(ClientId::from_bits(client), n, 1, LEASE_MS)).collect()
+    (1..=count).map(|n| PermitId::new(ClientId::from_bits(client), n, 1, LEASE)).collect()
 }
 
 /// All `limit` units are held by another client.
@@ -137,13 +137,13 @@ async fn waiters_behind_one_that_was_woken_late_are_not_forgotten() {
     }
     scene.talk();
     // Granted to the first of ours, who is not told in time; all but the books is lost.
-    let token = scene.foreign(8, |turn| turn.release.extend(&holders)).last;
+    let token = scene.foreign(8, |turn| turn.release.extend(&holders)).last.unwrap();
     scene.pass(2_000).await;
     scene.books.lose_permits();
     scene.books.lose_queue();
     let newcomer = others(9, 1)[0];
     scene.foreign(9, |turn| turn.admit.push((newcomer, Rule::Wait)));
-    scene.line.wake(Scene::id(1), token, Instant::now());
+    scene.line.wake(Scene::id(1), WakeUp::Granted(token), Instant::now());
     scene.live(PERIOD_MS).await;
     assert_eq!(scene.in_the_queue(), 5);
 }

@@ -6,9 +6,10 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::lease;
+use crate::numbers::{Epoch, Millis, TurnNumber};
 use crate::permit::{LostReason, Released};
 use crate::semaphore::Renew;
-use crate::store::{CLAIM_MS, Renewed, Rule, Settled, TurnReply};
+use crate::store::{CLAIM, Renewed, Rule, Settled, TurnReply};
 
 use super::batch::{Flight, SHARE};
 use super::errand::Errand;
@@ -27,7 +28,7 @@ const SOONER: Duration = Duration::from_millis(100);
 
 impl Line {
     /// A turn in flight was answered.
-    pub(crate) fn settle(&mut self, number: u64, reply: TurnReply, now: Instant) {
+    pub(crate) fn settle(&mut self, number: TurnNumber, reply: TurnReply, now: Instant) {
         let Some(flight) = self.landed(number) else { return };
         self.pause.end();
         self.out_of_trouble();
@@ -54,16 +55,16 @@ impl Line {
         self.speak_sooner(reply.waiting, now);
     }
 
-    fn landed(&mut self, number: u64) -> Option<Flight> {
+    fn landed(&mut self, number: TurnNumber) -> Option<Flight> {
         let index = self.flights.iter().position(|flight| flight.number == number)?;
         Some(self.flights.remove(index))
     }
 
     fn note_header(&mut self, reply: &TurnReply, flight: &Flight) {
-        let before = std::mem::replace(&mut self.incarnation, reply.incarnation);
-        if before == reply.incarnation {
+        let before = self.incarnation.replace(reply.incarnation);
+        if before == self.incarnation {
             self.healing &= self.data_lost;
-        } else if before != 0 {
+        } else if before.is_some() {
             self.untold_loss = true;
             self.data_lost = true;
             self.renew_all();
@@ -104,7 +105,7 @@ impl Line {
         &mut self,
         reply: &TurnReply,
         sent: Instant,
-        renewed: Vec<(u64, u64)>,
+        renewed: Vec<(u64, Millis)>,
         now: Instant,
     ) {
         for (index, (counter, ms)) in renewed.into_iter().enumerate() {
@@ -117,17 +118,24 @@ impl Line {
         }
     }
 
-    fn renewed(&mut self, counter: u64, ms: u64, sent: Instant, reply: &TurnReply, now: Instant) {
+    fn renewed(
+        &mut self,
+        counter: u64,
+        ms: Millis,
+        sent: Instant,
+        reply: &TurnReply,
+        now: Instant,
+    ) {
         let Some(held) = self.held.get_mut(&counter) else { return };
         if held.hold.deadline() <= now {
             return; // lost already: the next tick says so
         }
-        held.incarnation = reply.incarnation;
+        held.incarnation = Some(reply.incarnation);
         if std::mem::take(&mut held.claim) {
-            self.leases.remove(Duration::from_millis(CLAIM_MS));
+            self.leases.remove(CLAIM.duration());
             self.leases.add(held.hold.id.lease());
         }
-        held.extended(sent, Duration::from_millis(ms));
+        held.extended(sent, ms.duration());
         // More was asked for while this turn was under way.
         let (more, done): (Vec<_>, Vec<_>) =
             std::mem::take(&mut held.extends).into_iter().partition(|(asked, _)| *asked > ms);
@@ -179,8 +187,8 @@ impl Line {
                 waiter.stamp = Some(Stamp { sent, last: reply.last });
                 self.queue.insert(ticket, counter);
                 self.pace(counter, now);
-                if let Some(token) = woken {
-                    self.hear(counter, token, now);
+                if let Some(wake_up) = woken {
+                    self.hear(counter, wake_up, now);
                 }
             }
             Settled::Refused if reply.more && waiter.tries < LOOKS => {
@@ -256,8 +264,8 @@ impl Line {
     }
 
     /// No definite answer came: the turn may have run, may run later, or never.
-    pub(crate) fn unanswered(&mut self, number: u64, error: &StoreError, now: Instant) {
-        self.epoch += 1;
+    pub(crate) fn unanswered(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
+        self.epoch = self.epoch.next();
         self.restore(number, error, now);
         self.ask_about_all();
     }
@@ -265,9 +273,9 @@ impl Line {
     /// The server refused the turn, which may have begun: it is said again after a pause, in an epoch of
     /// its own. So a server without memory refuses it each time: it refuses the first write, and then
     /// to note the epoch, but not what follows a release.
-    pub(crate) fn was_refused(&mut self, number: u64, error: &StoreError, now: Instant) {
+    pub(crate) fn was_refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         let settled = self.settled_epoch == self.epoch;
-        self.epoch += 1;
+        self.epoch = self.epoch.next();
         if settled {
             self.settled_epoch = self.epoch; // it had its answer, and will not run late
         }
@@ -275,14 +283,14 @@ impl Line {
     }
 
     /// The server said that the turn did not run; it is asked again after a pause.
-    pub(crate) fn did_not_run(&mut self, number: u64, error: &StoreError, now: Instant) {
+    pub(crate) fn did_not_run(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.restore(number, error, now);
         self.pause.lengthen(now);
     }
 
     /// The store knows of a higher epoch, as after a line of this name that was dropped since: the
     /// turn did nothing, and all that it named is said again.
-    pub(crate) fn stale(&mut self, number: u64, epoch: u64) {
+    pub(crate) fn stale(&mut self, number: TurnNumber, epoch: Epoch) {
         let Some(flight) = self.landed(number) else { return };
         self.epoch = self.epoch.max(epoch);
         self.settled_epoch = self.settled_epoch.max(epoch);
@@ -296,7 +304,7 @@ impl Line {
         }
     }
 
-    fn restore(&mut self, number: u64, error: &StoreError, now: Instant) {
+    fn restore(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         let Some(flight) = self.landed(number) else { return };
         self.turn_failed(error, flight.sent, now);
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
@@ -310,7 +318,7 @@ impl Line {
     }
 
     /// A turn that was to renew them may not have; if its answer was late, they are due already.
-    fn renew_again(&mut self, turn: u64, renewed: Vec<(u64, u64)>, relieved: bool) {
+    fn renew_again(&mut self, turn: TurnNumber, renewed: Vec<(u64, Millis)>, relieved: bool) {
         let waits = |counter: &u64| self.held.get(counter).is_some_and(|it| it.is_renewed_by(turn));
         let due =
             renewed.into_iter().map(|(counter, _)| counter).filter(|_| !relieved).filter(waits);

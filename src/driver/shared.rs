@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::permit::LostReason;
-use crate::store::{Ear, Session, Store};
+use crate::store::{Ear, Session, Store, WakeUp};
 use crate::sync::lock;
 
 use super::LineCell;
@@ -395,11 +395,11 @@ impl Shared {
 }
 
 impl Ear for Shared {
-    fn wake(&self, name: &str, id: PermitId, number: u64) {
+    fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp) {
         if let Some(cell) = self.find(name) {
             // Not by a turn of its own here: this is inside somebody else's.
             let wants_driver = cell.peek(|line| {
-                line.wake(id, number, Instant::now());
+                line.wake(id, wake_up, Instant::now());
                 line.wants_driver()
             });
             // The waiter is on its way; a driver that need not look would only be in it.

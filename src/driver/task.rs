@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::numbers::TurnNumber;
 use crate::store::{Session, TurnOutcome};
 use crate::sync::lock;
 
@@ -39,7 +40,7 @@ const QUIET: Duration = Duration::from_millis(5);
 /// A turn that has come back, and on which connection.
 struct Landed {
     cell: Arc<LineCell>,
-    number: u64,
+    number: TurnNumber,
     session: Arc<dyn Session>,
     answer: Result<TurnOutcome, StoreError>,
     /// Whether it counts towards [`ABREAST`].
@@ -78,7 +79,12 @@ impl Drop for EndGuard {
 impl LineCell {
     /// Takes in the outcome of a turn in flight. Tells how many permits are held here, if by this
     /// turn the store turned out to have lost its data.
-    pub(super) fn take_in(&self, number: u64, outcome: TurnOutcome, now: Instant) -> Option<usize> {
+    pub(super) fn take_in(
+        &self,
+        number: TurnNumber,
+        outcome: TurnOutcome,
+        now: Instant,
+    ) -> Option<usize> {
         self.peek(|line| {
             match outcome {
                 TurnOutcome::Answered(reply) => line.settle(number, reply, now),
@@ -254,7 +260,7 @@ impl Driver {
     fn failed(
         &mut self,
         cell: &Arc<LineCell>,
-        number: u64,
+        number: TurnNumber,
         session: &Arc<dyn Session>,
         error: &StoreError,
         now: Instant,

@@ -17,14 +17,15 @@ use std::time::Duration;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
+use crate::numbers::{Epoch, Incarnation, Millis, Seq};
 use crate::semaphore::Inspection;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A grant to somebody else's waiter lives so long until its owner confirms it.
-pub(crate) const CLAIM_MS: u64 = 3_000;
+pub(crate) const CLAIM: Millis = Millis::new(3_000);
 /// A client that was heard waiting is presumed alive so long.
-pub(crate) const ALIVE_MS: u64 = 3_000;
+pub(crate) const ALIVE: Millis = Millis::new(3_000);
 /// At most so many ids of the caller go into one turn.
 pub(crate) const TURN_BOUND: usize = 256;
 /// At most so many expired permits and so many heads of the queue are looked at in one turn.
@@ -71,7 +72,7 @@ pub(crate) trait Session: Send + Sync {
         &self,
         name: Arc<str>,
         id: PermitId,
-        now: bool,
+        kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>>;
     /// Whether wake-ups reach this session. When they do not, waiters ask at their backoff's pace.
     fn hears(&self) -> bool;
@@ -81,8 +82,7 @@ pub(crate) trait Session: Send + Sync {
 
 /// Where a session delivers wake-ups. A hint only: it may come late, twice or not at all.
 pub(crate) trait Ear: Send + Sync {
-    /// `number` is the token of the grant, or 0 for "ask about this id".
-    fn wake(&self, name: &str, id: PermitId, number: u64);
+    fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp);
     /// Wake-ups ceased to be, or are again, heard; some may have been missed.
     #[cfg(feature = "redis")]
     fn hearing_changed(&self);
@@ -99,21 +99,21 @@ pub(crate) struct Turn {
     /// Who this is, for `inspect`; empty for no label.
     pub(crate) label: Arc<str>,
     /// How many turns of this client about this semaphore went unanswered: an older turn that runs later is void.
-    pub(crate) epoch: u64,
+    pub(crate) epoch: Epoch,
     pub(crate) limit: u32,
     /// The highest token or ticket this client has seen.
-    pub(crate) seen: u64,
+    pub(crate) seen: Option<Seq>,
     /// The incarnation under which the renewed permits were granted.
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Option<Incarnation>,
     /// Held permits to give back, those of one unit first.
     pub(crate) release: Vec<PermitId>,
-    /// No token of those of one unit is lower; 0 where one is not known, or where a lease may have
-    /// ended: those are looked for one by one.
-    pub(crate) release_from: u64,
+    /// No token of those of one unit is lower; `None` where one is not known, or where a lease may
+    /// have ended: those are looked for one by one.
+    pub(crate) release_from: Option<Seq>,
     /// Ids to remove wherever they are.
     pub(crate) cancel: Vec<PermitId>,
-    /// Held permits, and for how many milliseconds from now.
-    pub(crate) renew: Vec<(PermitId, u64)>,
+    /// Held permits, and for how long from now.
+    pub(crate) renew: Vec<(PermitId, Millis)>,
     /// Waiters sent before, whose fate is in doubt.
     pub(crate) ask: Vec<Ask>,
     /// Waiters never sent before.
@@ -135,8 +135,8 @@ impl Turn {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
     pub(crate) id: PermitId,
-    /// 0 when no reply told a ticket yet.
-    pub(crate) ticket: u64,
+    /// `None` when no reply told a ticket yet.
+    pub(crate) ticket: Option<Seq>,
     pub(crate) rule: Rule,
 }
 
@@ -154,19 +154,19 @@ pub(crate) enum TurnOutcome {
     Answered(TurnReply),
     /// A newer turn of this client has run: nothing was done.
     Stale {
-        epoch: u64,
+        epoch: Epoch,
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TurnReply {
-    pub(crate) incarnation: u64,
+    pub(crate) incarnation: Incarnation,
     pub(crate) in_use: u64,
     pub(crate) limit: u32,
     pub(crate) overridden: bool,
     pub(crate) waiting: u64,
     /// The last token or ticket given out.
-    pub(crate) last: u64,
+    pub(crate) last: Option<Seq>,
     /// Waiters that the caller asked about had been lost, and are back in the queue at their places
     /// or have left it in this turn: others may be lost, too.
     pub(crate) put_back: bool,
@@ -184,7 +184,29 @@ pub(crate) struct TurnReply {
     pub(crate) admitted: Vec<Settled>,
     /// Waiters of the caller that it did not ask about and that left the queue: token, or `None`
     /// for one that asks for more than the limit.
-    pub(crate) others: Vec<(PermitId, Option<u64>)>,
+    pub(crate) others: Vec<(PermitId, Option<Seq>)>,
+}
+
+impl TurnReply {
+    /// A reply that tells of no permit and no waiter.
+    pub(crate) fn new(incarnation: Incarnation, limit: u32) -> Self {
+        Self {
+            incarnation,
+            in_use: 0,
+            limit,
+            overridden: false,
+            waiting: 0,
+            last: None,
+            put_back: false,
+            more: false,
+            earliest: None,
+            missing: Vec::new(),
+            not_plain: Vec::new(),
+            asked: Vec::new(),
+            admitted: Vec::new(),
+            others: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,12 +220,12 @@ pub(crate) enum Renewed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
     Granted {
-        token: u64,
+        token: Seq,
         /// It had been granted before this turn, unheard.
         earlier: bool,
     },
     Queued {
-        ticket: u64,
+        ticket: Seq,
         place: u64,
     },
     Refused,
@@ -216,13 +238,39 @@ impl Settled {
     #[cfg(feature = "redis")]
     fn with_numbers_raised_by(self, nth: u64) -> Self {
         match self {
-            Self::Granted { token, earlier } => Self::Granted { token: token + nth, earlier },
+            Self::Granted { token, earlier } => Self::Granted { token: token.plus(nth), earlier },
             Self::Queued { ticket, place } => {
-                Self::Queued { ticket: ticket + nth, place: place + nth }
+                Self::Queued { ticket: ticket.plus(nth), place: place + nth }
             }
             alike => alike,
         }
     }
+}
+
+/// What a client is told of one of its ids between its turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WakeUp {
+    /// Something has changed: the next turn is to ask about the id.
+    Ask,
+    /// A turn of another client granted it, with this token.
+    Granted(Seq),
+}
+
+impl WakeUp {
+    /// As the store writes it: the token of a grant, or 0.
+    #[cfg(feature = "redis")]
+    fn from_number(number: u64) -> Self {
+        Seq::new(number).map_or(Self::Ask, Self::Granted)
+    }
+}
+
+/// How a permit is ended on an operator's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kick {
+    /// It can no longer be renewed.
+    Mark,
+    /// It is removed at once, before its holder knows.
+    Remove,
 }
 
 /// What [`kick`](crate::ZSetSemaphore::kick) found.

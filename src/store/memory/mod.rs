@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
+use crate::numbers::{Incarnation, Seq};
 use crate::semaphore::Inspection;
 use crate::sync::lock;
 
-use super::{BoxFuture, Ear, KickOutcome, Session, Store, Turn, TurnOutcome};
+use super::{BoxFuture, Ear, Kick, KickOutcome, Session, Store, Turn, TurnOutcome, WakeUp};
 
 pub(crate) use books::Books;
 use books::Opening;
@@ -58,6 +59,7 @@ struct Inner {
     /// Microseconds of the wall clock, given by the monotonic one.
     epoch_micros: u64,
     epoch: Instant,
+    incarnation: Incarnation,
 }
 
 /// Trees: a table that grows moves all it has at once.
@@ -68,7 +70,7 @@ struct State {
     /// The latest that a turn was told of the time, in microseconds.
     now: u64,
     /// No token or ticket in books that have gone is higher.
-    last: u64,
+    last: Option<Seq>,
     /// Whose books have become blank last: they go when the next one's do, so that one name that
     /// is used again and again keeps them.
     blank: Option<Arc<str>>,
@@ -82,7 +84,7 @@ impl State {
     fn with_books<T>(
         &mut self,
         name: &Arc<str>,
-        incarnation: u64,
+        incarnation: Incarnation,
         act: impl FnOnce(&mut Books, u64) -> T,
     ) -> T {
         let (now, last) = (self.now, self.last);
@@ -136,8 +138,8 @@ impl State {
     }
 }
 
-/// Words for another client: the grants, or 0 for "ask about this id".
-pub(crate) type Note = (ClientId, Vec<(PermitId, u64)>);
+/// Wake-ups for another client.
+pub(crate) type Note = (ClientId, Vec<(PermitId, WakeUp)>);
 
 impl Memory {
     /// An empty store.
@@ -145,7 +147,12 @@ impl Memory {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch_micros = u64::try_from(since.as_micros()).unwrap_or(0);
         Self {
-            inner: Arc::new(Inner { state: Mutex::default(), epoch_micros, epoch: Instant::now() }),
+            inner: Arc::new(Inner {
+                state: Mutex::default(),
+                epoch_micros,
+                epoch: Instant::now(),
+                incarnation: Incarnation::at(epoch_micros),
+            }),
         }
     }
 
@@ -164,7 +171,7 @@ impl Memory {
         // The time of a turn that has no clock is that of the one before: too early is safe.
         state.now = state.now.max(now).max(self.inner.epoch_micros);
         state.look_around();
-        state.with_books(name, self.inner.epoch_micros, act)
+        state.with_books(name, self.inner.incarnation, act)
     }
 
     fn settle(&self, turn: &Turn) -> TurnOutcome {
@@ -178,8 +185,8 @@ impl Memory {
         for (client, words) in notes {
             let ear = lock(&self.inner.state).ears.get(&client).and_then(Weak::upgrade);
             if let Some(ear) = ear {
-                for (id, number) in words {
-                    ear.wake(name, id, number);
+                for (id, wake_up) in words {
+                    ear.wake(name, id, wake_up);
                 }
             }
         }
@@ -261,11 +268,11 @@ impl Session for MemorySession {
         &self,
         name: Arc<str>,
         id: PermitId,
-        now: bool,
+        kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move {
             let (outcome, note) =
-                self.memory.with_books(&name, |books, micros| books.kick(id, now, micros / 1000));
+                self.memory.with_books(&name, |books, now| books.kick(id, kick, now / 1000));
             self.memory.tell(&name, note.into_iter().collect());
             Ok(outcome)
         })

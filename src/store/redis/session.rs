@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::semaphore::Inspection;
-use crate::store::{BoxFuture, Ear, KickOutcome, Session, Turn, TurnOutcome};
+use crate::store::{BoxFuture, Ear, Kick, KickOutcome, Session, Turn, TurnOutcome};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};
@@ -199,11 +199,11 @@ impl Session for RedisSession {
         &self,
         name: Arc<str>,
         id: PermitId,
-        now: bool,
+        kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move {
             let write = |args: &mut Args<'_>| {
-                args.put(id).put(u8::from(now));
+                args.put(id).put(u8::from(kick == Kick::Remove));
             };
             let reply = self.run(&self.scripts.kick, &name, write).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
@@ -243,9 +243,9 @@ fn hear_push(ear: &dyn Ear, health: &Health, push: &PushInfo) {
 }
 
 fn hear_message(ear: &dyn Ear, payload: &[u8]) {
-    if let Some((name, grants)) = wire::read_wake(payload) {
-        for (id, number) in grants {
-            ear.wake(name, id, number);
+    if let Some((name, wake_ups)) = wire::read_wake(payload) {
+        for (id, wake_up) in wake_ups {
+            ear.wake(name, id, wake_up);
         }
     }
 }

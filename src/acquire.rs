@@ -15,7 +15,7 @@ use crate::error::{AcquireError, StoreError, TryAcquireError};
 use crate::hold::Truth;
 use crate::id::PermitId;
 use crate::permit::Permit;
-use crate::semaphore::Inner;
+use crate::semaphore_inner::SemaphoreInner;
 use crate::store::Rule;
 
 /// Waits for a permit; made by [`ZSetSemaphore::acquire`](crate::ZSetSemaphore::acquire).
@@ -29,7 +29,7 @@ use crate::store::Rule;
 #[pin_project(PinnedDrop)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
-    semaphore: Arc<Inner>,
+    semaphore: Arc<SemaphoreInner>,
     units: u32,
     timeout: Option<Duration>,
     max_queue: Option<u32>,
@@ -42,7 +42,7 @@ pub struct Acquire {
 }
 
 impl Acquire {
-    pub(crate) fn new(semaphore: Arc<Inner>, units: u32) -> Self {
+    pub(crate) fn new(semaphore: Arc<SemaphoreInner>, units: u32) -> Self {
         let max_queue = semaphore.options.max_queue;
         Self {
             semaphore,
@@ -160,7 +160,7 @@ enum Refusal {
 }
 
 /// Makes the id and puts the waiter into the line.
-fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
+fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, Refusal> {
     if units == 0 {
         return Err(Refusal::ZeroUnits);
     }
@@ -260,7 +260,7 @@ pub struct TryAcquire {
 }
 
 impl TryAcquire {
-    pub(crate) fn new(semaphore: Arc<Inner>, units: u32) -> Self {
+    pub(crate) fn new(semaphore: Arc<SemaphoreInner>, units: u32) -> Self {
         Self { acquire: Acquire::new(semaphore, units).timeout(Duration::ZERO) }
     }
 }

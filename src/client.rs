@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use crate::driver::{Lifeline, Link, NoDriver, Shared};
 use crate::error::{ConfigError, ConnectError, ShutdownError};
 use crate::id::ClientId;
-use crate::permit::LostReason;
-use crate::semaphore::{SemaphoreBuilder, check_label};
+use crate::lost_reason::LostReason;
+use crate::semaphore_builder::{SemaphoreBuilder, check_label};
 use crate::store::Store;
 use crate::store::memory::Memory;
 #[cfg(feature = "redis")]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 
 type Source = Arc<dyn Error + Send + Sync>;
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;

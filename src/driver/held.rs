@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::error::ExtendError;
 use crate::hold::Hold;
 use crate::lease;
-use crate::permit::LostReason;
-use crate::semaphore::{Options, Renew};
+use crate::lost_reason::LostReason;
+use crate::options::{Options, Renew};
 use crate::store::CLAIM_MS;
 
 use super::errand::Errand;

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::lease;
-use crate::permit::{LostReason, Released};
-use crate::semaphore::Renew;
+use crate::lost_reason::LostReason;
+use crate::options::Renew;
+use crate::released::Released;
 use crate::store::{CLAIM_MS, Renewed, Rule, Settled, TurnReply};
 
 use super::batch::{Flight, SHARE};

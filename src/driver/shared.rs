@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 use crate::store::{Ear, Session, Store};
 use crate::sync::lock;
 

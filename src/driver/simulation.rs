@@ -21,7 +21,7 @@ use crate::backoff::Backoff;
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::options::{Options, Renew, Wake};
 use crate::store::memory::Books;
 use crate::store::{Rule, Turn, TurnOutcome};
 

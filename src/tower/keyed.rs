@@ -12,7 +12,7 @@ use super::keys::{Adapt, Keys, LONGEST_LOOKUP, Open};
 use super::sealed::Sealed;
 use super::select::{Ask, Select};
 use super::settings::Settings;
-use crate::semaphore::SemaphoreBuilder;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::{Client, ConfigError};
 
 /// Configures a [`Keyed`]; made by [`Keyed::builder`].

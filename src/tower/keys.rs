@@ -24,7 +24,7 @@ use super::error::{Facts, Reason, Rejection};
 use super::handle::{Handle, Here};
 use super::key_limit::{KeyLimit, LookupError};
 use super::lookup_log::LookupLog;
-use crate::semaphore::SemaphoreBuilder;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::sync::lock;
 use crate::{AcquireError, Client, ConfigError, ZSetSemaphore};
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::Inspection;
+use crate::inspection::Inspection;
 use crate::sync::lock;
 
 use super::{BoxFuture, Ear, KickOutcome, Session, Store, Turn, TurnOutcome};

@@ -49,7 +49,7 @@ use store::redis::wire::{Args, read_turn, write_turn};
 use store::{Rule, Turn, TurnOutcome};
 
 const LEASE_MS: u64 = 30_000;
-const CALL_DEADLINE: Duration = Duration::from_millis(500);
+const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Newcomers, and as many releases, of a full turn.
 const FULL: u64 = 85;
 const TOKEN: u64 = 1_795_000_000_000_000;
@@ -111,7 +111,7 @@ impl Crowd {
     }
 
     fn next_turn(&mut self) -> (Turn, u64) {
-        let outgoing = self.line.next_turn(Instant::now(), CALL_DEADLINE, None).unwrap();
+        let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 

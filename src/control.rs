@@ -20,7 +20,7 @@ impl ZSetSemaphore {
     ///
     /// # Errors
     ///
-    /// [`ControlError`] when the store cannot be asked within the call deadline.
+    /// [`ControlError`] when the store cannot be asked within the call timeout.
     ///
     /// # Cancel safety
     ///
@@ -116,14 +116,14 @@ impl ZSetSemaphore {
             Link::Down(error) => ControlError::Unavailable(error),
             _ => ControlError::Closed,
         })?;
-        let left = shared.call_deadline.saturating_sub(start.elapsed());
+        let left = shared.call_timeout.saturating_sub(start.elapsed());
         let answer = timeout(left, question(&*session)).await.unwrap_or_else(|_| {
-            let deadline = shared.call_deadline;
+            let deadline = shared.call_timeout;
             Err(StoreError::timeout(format!("no answer within {deadline:?}")))
         });
         answer.map_err(|error| {
             // Where connecting took the time, a timeout says nothing about the connection.
-            if !error.is_timeout() || left >= shared.call_deadline / 2 {
+            if !error.is_timeout() || left >= shared.call_timeout / 2 {
                 shared.complain(&session, error.clone());
             }
             ControlError::Unavailable(error)

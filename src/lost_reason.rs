@@ -13,9 +13,9 @@ pub enum LostReason {
     /// Redis no longer knows it though its lease had not ended: data was lost or deleted, or the
     /// server's clock was stepped, and there was no room to put it back; or an operator removed it
     /// with [`kick_now`](crate::ZSetSemaphore::kick_now).
-    Forgotten,
+    MissingInStore,
     /// No renewal was confirmed in time: Redis may have given the units to somebody else.
-    Unprovable,
+    RenewalTimeout,
     /// It was held for [`max_hold`](crate::SemaphoreBuilder::max_hold).
     MaxHold,
     /// The client was shut down with [`shutdown_now`](crate::Client::shutdown_now).
@@ -26,8 +26,8 @@ impl LostReason {
     const ALL: [Self; 6] = [
         Self::Expired,
         Self::Kicked,
-        Self::Forgotten,
-        Self::Unprovable,
+        Self::MissingInStore,
+        Self::RenewalTimeout,
         Self::MaxHold,
         Self::Shutdown,
     ];
@@ -37,7 +37,7 @@ impl LostReason {
     }
 
     pub(crate) fn from_code(code: u8) -> Self {
-        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Unprovable)
+        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::RenewalTimeout)
     }
 }
 
@@ -46,8 +46,8 @@ impl fmt::Display for LostReason {
         f.write_str(match self {
             Self::Expired => "its lease ran out",
             Self::Kicked => "it was kicked",
-            Self::Forgotten => "Redis forgot it",
-            Self::Unprovable => "no renewal was confirmed in time",
+            Self::MissingInStore => "Redis forgot it",
+            Self::RenewalTimeout => "no renewal was confirmed in time",
             Self::MaxHold => "it was held too long",
             Self::Shutdown => "the client was shut down",
         })

@@ -47,8 +47,8 @@ impl ZSetSemaphore {
     }
 
     /// How long the answer to a call may take.
-    pub(crate) fn call_deadline(&self) -> Duration {
-        self.inner.seat.shared().call_deadline
+    pub(crate) fn call_timeout(&self) -> Duration {
+        self.inner.seat.shared().call_timeout
     }
 
     /// Whether a caller may ask the store though that is in trouble.

@@ -168,8 +168,8 @@ impl Permit {
 
     /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
     /// logging tasks and the like. It does not keep the permit.
-    pub fn watch(&self) -> PermitWatch {
-        PermitWatch { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
+    pub fn handle(&self) -> PermitHandle {
+        PermitHandle { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
     }
 }
 
@@ -193,12 +193,12 @@ impl fmt::Debug for Permit {
 
 /// Watches a [`Permit`] from elsewhere; cheap to clone.
 #[derive(Clone)]
-pub struct PermitWatch {
+pub struct PermitHandle {
     hold: Arc<Hold>,
     seat: WeakSeat,
 }
 
-impl PermitWatch {
+impl PermitHandle {
     /// As [`Permit::is_lost`]. A released permit is not lost.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
@@ -263,9 +263,9 @@ impl PermitWatch {
     }
 }
 
-impl fmt::Debug for PermitWatch {
+impl fmt::Debug for PermitHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PermitWatch")
+        f.debug_struct("PermitHandle")
             .field("id", &self.hold.id)
             .field("truth", &self.hold.truth())
             .finish()

@@ -27,7 +27,7 @@ use crate::semaphore_inner::SemaphoreInner;
 /// use zset_semaphore::{Client, TryAcquireError};
 ///
 /// let chats = Client::in_memory().semaphore("chats", 2).build()?;
-/// let one = chats.acquire_one().await?;
+/// let one = chats.acquire(1).await?;
 /// let two = chats.acquire(1).timeout(Duration::from_secs(5)).await?;
 /// assert!(matches!(chats.try_acquire(1).await, Err(TryAcquireError::Full { in_use: 2, .. })));
 /// drop(one);
@@ -57,11 +57,6 @@ impl ZSetSemaphore {
     /// in the queue is lost.
     pub fn acquire(&self, units: u32) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), units)
-    }
-
-    /// Short for [`acquire(1)`](Self::acquire).
-    pub fn acquire_one(&self) -> Acquire {
-        self.acquire(1)
     }
 
     /// Takes `units` if they are free and nobody waits; one round trip, never waits for room.

@@ -22,7 +22,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{
     Error, Header, KeyExtractor, KeyLimit, Keyed, PermitBody, Reason, ZSetSemaphoreLayer,
 };
-use zset_semaphore::{AcquireError, Client, Memory};
+use zset_semaphore::{AcquireError, Client, MemoryStore};
 
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
@@ -55,7 +55,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn each_key_has_its_own_limit_and_those_without_one_share_one() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let client = Client::with_memory(&memory);
     let limit = KeyLimit::by(|key| if key == "boss" { 3 } else { 1 });
     let keyed = Keyed::builder(&client, "chats-of", tenant(), limit).build().unwrap();
@@ -242,7 +242,7 @@ async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
     let server = RedisServer::start().await;
     let client = Client::builder()
         .url(server.url())
-        .call_deadline(Duration::from_secs(20))
+        .call_timeout(Duration::from_secs(20))
         .connect()
         .await
         .unwrap();

@@ -199,14 +199,14 @@ impl Waiting {
                 }
                 Err(
                     AcquireError::Refused(error)
-                    | AcquireError::Timeout { trouble: Some(error), .. },
+                    | AcquireError::Timeout { outage: Some(error), .. },
                 ) if settings.outage != Outage::Closed => {
                     *this.refused = Some(error);
                     this.acquire.set(None);
                 }
                 Err(error) => {
                     let ahead = match &error {
-                        AcquireError::Timeout { ahead, .. } => *ahead,
+                        AcquireError::Timeout { place, .. } => *place,
                         AcquireError::QueueFull { waiting, .. } => Some(*waiting),
                         _ => None,
                     };
@@ -224,7 +224,7 @@ impl Waiting {
             };
             let first_look = this.patience.is_none() && this.local.is_none();
             // A probe has to live until its turn may be answered.
-            let probe = settings.away_after.max(handle.semaphore.call_deadline());
+            let probe = settings.away_after.max(handle.semaphore.call_timeout());
             if first_look && away.connected && handle.semaphore.may_probe(probe) {
                 *this.probing_until = now.checked_add(probe);
             }
@@ -240,15 +240,17 @@ impl Waiting {
             }
         }
 
-        let (since, error) = away.map_or((Duration::ZERO, None), |away| {
+        let (away_for, error) = away.map_or((Duration::ZERO, None), |away| {
             (now.saturating_duration_since(away.since), away.error)
         });
         let error = this.refused.clone().or(error);
-        settings.log.away(handle, settings.outage, since, error.as_ref());
+        settings.log.away(handle, settings.outage, away_for, error.as_ref());
         match settings.outage {
-            Outage::Closed | Outage::Local(0) => {
-                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, units, None)))
-            }
+            Outage::Closed | Outage::Local(0) => Poll::Ready(Err(handle.reject(
+                Reason::Unavailable { away_for, error },
+                units,
+                None,
+            ))),
             Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
             Outage::Local(cap) => {
                 let local = this.local.get_or_insert_with(|| {
@@ -265,7 +267,9 @@ impl Waiting {
                 });
                 Poll::Ready(match ready!(local.as_mut().poll(cx)) {
                     Some(permit) => Ok(Pass::local(permit, Arc::clone(handle), waited)),
-                    None => Err(handle.reject(Reason::Unavailable { since, error }, units, None)),
+                    None => {
+                        Err(handle.reject(Reason::Unavailable { away_for, error }, units, None))
+                    }
                 })
             }
         }

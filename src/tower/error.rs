@@ -100,7 +100,7 @@ pub enum Reason {
     /// The store was away, and the policy is to reject meanwhile; see [`Outage`](super::Outage).
     Unavailable {
         /// For how long it has been away.
-        since: Duration,
+        away_for: Duration,
         /// What the latest try to ask it ended with, if any has ended.
         error: Option<StoreError>,
     },
@@ -157,7 +157,7 @@ impl Rejection {
             self.reason(),
             Reason::NoPermit(
                 // Without a place in the queue the store has not said that there was no room.
-                Timeout { trouble: None, ahead: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
+                Timeout { outage: None, place: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
             )
         )
     }
@@ -251,7 +251,7 @@ impl Reason {
         };
         match self {
             Self::NoPermit(error) => match error {
-                Timeout { trouble: None, ahead: Some(_), .. } => "timeout",
+                Timeout { outage: None, place: Some(_), .. } => "timeout",
                 Timeout { .. } => "unavailable",
                 GaveUp { .. } => "full",
                 QueueFull { .. } => "queue_full",
@@ -272,11 +272,11 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPermit(error) => error.fmt(f),
-            Self::Unavailable { since, error: Some(error) } => {
-                write!(f, "the store has been away for {since:?}: {error}")
+            Self::Unavailable { away_for, error: Some(error) } => {
+                write!(f, "the store has been away for {away_for:?}: {error}")
             }
-            Self::Unavailable { since, error: None } => {
-                write!(f, "the store has been away for {since:?}")
+            Self::Unavailable { away_for, error: None } => {
+                write!(f, "the store has been away for {away_for:?}")
             }
             Self::Lost(reason) => write!(f, "the permit was lost: {reason}"),
             Self::NoLimit(error) => write!(f, "the limit is not known: {error}"),

@@ -14,6 +14,8 @@ mod acquire;
 mod backoff;
 #[path = "../src/client.rs"]
 mod client;
+#[path = "../src/control.rs"]
+mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
 #[path = "../src/error.rs"]
@@ -22,12 +24,24 @@ mod error;
 mod hold;
 #[path = "../src/id.rs"]
 mod id;
+#[path = "../src/inspection.rs"]
+mod inspection;
 #[path = "../src/lease.rs"]
 mod lease;
+#[path = "../src/lost_reason.rs"]
+mod lost_reason;
+#[path = "../src/options.rs"]
+mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/released.rs"]
+mod released;
 #[path = "../src/semaphore.rs"]
 mod semaphore;
+#[path = "../src/semaphore_builder.rs"]
+mod semaphore_builder;
+#[path = "../src/semaphore_inner.rs"]
+mod semaphore_inner;
 #[path = "../src/store/mod.rs"]
 mod store;
 #[path = "../src/sync.rs"]
@@ -44,7 +58,7 @@ use tokio::time::Instant;
 use backoff::Backoff;
 use driver::{Line, WaitEnd};
 use id::{ClientId, PermitId};
-use semaphore::{Options, Renew, Wake};
+use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
 use store::{Rule, Turn, TurnOutcome};
 

@@ -107,7 +107,7 @@ impl Keys {
         longest: Duration,
     ) -> Result<Arc<Handle>, Rejection> {
         if runtime::Handle::try_current().is_err() {
-            let reason = Reason::NoPermit(AcquireError::NoRuntime);
+            let reason = Reason::Acquire(AcquireError::NoRuntime);
             return Err(self.reject(&key, reason, Duration::ZERO));
         }
         let found = match self.look(&key) {
@@ -123,7 +123,7 @@ impl Keys {
                 Err(error) => (error, Duration::ZERO),
             },
         };
-        Err(self.reject(&key, Reason::NoLimit(error), pause))
+        Err(self.reject(&key, Reason::LimitLookup(error), pause))
     }
 
     fn look(&self, key: &str) -> Look {

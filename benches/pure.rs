@@ -14,6 +14,8 @@ mod acquire;
 mod backoff;
 #[path = "../src/client.rs"]
 mod client;
+#[path = "../src/control.rs"]
+mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
 #[path = "../src/error.rs"]
@@ -22,14 +24,26 @@ mod error;
 mod hold;
 #[path = "../src/id.rs"]
 mod id;
+#[path = "../src/inspection.rs"]
+mod inspection;
 #[path = "../src/lease.rs"]
 mod lease;
+#[path = "../src/lost_reason.rs"]
+mod lost_reason;
 #[path = "../src/numbers.rs"]
 mod numbers;
+#[path = "../src/options.rs"]
+mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/released.rs"]
+mod released;
 #[path = "../src/semaphore.rs"]
 mod semaphore;
+#[path = "../src/semaphore_builder.rs"]
+mod semaphore_builder;
+#[path = "../src/semaphore_inner.rs"]
+mod semaphore_inner;
 #[path = "../src/store/mod.rs"]
 mod store;
 #[path = "../src/sync.rs"]
@@ -47,12 +61,12 @@ use backoff::Backoff;
 use driver::{Line, WaitEnd};
 use id::{ClientId, PermitId};
 use numbers::{Millis, TurnNumber};
-use semaphore::{Options, Renew, Wake};
+use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
 use store::{Rule, Turn, TurnOutcome};
 
 const LEASE_MS: u64 = 30_000;
-const CALL_DEADLINE: Duration = Duration::from_millis(500);
+const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Newcomers, and as many releases, of a full turn.
 const FULL: u64 = 85;
 const TOKEN: u64 = 1_795_000_000_000_000;
@@ -100,7 +114,7 @@ impl Crowd {
 
     fn enter(&mut self) {
         self.entered += 1;
-        let id = PermitId::new(self.client, self.entered, 1, LEASE_MS);
+        let id = PermitId::new(self.client, self.entered, 1, Millis::new(LEASE_MS));
         self.line.enter(id, Rule::Wait, Arc::clone(&self.options));
     }
 
@@ -113,12 +127,12 @@ impl Crowd {
         self.line.give_back(counter, None);
     }
 
-    fn next_turn(&mut self) -> (Turn, u64) {
-        let outgoing = self.line.next_turn(Instant::now(), CALL_DEADLINE, None).unwrap();
+    fn next_turn(&mut self) -> (Turn, TurnNumber) {
+        let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 
-    fn take_in(&mut self, turn: &Turn, number: u64, reply: &Value) {
+    fn take_in(&mut self, turn: &Turn, number: TurnNumber, reply: &Value) {
         match read_turn(reply, turn).unwrap() {
             TurnOutcome::Answered(reply) => self.line.settle(number, reply, Instant::now()),
             TurnOutcome::Stale { .. } => unreachable!("the reply is one of ours"),

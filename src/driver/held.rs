@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::error::ExtendError;
 use crate::hold::Hold;
 use crate::lease;
+use crate::lost_reason::LostReason;
 use crate::numbers::{Incarnation, Millis, Seq, TurnNumber};
-use crate::permit::LostReason;
-use crate::semaphore::{Options, Renew};
+use crate::options::{Options, Renew};
 use crate::store::CLAIM;
 
 use super::errand::Errand;
@@ -116,7 +116,7 @@ impl Line {
         let options = Arc::clone(&waiter.options);
         let full = waiter.id.lease();
         let by_clock = match options.renew {
-            Renew::Auto => LostReason::Unprovable,
+            Renew::Auto => LostReason::RenewalTimeout,
             Renew::Manual => LostReason::Expired,
         };
         let hold = Arc::new(Hold::new(waiter.id, token, until, by_clock));
@@ -222,7 +222,7 @@ impl Line {
         {
             if held.hold.has_ended() || held.hold.deadline() <= now {
                 let reason = match held.options.renew {
-                    Renew::Auto => LostReason::Unprovable,
+                    Renew::Auto => LostReason::RenewalTimeout,
                     Renew::Manual => LostReason::Expired,
                 };
                 self.lose(counter, reason, now);

@@ -12,7 +12,7 @@ use crate::backoff::Backoff;
 use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, Seq};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::options::{Options, Renew, Wake};
 use crate::store::{Rule, WakeUp};
 
 #[tokio::test(start_paused = true)]

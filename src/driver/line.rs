@@ -417,7 +417,7 @@ mod tests {
     use crate::backoff::Backoff;
     use crate::id::PermitId;
     use crate::numbers::Millis;
-    use crate::semaphore::{Options, Renew, Wake};
+    use crate::options::{Options, Renew, Wake};
     use crate::store::Rule;
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
-use crate::permit::Released;
+use crate::released::Released;
 use crate::store::memory::Books;
 use crate::store::{Kick, Rule, Settled, TurnReply};
 

@@ -16,7 +16,7 @@ use crate::backoff::Backoff;
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::options::{Options, Renew, Wake};
 use crate::store::memory::Books;
 use crate::store::{Rule, Turn, TurnOutcome, TurnReply, WakeUp};
 

@@ -10,7 +10,7 @@ use crate::error::ReleaseError;
 use crate::id::PermitId;
 use crate::lease;
 use crate::numbers::{Incarnation, Seq, TurnNumber};
-use crate::permit::Released;
+use crate::released::Released;
 use crate::store::CLAIM;
 
 use super::errand::Errand;

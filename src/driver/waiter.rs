@@ -13,7 +13,7 @@ use crate::hold::Hold;
 use crate::id::PermitId;
 use crate::lease;
 use crate::numbers::Seq;
-use crate::semaphore::{Options, Wake};
+use crate::options::{Options, Wake};
 use crate::store::{CLAIM, Rule, WakeUp};
 
 use super::errand::Errand;

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
+use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
-use crate::semaphore::Inspection;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -271,17 +271,4 @@ pub(crate) enum Kick {
     Mark,
     /// It is removed at once, before its holder knows.
     Remove,
-}
-
-/// What [`kick`](crate::ZSetSemaphore::kick) found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KickOutcome {
-    /// No permit of that id is held.
-    NotHeld,
-    /// The permit is marked: it cannot be renewed, and its units are free when its holder has let
-    /// go, or at its deadline at the latest.
-    Marked,
-    /// The permit was removed at once.
-    Removed,
 }

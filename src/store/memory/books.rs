@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{ClientId, PermitId};
+use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 use crate::numbers::{Epoch, Incarnation, Seq};
-use crate::semaphore::{Holder, Inspection, QueuedWaiter};
 use crate::store::{
-    ALIVE, Ask, CLAIM, INSPECT_BOUND, Kick, KickOutcome, LOOK_BOUND, Renewed, Rule, Settled, Turn,
-    TurnOutcome, TurnReply, WakeUp,
+    ALIVE, Ask, CLAIM, INSPECT_BOUND, Kick, LOOK_BOUND, Renewed, Rule, Settled, Turn, TurnOutcome,
+    TurnReply, WakeUp,
 };
 
 use super::Note;

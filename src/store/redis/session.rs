@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::StoreError;
 use crate::id::PermitId;
-use crate::semaphore::Inspection;
-use crate::store::{BoxFuture, Ear, Kick, KickOutcome, Session, Turn, TurnOutcome};
+use crate::inspection::{Inspection, KickOutcome};
+use crate::store::{BoxFuture, Ear, Kick, Session, Turn, TurnOutcome};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};

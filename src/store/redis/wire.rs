@@ -7,10 +7,9 @@ use redis::Value;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{DEFAULT_LEASE, PermitId};
+use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
-use crate::semaphore::{Holder, Inspection, QueuedWaiter};
-
-use crate::store::{KickOutcome, Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply, WakeUp};
+use crate::store::{Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply, WakeUp};
 
 /// Writes words as arguments without an allocation each.
 pub(crate) struct Args<'a> {

@@ -1,10 +1,16 @@
+--- Lists who holds and who waits, for operators. Writes nothing.
+---
+--- # Arguments
+---
+--- 1 how many holders to list at most, and how many waiters
+---
+--- # Reply
+---
+--- now, limit override (-1: none), units in use, permits, waiters, {id, score, ...} by deadline,
+--- {id, ...} in the order of the queue, {client, label, ...}
+
 --- @include "prelude"
 --- @include "clock"
--- Who holds and who waits, for operators. Changes nothing.
---
--- ARGV  1 how many holders and how many waiters to list at the most
--- Reply now ms, limit override (-1 = none), units in use, permits, waiters,
---       {id, score, ...} by deadline, {id, ...} in queue order, {client, label, ...}
 
 local most = tonumber(ARGV[1])
 local now_ms = floor(now / 1000)

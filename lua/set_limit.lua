@@ -1,16 +1,23 @@
+--- Sets or clears the limit override of the whole cluster. An override stays until it is cleared.
+---
+--- # Arguments
+---
+--- 1 the limit, or '' to clear it
+---
+--- # Reply
+---
+--- 1
+
 --- @include "prelude"
 --- @include "clock"
--- Sets or clears the limit override of the whole cluster. It stays until cleared: no TTL.
---
--- ARGV  1 the limit, or '' to clear it
--- Reply 1
 
 local known = redis.call('HMGET', KEYS[4], 'inc', 'ttl')
 local ttl = (known[2] or 0) + 0
 if not known[1] then
   redis.call('HSET', KEYS[4], 'inc', now)
   local ids = redis.call('ZRANGE', KEYS[1], 0, -1)
-  if #ids > 0 then -- meta was lost alone: find out again what it told of the permits
+  -- Meta was lost alone.
+  if #ids > 0 then
     local extra = 0
     for _, id in ipairs(ids) do extra = extra + units_of(id) - 1 end
     local latest = math.ceil(redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2] + 0)

@@ -1,9 +1,11 @@
---- Meta made again after it was lost, alone or with all other keys.
+--- Makes meta again where it is lost, alone or with all keys.
 ---
---- Reads   known, held; permits where meta was lost alone
---- Writes  meta `extra`, `kicked`; extra, incarnation, latest
+--- Reads   known, held; all permits where meta is lost alone
+--- Writes  meta `extra`, `kicked`; extra, latest, incarnation
 --- Twin    src/store/memory/books.rs
-local recount = incarnation == 0 and held > 0 -- meta was lost alone
+
+local recount = incarnation == 0 and held > 0
+-- The latest deadline, where meta was lost alone.
 local latest = 0
 if recount then
   extra = 0

@@ -26,6 +26,9 @@
 --- each time, which costs more than a text. `+ 0` turns a text into a number at half the cost of
 --- tonumber.
 
+local call, ARGV = redis.call, ARGV
+local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
 local DEFAULT_LEASE_MS = 30000
 local TTL_SLACK_MS = 10000
 local META_OUTLIVES_MS = 60000
@@ -62,6 +65,6 @@ end
 -- Publishes pairs of an id and a number. The pcall is there because a wake-up is a hint: a server
 -- that forbids PUBLISH must not fail the script that has granted.
 local function wake(client, words)
-  local prefix, name = match(KEYS[1], '^(.-){(.*)}')
+  local prefix, name = match(permits, '^(.-){(.*)}')
   redis.pcall('PUBLISH', prefix .. 'wake:' .. client, name .. '\n' .. table.concat(words, ' '))
 end

@@ -7,8 +7,6 @@
 local BOUND, CLAIM_MS, ALIVE_MS = 96, 3000, 3000
 local FORGET_CLIENT_MS, FORGET_AT_ONCE = 3600000, 16
 
-local call, ARGV = redis.call, ARGV
-local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me = ARGV[1]
 local at = 4
 
@@ -24,7 +22,6 @@ if ARGV[at] == 'e' then
 end
 if epoch < stored_epoch then return { 0, stored_epoch } end
 
-local now_ms = floor(now / 1000)
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
 local seen = ARGV[3] + 0
 -- `last` is the last number given out; the next one is above what any client has seen.

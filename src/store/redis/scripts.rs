@@ -29,7 +29,7 @@ macro_rules! parts {
 
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
-    "prelude" "clock"
+    "prelude" "clock" "recount"
     "turn" "inspect" "set_limit" "kick"
     "turn/begin" "turn/meta" "turn/client" "turn/permits" "turn/prune" "turn/remove" "turn/renew"
     "turn/late_turn" "turn/ask" "turn/serve" "turn/admit" "turn/finish" "turn/reply"
@@ -62,11 +62,14 @@ impl Scripts {
     /// Time comes from a key, and keys end by that time instead of the server's.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
-        const CLOCK: &str = "local now = tonumber(redis.call('GET', 'test:clock'))
-             for _, key in ipairs(KEYS) do
-               local at = redis.call('PEXPIRETIME', key)
-               if at >= 0 and at < math.floor(now / 1000) then redis.call('DEL', key) end
-             end\n";
+        const CLOCK: &str = "
+            local now = tonumber(call('GET', 'test:clock'))
+            local now_ms = floor(now / 1000)
+            for _, key in ipairs(KEYS) do
+              local at = call('PEXPIRETIME', key)
+              if at >= 0 and at < now_ms then call('DEL', key) end
+            end
+        ";
         Self::from_parts(|name| if name == "clock" { CLOCK } else { part(name) })
     }
 }

@@ -9,10 +9,10 @@ use crate::store::redis::scripts::Scripts;
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "0cdf0a84abfa31db23a6c96d8d6534f17bce3117"),
-        (&scripts.inspect, "4fed33f41d06c82592b81eb5fdb38080d6ee7e3b"),
-        (&scripts.set_limit, "b9884de6a791e7e8dfc0fabc21e64be8ad6aeeba"),
-        (&scripts.kick, "68563f29dc4ea84e49bf9099ae969f48bd24eb5e"),
+        (&scripts.turn, "65bdba7bb0f13ce6f89110d0d03b90fd448b7816"),
+        (&scripts.inspect, "382607256dc6e3b062aa1fa6f528d41a9e1b99f2"),
+        (&scripts.set_limit, "96061b65e485d0cfb156f8baa80279374f4baa25"),
+        (&scripts.kick, "1b959598f930d76d6199a5a1260a72bb9827a026"),
     ] {
         assert_eq!(script.hash, hash, "{}", script.text);
     }

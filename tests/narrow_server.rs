@@ -3,11 +3,9 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use redis::Value;
 
-use support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 /// What such a server does to `%d` (on x86), and what it says of its `long`.
 const NARROW: &str = "

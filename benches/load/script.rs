@@ -3,7 +3,7 @@
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
-use crate::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const TURN: [&str; 3] = [
     include_str!("../../lua/prelude.lua"),

@@ -1,13 +1,7 @@
 //! What the integration tests stand on: real servers, real faults, real processes and an outside witness.
 //!
-//! It knows neither the crate nor what that depends on, since others compile it, too: `connect.rs` and `log.rs`,
-//! which do, are modules of the tests that need them.
-
-// Each test binary compiles all of this and uses a part of it.
-#![allow(dead_code)]
-// For a test, a panic is the report; and what a test crate exports nobody imports.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
-#![allow(missing_debug_implementations, missing_docs, unreachable_pub)]
+//! It knows neither the crate nor what the crate depends on: the crate's own unit tests, the benchmarks and
+//! `benches/peers` use it too. What does know the crate is in `tests/common`.
 
 pub mod belief;
 pub mod child_role;

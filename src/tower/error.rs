@@ -157,7 +157,7 @@ impl Rejection {
             self.reason(),
             Reason::Acquire(
                 // Without a place in the queue the store has not said that there was no room.
-                Timeout { trouble: None, ahead: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
+                Timeout { outage: None, place: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
             )
         )
     }
@@ -251,7 +251,7 @@ impl Reason {
         };
         match self {
             Self::Acquire(error) => match error {
-                Timeout { trouble: None, ahead: Some(_), .. } => "timeout",
+                Timeout { outage: None, place: Some(_), .. } => "timeout",
                 Timeout { .. } => "unavailable",
                 GaveUp { .. } => "full",
                 QueueFull { .. } => "queue_full",

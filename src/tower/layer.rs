@@ -129,7 +129,7 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// and the policy for [outages](Self::outage_policy) decides. Until then requests wait. Default: 1 s.
     ///
     /// A connection that goes silent is noticed after the client's
-    /// [call deadline](crate::ClientBuilder::call_deadline), so a shorter time than that has no effect
+    /// [call timeout](crate::ClientBuilder::call_timeout), so a shorter time than that has no effect
     /// on it.
     pub fn outage_after(mut self, patience: Duration) -> Self {
         self.settings.outage_after = patience;

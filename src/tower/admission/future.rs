@@ -199,14 +199,14 @@ impl Waiting {
                 }
                 Err(
                     AcquireError::Refused(error)
-                    | AcquireError::Timeout { trouble: Some(error), .. },
+                    | AcquireError::Timeout { outage: Some(error), .. },
                 ) if settings.outage != OutagePolicy::FailClosed => {
                     *this.refused = Some(error);
                     this.acquire.set(None);
                 }
                 Err(error) => {
                     let ahead = match &error {
-                        AcquireError::Timeout { ahead, .. } => *ahead,
+                        AcquireError::Timeout { place, .. } => *place,
                         AcquireError::QueueFull { waiting, .. } => Some(*waiting),
                         _ => None,
                     };
@@ -224,7 +224,7 @@ impl Waiting {
             };
             let first_look = this.patience.is_none() && this.local.is_none();
             // A probe has to live until its turn may be answered.
-            let probe = settings.outage_after.max(handle.semaphore.call_deadline());
+            let probe = settings.outage_after.max(handle.semaphore.call_timeout());
             if first_look && away.connected && handle.semaphore.may_probe(probe) {
                 *this.probing_until = now.checked_add(probe);
             }

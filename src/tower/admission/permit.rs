@@ -14,7 +14,7 @@ use crate::tower::admission::wait_deadline::WaitDeadline;
 use crate::tower::error::{Reason, Rejection};
 use crate::tower::metrics::Outcome;
 use crate::tower::retry_after::hold_times::Metered;
-use crate::{LostReason, Permit, PermitWatch};
+use crate::{LostReason, Permit, PermitHandle};
 
 /// Resolves when a permit is lost. `Sync`, for bodies that must be.
 pub(crate) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
@@ -36,7 +36,7 @@ impl Pass {
         waited: Duration,
         since: Instant,
     ) -> Self {
-        let counted = Counted::Cluster(permit.watch());
+        let counted = Counted::Cluster(permit.handle());
         let metered = handle.meter().begin(since, permit.units());
         let units = Units::Permit { permit, handle: Arc::clone(&handle), metered };
         Self::new(counted, units, handle, waited)
@@ -83,7 +83,7 @@ impl Pass {
         self
     }
 
-    pub(crate) fn watch(&self) -> Option<PermitWatch> {
+    pub(crate) fn watch(&self) -> Option<PermitHandle> {
         self.admission.as_ref()?.permit().cloned()
     }
 
@@ -248,7 +248,7 @@ impl Admitted {
     }
 
     /// The permit of the limit of that name, if one is held.
-    pub fn permit(&self, limit_name: &str) -> Option<&PermitWatch> {
+    pub fn permit(&self, limit_name: &str) -> Option<&PermitHandle> {
         self.iter().find(|admission| admission.limit_name() == limit_name)?.permit()
     }
 
@@ -303,7 +303,7 @@ pub struct Admission {
 
 #[derive(Debug, Clone)]
 enum Counted {
-    Cluster(PermitWatch),
+    Cluster(PermitHandle),
     Local,
     No,
 }
@@ -321,7 +321,7 @@ impl Admission {
 
     /// The permit; `None` if the request was let through without one, by the policy for when the
     /// store is away: then it is either [local](Self::is_local) or [uncounted](Self::is_uncounted).
-    pub fn permit(&self) -> Option<&PermitWatch> {
+    pub fn permit(&self) -> Option<&PermitHandle> {
         match &self.counted {
             Counted::Cluster(watch) => Some(watch),
             Counted::Local | Counted::No => None,

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::semaphore::SemaphoreBuilder;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::sync::lock;
 use crate::tower::admission::limiter::{Handle, Here};
 use crate::tower::error::{Facts, Reason, Rejection};

@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::semaphore::SemaphoreBuilder;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::tower::admission::future::AdmissionFuture;
 use crate::tower::keyed::cache::{Adapt, Keys, LONGEST_LOOKUP, Open};
 use crate::tower::keyed::extract::{KeyExtractor, NO_KEY};

@@ -2,12 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 use zset_semaphore::{
     AcquireError, Backoff, Client, ClientBuilder, ConfigError, ConnectError, ExtendError,
     SemaphoreBuilder, StoreErrorKind, TryAcquireError,

@@ -2,10 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::future::pending;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use zset_semaphore::{Client, ExtendError, LostReason, MemoryStore, Renew, ZSetSe
 
 use connect::connect;
 use stores::Place;
-use support::child_role::{self, FromParent, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::ledger::{Ledger, Reporter};
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::ledger::{Ledger, Reporter};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

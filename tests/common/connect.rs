@@ -4,7 +4,7 @@
 
 use zset_semaphore::{Client, ClientBuilder};
 
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 /// A client that is connected. Also where a busy machine takes longer than the call timeout, since
 /// few tests are about that.

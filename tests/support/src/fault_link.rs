@@ -1,4 +1,4 @@
-//! One connection through a [`FaultProxy`](super::fault_proxy::FaultProxy): two directions, a gate in each.
+//! One connection through a [`FaultProxy`](crate::fault_proxy::FaultProxy): two directions, a gate in each.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::ledger::{Ledger, Reporter, monotonic_nanos};
-use crate::support::processes::{Child, example};
-use crate::support::wait::PATIENCE;
+use test_support::child_role::{FromParent, say, setting};
+use test_support::ledger::{Ledger, Reporter, monotonic_nanos};
+use test_support::processes::{Child, example};
+use test_support::wait::PATIENCE;
 
 pub(super) fn echo(mut from_parent: FromParent) {
     say(format_args!("ready {}", setting("GREETING")));

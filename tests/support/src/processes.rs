@@ -1,6 +1,6 @@
 //! Child processes: this very test binary in another role, or an example.
 //!
-//! Parent and child talk in lines. The child's own side is [`child_role`](super::child_role).
+//! Parent and child talk in lines. The child's own side is [`child_role`](crate::child_role).
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
-use super::child_role::ROLE;
-use super::ledger::monotonic_nanos;
-use super::owned_process::OwnedProcess;
+use crate::child_role::ROLE;
+use crate::ledger::monotonic_nanos;
+use crate::owned_process::OwnedProcess;
 
-/// The test that [`child_role::play`](super::child_role::play) is called from.
+/// The test that [`child_role::play`](crate::child_role::play) is called from.
 const ENTRY: &str = "child_process";
 
 /// A running child. Dropping it kills it.

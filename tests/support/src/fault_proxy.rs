@@ -13,9 +13,9 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
-pub use super::fault_link::Traffic;
-use super::fault_link::{Gate, Link, Plumbing};
-use super::wait::PATIENCE;
+pub use crate::fault_link::Traffic;
+use crate::fault_link::{Gate, Link, Plumbing};
+use crate::wait::PATIENCE;
 
 /// A proxy in front of one address, on the runtime that started it. Dropping it closes all its connections.
 pub struct FaultProxy {

@@ -1,5 +1,5 @@
-use crate::support::ledger::{Ledger, Reporter, monotonic_nanos};
-use crate::support::overlap::{Hold, Overlap, largest_overlap};
+use test_support::ledger::{Ledger, Reporter, monotonic_nanos};
+use test_support::overlap::{Hold, Overlap, largest_overlap};
 
 fn hold(holder: &str, units: u32, from_ns: u64, until_ns: u64) -> Hold {
     Hold { process: 1, holder: holder.to_owned(), units, from_ns, until_ns }

@@ -1,8 +1,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::support::redis_server::RedisServer;
-use crate::support::wait::{PATIENCE, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 
 #[tokio::test]
 async fn answers_on_both_addresses_and_counts_its_work() {

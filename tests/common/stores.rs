@@ -4,7 +4,7 @@
 
 use zset_semaphore::{Client, MemoryStore};
 
-use super::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 /// Where the clients of a test keep their count.
 pub(crate) enum Place {

@@ -1,4 +1,4 @@
-//! How much was held at once: a sweep over the holds that a [`Ledger`](super::ledger::Ledger) has collected.
+//! How much was held at once: a sweep over the holds that a [`Ledger`](crate::ledger::Ledger) has collected.
 
 use std::fmt::{self, Write};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The child's side of [`processes`](super::processes): what a test binary does when it was started to play a role.
+//! The child's side of [`processes`](crate::processes): what a test binary does when it was started to play a role.
 
 use std::fmt::Display;
 use std::io::{Write, stdin, stdout};

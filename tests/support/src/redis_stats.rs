@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::redis_server::RedisServer;
+use crate::redis_server::RedisServer;
 
 impl RedisServer {
     /// Zeroes what [`calls`](Self::calls) and [`script_calls`](Self::script_calls) count.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::support::wait::{eventually, within};
+use test_support::wait::{eventually, within};
 
 #[tokio::test]
 #[should_panic(expected = "the moon is green: not so after 1ms")]
@@ -9,7 +9,7 @@ async fn what_was_waited_for_is_named() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "support_self/wait.rs")]
+#[should_panic(expected = "support/tests/support/wait.rs")]
 async fn where_it_was_awaited_is_named() {
     within(Duration::from_millis(1), std::future::pending::<()>()).await;
 }

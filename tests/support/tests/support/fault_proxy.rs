@@ -4,9 +4,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::redis_server::RedisServer;
-use crate::support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 struct Bench {
     server: RedisServer,

@@ -23,8 +23,8 @@ use std::thread::{self, JoinHandle};
 use rustix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-pub use super::overlap::{Hold, Overlap};
-use super::overlap::{largest_overlap, timeline};
+pub use crate::overlap::{Hold, Overlap};
+use crate::overlap::{largest_overlap, timeline};
 
 /// The instant, in nanoseconds, on the clock that all processes of this machine share.
 pub fn monotonic_nanos() -> u64 {

@@ -3,16 +3,13 @@
 // `allow-unwrap-in-tests` does not reach the helpers of tests.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod fault_proxy;
 mod ledger;
 mod processes;
 mod redis_server;
 mod wait;
 
-use support::child_role;
+use test_support::child_role;
 
 #[test]
 fn child_process() {

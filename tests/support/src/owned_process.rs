@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-use super::wait::eventually;
+use crate::wait::eventually;
 
 /// Until it is waited for, a dead child keeps its pid; so no signal sent here can reach a stranger.
 pub struct OwnedProcess {

@@ -13,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
 
-use super::owned_process::OwnedProcess;
-use super::reserved_port::ReservedPort;
-use super::wait::{PATIENCE, POLL_EVERY, within};
+use crate::owned_process::OwnedProcess;
+use crate::reserved_port::ReservedPort;
+use crate::wait::{PATIENCE, POLL_EVERY, within};
 
 /// How a [`RedisServer`] is started.
 ///

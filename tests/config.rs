@@ -20,6 +20,8 @@ const fn ms(ms: u64) -> Duration {
 #[track_caller]
 fn names(error: &ConfigError, field: &str, value: &str, allowed: &str) {
     assert_eq!(error.field(), field);
+    assert!(error.value().contains(value), "{:?} is not {value:?}", error.value());
+    assert!(error.allowed().contains(allowed), "{:?} is not {allowed:?}", error.allowed());
     let told = error.to_string();
     assert!(told.contains(field), "{told:?} does not name the field {field:?}");
     assert!(told.contains(value), "{told:?} does not name the value {value:?}");

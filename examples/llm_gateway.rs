@@ -35,7 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 use tower::ServiceBuilder;
 use zset_semaphore::tower::{Header, Keyed, OutagePolicy, ZSetSemaphoreLayer};
-use zset_semaphore::{Client, ClientBuilder, ConnectError, Memory, ZSetSemaphore};
+use zset_semaphore::{Client, ClientBuilder, ConnectError, MemoryStore, ZSetSemaphore};
 
 const HELP: &str = "\
 Usage: llm_gateway [OPTION]...
@@ -95,7 +95,7 @@ async fn run(args: impl Iterator<Item = String>) -> Result<ExitCode> {
 fn store() -> ClientBuilder {
     match env::var_os("REDIS_URL") {
         Some(url) => Client::builder().url(url.to_string_lossy()),
-        None => Client::builder().memory(&Memory::new()),
+        None => Client::builder().memory(&MemoryStore::new()),
     }
 }
 
@@ -307,7 +307,7 @@ async fn stats(State(load): State<SharedLoad>) -> Json<Value> {
 
 async fn show(options: &Options) -> Result<ExitCode> {
     // The default is 500 ms. With more, a start on a very busy machine does not fail.
-    let client = store().call_deadline(Duration::from_secs(3)).connect().await;
+    let client = store().call_timeout(Duration::from_secs(3)).connect().await;
     let client = client.map_err(|error| format!("REDIS_URL: {error}"))?;
     let verdict = tokio::select! {
         verdict = crowd(&client, options) => verdict,

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -64,6 +64,14 @@ impl Hold {
 
     pub(crate) fn deadline(&self) -> Instant {
         self.base + Duration::from_nanos(self.deadline.load(Ordering::SeqCst))
+    }
+
+    /// For how long it is still held by the local clock, unless it is renewed; zero once it has ended.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self.truth() {
+            Truth::HeldUntil(deadline) => deadline.saturating_duration_since(Instant::now()),
+            Truth::Released | Truth::Lost(_) => Duration::ZERO,
+        }
     }
 
     /// The clock is asked before the state is read.
@@ -147,7 +155,7 @@ mod tests {
 
     fn hold(until: Instant) -> Hold {
         let id = PermitId::new(ClientId::from_bits(1), 1, 1, 30_000);
-        Hold::new(id, 1, until, LostReason::Unprovable)
+        Hold::new(id, 1, until, LostReason::RenewalTimeout)
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,9 +163,9 @@ mod tests {
         let hold = hold(Instant::now() + Duration::from_secs(1));
         assert!(matches!(hold.truth(), Truth::HeldUntil(_)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(hold.truth(), Truth::Lost(LostReason::Unprovable));
+        assert_eq!(hold.truth(), Truth::Lost(LostReason::RenewalTimeout));
         hold.extend(Instant::now() + Duration::from_secs(9));
-        assert_eq!(hold.truth(), Truth::Lost(LostReason::Unprovable));
+        assert_eq!(hold.truth(), Truth::Lost(LostReason::RenewalTimeout));
         assert!(!hold.release());
     }
 
@@ -167,9 +175,9 @@ mod tests {
         hold.extend(Instant::now() + Duration::from_secs(3));
         hold.extend(Instant::now() + Duration::from_secs(2)); // never back
         let start = Instant::now();
-        assert_eq!(hold.lost().await, LostReason::Unprovable);
+        assert_eq!(hold.lost().await, LostReason::RenewalTimeout);
         assert_eq!(start.elapsed(), Duration::from_secs(3));
-        assert_eq!(hold.lost().await, LostReason::Unprovable);
+        assert_eq!(hold.lost().await, LostReason::RenewalTimeout);
     }
 
     #[tokio::test(start_paused = true)]

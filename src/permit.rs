@@ -6,75 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::driver::{ReleaseDone, Seat, WeakSeat};
-use crate::error::{ConfigError, ExtendError, ReleaseError};
+use crate::error::{ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::lease;
-
-/// Why a permit is no longer ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LostReason {
-    /// A manual lease ran out without an [`extend`](Permit::extend).
-    Expired,
-    /// An operator kicked it.
-    Kicked,
-    /// Redis no longer knows it though its lease had not ended: data was lost or deleted, or the
-    /// server's clock was stepped, and there was no room to put it back; or an operator removed it
-    /// with [`kick_now`](crate::ZSetSemaphore::kick_now).
-    Forgotten,
-    /// No renewal was confirmed in time: Redis may have given the units to somebody else.
-    Unprovable,
-    /// It was held for [`max_hold`](crate::SemaphoreBuilder::max_hold).
-    MaxHold,
-    /// The client was shut down with [`shutdown_now`](crate::Client::shutdown_now).
-    Shutdown,
-}
-
-impl LostReason {
-    const ALL: [Self; 6] = [
-        Self::Expired,
-        Self::Kicked,
-        Self::Forgotten,
-        Self::Unprovable,
-        Self::MaxHold,
-        Self::Shutdown,
-    ];
-
-    pub(crate) fn code(self) -> u8 {
-        self as u8
-    }
-
-    pub(crate) fn from_code(code: u8) -> Self {
-        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Unprovable)
-    }
-}
-
-impl fmt::Display for LostReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Expired => "its lease ran out",
-            Self::Kicked => "it was kicked",
-            Self::Forgotten => "Redis forgot it",
-            Self::Unprovable => "no renewal was confirmed in time",
-            Self::MaxHold => "it was held too long",
-            Self::Shutdown => "the client was shut down",
-        })
-    }
-}
-
-impl std::error::Error for LostReason {}
-
-/// How a release ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Released {
-    /// This release freed the units.
-    Freed,
-    /// The permit had ended before: it was lost, or released already. Nothing changed.
-    AlreadyGone,
-}
+use crate::lost_reason::LostReason;
+use crate::released::Released;
 
 /// Units of a semaphore, held until this is dropped, released or lost.
 ///
@@ -100,6 +40,7 @@ pub enum Released {
 /// # Ok(())
 /// # }
 /// ```
+#[clippy::has_significant_drop]
 #[must_use = "a permit that is dropped at once caps nothing; bind it to a name other than `_`"]
 pub struct Permit {
     hold: Arc<Hold>,
@@ -135,6 +76,60 @@ impl Permit {
     /// Once true, it stays true.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
+    }
+
+    /// The instant until which the permit is provably ours if it is not renewed again.
+    ///
+    /// It is counted on this machine's monotonic clock from the moment when the last confirmed grant
+    /// or renewal was sent, and lies a margin before the end of the lease in the store. A renewal
+    /// moves it forward; nothing moves it back. It says nothing of a permit that was lost for another
+    /// reason than time: ask [`remaining`](Self::remaining) for that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use zset_semaphore::{Client, Renew};
+    /// # let client = Client::in_memory();
+    /// let jobs = client.semaphore("jobs", 4).renew(Renew::Manual).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// let before = permit.deadline();
+    /// permit.extend(Duration::from_secs(60)).await?;
+    /// assert!(permit.deadline() > before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// For how long the permit is still provably ours if it is not renewed again; zero once it is
+    /// lost.
+    ///
+    /// With [`Renew::Auto`](crate::Renew::Auto) it falls to about two thirds of the lease and rises
+    /// again with each renewal. Work that must not begin without enough time left can ask it first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use zset_semaphore::Client;
+    /// # let client = Client::in_memory();
+    /// let jobs = client.semaphore("jobs", 4).lease(Duration::from_secs(30)).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// if permit.remaining() > Duration::from_secs(5) {
+    ///     // a write that takes up to five seconds
+    /// }
+    /// # assert!(permit.remaining() > Duration::from_secs(25));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
     }
 
     /// Resolves once the permit is lost, with the reason; also for those who ask late.
@@ -190,7 +185,7 @@ impl Permit {
     ///
     /// If dropped, the extension may or may not happen.
     pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
-        let lease_ms = lease_ms("extend", lease)?;
+        let lease_ms = lease::checked_ms("extend", lease)?;
         match self.hold.truth() {
             Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
             Truth::Released => return Err(ExtendError::Released),
@@ -229,8 +224,8 @@ impl Permit {
 
     /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
     /// logging tasks and the like. It does not keep the permit.
-    pub fn watch(&self) -> PermitWatch {
-        PermitWatch { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
+    pub fn handle(&self) -> PermitHandle {
+        PermitHandle { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
     }
 }
 
@@ -254,12 +249,12 @@ impl fmt::Debug for Permit {
 
 /// Watches a [`Permit`] from elsewhere; cheap to clone.
 #[derive(Clone)]
-pub struct PermitWatch {
+pub struct PermitHandle {
     hold: Arc<Hold>,
     seat: WeakSeat,
 }
 
-impl PermitWatch {
+impl PermitHandle {
     /// As [`Permit::is_lost`]. A released permit is not lost.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
@@ -277,6 +272,16 @@ impl PermitWatch {
     /// As [`Permit::lost`]. It never resolves when the permit was released in an ordinary way.
     pub async fn lost(&self) -> LostReason {
         self.hold.lost().await
+    }
+
+    /// As [`Permit::deadline`].
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// As [`Permit::remaining`]. Zero once the permit is lost or released.
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
     }
 
     /// As [`Permit::fencing_token`].
@@ -324,9 +329,9 @@ impl PermitWatch {
     }
 }
 
-impl fmt::Debug for PermitWatch {
+impl fmt::Debug for PermitHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PermitWatch")
+        f.debug_struct("PermitHandle")
             .field("id", &self.hold.id)
             .field("truth", &self.hold.truth())
             .finish()
@@ -359,12 +364,4 @@ async fn confirmed(answer: Option<Answer>) -> Result<Released, ReleaseError> {
         Some(answer) => answer.await.unwrap_or(Err(ReleaseError::Closed)),
         None => Ok(Released::AlreadyGone),
     }
-}
-
-/// A lease in milliseconds, if it is one.
-pub(crate) fn lease_ms(field: &'static str, lease: Duration) -> Result<u64, ConfigError> {
-    if lease < lease::SHORTEST || lease > lease::LONGEST {
-        return Err(ConfigError::new(field, lease, "50 ms to 30 days"));
-    }
-    Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
 }

@@ -10,7 +10,7 @@ use http::StatusCode;
 use zset_semaphore::tower::{
     Answer, Keyed, KeyedBuilder, OutagePolicy, ReleaseOnResponse, WatchBody, ZSetSemaphoreLayer,
 };
-use zset_semaphore::{Backoff, Client, ClientBuilder, Memory, Renew, SemaphoreBuilder, Wake};
+use zset_semaphore::{Backoff, Client, ClientBuilder, MemoryStore, Renew, SemaphoreBuilder, Wake};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -81,7 +81,7 @@ fn semaphores() {
 fn clients() {
     any_two_in_any_order!(
         ClientBuilder = Client::builder();
-        credentials("user", "secret"), prefix("a:"), call_deadline(secs(2)), label("gateway"),
+        credentials("user", "secret"), prefix("a:"), call_timeout(secs(2)), label("gateway"),
     );
 }
 
@@ -92,7 +92,7 @@ fn a_client_keeps_its_count_where_it_was_told_last() {
         let all = said(client);
         all[all.find("store").unwrap()..].to_owned()
     };
-    let (memory, url) = (Memory::new(), "redis://127.0.0.1:1");
+    let (memory, url) = (MemoryStore::new(), "redis://127.0.0.1:1");
     let redis = place(Client::builder().url(url).build().unwrap());
     assert_ne!(place(Client::with_memory(&memory)), redis);
     let both = Client::builder().memory(&memory).prefix("a:").url(url).build().unwrap();

@@ -2,12 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 use zset_semaphore::{
     AcquireError, Backoff, Client, ClientBuilder, ConfigError, ConnectError, ExtendError,
     SemaphoreBuilder, StoreErrorKind, TryAcquireError,
@@ -22,6 +20,8 @@ const fn ms(ms: u64) -> Duration {
 #[track_caller]
 fn names(error: &ConfigError, field: &str, value: &str, allowed: &str) {
     assert_eq!(error.field(), field);
+    assert!(error.value().contains(value), "{:?} is not {value:?}", error.value());
+    assert!(error.allowed().contains(allowed), "{:?} is not {allowed:?}", error.allowed());
     let told = error.to_string();
     assert!(told.contains(field), "{told:?} does not name the field {field:?}");
     assert!(told.contains(value), "{told:?} does not name the value {value:?}");
@@ -71,11 +71,11 @@ async fn connecting_with_a_wrong_setting_names_it_too() {
 fn a_wrong_setting_of_a_client_is_named_with_its_value_and_what_is_allowed() {
     let builder = Client::builder;
     for deadline in [Duration::ZERO, ms(9), Duration::from_secs(61), Duration::MAX] {
-        let error = refused_client(builder().call_deadline(deadline));
-        names(&error, "call_deadline", &format!("{deadline:?}"), "10 ms to 60 s");
+        let error = refused_client(builder().call_timeout(deadline));
+        names(&error, "call_timeout", &format!("{deadline:?}"), "10 ms to 60 s");
     }
     for deadline in [ms(10), Duration::from_secs(60)] {
-        builder().call_deadline(deadline).build().unwrap();
+        builder().call_timeout(deadline).build().unwrap();
     }
     for prefix in ["", "a{b", "a}", "a\n", "a\0", &"x".repeat(65)] {
         let error = refused_client(builder().prefix(prefix));
@@ -208,7 +208,7 @@ async fn no_password_is_in_any_error_or_debug_text() {
     ];
     let mut told = Vec::new();
     for url in &urls {
-        let builder = Client::builder().url(url).call_deadline(ms(100));
+        let builder = Client::builder().url(url).call_timeout(ms(100));
         told.push(format!("{builder:?}"));
         match builder.clone().build() {
             Ok(client) => {

@@ -2,9 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,10 +15,10 @@ use tokio::time::{sleep, timeout};
 use zset_semaphore::{Client, LostReason, TryAcquireError, ZSetSemaphore};
 
 use connect::connect;
-use support::fault_proxy::FaultProxy;
-use support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -69,7 +68,7 @@ async fn a_holder_that_comes_back_too_late_for_its_room_is_told_that_it_is_forgo
     let next = within(PATIENCE, near.acquire(1)).await.unwrap();
     assert!(!permit.is_lost(), "it cannot know yet");
     proxy.refuse(false);
-    assert_eq!(within(LEASE, permit.lost()).await, LostReason::Forgotten);
+    assert_eq!(within(LEASE, permit.lost()).await, LostReason::MissingInStore);
     assert!(timeout(LEASE, next.lost()).await.is_err());
 }
 

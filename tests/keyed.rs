@@ -3,8 +3,6 @@
 #![cfg(all(feature = "redis", feature = "tower"))]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -22,10 +20,10 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{
     Error, Header, KeyExtractor, KeyLimit, Keyed, PermitBody, Reason, ZSetSemaphoreLayer,
 };
-use zset_semaphore::{AcquireError, Client, Memory};
+use zset_semaphore::{AcquireError, Client, MemoryStore};
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -55,7 +53,7 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn each_key_has_its_own_limit_and_those_without_one_share_one() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let client = Client::with_memory(&memory);
     let limit = KeyLimit::from_fn(|key| if key == "boss" { 3 } else { 1 });
     let keyed = Keyed::builder(&client, "chats-of", tenant(), limit).build().unwrap();
@@ -242,7 +240,7 @@ async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
     let server = RedisServer::start().await;
     let client = Client::builder()
         .url(server.url())
-        .call_deadline(Duration::from_secs(20))
+        .call_timeout(Duration::from_secs(20))
         .connect()
         .await
         .unwrap();

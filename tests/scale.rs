@@ -2,14 +2,12 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use support::redis_server::RedisServer;
-use support::wait::{eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{eventually, within};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
@@ -22,7 +20,7 @@ const LEASE: Duration = Duration::from_secs(30);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn semaphore(server: &RedisServer, limit: u32) -> ZSetSemaphore {
-    let client = Client::builder().url(server.url()).call_deadline(Duration::from_secs(2));
+    let client = Client::builder().url(server.url()).call_timeout(Duration::from_secs(2));
     client.build().unwrap().semaphore("jobs", limit).lease(LEASE).build().unwrap()
 }
 

@@ -1,9 +1,7 @@
-//! Leases that are short next to the round trip, or to the call deadline.
+//! Leases that are short next to the round trip, or to the call timeout.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,9 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::Client;
 
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -83,7 +81,7 @@ async fn a_lost_answer_to_an_acquire_does_not_cost_those_who_hold_their_lease() 
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client =
-        Client::builder().url(proxy.url()).call_deadline(ms(2_000)).connect().await.unwrap();
+        Client::builder().url(proxy.url()).call_timeout(ms(2_000)).connect().await.unwrap();
     let semaphore = client.semaphore("s", 2).lease(lease).build().unwrap();
     let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
     // Too early for a renewal to ride along, too late for another turn before it.

@@ -3,9 +3,8 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-mod support;
 
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use tokio::time::Instant;
 use zset_semaphore::Client;
 
 use connect::connected;
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 /// Has one turn of `name` go unanswered; the name is used, and idle, afterwards.
 async fn lose_an_answer(server: &RedisServer, proxy: &FaultProxy, client: &Client, name: &str) {
@@ -53,7 +52,7 @@ async fn a_name_that_idled_after_an_unanswered_turn_is_used_again_with_one_more_
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client =
-        connected(Client::builder().url(proxy.url()).call_deadline(Duration::from_secs(2))).await;
+        connected(Client::builder().url(proxy.url()).call_timeout(Duration::from_secs(2))).await;
     lose_an_answer(&server, &proxy, &client, "lost").await;
     // A line that was dropped meanwhile learns by its first turn where this client stands.
     eventually("the name had idled here", PATIENCE, async || {

@@ -4,19 +4,20 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use stores::Place;
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zset_semaphore::{
-    Acquire, AcquireError, Client, Memory, Permit, TryAcquireError, ZSetSemaphore,
+    Acquire, AcquireError, Client, MemoryStore, Permit, TryAcquireError, Wake, ZSetSemaphore,
 };
 
 type Waiting = JoinHandle<Result<Permit, AcquireError>>;
@@ -100,7 +101,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
             assert_eq!((in_use, limit, waiting), (1, 2, 1));
             // Nor does a newcomer that waits.
             let late = semaphore.acquire(1).timeout(ms(50)).await.unwrap_err();
-            assert!(matches!(late, AcquireError::Timeout { ahead: Some(1), .. }), "{late:?}");
+            assert!(matches!(late, AcquireError::Timeout { place: Some(1), .. }), "{late:?}");
             waiters(&here, 1).await;
         }
         drop(held);
@@ -112,7 +113,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
 // CASES 6
 #[tokio::test(start_paused = true)]
 async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let holder = semaphore(&Client::with_memory(&memory), 1);
     let waiter = semaphore(&Client::with_memory(&memory), 1);
     let held = holder.acquire(1).await.unwrap();
@@ -121,12 +122,44 @@ async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
         let error = waiter.acquire(1).timeout(timeout).await.unwrap_err();
         let took = start.elapsed();
         assert!((timeout..=timeout + ms(2)).contains(&took), "{timeout:?} took {took:?}");
-        let AcquireError::Timeout { waited, ahead, trouble } = error else { panic!("{error:?}") };
+        let AcquireError::Timeout { waited, place, outage } = error else { panic!("{error:?}") };
         assert_eq!(waited, took);
-        assert_eq!((ahead, trouble.is_none()), (Some(0), true));
+        assert_eq!((place, outage.is_none()), (Some(0), true));
         waiters(&waiter, 0).await;
     }
     assert!(!held.is_lost());
+}
+
+#[tokio::test]
+async fn a_waiter_knows_its_place_while_it_is_queued() {
+    for place in Place::each().await {
+        // A short lease, so that the store is asked about the first waiter of a client often.
+        let door = |client: &Client| {
+            client.semaphore("door", 1).lease(ms(1_000)).wake(Wake::Push).build().unwrap()
+        };
+        let (one, two) = (door(&place.client()), door(&place.client()));
+        let held = one.acquire(1).await.unwrap();
+        let first = queue(&two, two.acquire(1)).await;
+
+        let mut second = std::pin::pin!(one.acquire(1));
+        assert_eq!(second.place(), None, "not polled yet");
+        eventually("one waits ahead", PATIENCE, async || {
+            assert!(second.as_mut().now_or_never().is_none());
+            second.place() == Some(1)
+        })
+        .await;
+        first.abort();
+        eventually("none waits ahead", PATIENCE, async || {
+            assert!(second.as_mut().now_or_never().is_none());
+            second.place() == Some(0)
+        })
+        .await;
+        held.release().await.unwrap();
+        let permit = within(PATIENCE, second.as_mut()).await.unwrap();
+        assert_eq!(second.place(), None, "no longer queued");
+        drop(permit);
+        emptied(&one).await;
+    }
 }
 
 // CASES 6
@@ -139,7 +172,7 @@ async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
     for _ in 0..5 {
         let start = Instant::now();
         let error = one.acquire(1).timeout(ms(150)).await.unwrap_err();
-        assert!(matches!(error, AcquireError::Timeout { ahead: Some(0), .. }), "{error:?}");
+        assert!(matches!(error, AcquireError::Timeout { place: Some(0), .. }), "{error:?}");
         assert!(start.elapsed() >= ms(150));
         best = best.min(start.elapsed());
         waiters(&one, 0).await;
@@ -151,7 +184,7 @@ async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
 // CASES 6, 9
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_arrives_around_the_deadline_is_returned_or_given_back() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let holder = semaphore(&Client::with_memory(&memory), 1);
     let waiter = semaphore(&Client::with_memory(&memory), 1);
     let (mut returned, mut given_back) = (0, 0);
@@ -187,7 +220,7 @@ async fn a_zero_timeout_is_a_try() {
         let one = semaphore(&place.client(), 1);
         let permit = one.acquire(1).timeout(Duration::ZERO).await.unwrap();
         let error = within(PATIENCE, one.acquire(1).timeout(Duration::ZERO)).await.unwrap_err();
-        assert!(matches!(error, AcquireError::Timeout { ahead: Some(0), .. }), "{error:?}");
+        assert!(matches!(error, AcquireError::Timeout { place: Some(0), .. }), "{error:?}");
         assert_eq!(one.inspect().await.unwrap().waiters_total, 0);
         drop(permit);
         emptied(&one).await;
@@ -236,7 +269,7 @@ async fn a_grant_that_crosses_with_a_cancellation_is_released() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let holder = semaphore(&Client::connect(server.url()).await.unwrap(), 1);
-    let far = Client::builder().url(proxy.url()).call_deadline(PATIENCE).connect().await.unwrap();
+    let far = Client::builder().url(proxy.url()).call_timeout(PATIENCE).connect().await.unwrap();
     let waiter = semaphore(&far, 1);
     for round in 0..10 {
         let held = holder.acquire(1).await.unwrap();

@@ -2,12 +2,12 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-#[path = "support/log.rs"]
+#[path = "common/log.rs"]
 mod log;
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use zset_semaphore::{AcquireError, Backoff, Client, Wake, ZSetSemaphore};
 use connect::{connect, connected};
 use log::Log;
 use stores::Place;
-use support::child_role::{self, FromParent, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -146,7 +146,7 @@ async fn a_lost_wake_up_costs_one_asking_period() {
 async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
     for (server, connections) in [(RedisServer::start().await, 1), (without_resp3().await, 2)] {
         let proxy = FaultProxy::start(server.addr()).await;
-        let patient = Client::builder().url(proxy.url()).call_deadline(PATIENCE);
+        let patient = Client::builder().url(proxy.url()).call_timeout(PATIENCE);
         let to = one(&connected(patient).await);
         let from = one(&connect(server.url()).await);
         let took = usual_hand_over(&from, &to, async || {}).await;
@@ -164,7 +164,7 @@ async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
 async fn a_wake_up_connection_that_goes_silent_is_replaced_when_grants_are_learnt_by_asking() {
     let server = without_resp3().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let patient = Client::builder().url(proxy.url()).call_deadline(PATIENCE);
+    let patient = Client::builder().url(proxy.url()).call_timeout(PATIENCE);
     let to = one(&connected(patient).await);
     let from = one(&connect(server.url()).await);
     let took = usual_hand_over(&from, &to, async || {}).await;

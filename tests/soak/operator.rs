@@ -8,9 +8,9 @@ use zset_semaphore::{Client, KickOutcome, ZSetSemaphore};
 
 use crate::book::{Kick, Loss};
 use crate::names::limit_of;
-use crate::support::ledger::monotonic_nanos;
-use crate::support::redis_server::RedisServer;
 use crate::witness::Witness;
+use test_support::ledger::monotonic_nanos;
+use test_support::redis_server::RedisServer;
 
 /// How long an operator's word may take, with the server paused or frozen.
 const WORD: Duration = Duration::from_secs(20);
@@ -26,7 +26,7 @@ impl Operator {
         let redis = redis::Client::open(server.unix_url()).expect("the url of this server");
         let client = Client::builder()
             .url(server.unix_url().replace("redis+unix:", "unix:"))
-            .call_deadline(WORD)
+            .call_timeout(WORD)
             .build()
             .expect("the url of this server");
         Self { redis, client }

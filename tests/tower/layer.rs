@@ -15,7 +15,7 @@ use zset_semaphore::tower::{
 };
 
 use crate::probe::{Broken, Probe, Script, Step, ask, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 #[test]
 fn bounds() {
@@ -138,7 +138,7 @@ async fn a_wait_that_runs_out_tells_which_semaphore_how_long_and_how_many_ahead(
     );
     let Error::Rejected(rejection) = error else { panic!("let in") };
     assert_eq!(rejection.semaphore_name(), "chats");
-    let Reason::Acquire(AcquireError::Timeout { waited, ahead: Some(1), trouble: None }) =
+    let Reason::Acquire(AcquireError::Timeout { waited, place: Some(1), outage: None }) =
         rejection.reason()
     else {
         panic!("{said}")

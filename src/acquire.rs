@@ -66,6 +66,51 @@ impl Acquire {
         self
     }
 
+    /// How many waiters of the whole cluster stood ahead when the store last told; 0 is the head of
+    /// the queue.
+    ///
+    /// `None` before the store has queued it, and once the wait has ended. It costs no call to the
+    /// store. The store tells when it queues the waiter and each time it is asked about it: for the
+    /// first waiter of a client every second (every third of a lease under three seconds), for the
+    /// others when something is in doubt, or at the pace of the [`Backoff`](crate::Backoff) with
+    /// [`Wake::Poll`](crate::Wake::Poll). The queue moves forward meanwhile, so fewer may be ahead.
+    ///
+    /// # Examples
+    ///
+    /// It can be called between polls, while the future is pinned:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use zset_semaphore::Client;
+    ///
+    /// let jobs = Client::in_memory().semaphore("jobs", 1).build()?;
+    /// let held = jobs.acquire(1).await?;
+    ///
+    /// let mut second = std::pin::pin!(jobs.acquire(1));
+    /// let mut every_second = tokio::time::interval(Duration::from_secs(1));
+    /// let mut held = Some(held);
+    /// let permit = loop {
+    ///     tokio::select! {
+    ///         permit = &mut second => break permit?,
+    ///         _ = every_second.tick() => {
+    ///             if let Some(place) = second.place() {
+    ///                 println!("{place} ahead of you");
+    ///                 held.take(); // now there is room
+    ///             }
+    ///         }
+    ///     }
+    /// };
+    /// assert!(!permit.is_lost());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn place(&self) -> Option<u64> {
+        let counter = self.counter?;
+        self.semaphore.seat.peek(|line| line.ahead(counter))
+    }
+
     /// As [`max_queue`](crate::SemaphoreBuilder::max_queue), for this wait alone.
     #[cfg(feature = "tower")]
     pub(crate) fn max_queue(mut self, most: u32) -> Self {

@@ -124,6 +124,20 @@ impl Error for StoreError {
 }
 
 /// A setting was refused; names the setting, its value and what is allowed.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use zset_semaphore::Client;
+///
+/// let jobs = Client::in_memory().semaphore("jobs", 4);
+/// let error = jobs.lease(Duration::from_millis(1)).build().unwrap_err();
+/// assert_eq!(error.field(), "lease");
+/// assert_eq!(error.value(), "1ms");
+/// assert_eq!(error.allowed(), "50 ms to 30 days");
+/// assert_eq!(error.to_string(), "lease is 1ms; allowed: 50 ms to 30 days");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}; allowed: {allowed}")]
 pub struct ConfigError {
@@ -140,6 +154,16 @@ impl ConfigError {
     /// The setting that was refused.
     pub fn field(&self) -> &'static str {
         self.field
+    }
+
+    /// The value that was refused, as `Debug` writes it. A long text is cut to 80 characters.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What is allowed, in words.
+    pub fn allowed(&self) -> &'static str {
+        self.allowed
     }
 }
 

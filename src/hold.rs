@@ -67,6 +67,14 @@ impl Hold {
         self.base + Duration::from_nanos(self.deadline.load(Ordering::SeqCst))
     }
 
+    /// For how long it is still held by the local clock, unless it is renewed; zero once it has ended.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self.truth() {
+            Truth::HeldUntil(deadline) => deadline.saturating_duration_since(Instant::now()),
+            Truth::Released | Truth::Lost(_) => Duration::ZERO,
+        }
+    }
+
     /// The clock is asked before the state is read.
     pub(crate) fn truth(&self) -> Truth {
         let deadline = self.deadline();

@@ -10,7 +10,17 @@ use crate::numbers::Millis;
 /// The lease that an id need not spell out.
 pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 
-/// One [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
+/// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
+///
+/// # Examples
+///
+/// ```
+/// use zset_semaphore::{Client, ClientId};
+///
+/// let id = Client::in_memory().id();
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert!("7".parse::<ClientId>().is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(u64);
 
@@ -140,14 +150,48 @@ impl fmt::Debug for PermitId {
     }
 }
 
-/// The text is not a permit id.
+/// The text is not the id of a client or of a permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is no permit id; one reads <16 hex digits>:<number>[*units][/lease_ms], \
-     as inspect() and Permit::id() print it"
-)]
+#[error("{text:?} is no {what}; one reads {form}, as inspect() and {printed_by} print it")]
 pub struct ParseIdError {
+    /// The first 80 characters.
     text: String,
+    what: &'static str,
+    form: &'static str,
+    printed_by: &'static str,
+}
+
+impl ParseIdError {
+    fn client_id(text: &str) -> Self {
+        Self {
+            text: text.chars().take(80).collect(),
+            what: "client id",
+            form: "<16 hex digits>",
+            printed_by: "Client::id()",
+        }
+    }
+
+    fn permit_id(text: &str) -> Self {
+        Self {
+            text: text.chars().take(80).collect(),
+            what: "permit id",
+            form: "<16 hex digits>:<number>[*units][/lease_ms]",
+            printed_by: "Permit::id()",
+        }
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = ParseIdError;
+
+    /// Reads an id as [`Display`](fmt::Display) writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIdError`] with the text when it is not of that form.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        parse_client(text).ok_or_else(|| ParseIdError::client_id(text))
+    }
 }
 
 impl FromStr for PermitId {
@@ -159,11 +203,19 @@ impl FromStr for PermitId {
     ///
     /// [`ParseIdError`] with the text when it is not of that form.
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        parse(text).ok_or_else(|| ParseIdError { text: text.chars().take(80).collect() })
+        parse_permit(text).ok_or_else(|| ParseIdError::permit_id(text))
     }
 }
 
-fn parse(text: &str) -> Option<PermitId> {
+fn parse_client(text: &str) -> Option<ClientId> {
+    let hex = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 16 || !text.bytes().all(hex) {
+        return None;
+    }
+    u64::from_str_radix(text, 16).ok().map(ClientId)
+}
+
+fn parse_permit(text: &str) -> Option<PermitId> {
     let (client, rest) = text.split_once(':')?;
     let (rest, lease) = match rest.split_once('/') {
         Some((rest, lease)) => (rest, Millis::new(decimal(lease)?)),
@@ -173,10 +225,7 @@ fn parse(text: &str) -> Option<PermitId> {
         Some((counter, units)) => (counter, u32::try_from(decimal(units)?).ok()?),
         None => (rest, 1),
     };
-    if client.len() != 16 || !client.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let client = ClientId(u64::from_str_radix(client, 16).ok()?);
+    let client = parse_client(client)?;
     Some(PermitId { client, counter: decimal(counter)?, units, lease })
 }
 
@@ -201,6 +250,21 @@ mod tests {
             assert_eq!(id.to_string(), text);
             assert_eq!(text.parse(), Ok(id));
         }
+    }
+
+    #[test]
+    fn a_client_id_reads_back_and_nothing_else_is_one() {
+        for bits in [0, 255, u64::MAX] {
+            let id = ClientId::from_bits(bits);
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in ["", "ff", "00000000000000FF", "00000000000000ff:9", "+0000000000000ff"] {
+            assert!(text.parse::<ClientId>().is_err(), "{text}");
+        }
+        assert_eq!(
+            "7".parse::<ClientId>().unwrap_err().to_string(),
+            r#""7" is no client id; one reads <16 hex digits>, as inspect() and Client::id() print it"#
+        );
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Seq {
     }
 
     /// As the store writes it: 0 for none.
+    #[cfg(feature = "redis")]
     pub(crate) fn or_zero(number: Option<Self>) -> u64 {
         number.map_or(0, Self::get)
     }
@@ -73,6 +74,8 @@ impl Epoch {
 pub(crate) struct Incarnation(NonZeroU64);
 
 impl Incarnation {
+    /// `None` for 0, by which the store says that there is none.
+    #[cfg(any(test, feature = "redis"))]
     pub(crate) fn new(number: u64) -> Option<Self> {
         NonZeroU64::new(number).map(Self)
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::driver::{ReleaseDone, Seat, WeakSeat};
 use crate::error::{ExtendError, ReleaseError};
@@ -39,6 +40,7 @@ use crate::released::Released;
 /// # Ok(())
 /// # }
 /// ```
+#[clippy::has_significant_drop]
 #[must_use = "a permit that is dropped at once caps nothing; bind it to a name other than `_`"]
 pub struct Permit {
     hold: Arc<Hold>,
@@ -74,6 +76,60 @@ impl Permit {
     /// Once true, it stays true.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
+    }
+
+    /// The instant until which the permit is provably ours if it is not renewed again.
+    ///
+    /// It is counted on this machine's monotonic clock from the moment when the last confirmed grant
+    /// or renewal was sent, and lies a margin before the end of the lease in the store. A renewal
+    /// moves it forward; nothing moves it back. It says nothing of a permit that was lost for another
+    /// reason than time: ask [`remaining`](Self::remaining) for that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use zset_semaphore::{Client, Renew};
+    /// # let client = Client::in_memory();
+    /// let jobs = client.semaphore("jobs", 4).renew(Renew::Manual).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// let before = permit.deadline();
+    /// permit.extend(Duration::from_secs(60)).await?;
+    /// assert!(permit.deadline() > before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// For how long the permit is still provably ours if it is not renewed again; zero once it is
+    /// lost.
+    ///
+    /// With [`Renew::Auto`](crate::Renew::Auto) it falls to about two thirds of the lease and rises
+    /// again with each renewal. Work that must not begin without enough time left can ask it first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::time::Duration;
+    /// # use zset_semaphore::Client;
+    /// # let client = Client::in_memory();
+    /// let jobs = client.semaphore("jobs", 4).lease(Duration::from_secs(30)).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// if permit.remaining() > Duration::from_secs(5) {
+    ///     // a write that takes up to five seconds
+    /// }
+    /// # assert!(permit.remaining() > Duration::from_secs(25));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
     }
 
     /// Resolves once the permit is lost, with the reason; also for those who ask late.
@@ -216,6 +272,16 @@ impl PermitHandle {
     /// As [`Permit::lost`]. It never resolves when the permit was released in an ordinary way.
     pub async fn lost(&self) -> LostReason {
         self.hold.lost().await
+    }
+
+    /// As [`Permit::deadline`].
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// As [`Permit::remaining`]. Zero once the permit is lost or released.
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
     }
 
     /// As [`Permit::fencing_token`].

@@ -4,8 +4,6 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
-mod support;
-
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,9 +11,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures_util::future::join_all;
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, ZSetSemaphore};
 
 async fn held(server: &RedisServer, name: &str) -> u64 {

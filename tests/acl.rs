@@ -2,13 +2,11 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, ConnectError, StoreErrorKind};
 
 /// As the README gives it.

@@ -4,15 +4,15 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use stores::Place;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::time::Instant;
 use zset_semaphore::{
     AcquireError, Backoff, Client, MemoryStore, TryAcquireError, Wake, ZSetSemaphore,

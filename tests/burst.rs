@@ -3,8 +3,6 @@
 #![cfg(all(feature = "redis", feature = "tower"))]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -18,8 +16,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
 use zset_semaphore::tower::{Admitted, Header, KeyLimit, Keyed, OutagePolicy, ZSetSemaphoreLayer};
 
-use support::redis_server::RedisServer;
-use support::wait::within;
+use test_support::redis_server::RedisServer;
+use test_support::wait::within;
 
 const KEYS: usize = 20_000;
 

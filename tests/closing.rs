@@ -2,10 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, 
 
 use connect::{connect, connected};
 use stores::Place;
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 fn semaphore(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", 2).build().unwrap()

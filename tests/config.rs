@@ -2,12 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 use zset_semaphore::{
     AcquireError, Backoff, Client, ClientBuilder, ConfigError, ConnectError, ExtendError,
     SemaphoreBuilder, StoreErrorKind, TryAcquireError,
@@ -22,6 +20,8 @@ const fn ms(ms: u64) -> Duration {
 #[track_caller]
 fn names(error: &ConfigError, field: &str, value: &str, allowed: &str) {
     assert_eq!(error.field(), field);
+    assert!(error.value().contains(value), "{:?} is not {value:?}", error.value());
+    assert!(error.allowed().contains(allowed), "{:?} is not {allowed:?}", error.allowed());
     let told = error.to_string();
     assert!(told.contains(field), "{told:?} does not name the field {field:?}");
     assert!(told.contains(value), "{told:?} does not name the value {value:?}");

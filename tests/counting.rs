@@ -4,8 +4,8 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stores::Place;
-use support::ledger::{Ledger, Reporter};
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::ledger::{Ledger, Reporter};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::sync::Barrier;
 use zset_semaphore::{AcquireError, Client, TryAcquireError, ZSetSemaphore};
 

@@ -2,8 +2,6 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs::File;
@@ -18,13 +16,13 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use serde_json::{Value, json};
-use support::child_role::{self, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::owned_process::OwnedProcess;
-use support::processes::{Child, example};
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
 use tempfile::TempDir;
+use test_support::child_role::{self, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::owned_process::OwnedProcess;
+use test_support::processes::{Child, example};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::mpsc;
 use zset_semaphore::{Client, KickOutcome};

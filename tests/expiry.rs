@@ -4,8 +4,8 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use stores::Place;
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
 use tempfile::TempDir;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, LostReason, MemoryStore, Permit, Renew, ZSetSemaphore};
 

@@ -4,13 +4,11 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
-mod support;
-
 use std::fs;
 use std::ops::RangeInclusive;
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::sync::Mutex;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 

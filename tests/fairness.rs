@@ -3,8 +3,8 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 #[allow(unreachable_pub)]
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use stores::Place;
-use support::child_role::{self, FromParent, say, setting};
-use support::ledger::{Ledger, Reporter, monotonic_nanos};
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::ledger::{Ledger, Reporter, monotonic_nanos};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::time::sleep;
 use zset_semaphore::{Client, ZSetSemaphore};
 

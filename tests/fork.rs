@@ -3,8 +3,6 @@
 #![cfg(unix)]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::collections::HashSet;
 use std::io::{PipeReader, Read, pipe};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,10 +17,10 @@ use zset_semaphore::{
     TryAcquireError, ZSetSemaphore,
 };
 
-use support::child_role::{self, FromParent, say, setting};
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 
 const LIMIT: u32 = 2;
 const PROCESSES: usize = 5;

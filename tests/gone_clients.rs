@@ -2,9 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-mod support;
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use redis::aio::MultiplexedConnection;
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use connect::connect;
-use support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const CLIENTS: &str = "zsem:{s}:clients";
 const META: &str = "zsem:{s}:meta";

@@ -3,8 +3,6 @@
 #![cfg(all(feature = "redis", feature = "tower"))]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -24,8 +22,8 @@ use zset_semaphore::tower::{
 };
 use zset_semaphore::{AcquireError, Client, MemoryStore};
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

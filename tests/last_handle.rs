@@ -3,16 +3,14 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zset_semaphore::Client;
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const LEASE: Duration = Duration::from_secs(3_600);
 

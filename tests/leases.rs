@@ -3,14 +3,14 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 #[allow(unreachable_pub)]
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::time::Duration;
 
 use stores::Place;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, PermitId, Renew, ZSetSemaphore};
 
 const LONG: Duration = Duration::from_secs(3_600);

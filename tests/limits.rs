@@ -3,8 +3,8 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
 #[allow(unreachable_pub)]
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use stores::Place;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, MemoryStore, Permit, TryAcquireError, ZSetSemaphore};
 
 async fn waiting(semaphore: &ZSetSemaphore, count: u64) {

@@ -4,7 +4,7 @@
 #![cfg(feature = "tower")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/log.rs"]
+#[path = "common/log.rs"]
 mod log;
 
 use std::convert::Infallible;

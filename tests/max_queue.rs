@@ -4,11 +4,11 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use stores::Place;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, TryAcquireError, ZSetSemaphore};
 
 fn bounded(client: &Client, max_queue: u32) -> ZSetSemaphore {

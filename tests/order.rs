@@ -4,14 +4,14 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::collections::HashMap;
 use std::task::{Context, Waker};
 
 use stores::Place;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::{JoinHandle, JoinSet};
 use zset_semaphore::{Acquire, AcquireError, Client, Permit, PermitId, ZSetSemaphore};
 

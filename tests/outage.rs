@@ -4,8 +4,6 @@
 #![cfg(all(feature = "redis", feature = "tower"))]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -21,8 +19,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{Admitted, Error, OutagePolicy, ReadAhead, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, ZSetSemaphore};
 
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const LIMIT: u32 = 4;
 const AWAY_AFTER: Duration = Duration::from_millis(300);

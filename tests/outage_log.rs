@@ -4,9 +4,8 @@
 #![cfg(all(feature = "redis", feature = "tower"))]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/log.rs"]
+#[path = "common/log.rs"]
 mod log;
-mod support;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -17,8 +16,8 @@ use zset_semaphore::Client;
 use zset_semaphore::tower::{OutagePolicy, ZSetSemaphoreLayer};
 
 use log::Log;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 #[tokio::test]
 async fn an_outage_and_its_end_are_told_by_one_line_each() {

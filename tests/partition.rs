@@ -2,9 +2,8 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-mod support;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +16,12 @@ use zset_semaphore::{
 };
 
 use connect::{connect, connected};
-use support::child_role::{self, FromParent, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::ledger::{Ledger, Reporter};
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::ledger::{Ledger, Reporter};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -234,7 +233,7 @@ async fn who_only_inspects_gets_a_new_connection_when_the_old_one_goes_silent() 
 
 /// Lets the held bytes go on, and returns once the server has run them.
 async fn run_what_is_left_in(
-    old: support::fault_proxy::FrozenConnections,
+    old: test_support::fault_proxy::FrozenConnections,
     server: &RedisServer,
     proxy: &FaultProxy,
 ) {

@@ -2,8 +2,6 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::future::Future;
 use std::pin::pin;
 use std::sync::mpsc::channel;
@@ -14,7 +12,7 @@ use std::thread;
 use tokio::runtime::{Builder, Runtime};
 use zset_semaphore::{Client, Permit, Renew, ZSetSemaphore};
 
-use support::wait::PATIENCE;
+use test_support::wait::PATIENCE;
 
 /// Owns a permit until it is woken or nobody has it any more.
 struct Owner(Mutex<Option<Permit>>);

@@ -2,10 +2,10 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::future::pending;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use zset_semaphore::{Client, ExtendError, LostReason, MemoryStore, Renew, ZSetSe
 
 use connect::connect;
 use stores::Place;
-use support::child_role::{self, FromParent, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::ledger::{Ledger, Reporter};
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::ledger::{Ledger, Reporter};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -293,4 +293,43 @@ async fn a_short_extension_right_after_a_hand_over_does_not_cost_the_rest_of_the
     let permit = manual_by_hand_over(&MemoryStore::new()).await;
     permit.extend(ms(100)).await.unwrap();
     assert!(timeout(Duration::from_secs(28), permit.lost()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_remains_of_a_permit_is_its_lease_less_the_margin_until_it_is_extended() {
+    let jobs = manual(&Client::in_memory(), 1, ms(10_000));
+    let permit = jobs.acquire(1).await.unwrap();
+    let (handle, deadline) = (permit.handle(), permit.deadline());
+    assert_eq!(deadline - Instant::now(), ms(9_800));
+
+    sleep(ms(4_000)).await;
+    assert_eq!((permit.remaining(), permit.deadline()), (ms(5_800), deadline));
+    assert_eq!((handle.remaining(), handle.deadline()), (ms(5_800), deadline));
+
+    permit.extend(ms(20_000)).await.unwrap();
+    assert_eq!((permit.remaining(), handle.remaining()), (ms(19_600), ms(19_600)));
+    assert_eq!(permit.deadline() - Instant::now(), ms(19_600));
+
+    sleep(ms(19_599)).await;
+    assert!(!permit.is_lost());
+    assert_eq!(permit.remaining(), ms(1));
+    sleep(ms(1)).await;
+    assert!(permit.is_lost());
+    assert_eq!((permit.remaining(), handle.remaining()), (Duration::ZERO, Duration::ZERO));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_remains_of_a_permit_that_was_released_or_lost_before_its_time() {
+    let client = Client::in_memory();
+    let jobs = semaphore(&client, 2, ms(10_000));
+    let (released, lost) = (jobs.acquire(1).await.unwrap(), jobs.acquire(1).await.unwrap());
+    let handle = released.handle();
+    assert!(handle.remaining() > Duration::ZERO);
+    released.release().await.unwrap();
+    assert_eq!(handle.remaining(), Duration::ZERO);
+
+    client.shutdown_now().await.unwrap();
+    assert!(lost.is_lost());
+    assert!(lost.deadline() > Instant::now(), "it was lost before its time");
+    assert_eq!(lost.remaining(), Duration::ZERO);
 }

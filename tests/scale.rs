@@ -2,14 +2,12 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use support::redis_server::RedisServer;
-use support::wait::{eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{eventually, within};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};

@@ -3,8 +3,6 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -12,9 +10,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::Client;
 
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

@@ -4,15 +4,15 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stores::Place;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, MemoryStore, Renew, ZSetSemaphore};
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {

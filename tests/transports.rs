@@ -2,9 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
-use support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 use zset_semaphore::{Client, Released};
 
 /// Takes and gives back, and says under which keys the server counted.

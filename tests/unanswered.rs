@@ -3,9 +3,8 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-mod support;
 
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use tokio::time::Instant;
 use zset_semaphore::Client;
 
 use connect::connected;
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 /// Has one turn of `name` go unanswered; the name is used, and idle, afterwards.
 async fn lose_an_answer(server: &RedisServer, proxy: &FaultProxy, client: &Client, name: &str) {

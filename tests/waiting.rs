@@ -4,19 +4,20 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use stores::Place;
-use support::fault_proxy::FaultProxy;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::fault_proxy::FaultProxy;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zset_semaphore::{
-    Acquire, AcquireError, Client, MemoryStore, Permit, TryAcquireError, ZSetSemaphore,
+    Acquire, AcquireError, Client, MemoryStore, Permit, TryAcquireError, Wake, ZSetSemaphore,
 };
 
 type Waiting = JoinHandle<Result<Permit, AcquireError>>;
@@ -127,6 +128,38 @@ async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
         waiters(&waiter, 0).await;
     }
     assert!(!held.is_lost());
+}
+
+#[tokio::test]
+async fn a_waiter_knows_its_place_while_it_is_queued() {
+    for place in Place::each().await {
+        // A short lease, so that the store is asked about the first waiter of a client often.
+        let door = |client: &Client| {
+            client.semaphore("door", 1).lease(ms(1_000)).wake(Wake::Push).build().unwrap()
+        };
+        let (one, two) = (door(&place.client()), door(&place.client()));
+        let held = one.acquire(1).await.unwrap();
+        let first = queue(&two, two.acquire(1)).await;
+
+        let mut second = std::pin::pin!(one.acquire(1));
+        assert_eq!(second.place(), None, "not polled yet");
+        eventually("one waits ahead", PATIENCE, async || {
+            assert!(second.as_mut().now_or_never().is_none());
+            second.place() == Some(1)
+        })
+        .await;
+        first.abort();
+        eventually("none waits ahead", PATIENCE, async || {
+            assert!(second.as_mut().now_or_never().is_none());
+            second.place() == Some(0)
+        })
+        .await;
+        held.release().await.unwrap();
+        let permit = within(PATIENCE, second.as_mut()).await.unwrap();
+        assert_eq!(second.place(), None, "no longer queued");
+        drop(permit);
+        emptied(&one).await;
+    }
 }
 
 // CASES 6

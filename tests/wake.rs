@@ -2,12 +2,12 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "support/connect.rs"]
+#[path = "common/connect.rs"]
 mod connect;
-#[path = "support/log.rs"]
+#[path = "common/log.rs"]
 mod log;
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::time::Duration;
 
@@ -19,11 +19,11 @@ use zset_semaphore::{AcquireError, Backoff, Client, Wake, ZSetSemaphore};
 use connect::{connect, connected};
 use log::Log;
 use stores::Place;
-use support::child_role::{self, FromParent, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)

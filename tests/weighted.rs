@@ -4,16 +4,16 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
+#[path = "common/stores.rs"]
 mod stores;
-mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use stores::Place;
-use support::redis_server::RedisServer;
-use support::wait::{PATIENCE, eventually, within};
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::JoinHandle;
 use zset_semaphore::{
     Acquire, AcquireError, Client, ExtendError, LostReason, Permit, Released, Renew,

@@ -1,6 +1,6 @@
 //! Invariant 1, seen from outside: how many believed to hold at once, by the clock of the machine.
 //!
-//! Several processes take and give back permits and report to the ledger of [`support::ledger`],
+//! Several processes take and give back permits and report to the ledger of [`test_support::ledger`],
 //! which knows nothing of Redis. What counts is *belief*: a holder that would go on working.
 //!
 //! A holder believes for as long as `is_lost()` would answer no, for that is what the crate tells it
@@ -22,19 +22,17 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
-
 use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use support::belief::local_deadline;
-use support::child_role::{self, FromParent, say, setting};
-use support::fault_proxy::FaultProxy;
-use support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
-use support::processes::Child;
-use support::redis_server::RedisServer;
-use support::wait::PATIENCE;
+use test_support::belief::local_deadline;
+use test_support::child_role::{self, FromParent, say, setting};
+use test_support::fault_proxy::FaultProxy;
+use test_support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::PATIENCE;
 use tokio::time::{Instant, sleep};
 use zset_semaphore::{Client, ZSetSemaphore};
 

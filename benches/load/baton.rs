@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep_until};
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use crate::floors::{Floor, Floors};
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::ledger::monotonic_nanos;
+use test_support::child_role::{FromParent, say, setting};
+use test_support::ledger::monotonic_nanos;
 
 pub(crate) const ROLE: &str = "baton";
 

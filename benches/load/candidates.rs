@@ -9,7 +9,7 @@ use zset_semaphore::{Client, Permit, ZSetSemaphore};
 use crate::closed_loop::{self, Candidate};
 use crate::plain::Plain;
 use crate::script::BareScript;
-use crate::support::child_role::{FromParent, setting};
+use test_support::child_role::{FromParent, setting};
 
 pub(crate) const ROLE: &str = "candidate";
 

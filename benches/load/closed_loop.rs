@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::measure::Times;
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::ledger::monotonic_nanos;
+use test_support::child_role::{FromParent, say, setting};
+use test_support::ledger::monotonic_nanos;
 
 /// One way to cap concurrency.
 pub(crate) trait Candidate: Send + Sync + 'static {

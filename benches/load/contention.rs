@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::crew::{Crew, HOLD, LIMIT, TASKS, WINDOW};
 use crate::report::{Must, Table, say, title};
-use crate::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const ROUNDS: usize = 5;
 /// The longest that those think who do; half as long on average.

@@ -9,10 +9,10 @@ use tokio::time::sleep;
 use crate::measure::Times;
 use crate::report::{Must, Table, title};
 use crate::script::keys;
-use crate::support::processes::Child;
-use crate::support::redis_server::RedisServer;
-use crate::support::wait::eventually;
 use crate::{doomed, heir};
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::eventually;
 
 const ROUNDS: usize = 8;
 const NAMES: usize = 50;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::crowd::ROLE;
 use crate::grants::{Grant, overtaken};
 use crate::measure::{Rounds, Times, jain};
-use crate::support::ledger::monotonic_nanos;
-use crate::support::processes::Child;
-use crate::support::redis_server::RedisServer;
+use test_support::ledger::monotonic_nanos;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
 
 pub(crate) const TASKS: usize = 64;
 pub(crate) const LIMIT: u32 = 8;

@@ -15,8 +15,8 @@ use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 use crate::grants::Grant;
 use crate::script::BareScript;
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::ledger::monotonic_nanos;
+use test_support::child_role::{FromParent, say, setting};
+use test_support::ledger::monotonic_nanos;
 
 pub(crate) const ROLE: &str = "crowd";
 

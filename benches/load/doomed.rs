@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zset_semaphore::{Client, Permit};
 
-use crate::support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, say, setting};
 
 pub(crate) const ROLE: &str = "doomed";
 

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::plain;
 use crate::script::load;
-use crate::support::ledger::monotonic_nanos;
+use test_support::ledger::monotonic_nanos;
 
 /// The least there is, of each kind of thing that could carry a permit to another process.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use crate::baton::{Hold, ROLE};
 use crate::floors::Floor;
 use crate::measure::Times;
 use crate::report::{Must, Table, title};
-use crate::support::processes::Child;
-use crate::support::redis_server::RedisServer;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
 
 /// How long the other one waits, and how often each process holds.
 const WAITS: [(Duration, usize); 3] = [

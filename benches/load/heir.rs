@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::task::JoinSet;
 use zset_semaphore::Client;
 
-use crate::support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, say, setting};
 
 pub(crate) const ROLE: &str = "heir";
 

@@ -9,8 +9,8 @@ use crate::hoard::ROLE;
 use crate::measure::Rounds;
 use crate::report::{Must, Table, say, title};
 use crate::script::Script;
-use crate::support::processes::Child;
-use crate::support::redis_server::RedisServer;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
 
 const PERMITS: usize = 100_000;
 /// A third of the lease, which is when permits are renewed.

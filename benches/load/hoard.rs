@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use rustix::time::{ClockId, clock_gettime};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
-use crate::support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, say, setting};
 
 pub(crate) const ROLE: &str = "hoard";
 

@@ -7,7 +7,7 @@ use crate::measure::Rounds;
 use crate::report::{Must, Table, say};
 use crate::script::{Script, Turn, keys};
 use crate::stock::{OWNER, Stock, ids};
-use crate::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const ROUNDS: usize = 7;
 /// As many ids as a turn may name.

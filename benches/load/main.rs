@@ -41,16 +41,14 @@ mod results;
 mod scale;
 mod script;
 mod stock;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 mod turn;
 
 use std::process::ExitCode;
 
 use cores::Cores;
 use report::{Must, print_musts};
-use support::child_role::{self, FromParent};
-use support::redis_server::RedisServer;
+use test_support::child_role::{self, FromParent};
+use test_support::redis_server::RedisServer;
 use tokio::runtime::Runtime;
 
 #[derive(Clone, Copy)]

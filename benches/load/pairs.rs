@@ -10,9 +10,9 @@ use crate::closed_loop::{Order, Round};
 use crate::cores::Cores;
 use crate::measure::Rounds;
 use crate::report::{self, Must, Table, say, title};
-use crate::support::ledger::monotonic_nanos;
-use crate::support::processes::Child;
-use crate::support::redis_server::RedisServer;
+use test_support::ledger::monotonic_nanos;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
 
 const TASKS: [usize; 5] = [1, 16, 64, 256, 1024];
 const LIMIT: u32 = 4096;

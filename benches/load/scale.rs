@@ -5,7 +5,7 @@ use crate::measure::Rounds;
 use crate::report::{Must, Table, title};
 use crate::script::{Script, Turn};
 use crate::stock::{OWNER, Stock, id, ids};
-use crate::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const SIZES: [usize; 4] = [10, 1_000, 10_000, 100_000];
 const ROUNDS: usize = 7;

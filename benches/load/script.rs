@@ -4,7 +4,7 @@ use futures_util::StreamExt;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
-use crate::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 /// The lists of a turn; all of them may be empty.
 pub(crate) struct Turn<'a> {

@@ -7,7 +7,7 @@ use crate::measure::{Rounds, Times};
 use crate::report::{Must, Table, say, title};
 use crate::script::{BareScript, Script, Turn};
 use crate::stock::{OWNER, id, ids};
-use crate::support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const ROUNDS: usize = 25;
 const CALLS: usize = 40;

@@ -3,9 +3,6 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-#[path = "../../tests/support/mod.rs"]
-pub(super) mod support;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +14,7 @@ use super::memory::Books;
 use super::redis::RedisStore;
 use super::*;
 use crate::sync::lock;
-use support::redis_server::RedisServer;
+use test_support::redis_server::RedisServer;
 
 const CLIENTS: usize = 3;
 

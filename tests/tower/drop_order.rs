@@ -12,7 +12,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::tower::{Error, ZSetSemaphoreLayer};
 
 use crate::probe::{Broken, Probe, Running, Step, Tally, ask, idle, semaphore};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 const LEAVES_IN: Duration = Duration::from_millis(2);
 

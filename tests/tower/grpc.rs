@@ -23,7 +23,7 @@ use zset_semaphore::tower::{Admitted, ZSetSemaphoreLayer};
 
 use crate::lost::kick;
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, POLL_EVERY, within};
+use test_support::wait::{PATIENCE, POLL_EVERY, within};
 
 const LIMIT: u32 = 3;
 

@@ -16,8 +16,8 @@ use tower::{Layer, ServiceExt};
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::wait::POLL_EVERY;
 use crate::wire::{Connection, serve};
+use test_support::wait::POLL_EVERY;
 
 const LIMIT: u32 = 4;
 

@@ -15,10 +15,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::processes::Child;
-use crate::support::wait::{PATIENCE, within};
 use crate::web::{Client, VERSIONS, Web};
+use test_support::child_role::{FromParent, say, setting};
+use test_support::processes::Child;
+use test_support::wait::{PATIENCE, within};
 
 const IDLERS: usize = 3000;
 const LIMIT: u32 = 8;

@@ -15,7 +15,7 @@ use zset_semaphore::tower::{
 };
 
 use crate::probe::{Broken, Probe, Script, Step, ask, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 #[test]
 fn bounds() {

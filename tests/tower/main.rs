@@ -5,9 +5,6 @@
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod accounting;
 mod answer;
 mod dialect;
@@ -38,7 +35,7 @@ mod wire;
 
 #[test]
 fn child_process() {
-    support::child_role::play(|role, from_parent| match role {
+    test_support::child_role::play(|role, from_parent| match role {
         "idlers" => idle::idlers(from_parent),
         _ => panic!("no role {role}"),
     });

@@ -10,7 +10,7 @@ use tower_test::{assert_request_eq, mock};
 use zset_semaphore::tower::{Error, Reason, ZSetSemaphoreLayer};
 
 use crate::probe::{Broken, Probe, Step, ask, idle, semaphore, settled, whole};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 /// CASES 44, without the sockets.
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,9 @@
---- The epoch and the label of the caller.
+--- Keeps the epoch and the label of the client.
 ---
 --- Reads   epoch, section `l`
---- Writes  meta <client>, `l:`<client>; clients
+--- Writes  meta <client>, l:<client>; clients
 --- Twin    src/store/memory/books.rs
+
 local function remember_client(until_ms)
   new_clients = true
   needed_until = max(needed_until, until_ms)

@@ -1,9 +1,9 @@
---- The last number, the end of the keys, clients that have gone, wake-ups.
+--- Finishes the writes: the last number, the expiry of the keys, clients that have gone, wake-ups.
 ---
---- Reads   needed_until, ttl, last
---- Writes  meta `inc`, `last`, `ttl`; clients; the expiry of all keys; publishes
+--- Reads   last, needed_until, ttl; clients by their last sign of life
+--- Writes  meta `inc`, `last`, `ttl`; clients, meta <client>, l:<client>; the expiry of all keys
 --- Twin    src/store/memory/books.rs
--- 7. close the books and reply
+
 if waiting > 0 then needed_until = max(needed_until, now_ms + ALIVE_MS) end
 if needed_until > ttl then
   ttl = needed_until + TTL_SLACK_MS
@@ -14,7 +14,8 @@ elseif last > before then
 end
 if new_permits then call('PEXPIREAT', permits, ttl) end
 if new_queue then call('PEXPIREAT', queue, ttl) end
--- Clients not heard of for an hour are forgotten by turns that write about clients, or move their end.
+-- Clients that were last alive FORGET_CLIENT_MS ago are forgotten, FORGET_AT_ONCE by each turn that
+-- writes to clients anyway.
 if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
   local gone = call('ZRANGEBYSCORE', clients, '-inf', now_ms - FORGET_CLIENT_MS, 'LIMIT', '0', FORGET_AT_ONCE)
   if #gone > 0 then
@@ -26,7 +27,8 @@ if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
     call('HDEL', meta, unpack(fields))
   end
 end
+-- A meta with an override never expires.
 if new_meta and not override then call('PEXPIREAT', meta, ttl + META_OUTLIVES_MS) end
-if noted then
-  for _, client in ipairs(noted) do wake(client, notes[client]) end
+if receivers then
+  for _, client in ipairs(receivers) do wake(client, messages[client]) end
 end

@@ -1,11 +1,15 @@
---- A turn that may have been sent before data was lost: its newcomers become asks.
+--- Turns newcomers into asks where this turn may be one from before a loss of data.
+---
+--- A client that has seen no number of this incarnation may have sent the turn before the loss. The
+--- epoch that would have made it stale is lost, too. What the turn admits may hold or wait by now, so
+--- it is asked about.
 ---
 --- Reads   seen, incarnation; sections `q`, `w`, `a`
 --- Writes  ARGV, at, newcomers
 --- Twin    src/store/memory/books.rs
--- Who was not answered under this incarnation may have sent this turn before data was lost, with what
--- made it void, and what it admits may be held or wait by now: that is asked about.
-local newcomers = 0 -- how many stand behind the asks
+
+-- How many of the asks are newcomers: the last ones.
+local newcomers = 0
 if seen > 0 and seen < incarnation and held + waiting > 0 and at <= #ARGV then
   local words, asked = { 'q' }, 0
   while at <= #ARGV do

@@ -1,10 +1,11 @@
---- Permits whose lease is over go: at most BOUND, and at most once in a turn.
+--- Removes permits whose lease has ended: once, before the first step that depends on it.
 ---
---- Reads   now_ms; permits by deadline
+--- Reads   now_ms; permits
 --- Writes  permits, meta `extra`; held, extra, earliest, more
 --- Twin    src/store/memory/books.rs
--- 1. prune: once, before the first thing that depends on it
+
 local pruned = false
+-- Returns true where any lease had ended.
 local function prune()
   if pruned then return false end
   pruned = true
@@ -18,11 +19,12 @@ local function prune()
   for from = 1, #expired, CHUNK do
     local to, heavy = min(from + CHUNK - 1, #expired), 0
     for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
-    -- Before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
+    -- First, as in flush().
     if heavy ~= 0 then call('HINCRBY', meta, 'extra', -heavy) end
     extra = extra - heavy
     held = held - call('ZREM', permits, unpack(expired, from, to))
   end
   return true
 end
-if at > #ARGV then prune() end -- nothing is said: all is looked after
+-- A turn without sections looks after everything.
+if at > #ARGV then prune() end

@@ -1,10 +1,11 @@
---- Renewals.
+--- Renews permits, and puts back those that were lost with data.
 ---
---- Reads   sections `i`, `n`; meta `kicked`, and the scores of permits where something is amiss
---- Writes  permits, queue; held, extra, waiting, not_plain
+--- Reads   sections `i`, `n`; meta `kicked`; scores of permits, where one may be kicked or missing
+--- Writes  permits, queue; held, extra, waiting, exceptions
 --- Twin    src/store/memory/books.rs
--- 3. renew
-local not_plain, renewals, granted_under = nil, 0, incarnation
+
+-- Pairs of an index and a code; how many renewals came before this section.
+local exceptions, renewals, granted_under = nil, 0, incarnation
 if ARGV[at] == 'i' then
   granted_under = ARGV[at + 1] + 0
   at = at + 2
@@ -16,8 +17,8 @@ while ARGV[at] == 'n' do
   local text = deadline_in(ms)
   for from = 1, count, CHUNK do
     local ids, scores, pushed = { unpack(ARGV, first + from - 1, first + min(from + CHUNK - 1, count) - 1) }, nil, {}
-    -- Scores cost more than the pushes: they are looked at only where something may be amiss.
-    -- After `more` a mark may stand on a permit that has expired.
+    -- A read of the scores costs more than the renewals, so it is left out where no permit can be
+    -- kicked. With `more`, a kicked permit may have expired and still be there.
     if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
     for k = 1, #ids do
       if not scores or not is_kicked(scores[k] or '') then
@@ -29,11 +30,12 @@ while ARGV[at] == 'n' do
       for k, score in ipairs(scores or call('ZMSCORE', permits, unpack(ids))) do
         local id, code = ids[k], 0
         if not score then
-          -- Put back only what another incarnation granted: here it was ended for good.
+          -- Only what another incarnation granted is put back: under this one it has ended for good.
           local units = units_of(id)
           if granted_under ~= incarnation and held + extra + units <= limit then
             code = 3
-            waiting = waiting - call('ZREM', queue, id) -- never in both
+            -- A stale turn may have queued it; an id is never in both.
+            waiting = waiting - call('ZREM', queue, id)
             add(ids, k, k, units, ms)
           else
             code = 1
@@ -42,8 +44,8 @@ while ARGV[at] == 'n' do
           code = 2
         end
         if code ~= 0 then
-          not_plain = not_plain or {}
-          not_plain[#not_plain + 1], not_plain[#not_plain + 2] = renewals + from + k - 1, code
+          exceptions = exceptions or {}
+          exceptions[#exceptions + 1], exceptions[#exceptions + 2] = renewals + from + k - 1, code
         end
       end
       flush()

@@ -1,27 +1,32 @@
---- Grants to the head of the queue, while it fits.
+--- Grants to the head of the queue while it fits.
 ---
 --- Reads   queue, clients
---- Writes  permits, queue; held, extra, waiting, last, head, settled, others, notes
+--- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, messages
 --- Twin    src/store/memory/books.rs
--- 5. serve
-local head = nil -- the waiter that now stands first and does not fit
-local others = nil -- waiters of the caller that it did not ask about: id, token
-local notes, noted -- words for other clients, in the order of their first grant
+
+-- The first waiter, once it is known that it does not fit.
+local head = nil
+-- Waiters of the caller that it did not ask about, as pairs of id and token.
+local others = nil
+-- messages: for each other client the words of its wake-up; receivers: those clients in the order
+-- of their first grant.
+local messages, receivers
 if waiting > 0 then
-  notes, noted = {}, {}
+  messages, receivers = {}, {}
   local alive = { [me] = true }
   local looked = 0
   local width = max(1, min(CHUNK, limit - held - extra + 1))
+  -- Tells the owner of a waiter that it has left the queue; token 0: without a grant.
   local function tell(id, client, token)
     if client ~= me then
-      local words = notes[client]
+      local words = messages[client]
       if not words then
         words = {}
-        notes[client], noted[#noted + 1] = words, client
+        messages[client], receivers[#receivers + 1] = words, client
       end
       words[#words + 1], words[#words + 2] = id, format(WHOLE, token)
     elseif pending and pending[id] then
-      settled[pending[id][1]] = token > 0 and { 1, token } or { 5 }
+      outcomes[pending[id][1]] = token > 0 and { 1, token } or { 5 }
       pending[id] = nil
     else
       others = others or {}
@@ -44,7 +49,7 @@ if waiting > 0 then
       if not alive[client] then
         leaving[#leaving + 1] = id
       elseif limit > 0 and units > limit and (override or client == me) then
-        -- Without an override only the owner knows its limit: a lower one must not turn it away.
+        -- Without an override only its owner knows the limit of a waiter, which may be higher.
         leaving[#leaving + 1] = id
         tell(id, client, 0)
       elseif held + extra + units <= limit then
@@ -53,7 +58,8 @@ if waiting > 0 then
         last = last + 1
         tell(id, client, last)
       elseif prune() then
-        break -- and look again: there may be room now
+        -- There may be room now: this waiter is looked at again.
+        break
       else
         head = id
         break

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::NO_KEY;
-use super::retry::told;
+use super::keyed::extract::NO_KEY;
+use super::retry_after::estimate::told;
 use crate::{AcquireError, LostReason, StoreError};
 
 /// How a request through the layer failed.
@@ -81,14 +81,14 @@ pub struct Rejection {
 
 /// All that is known of a rejection.
 #[derive(Clone)]
-pub(super) struct Facts {
-    pub(super) semaphore: Arc<str>,
-    pub(super) limit_name: Arc<str>,
-    pub(super) reason: Reason,
-    pub(super) in_use: Option<u64>,
-    pub(super) limit: u32,
-    pub(super) place: Option<u64>,
-    pub(super) retry_after: Duration,
+pub(crate) struct Facts {
+    pub(crate) semaphore: Arc<str>,
+    pub(crate) limit_name: Arc<str>,
+    pub(crate) reason: Reason,
+    pub(crate) in_use: Option<u64>,
+    pub(crate) limit: u32,
+    pub(crate) place: Option<u64>,
+    pub(crate) retry_after: Duration,
 }
 
 /// Why a request was rejected.
@@ -117,12 +117,12 @@ pub enum Reason {
 
 impl Rejection {
     /// `facts.retry_after` is the mere estimate.
-    pub(super) fn new(facts: Facts) -> Self {
+    pub(crate) fn new(facts: Facts) -> Self {
         Self { facts: Box::new(facts) }
     }
 
     /// As it is told: no less than `floor`, and not the same to all.
-    pub(super) fn told(mut self, floor: Duration) -> Self {
+    pub(crate) fn told(mut self, floor: Duration) -> Self {
         self.facts.retry_after = told(self.facts.retry_after, floor, fastrand::f64());
         self
     }

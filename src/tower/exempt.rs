@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::admit::AdmissionFuture;
+use super::admission::future::AdmissionFuture;
 use super::sealed::Sealed;
 use super::select::{Ask, SelectSemaphore, Single};
 use super::settings::Settings;
@@ -55,7 +55,7 @@ pub struct Exempt<E, S = Single> {
 }
 
 impl<E, S> Exempt<E, S> {
-    pub(super) fn new(selector: S, exemption: E) -> Self {
+    pub(crate) fn new(selector: S, exemption: E) -> Self {
         Self { selector, exemption: Arc::new(exemption) }
     }
 }

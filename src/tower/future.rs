@@ -8,10 +8,10 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::admit::AdmissionFuture;
+use super::admission::future::AdmissionFuture;
+use super::admission::permit::{Pass, UntilLost};
 use super::error::{Reason, Rejection};
-use super::hold::{self, HoldBody, OnRequest, OnResponse};
-use super::pass::{Pass, UntilLost};
+use super::mode::hold_body::{HoldBody, OnRequest, OnResponse};
 
 /// The response future of [`ZSetSemaphoreService`](super::ZSetSemaphoreService).
 ///
@@ -67,7 +67,7 @@ where
     Inner: Service<<H as OnRequest<Req>>::Request>,
     H: OnRequest<Req>,
 {
-    pub(super) fn new(admit: AdmissionFuture, inner: Inner, request: Req, hold: H) -> Self {
+    pub(crate) fn new(admit: AdmissionFuture, inner: Inner, request: Req, hold: H) -> Self {
         let (asked, queued) = hold.take_in(request);
         Self { hold, asked, stage: Stage::Queued { admit, next: Some((inner, queued)) } }
     }
@@ -169,7 +169,7 @@ fn poll_lost(
     cx: &mut Context<'_>,
 ) -> Option<Rejection> {
     match lost.as_mut()?.as_mut().poll(cx) {
-        Poll::Ready(reason) => hold::lost(pass.as_ref()?, reason),
+        Poll::Ready(reason) => pass.as_ref()?.lost(reason),
         Poll::Pending => None,
     }
 }

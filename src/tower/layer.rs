@@ -9,17 +9,17 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::answer::Answer;
-use super::dialect::Dialect;
+use super::body::watched::Ends;
 use super::error::Rejection;
 use super::exempt::Exempt;
-use super::hold::{HoldBody, ReleaseOnResponse, WatchBody};
 use super::keyed::Keyed;
-use super::outage::OutagePolicy;
+use super::mode::answer::Answer;
+use super::mode::dialect::Dialect;
+use super::mode::hold_body::{HoldBody, ReleaseOnResponse, WatchBody};
+use super::outage::policy::OutagePolicy;
 use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
-use super::watched::Ends;
 use crate::ZSetSemaphore;
 
 /// Lets a request through to the inner service once it has a permit.

@@ -12,7 +12,7 @@ const WAIT: &str = "zset_semaphore_wait_seconds";
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Permit,
     Local,
     Open,
@@ -28,13 +28,13 @@ pub(super) enum Outcome {
 
 /// Counts under the name of the limit: keys of requests never become labels.
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody counts"))]
     limit: Arc<str>,
 }
 
 impl Metrics {
-    pub(super) fn new(limit: Arc<str>) -> Self {
+    pub(crate) fn new(limit: Arc<str>) -> Self {
         #[cfg(feature = "metrics")]
         {
             metrics::describe_counter!(REQUESTS, "Requests, by what became of them and why.");
@@ -69,28 +69,28 @@ impl Metrics {
 /// Counts one request once: as what it is [settled](Self::settle) to be, or as cancelled when it is
 /// dropped before.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     metrics: Arc<Metrics>,
     started: Option<Instant>,
     settled: bool,
 }
 
 impl Tally {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
         Self { metrics: Arc::clone(metrics), started: None, settled: false }
     }
 
     /// Counts it as nothing.
-    pub(super) fn leave_out(&mut self) {
+    pub(crate) fn leave_out(&mut self) {
         self.settled = true;
     }
 
     /// When the wait began, which is `now` if it has not.
-    pub(super) fn start(&mut self, now: Instant) -> Instant {
+    pub(crate) fn start(&mut self, now: Instant) -> Instant {
         *self.started.get_or_insert(now)
     }
 
-    pub(super) fn settle(&mut self, outcome: Outcome) {
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
         if !self.settled {
             self.settled = true;
             let waited = self.started.map_or(Duration::ZERO, |started| started.elapsed());

@@ -417,57 +417,41 @@
 //!
 //! So the sum over all outcomes is the number of requests that came in.
 
-mod admit;
-mod answer;
+mod admission;
 mod body;
-mod dialect;
-mod entry;
 mod error;
 mod exempt;
 mod future;
-mod grpc;
-mod handle;
-mod hold;
-mod key;
-mod key_limit;
 mod keyed;
-mod keys;
 mod layer;
-mod lookup_log;
-mod meter;
 mod metrics;
+mod mode;
 mod outage;
-mod pass;
-mod read_ahead;
-#[cfg(feature = "reqwest")]
-mod reqwest;
-mod rest;
-mod retry;
+mod retry_after;
 mod select;
 mod service;
 mod settings;
-mod turn;
-mod wait_until;
-mod watched;
 
-pub use admit::AdmissionFuture;
-pub use answer::Answer;
-pub use body::{CappedBody, PermitBody};
-pub use dialect::Dialect;
+pub use admission::future::AdmissionFuture;
+pub use admission::permit::{Admission, Admitted, OwnedAdmission};
+pub use admission::wait_deadline::WaitDeadline;
+pub use body::capped::{CappedBody, PermitBody};
+pub use body::read_ahead::ReadAhead;
 pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
 pub use exempt::{Exempt, Exemption, Paths};
 pub use future::ResponseFuture;
-pub use hold::{HoldBody, OnRequest, OnResponse, ReleaseOnResponse, WatchBody};
-pub use key::{BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr};
-pub use key_limit::KeyLimit;
+pub use keyed::extract::{
+    BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr,
+};
+pub use keyed::limit::KeyLimit;
 pub use keyed::{Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
-pub use outage::OutagePolicy;
-pub use pass::{Admission, Admitted, OwnedAdmission};
-pub use read_ahead::ReadAhead;
+pub use mode::answer::Answer;
+pub use mode::dialect::Dialect;
+pub use mode::hold_body::{HoldBody, OnRequest, OnResponse, ReleaseOnResponse, WatchBody};
+pub use outage::policy::OutagePolicy;
 pub use select::{SelectSemaphore, Single, Weighted};
 pub use service::ZSetSemaphoreService;
-pub use wait_until::WaitDeadline;
 
 /// Keeps [`OnRequest`], [`OnResponse`] and [`SelectSemaphore`] ours, so that they can grow.
 mod sealed {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::admit::AdmissionFuture;
-use super::handle::Handle;
+use super::admission::future::AdmissionFuture;
+use super::admission::limiter::Handle;
 use super::sealed::Sealed;
 use super::settings::Settings;
 use crate::ZSetSemaphore;
@@ -29,13 +29,13 @@ pub trait SelectSemaphore<Req>: Sealed {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ask {
     /// What was weighed already; 1 where nobody weighs.
-    pub(super) units: Option<u32>,
+    pub(crate) units: Option<u32>,
     /// Until when outer layers let it wait.
-    pub(super) until: Option<Instant>,
+    pub(crate) until: Option<Instant>,
 }
 
 impl Ask {
-    pub(super) fn units(&self) -> u32 {
+    pub(crate) fn units(&self) -> u32 {
         self.units.unwrap_or(1)
     }
 }
@@ -47,7 +47,7 @@ pub struct Single {
 }
 
 impl Single {
-    pub(super) fn new(semaphore: ZSetSemaphore) -> Self {
+    pub(crate) fn new(semaphore: ZSetSemaphore) -> Self {
         let shown = semaphore.clone_name();
         Self { handle: Handle::new(semaphore, shown, Arc::default()) }
     }
@@ -69,7 +69,7 @@ pub struct Weighted<F, S = Single> {
 }
 
 impl<F, S> Weighted<F, S> {
-    pub(super) fn new(selector: S, weigh: F) -> Self {
+    pub(crate) fn new(selector: S, weigh: F) -> Self {
         Self { selector, weigh: Arc::new(weigh) }
     }
 }

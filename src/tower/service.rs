@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::admit::AdmissionFuture;
+use super::admission::future::AdmissionFuture;
 use super::future::ResponseFuture;
-use super::hold::{HoldBody, OnRequest, OnResponse};
+use super::mode::hold_body::{HoldBody, OnRequest, OnResponse};
 use super::select::{Ask, SelectSemaphore, Single};
 use super::settings::Settings;
 
@@ -30,7 +30,7 @@ pub struct ZSetSemaphoreService<Inner, H = HoldBody, S = Single> {
 }
 
 impl<Inner, H, S> ZSetSemaphoreService<Inner, H, S> {
-    pub(super) fn new(inner: Inner, selector: S, settings: Arc<Settings>, hold: H) -> Self {
+    pub(crate) fn new(inner: Inner, selector: S, settings: Arc<Settings>, hold: H) -> Self {
         Self { inner, selector, settings, hold }
     }
 

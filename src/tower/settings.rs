@@ -7,22 +7,22 @@ use tokio::time::Instant;
 
 use super::error::Reason;
 use super::metrics::Metrics;
-use super::outage::{OutageLog, OutagePolicy};
+use super::outage::policy::{OutageLog, OutagePolicy};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub(super) timeout: Option<Duration>,
-    pub(super) total_timeout: Option<Duration>,
-    pub(super) max_queue: Option<u32>,
-    pub(super) outage: OutagePolicy,
-    pub(super) outage_after: Duration,
-    pub(super) retry_floor: Duration,
-    pub(super) log: Arc<OutageLog>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) total_timeout: Option<Duration>,
+    pub(crate) max_queue: Option<u32>,
+    pub(crate) outage: OutagePolicy,
+    pub(crate) outage_after: Duration,
+    pub(crate) retry_floor: Duration,
+    pub(crate) log: Arc<OutageLog>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Settings {
-    pub(super) fn new(limit: Arc<str>) -> Self {
+    pub(crate) fn new(limit: Arc<str>) -> Self {
         Self {
             timeout: None,
             total_timeout: None,
@@ -37,21 +37,21 @@ impl Settings {
 
     /// How much longer a request may wait that has waited for `waited`; outer layers let it wait until
     /// `until`.
-    pub(super) fn patience(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
+    pub(crate) fn patience(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
         let own = [self.timeout, self.total_timeout].into_iter().flatten();
         own.map(|most| most.saturating_sub(waited)).chain(until.map(left)).min()
     }
 
     /// How long a request may wait until its limit has been looked up. A timeout of zero is for room
     /// alone.
-    pub(super) fn lookup_patience(&self, until: Option<Instant>) -> Option<Duration> {
+    pub(crate) fn lookup_patience(&self, until: Option<Instant>) -> Option<Duration> {
         let timeout = self.timeout.filter(|timeout| !timeout.is_zero());
         [timeout, self.total_timeout, until.map(left)].into_iter().flatten().min()
     }
 
     /// Until when inner layers may let a request wait that began to at `started`; `None` where this
     /// layer has nothing to say.
-    pub(super) fn common_deadline(
+    pub(crate) fn common_deadline(
         &self,
         until: Option<Instant>,
         started: Instant,
@@ -61,7 +61,7 @@ impl Settings {
     }
 
     /// The label of a rejection: who never waits for room found it full.
-    pub(super) fn label(&self, reason: &Reason) -> &'static str {
+    pub(crate) fn label(&self, reason: &Reason) -> &'static str {
         match reason.label() {
             "timeout" if self.timeout.is_some_and(|timeout| timeout.is_zero()) => "full",
             label => label,

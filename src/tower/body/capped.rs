@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use super::dialect::Dialect;
-use super::pass::Pass;
-use super::watched::{Ends, Watched};
+use crate::tower::admission::permit::Pass;
+use crate::tower::body::watched::{Ends, Watched};
+use crate::tower::mode::dialect::Dialect;
 
 /// A response body that gives its permit back when it ends, fails or is dropped; made by
-/// [`HoldBody`](super::HoldBody).
+/// [`HoldBody`](crate::tower::HoldBody).
 ///
 /// Frames, errors, [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) are
 /// those of `B`. Once `B` says that it is at its end (which an empty one does from the start), it
@@ -39,7 +39,7 @@ enum State<B> {
 
 impl<B> PermitBody<B> {
     /// What it is held by; `None` once it has ended.
-    pub(super) fn pass(&self) -> Option<&Pass> {
+    pub(crate) fn pass(&self) -> Option<&Pass> {
         match &self.state {
             State::Streaming { pass, .. } => Some(pass),
             State::Ended(_) => None,
@@ -48,7 +48,7 @@ impl<B> PermitBody<B> {
 }
 
 impl<B: Body> PermitBody<B> {
-    pub(super) fn new(body: B, pass: Pass) -> Self {
+    pub(crate) fn new(body: B, pass: Pass) -> Self {
         let ended = body.is_end_stream().then(|| body.size_hint());
         let streaming = State::Streaming { body, pass };
         // What is not kept is dropped here, the body first.
@@ -130,7 +130,7 @@ enum Capped<B> {
 }
 
 impl<B: Body + Send + 'static> CappedBody<B> {
-    pub(super) fn new(body: B, pass: Pass, ends: Ends) -> Self {
+    pub(crate) fn new(body: B, pass: Pass, ends: Ends) -> Self {
         let body = PermitBody::new(body, pass);
         let watch = ends.concern(&body);
         let state =
@@ -139,7 +139,7 @@ impl<B: Body + Send + 'static> CappedBody<B> {
     }
 
     /// Instead of failing for the loss of its permit, it ends with an event that tells of it.
-    pub(super) fn with_last_event(mut self, dialect: Dialect) -> Self {
+    pub(crate) fn with_last_event(mut self, dialect: Dialect) -> Self {
         if let Capped::Watched(watched) = &mut self.state {
             watched.tell_loss_by(dialect);
         }
@@ -148,7 +148,7 @@ impl<B: Body + Send + 'static> CappedBody<B> {
 }
 
 impl<B> CappedBody<B> {
-    pub(super) fn rejection(text: Bytes) -> Self {
+    pub(crate) fn rejection(text: Bytes) -> Self {
         let state = if text.is_empty() { Capped::Ended } else { Capped::Rejection(Some(text)) };
         Self { state }
     }

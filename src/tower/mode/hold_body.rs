@@ -7,17 +7,16 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::{Instant, timeout};
 
-use super::body::{CappedBody, PermitBody};
-use super::error::{Error, Rejection};
-use super::pass::Pass;
-use super::rest::rest_time;
-use super::sealed::Sealed;
-use super::wait_until::WaitDeadline;
-use super::watched::Ends;
-use crate::LostReason;
+use crate::tower::admission::permit::Pass;
+use crate::tower::admission::wait_deadline::WaitDeadline;
+use crate::tower::body::capped::{CappedBody, PermitBody};
+use crate::tower::body::watched::Ends;
+use crate::tower::error::{Error, Rejection};
+use crate::tower::mode::cooldown::rest_time;
+use crate::tower::sealed::Sealed;
 
 /// What becomes of a request on its way in. Sealed: see [`HoldBody`], [`ReleaseOnResponse`] and
-/// [`Answer`](super::Answer).
+/// [`Answer`](crate::tower::Answer).
 pub trait OnRequest<Req>: Sealed {
     /// What the inner service is called with.
     type Request;
@@ -80,11 +79,6 @@ pub trait OnResponse<Req, Res, E>: OnRequest<Req> {
     fn fail(&self, error: E) -> Self::Error;
 }
 
-/// The rejection of a request whose permit was lost while the inner service ran.
-pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
-    pass.lost(reason)
-}
-
 /// Holds the permit until the body of an HTTP response ends: its last frame, its error, or its drop.
 /// The default.
 ///
@@ -94,7 +88,7 @@ pub(super) fn lost(pass: &Pass, reason: LostReason) -> Option<Rejection> {
 #[non_exhaustive]
 pub struct HoldBody {
     /// For how long at most the answer of a provider that is too busy keeps the permit.
-    pub(super) rest: Option<Duration>,
+    pub(crate) rest: Option<Duration>,
 }
 
 impl Sealed for HoldBody {}
@@ -138,7 +132,7 @@ impl<ReqB, B: Body, E> OnResponse<http::Request<ReqB>, http::Response<B>, E> for
 
 /// What is left to hold the response by: the permit of a provider that is too busy rests, where that is
 /// asked for.
-pub(super) fn rest_if_429<B>(
+pub(crate) fn rest_if_429<B>(
     longest: Option<Duration>,
     response: &http::Response<B>,
     pass: Pass,
@@ -165,16 +159,16 @@ fn rest(pass: Pass, time: Duration) {
 }
 
 /// As [`HoldBody`], but more than its reader can end a request: the loss of its permit
-/// ([`end_when_lost`](super::ZSetSemaphoreLayer::end_when_lost)), or that its reader stalls
-/// ([`stall_timeout`](super::ZSetSemaphoreLayer::stall_timeout)).
+/// ([`end_when_lost`](crate::tower::ZSetSemaphoreLayer::end_when_lost)), or that its reader stalls
+/// ([`stall_timeout`](crate::tower::ZSetSemaphoreLayer::stall_timeout)).
 ///
 /// A body that is ended so is dropped by a task beside it, so it must be `Send + 'static`.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct WatchBody {
-    pub(super) ends: Ends,
+    pub(crate) ends: Ends,
     /// For how long at most a `429` from the inner service keeps the permit.
-    pub(super) rest: Option<Duration>,
+    pub(crate) rest: Option<Duration>,
 }
 
 impl Sealed for WatchBody {}
@@ -226,11 +220,11 @@ where
 /// Holds the permit until the inner service has answered; leaves the response, of any type, alone.
 ///
 /// What streams after the head is not capped; see
-/// [`release_on_response`](super::ZSetSemaphoreLayer::release_on_response).
+/// [`release_on_response`](crate::tower::ZSetSemaphoreLayer::release_on_response).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct ReleaseOnResponse {
-    pub(super) end_when_lost: bool,
+    pub(crate) end_when_lost: bool,
 }
 
 impl Sealed for ReleaseOnResponse {}

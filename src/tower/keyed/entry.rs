@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::handle::{Handle, Here};
-use super::key_limit::LookupError;
 use crate::Backoff;
+use crate::tower::admission::limiter::{Handle, Here};
+use crate::tower::keyed::limit::LookupError;
 
 /// No pause between two look-ups of a key that fail is longer: where its limit is known already,
 /// and where requests are rejected until it is.
@@ -17,16 +17,16 @@ const LONGEST_PAUSE_UNKNOWN: Duration = Duration::from_secs(5);
 
 /// How a look-up ended.
 #[derive(Clone)]
-pub(super) struct Ended {
-    pub(super) found: Result<Arc<Handle>, LookupError>,
-    pub(super) at: Instant,
+pub(crate) struct Ended {
+    pub(crate) found: Result<Arc<Handle>, LookupError>,
+    pub(crate) at: Instant,
 }
 
 /// A look-up under way; `None` until it has ended.
-pub(super) type Pending = watch::Receiver<Option<Ended>>;
+pub(crate) type Pending = watch::Receiver<Option<Ended>>;
 
 /// What there is to be done for a request of a key.
-pub(super) enum Look {
+pub(crate) enum Look {
     Known(Arc<Handle>),
     /// The limit is to be found out; until then what was known before counts.
     Due {
@@ -37,13 +37,13 @@ pub(super) enum Look {
 }
 
 /// Why there is no limit yet.
-pub(super) enum Unknown {
+pub(crate) enum Unknown {
     Pending(Pending),
     /// It could not be looked up, and nobody asks again for this long.
     Failed(LookupError, Duration),
 }
 
-pub(super) struct Entry {
+pub(crate) struct Entry {
     here: Arc<Here>,
     known: Option<Arc<Handle>>,
     pending: Option<Pending>,
@@ -59,14 +59,14 @@ pub(super) struct Entry {
 /// goes: it is to be dropped where no lock is held.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Replaced {
+pub(crate) struct Replaced {
     _handle: Option<Arc<Handle>>,
     _error: Option<LookupError>,
     _pending: Option<Pending>,
 }
 
 impl Entry {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             here: Arc::default(),
             known: None,
@@ -78,7 +78,7 @@ impl Entry {
         }
     }
 
-    pub(super) fn look(&mut self, now: Instant) -> Look {
+    pub(crate) fn look(&mut self, now: Instant) -> Look {
         self.used = now;
         let is_due = self.due.is_some_and(|due| due <= now);
         match (&self.known, &self.pending, &self.error) {
@@ -96,13 +96,13 @@ impl Entry {
 
     /// The look-up under way, which is `begin` if there is none; `begin` is told whether the last
     /// one failed.
-    pub(super) fn pending(&mut self, begin: impl FnOnce(bool) -> Pending) -> Pending {
+    pub(crate) fn pending(&mut self, begin: impl FnOnce(bool) -> Pending) -> Pending {
         let failed = self.failures > 0;
         self.pending.get_or_insert_with(|| begin(failed)).clone()
     }
 
     /// Takes in how the look-up under way ended, if it has.
-    pub(super) fn settle(&mut self, refresh: Duration) -> Option<Replaced> {
+    pub(crate) fn settle(&mut self, refresh: Duration) -> Option<Replaced> {
         let pending = self.pending.as_ref()?;
         // In this order: it may end between the two.
         let is_over = pending.has_changed().is_err();
@@ -117,7 +117,7 @@ impl Entry {
     }
 
     /// Takes in what was found out.
-    pub(super) fn learn(&mut self, ended: Ended, refresh: Duration) -> Replaced {
+    pub(crate) fn learn(&mut self, ended: Ended, refresh: Duration) -> Replaced {
         match ended.found {
             Ok(handle) => {
                 self.failures = 0;
@@ -136,26 +136,26 @@ impl Entry {
 
     /// Whether a request waits or runs, or its limit is being looked up: this process must not
     /// forget it. Whoever does so holds the handle, or at least what is known here.
-    pub(super) fn is_in_use(&self) -> bool {
+    pub(crate) fn is_in_use(&self) -> bool {
         let handles = usize::from(self.known.is_some());
         self.pending.is_some()
             || Arc::strong_count(&self.here) > 1 + handles
             || self.known.as_ref().is_some_and(|known| Arc::strong_count(known) > 1)
     }
 
-    pub(super) fn is_known(&self) -> bool {
+    pub(crate) fn is_known(&self) -> bool {
         self.known.is_some()
     }
 
-    pub(super) fn touch(&mut self, now: Instant) {
+    pub(crate) fn touch(&mut self, now: Instant) {
         self.used = now;
     }
 
-    pub(super) fn unused_for(&self, now: Instant) -> Duration {
+    pub(crate) fn unused_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.used)
     }
 
-    pub(super) fn into_replaced(self) -> Replaced {
+    pub(crate) fn into_replaced(self) -> Replaced {
         Replaced { _handle: self.known, _error: self.error, _pending: self.pending }
     }
 }

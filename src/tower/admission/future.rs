@@ -11,14 +11,14 @@ use pin_project::pin_project;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
-use super::error::{Reason, Rejection};
-use super::handle::Handle;
-use super::metrics::{Outcome, Tally};
-use super::outage::OutagePolicy;
-use super::pass::Pass;
-use super::select::Ask;
-use super::settings::Settings;
 use crate::store::BoxFuture;
+use crate::tower::admission::limiter::Handle;
+use crate::tower::admission::permit::Pass;
+use crate::tower::error::{Reason, Rejection};
+use crate::tower::metrics::{Outcome, Tally};
+use crate::tower::outage::policy::OutagePolicy;
+use crate::tower::select::Ask;
+use crate::tower::settings::Settings;
 use crate::{Acquire, AcquireError, StoreError};
 
 /// Waits for what a request is let through with.
@@ -73,14 +73,14 @@ impl AdmissionFuture {
     }
 
     /// For a request that passes without a permit.
-    pub(super) fn exempt(settings: Arc<Settings>) -> Self {
+    pub(crate) fn exempt(settings: Arc<Settings>) -> Self {
         let mut admit = Self::new(Stage::Exempt, Ask::default(), settings);
         admit.tally.leave_out();
         admit
     }
 
     /// For a semaphore that is known.
-    pub(super) fn to(handle: Arc<Handle>, ask: Ask, settings: Arc<Settings>) -> Self {
+    pub(crate) fn to(handle: Arc<Handle>, ask: Ask, settings: Arc<Settings>) -> Self {
         let stage = match ask.units() {
             0 => Stage::Weightless,
             units => {
@@ -92,7 +92,7 @@ impl AdmissionFuture {
     }
 
     /// For a semaphore that is yet to be found.
-    pub(super) fn opening(
+    pub(crate) fn opening(
         opening: BoxFuture<'static, Result<Arc<Handle>, Rejection>>,
         ask: Ask,
         settings: Arc<Settings>,
@@ -102,7 +102,7 @@ impl AdmissionFuture {
     }
 
     /// How a wait that is ended from outside is told of; `None` while it is not known for what.
-    pub(super) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
+    pub(crate) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
         let this = self.project();
         let Stage::Waiting(Waiting { handle, .. }) = &*this.stage else { return None };
         let rejection = handle.reject(reason, *this.units, None);

@@ -20,21 +20,21 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
-use super::body::PermitBody;
-use super::dialect::Dialect;
-use super::error::{PermitLost, ReaderStalled};
-use super::pass::{Pass, UntilLost};
-use super::turn::Turn;
 use crate::LostReason;
 use crate::sync::lock;
+use crate::tower::admission::permit::{Pass, UntilLost};
+use crate::tower::body::capped::PermitBody;
+use crate::tower::body::stall_detector::Turn;
+use crate::tower::error::{PermitLost, ReaderStalled};
+use crate::tower::mode::dialect::Dialect;
 
 /// What ends a body from outside.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     /// The loss of its permit.
-    pub(super) when_lost: bool,
+    pub(crate) when_lost: bool,
     /// That its reader takes nothing for this long.
-    pub(super) stall_timeout: Option<Duration>,
+    pub(crate) stall_timeout: Option<Duration>,
 }
 
 /// Why a body was ended from outside.
@@ -55,7 +55,7 @@ impl End {
 
 impl Ends {
     /// Whether any of it can come to pass.
-    pub(super) fn concern<B>(self, body: &PermitBody<B>) -> bool {
+    pub(crate) fn concern<B>(self, body: &PermitBody<B>) -> bool {
         let lost = |pass: &Pass| self.when_lost && pass.is_permit();
         let stalls = |pass: &Pass| self.stall_timeout.is_some() && pass.handle().is_some();
         body.pass().is_some_and(|pass| lost(pass) || stalls(pass))
@@ -63,7 +63,7 @@ impl Ends {
 }
 
 /// A body that is watched.
-pub(super) struct Watched<B> {
+pub(crate) struct Watched<B> {
     slot: Arc<Slot<B>>,
     turn: Arc<Turn>,
     /// What the body wakes: the turn, and by way of it the reader.
@@ -88,7 +88,7 @@ enum Content<B> {
 }
 
 impl<B: Send + 'static> Watched<B> {
-    pub(super) fn new(body: PermitBody<B>, ends: Ends) -> Self {
+    pub(crate) fn new(body: PermitBody<B>, ends: Ends) -> Self {
         let until_lost = body.pass().filter(|_| ends.when_lost).and_then(Pass::until_lost);
         let slot = Arc::new(Slot { content: Mutex::new(Content::Body(Box::pin(body))) });
         let turn = Arc::new(Turn::new());
@@ -187,7 +187,7 @@ impl<B> Watched<B>
 where
     B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
 {
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled<B::Data> {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled<B::Data> {
         let last_event = self.last_event;
         let told = |end: Option<End>| {
             Poll::Ready(end.map(|end| match (end, last_event) {
@@ -221,7 +221,7 @@ where
 }
 
 impl<B: Body> Watched<B> {
-    pub(super) fn is_end_stream(&self) -> bool {
+    pub(crate) fn is_end_stream(&self) -> bool {
         match &*lock(&self.slot.content) {
             Content::Body(body) => body.is_end_stream(),
             Content::Out => true,
@@ -229,7 +229,7 @@ impl<B: Body> Watched<B> {
         }
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    pub(crate) fn size_hint(&self) -> SizeHint {
         match &*lock(&self.slot.content) {
             // More than the inner body may come.
             Content::Body(body) if self.last_event.is_none() || body.is_end_stream() => {
@@ -241,7 +241,7 @@ impl<B: Body> Watched<B> {
 }
 
 impl<B> Watched<B> {
-    pub(super) fn tell_loss_by(&mut self, dialect: Dialect) {
+    pub(crate) fn tell_loss_by(&mut self, dialect: Dialect) {
         self.last_event = Some(dialect);
     }
 
@@ -272,7 +272,7 @@ impl<B> fmt::Debug for Watched<B> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::tower::handle::Handle;
+    use crate::tower::admission::limiter::Handle;
     use crate::{Client, Permit, ZSetSemaphore};
     use std::convert::Infallible;
     use std::sync::{OnceLock, Weak};

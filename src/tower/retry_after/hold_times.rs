@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::retry::{Holder, Lengths, Room, estimate};
 use crate::sync::lock;
+use crate::tower::retry_after::estimate::{Holder, Lengths, Room, estimate};
 
 /// So many present holds are known by their start: enough to tell from, and quick to look at. They
 /// are as good as any others, since whether a hold finds a place has nothing to do with its length.
@@ -15,7 +15,7 @@ const SAMPLE: usize = 64;
 
 /// Keeps the length of holds, and the start of those that last.
 #[derive(Debug, Default)]
-pub(super) struct Meter {
+pub(crate) struct Meter {
     holds: Mutex<Holds>,
 }
 
@@ -35,17 +35,17 @@ struct Present {
 
 /// A hold that is metered; to be handed back at its end.
 #[derive(Debug)]
-pub(super) struct Metered {
+pub(crate) struct Metered {
     since: Instant,
     place: Option<usize>,
 }
 
 impl Meter {
-    pub(super) fn begin(&self, since: Instant, units: u32) -> Metered {
+    pub(crate) fn begin(&self, since: Instant, units: u32) -> Metered {
         Metered { since, place: lock(&self.holds).present.enter(since, units) }
     }
 
-    pub(super) fn end(&self, metered: &Metered) {
+    pub(crate) fn end(&self, metered: &Metered) {
         let now = Instant::now();
         let mut holds = lock(&self.holds);
         if let Some(place) = metered.place {
@@ -55,7 +55,7 @@ impl Meter {
     }
 
     /// When one who wants `units` units and stands behind `ahead` others may expect them.
-    pub(super) fn estimate(&self, room: Room, ahead: u64, units: u32) -> Duration {
+    pub(crate) fn estimate(&self, room: Room, ahead: u64, units: u32) -> Duration {
         let holds = lock(&self.holds);
         let holders = holds.present.holders(Instant::now());
         estimate(&holds.ended, &holders, room, ahead, units)

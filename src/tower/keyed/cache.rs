@@ -19,33 +19,33 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::entry::{Ended, Entry, Look, Pending, Replaced, Unknown};
-use super::error::{Facts, Reason, Rejection};
-use super::handle::{Handle, Here};
-use super::key_limit::{KeyLimit, LookupError};
-use super::lookup_log::LookupLog;
 use crate::semaphore_builder::SemaphoreBuilder;
 use crate::sync::lock;
+use crate::tower::admission::limiter::{Handle, Here};
+use crate::tower::error::{Facts, Reason, Rejection};
+use crate::tower::keyed::entry::{Ended, Entry, Look, Pending, Replaced, Unknown};
+use crate::tower::keyed::limit::{KeyLimit, LookupError};
+use crate::tower::keyed::lookup_log::LookupLog;
 use crate::{AcquireError, Client, ConfigError, ZSetSemaphore};
 
 /// No look-up of a limit takes longer.
-pub(super) const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
+pub(crate) const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
 /// How many keys one request looks at, whether they may be forgotten.
 const SWEPT_AT_ONCE: usize = 4;
 
-pub(super) type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
+pub(crate) type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
 
 /// Makes the semaphores.
-pub(super) struct Open {
-    pub(super) client: Client,
-    pub(super) name: Arc<str>,
-    pub(super) adapt: Arc<Adapt>,
+pub(crate) struct Open {
+    pub(crate) client: Client,
+    pub(crate) name: Arc<str>,
+    pub(crate) adapt: Arc<Adapt>,
 }
 
 /// The keys that this process remembers: those in use, and others as long as there is room for them.
-pub(super) struct Keys {
-    pub(super) open: Open,
-    pub(super) limit: KeyLimit,
+pub(crate) struct Keys {
+    pub(crate) open: Open,
+    pub(crate) limit: KeyLimit,
     capacity: usize,
     idle: Duration,
     refresh: Duration,
@@ -55,7 +55,7 @@ pub(super) struct Keys {
 }
 
 impl Open {
-    pub(super) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
+    pub(crate) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
         let name = format!("{}/{key}", self.name);
         (self.adapt)(self.client.semaphore(name, limit)).build()
     }
@@ -68,7 +68,7 @@ impl Open {
 }
 
 impl Keys {
-    pub(super) fn new(
+    pub(crate) fn new(
         open: Open,
         limit: KeyLimit,
         capacity: NonZeroUsize,
@@ -85,12 +85,12 @@ impl Keys {
         }
     }
 
-    pub(super) fn remembered(&self) -> usize {
+    pub(crate) fn remembered(&self) -> usize {
         lock(&self.entries).len()
     }
 
     /// The handle of a key, where that needs no waiting.
-    pub(super) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Handle>> {
+    pub(crate) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Handle>> {
         match self.look(key) {
             Look::Known(handle) => Some(handle),
             Look::Due { known, here } if known.is_some() || self.limit.is_at_once() => {
@@ -101,7 +101,7 @@ impl Keys {
     }
 
     /// Waits for the handle of a key, for `longest` at the most.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         self: Arc<Self>,
         key: String,
         longest: Duration,

@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use super::error::{Reason, Rejection};
-use super::handle::Handle;
-use super::meter::Metered;
-use super::metrics::Outcome;
-use super::wait_until::WaitDeadline;
 use crate::sync::lock;
+use crate::tower::admission::limiter::Handle;
+use crate::tower::admission::wait_deadline::WaitDeadline;
+use crate::tower::error::{Reason, Rejection};
+use crate::tower::metrics::Outcome;
+use crate::tower::retry_after::hold_times::Metered;
 use crate::{LostReason, Permit, PermitHandle};
 
 /// Resolves when a permit is lost. `Sync`, for bodies that must be.
-pub(super) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
+pub(crate) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
 
 /// What a request was let through with; gives it back when dropped, unless its handler took it over.
 pub struct Pass {
@@ -30,7 +30,7 @@ pub struct Pass {
 }
 
 impl Pass {
-    pub(super) fn permit(
+    pub(crate) fn permit(
         permit: Permit,
         handle: Arc<Handle>,
         waited: Duration,
@@ -42,7 +42,7 @@ impl Pass {
         Self::new(counted, units, handle, waited)
     }
 
-    pub(super) fn local(
+    pub(crate) fn local(
         permit: OwnedSemaphorePermit,
         handle: Arc<Handle>,
         waited: Duration,
@@ -51,7 +51,7 @@ impl Pass {
         Self::new(Counted::Local, units, handle, waited)
     }
 
-    pub(super) fn open(handle: Arc<Handle>, waited: Duration) -> Self {
+    pub(crate) fn open(handle: Arc<Handle>, waited: Duration) -> Self {
         Self::new(Counted::No, Units::None, handle, waited)
     }
 
@@ -67,50 +67,50 @@ impl Pass {
         Self { admission: Some(admission), handle: Some(handle), ..Self::weightless() }
     }
 
-    pub(super) fn weightless() -> Self {
+    pub(crate) fn weightless() -> Self {
         Self { admission: None, handle: None, until: None, retry_floor: Duration::ZERO }
     }
 
     /// Tells inner layers until when they may let the request wait.
-    pub(super) fn wait_until(mut self, until: Option<Instant>) -> Self {
+    pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Self {
         self.until = until;
         self
     }
 
     /// With the least that its request is told, if that is ended, of when to come again.
-    pub(super) fn with_floor(mut self, retry_floor: Duration) -> Self {
+    pub(crate) fn with_floor(mut self, retry_floor: Duration) -> Self {
         self.retry_floor = retry_floor;
         self
     }
 
-    pub(super) fn watch(&self) -> Option<PermitHandle> {
+    pub(crate) fn watch(&self) -> Option<PermitHandle> {
         self.admission.as_ref()?.permit().cloned()
     }
 
     /// Resolves when the permit is lost, whoever has it; `None` without one.
-    pub(super) fn until_lost(&self) -> Option<UntilLost> {
+    pub(crate) fn until_lost(&self) -> Option<UntilLost> {
         let watch = self.watch()?;
         Some(Box::pin(async move { watch.lost().await }))
     }
 
     /// Why the permit is lost, if it is.
-    pub(super) fn lost_reason(&self) -> Option<LostReason> {
+    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
         self.admission.as_ref()?.permit()?.lost_reason()
     }
 
-    pub(super) fn handle(&self) -> Option<&Arc<Handle>> {
+    pub(crate) fn handle(&self) -> Option<&Arc<Handle>> {
         self.handle.as_ref()
     }
 
-    pub(super) fn is_permit(&self) -> bool {
+    pub(crate) fn is_permit(&self) -> bool {
         matches!(self.outcome(), Outcome::Permit)
     }
 
-    pub(super) fn waited(&self) -> Duration {
+    pub(crate) fn waited(&self) -> Duration {
         self.admission.as_ref().map_or(Duration::ZERO, Admission::waited)
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self.admission.as_ref().map(|admission| &admission.counted) {
             Some(Counted::Cluster(_)) => Outcome::Permit,
             Some(Counted::Local) => Outcome::Local,
@@ -120,14 +120,14 @@ impl Pass {
     }
 
     /// How a request is told that its permit was lost.
-    pub(super) fn lost(&self, reason: LostReason) -> Option<Rejection> {
+    pub(crate) fn lost(&self, reason: LostReason) -> Option<Rejection> {
         let units = self.watch().map_or(1, |watch| watch.units());
         let rejection = self.handle()?.reject(Reason::Lost(reason), units, None);
         Some(rejection.told(self.retry_floor))
     }
 
     /// Tells the handler, behind what outer layers have told.
-    pub(super) fn tell(&self, extensions: &mut http::Extensions) {
+    pub(crate) fn tell(&self, extensions: &mut http::Extensions) {
         if let Some(until) = self.until {
             extensions.insert(WaitDeadline::at(until));
         }
@@ -206,7 +206,7 @@ impl Drop for OwnedAdmission {
 
 /// What a request was let through with by the layers it came through, outermost first; in the
 /// extensions of every HTTP request that reaches the inner service, but for layers that
-/// [hold the head](super::ReleaseOnResponse). Empty for one that weighs nothing or is exempt.
+/// [hold the head](crate::tower::ReleaseOnResponse). Empty for one that weighs nothing or is exempt.
 ///
 /// With it a handler can watch for the loss of its permit, read the fencing token, give the permit
 /// back early, say when the model has answered and only the logging goes on, or
@@ -329,13 +329,13 @@ impl Admission {
     }
 
     /// Whether only this process counts the request: the store was away, and the policy was
-    /// [`OutagePolicy::LocalCap`](super::OutagePolicy::LocalCap).
+    /// [`OutagePolicy::LocalCap`](crate::tower::OutagePolicy::LocalCap).
     pub fn is_local(&self) -> bool {
         matches!(self.counted, Counted::Local)
     }
 
     /// Whether neither the cluster nor this process counts the request: the store was away, and
-    /// the policy was [`OutagePolicy::FailOpen`](super::OutagePolicy::FailOpen).
+    /// the policy was [`OutagePolicy::FailOpen`](crate::tower::OutagePolicy::FailOpen).
     pub fn is_uncounted(&self) -> bool {
         matches!(self.counted, Counted::No)
     }
@@ -344,7 +344,7 @@ impl Admission {
     /// what is returned does. `None` if it was taken before, or the response has ended.
     ///
     /// [`permit`](Self::permit) still watches it, and a layer that
-    /// [ends requests whose permit is lost](super::ZSetSemaphoreLayer::end_when_lost) still ends the
+    /// [ends requests whose permit is lost](crate::tower::ZSetSemaphoreLayer::end_when_lost) still ends the
     /// response; what else goes on under it has to see to that itself, by
     /// [`Permit::run`] or [`Permit::lost`].
     pub fn take(&self) -> Option<OwnedAdmission> {

@@ -13,40 +13,40 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
-use super::body::CappedBody;
-use super::dialect::{self, Cause, Dialect};
-use super::error::Rejection;
-use super::grpc::{self, Code};
-use super::hold::{OnRequest, OnResponse, rest_if_429};
-use super::pass::Pass;
-use super::read_ahead::ReadAhead;
-use super::sealed::Sealed;
-use super::wait_until::WaitDeadline;
-use super::watched::Ends;
+use crate::tower::admission::permit::Pass;
+use crate::tower::admission::wait_deadline::WaitDeadline;
+use crate::tower::body::capped::CappedBody;
+use crate::tower::body::read_ahead::ReadAhead;
+use crate::tower::body::watched::Ends;
+use crate::tower::error::Rejection;
+use crate::tower::mode::dialect::{self, Cause, Dialect};
+use crate::tower::mode::grpc::{self, Code};
+use crate::tower::mode::hold_body::{OnRequest, OnResponse, rest_if_429};
+use crate::tower::sealed::Sealed;
 
 type Change = dyn Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
 /// Answers rejections by itself, so that the error is that of the inner service alone; made by
-/// [`answer`](super::ZSetSemaphoreLayer::answer).
+/// [`answer`](crate::tower::ZSetSemaphoreLayer::answer).
 ///
-/// It holds the permit until the body has ended, as [`HoldBody`](super::HoldBody) does, and reads
+/// It holds the permit until the body has ended, as [`HoldBody`](crate::tower::HoldBody) does, and reads
 /// the request body ahead while the request is queued ([`ReadAhead`]).
 #[derive(Clone)]
 pub struct Answer {
-    pub(super) settings: Arc<AnswerSettings>,
+    pub(crate) settings: Arc<AnswerSettings>,
 }
 
 #[derive(Clone)]
-pub(super) struct AnswerSettings {
+pub(crate) struct AnswerSettings {
     /// For want of room, if not that of the dialect.
-    pub(super) status: Option<StatusCode>,
-    pub(super) dialect: Dialect,
-    pub(super) change: Option<Arc<Change>>,
-    pub(super) headers: bool,
-    pub(super) ends: Ends,
-    pub(super) last_event: bool,
-    pub(super) rest: Option<Duration>,
-    pub(super) read_ahead: u64,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) dialect: Dialect,
+    pub(crate) change: Option<Arc<Change>>,
+    pub(crate) headers: bool,
+    pub(crate) ends: Ends,
+    pub(crate) last_event: bool,
+    pub(crate) rest: Option<Duration>,
+    pub(crate) read_ahead: u64,
 }
 
 /// What is to be known of a request when it is answered.
@@ -75,7 +75,7 @@ impl Default for Answer {
 
 impl Answer {
     /// With what was set before it was known that rejections are answered.
-    pub(super) fn with(ends: Ends, rest: Option<Duration>) -> Self {
+    pub(crate) fn with(ends: Ends, rest: Option<Duration>) -> Self {
         let mut answer = Self::default();
         let settings = Arc::make_mut(&mut answer.settings);
         (settings.ends, settings.rest) = (ends, rest);

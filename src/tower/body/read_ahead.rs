@@ -24,7 +24,7 @@ const BLOCK: usize = 16 * 1024;
 /// A request with `Expect: 100-continue` is not read ahead: its client sends the body only when it is told
 /// to, which is for whoever reads the body to say once the request was let in.
 ///
-/// [`Reason::RequestBody`]: super::Reason::RequestBody
+/// [`Reason::RequestBody`]: crate::tower::Reason::RequestBody
 pub struct ReadAhead<B: Body> {
     read: VecDeque<Read<B>>,
     /// Bytes of data in `read`.
@@ -46,12 +46,12 @@ enum Read<B: Body> {
 }
 
 impl<B: Body> ReadAhead<B> {
-    pub(super) fn new(body: B, bound: u64) -> Self {
+    pub(crate) fn new(body: B, bound: u64) -> Self {
         Self { read: VecDeque::new(), bytes: 0, kept: 0, bound, ended: false, body: Box::pin(body) }
     }
 
     /// Reads what is there, until so much is kept. Ready once the body has failed.
-    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         /// Others have their turn after this many frames.
         const AT_ONCE: usize = 256;
         for looks in 1.. {

@@ -12,7 +12,7 @@ const SOME: Duration = Duration::from_secs(1);
 
 /// For how long an answer asks to be left alone: `429`, and `529` as Anthropic answers when it is
 /// overloaded, always do, a `503` only where it says for how long, since it may tell of any failure.
-pub(super) fn rest_time(
+pub(crate) fn rest_time(
     status: StatusCode,
     headers: &HeaderMap,
     now: SystemTime,

@@ -29,7 +29,7 @@
 use std::time::Duration;
 
 /// No estimate is longer; with what is added at random no client is told more than 2 minutes.
-pub(super) const LONGEST: Duration = Duration::from_secs(96);
+pub(crate) const LONGEST: Duration = Duration::from_secs(96);
 /// At random at least up to this is added, so that headers of whole seconds differ, too.
 const LEAST_SPREAD: Duration = Duration::from_secs(2);
 /// After how many seconds a hold that ended counts half.
@@ -39,15 +39,15 @@ const BUCKETS: f64 = 24.0;
 
 /// A hold that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// In seconds.
-    pub(super) age: f64,
-    pub(super) units: f64,
+    pub(crate) age: f64,
+    pub(crate) units: f64,
 }
 
 /// How long the holds were that ended, in seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Lengths {
+pub(crate) struct Lengths {
     buckets: Vec<Bucket>,
 }
 
@@ -66,7 +66,7 @@ impl Bucket {
 }
 
 impl Lengths {
-    pub(super) fn record(&mut self, length: f64) {
+    pub(crate) fn record(&mut self, length: f64) {
         let length = length.min(1e9); // some decades: squares stay finite
         let bucket = (length * 1000.0).log2().clamp(0.0, BUCKETS - 1.0) as usize;
         if self.buckets.len() <= bucket {
@@ -80,7 +80,7 @@ impl Lengths {
     }
 
     /// So many seconds went by.
-    pub(super) fn fade(&mut self, seconds: f64) {
+    pub(crate) fn fade(&mut self, seconds: f64) {
         let rest = (-seconds / HALF_LIFE).exp2();
         for bucket in &mut self.buckets {
             bucket.count *= rest;
@@ -107,14 +107,14 @@ impl Lengths {
 
 /// How full a semaphore is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Room {
+pub(crate) struct Room {
     /// Taken to be full where that is not known.
-    pub(super) in_use: Option<u64>,
-    pub(super) limit: u32,
+    pub(crate) in_use: Option<u64>,
+    pub(crate) limit: u32,
 }
 
 /// In what time one who stands behind `ahead` others may expect `units` units.
-pub(super) fn estimate(
+pub(crate) fn estimate(
     lengths: &Lengths,
     holders: &[Holder],
     room: Room,
@@ -189,7 +189,7 @@ fn reaching(enough: f64, values: &[(f64, f64)]) -> Option<f64> {
 
 /// What a client is told: no less than the estimate, nor than `floor`, and up to a quarter more, or
 /// 2 s, as `luck` from 0 to 1 has it: those who were told at once do not come back at once.
-pub(super) fn told(estimate: Duration, floor: Duration, luck: f64) -> Duration {
+pub(crate) fn told(estimate: Duration, floor: Duration, luck: f64) -> Duration {
     let least = estimate.max(floor);
     least.saturating_add((least / 4).max(LEAST_SPREAD).mul_f64(luck))
 }

@@ -2,10 +2,10 @@
 
 use reqwest::{Body, Request, Response, ResponseBuilderExt};
 
-use super::body::{CappedBody, PermitBody};
-use super::error::{Error, Rejection};
-use super::hold::{HoldBody, OnRequest, OnResponse, WatchBody, rest_if_429};
-use super::pass::Pass;
+use crate::tower::admission::permit::Pass;
+use crate::tower::body::capped::{CappedBody, PermitBody};
+use crate::tower::error::{Error, Rejection};
+use crate::tower::mode::hold_body::{HoldBody, OnRequest, OnResponse, WatchBody, rest_if_429};
 
 impl OnRequest<Request> for HoldBody {
     type Request = Request;

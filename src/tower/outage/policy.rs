@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::handle::Handle;
 use crate::StoreError;
+use crate::tower::admission::limiter::Handle;
 
 /// What a layer does with requests while the store is away.
 ///
 /// The store counts as away once it has not answered, or refused, for
-/// [`outage_after`](super::ZSetSemaphoreLayer::outage_after) (default 1 s) though it was asked. From then
+/// [`outage_after`](crate::tower::ZSetSemaphoreLayer::outage_after) (default 1 s) though it was asked. From then
 /// on the policy decides at once about requests that come, and about those that wait; those keep
 /// their place in the queue until then. One request in a while still waits, to ask the store whether
 /// it is back, and so do all that come when nobody has asked lately. As soon as the store answers
@@ -26,12 +26,12 @@ use crate::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OutagePolicy {
-    /// Requests are rejected, with [`Reason::Unavailable`](super::Reason::Unavailable). The
+    /// Requests are rejected, with [`Reason::Unavailable`](crate::tower::Reason::Unavailable). The
     /// default: the limit holds, whatever it costs.
     #[default]
     FailClosed,
     /// Requests are let through, uncounted; see
-    /// [`Admission::is_uncounted`](super::Admission::is_uncounted).
+    /// [`Admission::is_uncounted`](crate::tower::Admission::is_uncounted).
     FailOpen,
     /// Requests share a cap of so many units in this process, first come first served, and wait for
     /// it within their timeout. With a key per request, each key has that cap. Clones of a layer
@@ -43,12 +43,12 @@ pub enum OutagePolicy {
 
 /// One line in the log per outage, and one at its end.
 #[derive(Debug, Default)]
-pub(super) struct OutageLog {
+pub(crate) struct OutageLog {
     told: AtomicBool,
 }
 
 impl OutageLog {
-    pub(super) fn away(
+    pub(crate) fn away(
         &self,
         handle: &Handle,
         policy: OutagePolicy,
@@ -66,7 +66,7 @@ impl OutageLog {
         }
     }
 
-    pub(super) fn back(&self, handle: &Handle) {
+    pub(crate) fn back(&self, handle: &Handle) {
         if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
             tracing::info!(limit = &*handle.shown, "the store is back; requests are counted again");
         }

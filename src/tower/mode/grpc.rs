@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 
 /// What of the status codes of gRPC a rejection can be; see `grpc/doc/statuscodes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
+pub(crate) enum Code {
     Cancelled = 1,
     InvalidArgument = 3,
     ResourceExhausted = 8,
@@ -18,14 +18,14 @@ pub(super) enum Code {
 
 /// Whether a request is one of gRPC, by its content type (`application/grpc`, `application/grpc+proto`,
 /// not `application/grpc-web`).
-pub(super) fn is_grpc(headers: &http::HeaderMap) -> bool {
+pub(crate) fn is_grpc(headers: &http::HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// The head of an answer that has only trailers: gRPC sends them as its head.
-pub(super) fn trailers_only(
+pub(crate) fn trailers_only(
     code: Code,
     message: &str,
     retry_after: Option<Duration>,

@@ -1,18 +1,24 @@
 //! A semaphore per key of the request.
 
+mod cache;
+mod entry;
+pub(crate) mod extract;
+pub(crate) mod limit;
+mod lookup_log;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admit::AdmissionFuture;
-use super::key::{KeyExtractor, NO_KEY};
-use super::key_limit::KeyLimit;
-use super::keys::{Adapt, Keys, LONGEST_LOOKUP, Open};
-use super::sealed::Sealed;
-use super::select::{Ask, SelectSemaphore};
-use super::settings::Settings;
 use crate::semaphore_builder::SemaphoreBuilder;
+use crate::tower::admission::future::AdmissionFuture;
+use crate::tower::keyed::cache::{Adapt, Keys, LONGEST_LOOKUP, Open};
+use crate::tower::keyed::extract::{KeyExtractor, NO_KEY};
+use crate::tower::keyed::limit::KeyLimit;
+use crate::tower::sealed::Sealed;
+use crate::tower::select::{Ask, SelectSemaphore};
+use crate::tower::settings::Settings;
 use crate::{Client, ConfigError};
 
 /// Configures a [`Keyed`]; made by [`Keyed::builder`].
@@ -164,7 +170,7 @@ impl<K> Keyed<K> {
         self.keys.remembered()
     }
 
-    pub(super) fn name(&self) -> Arc<str> {
+    pub(crate) fn name(&self) -> Arc<str> {
         Arc::clone(&self.keys.open.name)
     }
 }

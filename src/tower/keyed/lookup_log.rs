@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::key_limit::LookupError;
 use crate::sync::lock;
+use crate::tower::keyed::limit::LookupError;
 
 /// After this long without a failure, any success says that all is well again.
 const QUIET: Duration = Duration::from_secs(60);
 
 /// The look-ups of one keyed limit.
 #[derive(Debug, Default)]
-pub(super) struct LookupLog {
+pub(crate) struct LookupLog {
     trouble: Mutex<Option<Trouble>>,
 }
 
@@ -26,11 +26,11 @@ struct Trouble {
 
 impl LookupLog {
     /// Whether look-ups fail just now.
-    pub(super) fn is_in_trouble(&self) -> bool {
+    pub(crate) fn is_in_trouble(&self) -> bool {
         lock(&self.trouble).is_some()
     }
 
-    pub(super) fn failed(&self, limit: &str, error: &LookupError) {
+    pub(crate) fn failed(&self, limit: &str, error: &LookupError) {
         if self.note_failure(Instant::now()) {
             tracing::warn!(
                 limit,
@@ -41,7 +41,7 @@ impl LookupLog {
     }
 
     /// `retried` says whether the look-up of that key had failed before.
-    pub(super) fn succeeded(&self, limit: &str, retried: bool) {
+    pub(crate) fn succeeded(&self, limit: &str, retried: bool) {
         if let Some(Trouble { since, failures, .. }) = self.note_success(Instant::now(), retried) {
             let lasted = since.elapsed();
             tracing::info!(limit, failures, ?lasted, "limits are looked up again");

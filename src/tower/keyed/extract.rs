@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 const LONGEST_PLAIN: usize = 64;
 
 /// What all requests without a key share; no key becomes this.
-pub(super) const NO_KEY: &str = "-";
+pub(crate) const NO_KEY: &str = "-";
 
 /// Takes the key out of a request: requests of one key share one semaphore.
 ///
@@ -54,7 +54,7 @@ impl<'r> Key<'r> {
         Self { bytes: bytes.into(), secret: true }
     }
 
-    /// As it stands in names, and as a [`KeyLimit`](super::KeyLimit) is asked about it: the semaphore
+    /// As it stands in names, and as a [`KeyLimit`](crate::tower::KeyLimit) is asked about it: the semaphore
     /// of a key is that named `<name>/<this>`.
     pub fn name(&self) -> String {
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.@:".contains(byte);

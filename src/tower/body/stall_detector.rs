@@ -13,7 +13,7 @@ use crate::sync::lock;
 /// The turn of one body. As a waker it stands between the body and its reader, since a body that
 /// wakes its reader has something to give.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     state: Mutex<State>,
 }
 
@@ -27,13 +27,13 @@ struct State {
 
 impl Turn {
     /// A body that is there waits for its reader.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let state = State { readers_since: Some(Instant::now()), reader: None };
         Self { state: Mutex::new(state) }
     }
 
     /// The reader asks for more.
-    pub(super) fn asked(&self, reader: &Waker) {
+    pub(crate) fn asked(&self, reader: &Waker) {
         // Wakers are code of others: they are cloned and dropped while nobody is kept out.
         let reader = Some(reader.clone());
         let before = {
@@ -45,12 +45,12 @@ impl Turn {
     }
 
     /// The body gave something.
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         lock(&self.state).readers_since = Some(Instant::now());
     }
 
     /// Resolves once it has been the reader's turn for `patience`.
-    pub(super) async fn stalls(&self, patience: Duration) {
+    pub(crate) async fn stalls(&self, patience: Duration) {
         // So that it cannot go round without a pause.
         let patience = patience.max(Duration::from_millis(1));
         loop {

@@ -4,44 +4,44 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Semaphore;
 
-use super::error::{Facts, Reason, Rejection};
-use super::meter::Meter;
-use super::retry::Room;
 use crate::ZSetSemaphore;
+use crate::tower::error::{Facts, Reason, Rejection};
+use crate::tower::retry_after::estimate::Room;
+use crate::tower::retry_after::hold_times::Meter;
 
 /// A semaphore, with what all requests that use it share.
 #[derive(Debug)]
-pub(super) struct Handle {
-    pub(super) semaphore: ZSetSemaphore,
+pub(crate) struct Handle {
+    pub(crate) semaphore: ZSetSemaphore,
     /// The name of the limit, as outsiders may see it.
-    pub(super) shown: Arc<str>,
+    pub(crate) shown: Arc<str>,
     here: Arc<Here>,
 }
 
 /// What this process knows of a semaphore by itself; it outlives a change of the limit.
 #[derive(Debug, Default)]
-pub(super) struct Here {
+pub(crate) struct Here {
     meter: Meter,
     /// The cap of this process while the store is away: that of the layer that first asked.
     local: OnceLock<(u32, Arc<Semaphore>)>,
 }
 
 impl Handle {
-    pub(super) fn new(semaphore: ZSetSemaphore, shown: Arc<str>, here: Arc<Here>) -> Arc<Self> {
+    pub(crate) fn new(semaphore: ZSetSemaphore, shown: Arc<str>, here: Arc<Here>) -> Arc<Self> {
         Arc::new(Self { semaphore, shown, here })
     }
 
-    pub(super) fn meter(&self) -> &Meter {
+    pub(crate) fn meter(&self) -> &Meter {
         &self.here.meter
     }
 
     /// The cap of this process, which is `cap` if no layer has set another, and its units.
-    pub(super) fn local(&self, cap: u32) -> &(u32, Arc<Semaphore>) {
+    pub(crate) fn local(&self, cap: u32) -> &(u32, Arc<Semaphore>) {
         self.here.local.get_or_init(|| (cap, Arc::new(Semaphore::new(cap as usize))))
     }
 
     /// Rejects a request for `units` units, behind `ahead` others if that was heard.
-    pub(super) fn reject(&self, reason: Reason, units: u32, ahead: Option<u64>) -> Rejection {
+    pub(crate) fn reject(&self, reason: Reason, units: u32, ahead: Option<u64>) -> Rejection {
         let outlook = self.semaphore.outlook();
         let room = Room { in_use: outlook.in_use, limit: outlook.limit };
         Rejection::new(Facts {

@@ -10,9 +10,9 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// Until when a request may wait for its permits, whatever the timeouts of the layers say; in the
 /// extensions of an HTTP request.
 ///
-/// [`total_timeout`](super::ZSetSemaphoreLayer::total_timeout) puts it there for the layers further in. A
+/// [`total_timeout`](crate::tower::ZSetSemaphoreLayer::total_timeout) puts it there for the layers further in. A
 /// middleware of your own can do so, too, say by a header that tells how long the client waits. Of
-/// two the earlier counts. Layers that [hold the head](super::ReleaseOnResponse) do not look at it.
+/// two the earlier counts. Layers that [hold the head](crate::tower::ReleaseOnResponse) do not look at it.
 ///
 /// # Examples
 ///
@@ -61,11 +61,11 @@ impl WaitDeadline {
         self.0.saturating_duration_since(Instant::now())
     }
 
-    pub(super) fn at(instant: Instant) -> Self {
+    pub(crate) fn at(instant: Instant) -> Self {
         Self(instant)
     }
 
-    pub(super) fn of(extensions: &http::Extensions) -> Option<Instant> {
+    pub(crate) fn of(extensions: &http::Extensions) -> Option<Instant> {
         extensions.get::<Self>().map(|until| until.0)
     }
 }

@@ -8,10 +8,10 @@ use http::header::{
 };
 use http::{Response, StatusCode};
 
-use super::error::{Reason, Rejection};
+use crate::tower::error::{Reason, Rejection};
 
 /// Whether an event can be put behind what streams: plain server-sent events of no known length.
-pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("text/event-stream")
@@ -23,12 +23,12 @@ pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
 const SDK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// In whose words rejections are answered over HTTP; set by
-/// [`dialect`](super::ZSetSemaphoreLayer::dialect).
+/// [`dialect`](crate::tower::ZSetSemaphoreLayer::dialect).
 ///
 /// | why | [`Plain`](Self::Plain) | [`OpenAi`](Self::OpenAi): status, type, code | [`Anthropic`](Self::Anthropic): status, type |
 /// |---|---|---|---|
 /// | no room | `503` | `503`, `service_unavailable_error`, `server_is_overloaded` | `529`, `overloaded_error` |
-/// | no room, with [`status`](super::ZSetSemaphoreLayer::status) `429` | `429` | `429`, `rate_limit_error`, `rate_limit_exceeded` | `429`, `rate_limit_error` |
+/// | no room, with [`status`](crate::tower::ZSetSemaphoreLayer::status) `429` | `429` | `429`, `rate_limit_error`, `rate_limit_exceeded` | `429`, `rate_limit_error` |
 /// | the store is away, and the like | `503` | `503`, `service_unavailable_error`, `service_unavailable` | `503`, `api_error` |
 /// | heavier than the limit | `413` | `413`, `invalid_request_error`, `request_too_large` | `413`, `request_too_large` |
 /// | its body broke off | `400` | `400`, `invalid_request_error`, `request_incomplete` | `400`, `invalid_request_error` |
@@ -51,7 +51,7 @@ pub enum Dialect {
 
 /// What stands in the way, as far as a client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(crate) enum Cause {
     Full,
     TooLarge,
     RequestBody,
@@ -59,7 +59,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    pub(super) fn of(rejection: &Rejection) -> Self {
+    pub(crate) fn of(rejection: &Rejection) -> Self {
         match rejection.reason() {
             _ if rejection.is_full() => Self::Full,
             _ if rejection.is_too_large() => Self::TooLarge,
@@ -68,7 +68,7 @@ impl Cause {
         }
     }
 
-    pub(super) fn text(self) -> &'static str {
+    pub(crate) fn text(self) -> &'static str {
         match self {
             Self::Full => "too many requests at once",
             Self::TooLarge => "the request weighs more than the limit",
@@ -77,14 +77,14 @@ impl Cause {
         }
     }
 
-    pub(super) fn may_pass(self) -> bool {
+    pub(crate) fn may_pass(self) -> bool {
         matches!(self, Self::Full | Self::Unavailable)
     }
 }
 
 impl Dialect {
     /// What a rejected request is answered in this dialect; for
-    /// [`answer_with`](super::ZSetSemaphoreLayer::answer_with), where the request decides on it.
+    /// [`answer_with`](crate::tower::ZSetSemaphoreLayer::answer_with), where the request decides on it.
     /// `full` is the status for want of room; by default that of the table above.
     pub fn answer(self, rejection: &Rejection, full: Option<StatusCode>) -> Response<Bytes> {
         let cause = Cause::of(rejection);
@@ -116,7 +116,7 @@ impl Dialect {
 
     /// The last event of a stream whose permit was lost. Empty lines go before it, since what came last
     /// may have been half an event.
-    pub(super) fn lost_event(self) -> Bytes {
+    pub(crate) fn lost_event(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Plain => b"\n\nevent: error\ndata: {\"error\":\"the permit of this stream was lost\"}\n\n",
             Self::OpenAi => b"\n\nevent: error\ndata: {\"error\":{\"message\":\"the permit of this stream was lost\",\"type\":\"server_error\",\"param\":null,\"code\":\"permit_lost\"}}\n\n",

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use crate::store::BoxFuture;
 
 /// Shared by all who waited for the limit.
-pub(super) type LookupError = Arc<dyn StdError + Send + Sync>;
+pub(crate) type LookupError = Arc<dyn StdError + Send + Sync>;
 type By = dyn Fn(&str) -> u32 + Send + Sync;
 type Lookup = dyn Fn(&str) -> BoxFuture<'static, Result<u32, LookupError>> + Send + Sync;
 
 /// The limit of each key.
 ///
-/// Keys are given as they stand in the store: as [`Key`](super::Key) says, a secret by its hash.
+/// Keys are given as they stand in the store: as [`Key`](crate::tower::Key) says, a secret by its hash.
 /// Requests without a key have the key `-`.
 #[derive(Clone)]
 pub struct KeyLimit {
@@ -32,7 +32,7 @@ impl KeyLimit {
     /// What `limit` says for a key.
     ///
     /// It is asked at the first request of a key and after each
-    /// [`refresh_after`](super::KeyedBuilder::refresh_after) period, in `call`: it must be quick. A panic in it is
+    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period, in `call`: it must be quick. A panic in it is
     /// the caller's, with nothing held.
     pub fn from_fn(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
         Self { source: Source::By(Arc::new(limit)) }
@@ -42,7 +42,7 @@ impl KeyLimit {
     ///
     /// The first requests of a key wait for it, up to their timeout (one of zero is for room alone), and
     /// 10 s at the most. From then on nobody waits: after each
-    /// [`refresh_after`](super::KeyedBuilder::refresh_after) period it is asked in the background, while the limit
+    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period it is asked in the background, while the limit
     /// that is known is served. It is asked once for all requests of the key, and runs to its end, or
     /// for 10 s, also when those who waited have gone.
     ///
@@ -50,7 +50,7 @@ impl KeyLimit {
     ///
     /// An error, a panic and a look-up that takes too long are the same. A limit that is known stays in
     /// force, and it is asked again after a second, then after two and so on, up to a minute. Requests of a
-    /// key whose limit is not known end with [`Reason::LimitLookup`](super::Reason::LimitLookup) meanwhile; there
+    /// key whose limit is not known end with [`Reason::LimitLookup`](crate::tower::Reason::LimitLookup) meanwhile; there
     /// the pause grows to 5 s only. While look-ups fail, keys whose limits are known are not forgotten for
     /// being idle.
     ///
@@ -73,12 +73,12 @@ impl KeyLimit {
 
 impl KeyLimit {
     /// Whether it takes no time to find out a limit.
-    pub(super) fn is_at_once(&self) -> bool {
+    pub(crate) fn is_at_once(&self) -> bool {
         !matches!(self.source, Source::Lookup(_))
     }
 
     /// The limit of a key, if it takes no time to find it out.
-    pub(super) fn at_once(&self, key: &str) -> Option<u32> {
+    pub(crate) fn at_once(&self, key: &str) -> Option<u32> {
         match &self.source {
             Source::Fixed(limit) => Some(*limit),
             Source::By(limit) => Some(limit(key)),
@@ -86,7 +86,7 @@ impl KeyLimit {
         }
     }
 
-    pub(super) async fn find(&self, key: &str) -> Result<u32, LookupError> {
+    pub(crate) async fn find(&self, key: &str) -> Result<u32, LookupError> {
         match &self.source {
             Source::Fixed(limit) => Ok(*limit),
             Source::By(limit) => Ok(limit(key)),

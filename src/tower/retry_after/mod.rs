@@ -1,0 +1,2 @@
+pub(crate) mod estimate;
+pub(crate) mod hold_times;

@@ -3,6 +3,7 @@
 //! A [`Store`] makes [`Session`]s; a session carries turns. Both are sealed by being private: the
 //! public types hold them as trait objects, so one boxed future is paid per turn, not per permit.
 
+mod bounds;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
@@ -20,18 +21,9 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
 
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) use bounds::{ALIVE, CLAIM, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
 
-/// A grant to somebody else's waiter lives so long until its owner confirms it.
-pub(crate) const CLAIM: Millis = Millis::new(3_000);
-/// A client that was heard waiting is presumed alive so long.
-pub(crate) const ALIVE: Millis = Millis::new(3_000);
-/// At most so many ids of the caller go into one turn.
-pub(crate) const TURN_BOUND: usize = 256;
-/// At most so many expired permits and so many heads of the queue are looked at in one turn.
-pub(crate) const LOOK_BOUND: usize = 96;
-/// At most so many holders and so many waiters are listed by `inspect`.
-pub(crate) const INSPECT_BOUND: usize = 500;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Somewhere permits are counted.
 pub(crate) trait Store: Send + Sync {

@@ -46,6 +46,10 @@ mod semaphore_inner;
 mod store;
 #[path = "../src/sync.rs"]
 mod sync;
+#[path = "../src/try_acquire.rs"]
+mod try_acquire;
+#[path = "../src/wait.rs"]
+mod wait;
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -63,7 +63,7 @@ use id::{ClientId, PermitId};
 use numbers::{Millis, TurnNumber};
 use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
-use store::{Rule, Turn, TurnOutcome};
+use store::{Turn, TurnOutcome, WhenFull};
 
 const LEASE_MS: u64 = 30_000;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -115,7 +115,7 @@ impl Crowd {
     fn enter(&mut self) {
         self.entered += 1;
         let id = PermitId::new(self.client, self.entered, 1, Millis::new(LEASE_MS));
-        self.line.enter(id, Rule::Wait, Arc::clone(&self.options));
+        self.line.enter(id, WhenFull::Wait, Arc::clone(&self.options));
     }
 
     fn give_back(&mut self, counter: u64) {

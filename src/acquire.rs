@@ -16,7 +16,7 @@ use crate::hold::Truth;
 use crate::id::PermitId;
 use crate::permit::Permit;
 use crate::semaphore_inner::SemaphoreInner;
-use crate::store::Rule;
+use crate::store::WhenFull;
 
 /// Waits for a permit; made by [`ZSetSemaphore::acquire`](crate::ZSetSemaphore::acquire).
 ///
@@ -118,21 +118,21 @@ impl Acquire {
         self
     }
 
-    fn rule(&self) -> Rule {
+    fn when_full(&self) -> WhenFull {
         match (self.timeout, self.max_queue) {
-            (Some(Duration::ZERO), _) => Rule::Try,
-            (_, Some(most)) => Rule::WaitBehind(most),
-            _ => Rule::Wait,
+            (Some(Duration::ZERO), _) => WhenFull::Refuse,
+            (_, Some(most)) => WhenFull::WaitBehind(most),
+            _ => WhenFull::Wait,
         }
     }
 
     /// Enters the line; the deadline is set once, at the first poll.
     fn start(mut self: Pin<&mut Self>) -> Result<u64, Refusal> {
         let now = Instant::now();
-        let rule = self.rule();
-        let counter = enter(&self.semaphore, self.units, rule)?;
-        let timeout = match rule {
-            Rule::Try => Some(self.semaphore.seat.shared().call_timeout),
+        let when_full = self.when_full();
+        let counter = enter(&self.semaphore, self.units, when_full)?;
+        let timeout = match when_full {
+            WhenFull::Refuse => Some(self.semaphore.seat.shared().call_timeout),
             _ => self.timeout,
         };
         let mut this = self.as_mut().project();
@@ -205,7 +205,7 @@ enum Refusal {
 }
 
 /// Makes the id and puts the waiter into the line.
-fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, Refusal> {
+fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<u64, Refusal> {
     if units == 0 {
         return Err(Refusal::ZeroUnits);
     }
@@ -225,7 +225,7 @@ fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, Refu
         if too_large && line.known_override().is_none() && shared.is_down() {
             return Err(Refusal::TooLarge { limit: semaphore.limit });
         }
-        line.enter(id, rule, Arc::clone(&semaphore.options));
+        line.enter(id, when_full, Arc::clone(&semaphore.options));
         Ok(counter)
     })
 }

@@ -9,7 +9,9 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{DEFAULT_LEASE, PermitId};
 use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
-use crate::store::{Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply, WakeUp};
+use crate::store::{
+    RenewalException, Turn, TurnOutcome, TurnReply, WaiterOutcome, WakeUp, WhenFull,
+};
 
 /// Writes words as arguments without an allocation each.
 pub(crate) struct Args<'a> {
@@ -70,16 +72,16 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
     }
     for ask in &turn.ask {
         args.put(ask.id).put(Seq::or_zero(ask.ticket));
-        write_rule(args, ask.rule);
+        write_when_full(args, ask.when_full);
     }
     for run in turn.admit.chunk_by(|a, b| kind(a) == kind(b)) {
         match kind(&run[0]) {
-            (Rule::Wait, 1, DEFAULT_LEASE) => {
+            (WhenFull::Wait, 1, DEFAULT_LEASE) => {
                 args.put('w').put(run.len());
             }
-            (rule, units, lease) => {
+            (when_full, units, lease) => {
                 args.put('a').put(run.len());
-                write_rule(args, rule);
+                write_when_full(args, when_full);
                 args.put(units).put(lease);
             }
         }
@@ -88,15 +90,15 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
 }
 
 /// What newcomers must have in common to go into one run.
-fn kind(&(id, rule): &(PermitId, Rule)) -> (Rule, u32, Millis) {
-    (rule, id.units(), id.lease_ms())
+fn kind(&(id, when_full): &(PermitId, WhenFull)) -> (WhenFull, u32, Millis) {
+    (when_full, id.units(), id.lease_ms())
 }
 
-fn write_rule(args: &mut Args<'_>, rule: Rule) {
-    match rule {
-        Rule::Wait => args.put('w'),
-        Rule::Try => args.put('t'),
-        Rule::WaitBehind(most) => args.put(most),
+fn write_when_full(args: &mut Args<'_>, when_full: WhenFull) {
+    match when_full {
+        WhenFull::Wait => args.put('w'),
+        WhenFull::Refuse => args.put('t'),
+        WhenFull::WaitBehind(most) => args.put(most),
     };
 }
 
@@ -148,14 +150,14 @@ impl Words<'_> {
         text(self.rest.next().ok_or(Garbled)?)?.parse().map_err(|_| Garbled)
     }
 
-    fn settled(&mut self) -> Result<Settled, Garbled> {
+    fn settled(&mut self) -> Result<WaiterOutcome, Garbled> {
         Ok(match self.number()? {
-            1 => Settled::Granted { token: self.seq()?, earlier: false },
-            7 => Settled::Granted { token: self.seq()?, earlier: true },
-            2 => Settled::Queued { ticket: self.seq()?, place: self.number()? },
-            3 => Settled::Refused,
-            4 => Settled::Kicked,
-            5 => Settled::TooLarge,
+            1 => WaiterOutcome::Granted { token: self.seq()?, earlier: false },
+            7 => WaiterOutcome::Granted { token: self.seq()?, earlier: true },
+            2 => WaiterOutcome::Queued { ticket: self.seq()?, place: self.number()? },
+            3 => WaiterOutcome::Refused,
+            4 => WaiterOutcome::Kicked,
+            5 => WaiterOutcome::TooLarge,
             _ => return Err(Garbled),
         })
     }
@@ -223,12 +225,12 @@ fn turn_reply(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
         for _ in 0..words.count()? {
             let index = words.index(turn.renew.len())?;
             let outcome = match words.number()? {
-                1 => Renewed::Gone,
-                2 => Renewed::Kicked,
-                3 => Renewed::PutBack,
+                1 => RenewalException::Gone,
+                2 => RenewalException::Kicked,
+                3 => RenewalException::PutBack,
                 _ => return Err(Garbled),
             };
-            reply.not_plain.push((index, outcome));
+            reply.renewal_exceptions.push((index, outcome));
         }
     }
     if flag(128) {
@@ -350,8 +352,8 @@ mod tests {
             release_from: None,
             cancel: Vec::new(),
             renew: vec![(id(3), DEFAULT_LEASE)],
-            ask: vec![Ask { id: id(4), ticket: None, rule: Rule::Wait }],
-            admit: [5, 6, 7].map(|counter| (id(counter), Rule::Wait)).to_vec(),
+            ask: vec![Ask { id: id(4), ticket: None, when_full: WhenFull::Wait }],
+            admit: [5, 6, 7].map(|counter| (id(counter), WhenFull::Wait)).to_vec(),
         }
     }
 
@@ -368,11 +370,11 @@ mod tests {
         assert!(reply.more && !reply.overridden && !reply.put_back);
         assert_eq!(reply.earliest, Some(Duration::from_millis(250)));
         assert_eq!(reply.missing, [1]);
-        assert_eq!(reply.not_plain, [(0, Renewed::Kicked)]);
+        assert_eq!(reply.renewal_exceptions, [(0, RenewalException::Kicked)]);
         let seq = |number| Seq::new(number).unwrap();
-        assert_eq!(reply.asked, [Settled::Granted { token: seq(97), earlier: true }]);
-        let queued = |number, place| Settled::Queued { ticket: seq(number), place };
-        let granted = Settled::Granted { token: seq(98), earlier: false };
+        assert_eq!(reply.asked, [WaiterOutcome::Granted { token: seq(97), earlier: true }]);
+        let queued = |number, place| WaiterOutcome::Queued { ticket: seq(number), place };
+        let granted = WaiterOutcome::Granted { token: seq(98), earlier: false };
         assert_eq!(reply.admitted, [granted, queued(99, 1), queued(100, 2)]);
     }
 

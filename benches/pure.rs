@@ -30,6 +30,8 @@ mod inspection;
 mod lease;
 #[path = "../src/lost_reason.rs"]
 mod lost_reason;
+#[path = "../src/numbers.rs"]
+mod numbers;
 #[path = "../src/options.rs"]
 mod options;
 #[path = "../src/permit.rs"]
@@ -62,9 +64,10 @@ use tokio::time::Instant;
 use backoff::Backoff;
 use driver::{Line, WaitEnd};
 use id::{ClientId, PermitId};
+use numbers::{Millis, TurnNumber};
 use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
-use store::{Rule, Turn, TurnOutcome};
+use store::{Turn, TurnOutcome, WhenFull};
 
 const LEASE_MS: u64 = 30_000;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -74,7 +77,7 @@ const TOKEN: u64 = 1_795_000_000_000_000;
 
 fn options() -> Arc<Options> {
     Arc::new(Options {
-        lease_ms: LEASE_MS,
+        lease: Millis::new(LEASE_MS),
         renew: Renew::Auto,
         max_hold: None,
         backoff: Backoff::default(),
@@ -115,8 +118,8 @@ impl Crowd {
 
     fn enter(&mut self) {
         self.entered += 1;
-        let id = PermitId::new(self.client, self.entered, 1, LEASE_MS);
-        self.line.enter(id, Rule::Wait, Arc::clone(&self.options));
+        let id = PermitId::new(self.client, self.entered, 1, Millis::new(LEASE_MS));
+        self.line.enter(id, WhenFull::Wait, Arc::clone(&self.options));
     }
 
     fn give_back(&mut self, counter: u64) {
@@ -128,12 +131,12 @@ impl Crowd {
         self.line.give_back(counter, None);
     }
 
-    fn next_turn(&mut self) -> (Turn, u64) {
+    fn next_turn(&mut self) -> (Turn, TurnNumber) {
         let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 
-    fn take_in(&mut self, turn: &Turn, number: u64, reply: &Value) {
+    fn take_in(&mut self, turn: &Turn, number: TurnNumber, reply: &Value) {
         match read_turn(reply, turn).unwrap() {
             TurnOutcome::Answered(reply) => self.line.settle(number, reply, Instant::now()),
             TurnOutcome::Stale { .. } => unreachable!("the reply is one of ours"),

@@ -9,7 +9,7 @@ use crate::error::{ControlError, StoreError};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::semaphore::ZSetSemaphore;
-use crate::store::{BoxFuture, Session};
+use crate::store::{BoxFuture, Kick, Session};
 
 impl ZSetSemaphore {
     /// Overrides the limit for the whole cluster at once, until
@@ -61,7 +61,7 @@ impl ZSetSemaphore {
     /// If dropped, the permit may or may not be kicked.
     pub async fn kick(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        self.ask(|session| session.kick(name, id, false)).await
+        self.ask(|session| session.kick(name, id, Kick::Mark)).await
     }
 
     /// As [`kick`](Self::kick), but frees the units at once, before the holder knows.
@@ -78,7 +78,7 @@ impl ZSetSemaphore {
     /// If dropped, the permit may or may not be kicked.
     pub async fn kick_now(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        let outcome = self.ask(|session| session.kick(name, id, true)).await?;
+        let outcome = self.ask(|session| session.kick(name, id, Kick::Remove)).await?;
         self.inner.seat.update(Line::nudge);
         Ok(outcome)
     }

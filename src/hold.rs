@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
 use crate::lost_reason::LostReason;
+use crate::numbers::Seq;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -24,7 +25,7 @@ const LOST: u8 = 2; // + the reason
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) id: PermitId,
-    pub(crate) token: u64,
+    pub(crate) token: Seq,
     /// Why it is lost when its time runs out unseen.
     by_clock: LostReason,
     /// The end of the lease as it was granted.
@@ -43,7 +44,7 @@ pub(crate) enum Truth {
 }
 
 impl Hold {
-    pub(crate) fn new(id: PermitId, token: u64, until: Instant, by_clock: LostReason) -> Self {
+    pub(crate) fn new(id: PermitId, token: Seq, until: Instant, by_clock: LostReason) -> Self {
         Self {
             id,
             token,
@@ -152,10 +153,11 @@ impl Hold {
 mod tests {
     use super::*;
     use crate::id::ClientId;
+    use crate::numbers::Millis;
 
     fn hold(until: Instant) -> Hold {
-        let id = PermitId::new(ClientId::from_bits(1), 1, 1, 30_000);
-        Hold::new(id, 1, until, LostReason::RenewalTimeout)
+        let id = PermitId::new(ClientId::from_bits(1), 1, 1, Millis::new(30_000));
+        Hold::new(id, Seq::after(None), until, LostReason::RenewalTimeout)
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,8 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// The lease that an id need not spell out, in milliseconds.
-pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
+use crate::numbers::Millis;
+
+/// The lease that an id need not spell out.
+pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 
 /// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
 ///
@@ -72,12 +74,12 @@ pub struct PermitId {
     client: ClientId,
     counter: u64,
     units: u32,
-    lease_ms: u64,
+    lease: Millis,
 }
 
 impl PermitId {
-    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease_ms: u64) -> Self {
-        Self { client, counter, units, lease_ms }
+    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease: Millis) -> Self {
+        Self { client, counter, units, lease }
     }
 
     /// The client that asked for the permit.
@@ -92,15 +94,15 @@ impl PermitId {
 
     /// How long the permit lives in Redis without a renewal.
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.lease_ms)
+        self.lease.duration()
     }
 
     pub(crate) fn counter(&self) -> u64 {
         self.counter
     }
 
-    pub(crate) fn lease_ms(&self) -> u64 {
-        self.lease_ms
+    pub(crate) fn lease_ms(&self) -> Millis {
+        self.lease
     }
 
     /// Writes it by hand: a turn names hundreds, and formatting would be a good part of its cost.
@@ -114,9 +116,9 @@ impl PermitId {
             text.push(b'*');
             put_decimal(text, u64::from(self.units));
         }
-        if self.lease_ms != DEFAULT_LEASE_MS {
+        if self.lease != DEFAULT_LEASE {
             text.push(b'/');
-            put_decimal(text, self.lease_ms);
+            put_decimal(text, self.lease.get());
         }
     }
 }
@@ -215,16 +217,16 @@ fn parse_client(text: &str) -> Option<ClientId> {
 
 fn parse_permit(text: &str) -> Option<PermitId> {
     let (client, rest) = text.split_once(':')?;
-    let (rest, lease_ms) = match rest.split_once('/') {
-        Some((rest, lease)) => (rest, decimal(lease)?),
-        None => (rest, DEFAULT_LEASE_MS),
+    let (rest, lease) = match rest.split_once('/') {
+        Some((rest, lease)) => (rest, Millis::new(decimal(lease)?)),
+        None => (rest, DEFAULT_LEASE),
     };
     let (counter, units) = match rest.split_once('*') {
         Some((counter, units)) => (counter, u32::try_from(decimal(units)?).ok()?),
         None => (rest, 1),
     };
     let client = parse_client(client)?;
-    Some(PermitId { client, counter: decimal(counter)?, units, lease_ms })
+    Some(PermitId { client, counter: decimal(counter)?, units, lease })
 }
 
 /// Digits only: `parse` alone would take a sign too.
@@ -239,10 +241,10 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         for (units, lease, text) in [
-            (1, DEFAULT_LEASE_MS, "00000000000000ff:9"),
-            (4, DEFAULT_LEASE_MS, "00000000000000ff:9*4"),
-            (1, 50, "00000000000000ff:9/50"),
-            (u32::MAX, 1_000, "00000000000000ff:9*4294967295/1000"),
+            (1, DEFAULT_LEASE, "00000000000000ff:9"),
+            (4, DEFAULT_LEASE, "00000000000000ff:9*4"),
+            (1, Millis::new(50), "00000000000000ff:9/50"),
+            (u32::MAX, Millis::new(1_000), "00000000000000ff:9*4294967295/1000"),
         ] {
             let id = PermitId::new(ClientId(255), 9, units, lease);
             assert_eq!(id.to_string(), text);

@@ -35,6 +35,7 @@ mod id;
 mod inspection;
 mod lease;
 mod lost_reason;
+mod numbers;
 mod options;
 #[cfg(feature = "tower")]
 mod outlook;

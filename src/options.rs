@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::numbers::Millis;
 
 /// Who keeps a lease alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,7 +30,7 @@ pub enum Wake {
 /// What a handle wants of its permits.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    pub(crate) lease_ms: u64,
+    pub(crate) lease: Millis,
     pub(crate) renew: Renew,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) backoff: Backoff,

@@ -68,7 +68,7 @@ impl Permit {
     ///
     /// See Martin Kleppmann, "How to do distributed locking" (2016).
     pub fn fencing_token(&self) -> u64 {
-        self.hold.token
+        self.hold.token.get()
     }
 
     /// Whether the permit is lost, by this machine's monotonic clock and all that is known.
@@ -185,14 +185,14 @@ impl Permit {
     ///
     /// If dropped, the extension may or may not happen.
     pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
-        let lease_ms = lease::checked_ms("extend", lease)?;
+        let lease = lease::checked("extend", lease)?;
         match self.hold.truth() {
             Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
             Truth::Released => return Err(ExtendError::Released),
             Truth::HeldUntil(_) => {}
         }
         let (done, answer) = oneshot::channel();
-        self.seat.update(|line| line.extend(self.hold.id.counter(), lease_ms, done));
+        self.seat.update(|line| line.extend(self.hold.id.counter(), lease, done));
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
@@ -286,7 +286,7 @@ impl PermitHandle {
 
     /// As [`Permit::fencing_token`].
     pub fn fencing_token(&self) -> u64 {
-        self.hold.token
+        self.hold.token.get()
     }
 
     /// As [`Permit::id`].

@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use crate::driver::{Lifeline, Seat};
 use crate::error::ConfigError;
 use crate::lease;
+use crate::numbers::Millis;
 use crate::options::{Options, Renew, Wake};
 use crate::semaphore::ZSetSemaphore;
 use crate::semaphore_inner::SemaphoreInner;
@@ -61,7 +62,7 @@ impl SemaphoreBuilder {
             limit,
             lease: Duration::from_secs(30),
             options: Options {
-                lease_ms: 0,
+                lease: Millis::new(0),
                 renew: Renew::Auto,
                 max_hold: None,
                 backoff: Backoff::default(),
@@ -132,7 +133,7 @@ impl SemaphoreBuilder {
     pub fn build(self) -> Result<ZSetSemaphore, ConfigError> {
         check_name(&self.name)?;
         self.options.backoff.check()?;
-        let lease_ms = lease::checked_ms("lease", self.lease)?;
+        let lease = lease::checked("lease", self.lease)?;
         if self.options.max_hold == Some(Duration::ZERO) {
             return Err(ConfigError::new("max_hold", Duration::ZERO, "more than 0"));
         }
@@ -145,7 +146,7 @@ impl SemaphoreBuilder {
             inner: Arc::new(SemaphoreInner {
                 name: self.name.into(),
                 limit: self.limit,
-                options: Arc::new(Options { lease_ms, ..self.options }),
+                options: Arc::new(Options { lease, ..self.options }),
                 seat: Seat::new(cell, self.client),
             }),
         })

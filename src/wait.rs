@@ -33,7 +33,7 @@ use crate::hold::Truth;
 use crate::id::PermitId;
 use crate::permit::Permit;
 use crate::semaphore_inner::SemaphoreInner;
-use crate::store::Rule;
+use crate::store::WhenFull;
 
 /// A wait for a permit. Dropped at any point, it leaves no permit and no queue entry.
 #[pin_project(PinnedDrop)]
@@ -173,15 +173,15 @@ impl Wait {
     /// Enters the queue of the client. The first time, sets the deadline.
     fn enter(mut self: Pin<&mut Self>) -> Result<u64, NoPermit> {
         let now = Instant::now();
-        let rule = self.rule();
-        let counter = enter(&self.semaphore, self.units, rule)?;
+        let when_full = self.when_full();
+        let counter = enter(&self.semaphore, self.units, when_full)?;
         let mut this = self.as_mut().project();
         *this.stage = Stage::Queued { counter };
         if this.started.is_none() {
             *this.started = Some(now);
-            let timeout = match rule {
-                Rule::Try => Some(this.semaphore.seat.shared().call_timeout),
-                Rule::Wait | Rule::WaitBehind(_) => *this.timeout,
+            let timeout = match when_full {
+                WhenFull::Refuse => Some(this.semaphore.seat.shared().call_timeout),
+                WhenFull::Wait | WhenFull::WaitBehind(_) => *this.timeout,
             };
             // A timeout beyond the end of time is none.
             if let Some(at) = timeout.and_then(|timeout| now.checked_add(timeout)) {
@@ -191,11 +191,11 @@ impl Wait {
         Ok(counter)
     }
 
-    fn rule(&self) -> Rule {
+    fn when_full(&self) -> WhenFull {
         match (self.timeout, self.max_queue) {
-            (Some(Duration::ZERO), _) => Rule::Try,
-            (_, Some(most)) => Rule::WaitBehind(most),
-            (_, None) => Rule::Wait,
+            (Some(Duration::ZERO), _) => WhenFull::Refuse,
+            (_, Some(most)) => WhenFull::WaitBehind(most),
+            (_, None) => WhenFull::Wait,
         }
     }
 
@@ -258,7 +258,7 @@ impl Wait {
 }
 
 /// Makes the id of the permit and puts the waiter into the queue of the client.
-fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, NoPermit> {
+fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<u64, NoPermit> {
     if units == 0 {
         return Err(NoPermit::ZeroUnits);
     }
@@ -268,7 +268,7 @@ fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, NoPe
         NoDriver::Ended => NoPermit::Closed,
     })?;
     let counter = shared.next_counter();
-    let id = PermitId::new(client, counter, units, semaphore.options.lease_ms);
+    let id = PermitId::new(client, counter, units, semaphore.options.lease);
     semaphore.seat.update(|line| {
         if line.is_closed() {
             return Err(NoPermit::Closed);
@@ -278,7 +278,7 @@ fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, NoPe
         if too_large && line.known_override().is_none() && shared.is_down() {
             return Err(NoPermit::TooLarge { limit: semaphore.limit });
         }
-        line.enter(id, rule, Arc::clone(&semaphore.options));
+        line.enter(id, when_full, Arc::clone(&semaphore.options));
         Ok(counter)
     })
 }

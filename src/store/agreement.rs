@@ -29,7 +29,7 @@ enum Step {
     Kick {
         client: usize,
         pick: usize,
-        now: bool,
+        kick: Kick,
     },
     Inspect,
     LoseEverything,
@@ -61,8 +61,8 @@ struct RandomTurn {
     fresh: Vec<Newcomer>,
     release: Vec<usize>,
     cancel: Vec<usize>,
-    renew: Vec<(usize, u64)>,
-    ask: Vec<(usize, bool, Rule)>,
+    renew: Vec<(usize, Millis)>,
+    ask: Vec<(usize, bool, WhenFull)>,
     epoch: EpochChange,
     old_incarnation: bool,
     labelled: bool,
@@ -75,16 +75,17 @@ enum EpochChange {
     Late,
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+fn when_full() -> impl Strategy<Value = WhenFull> {
     prop_oneof![
-        4 => Just(Rule::Wait),
-        1 => Just(Rule::Try),
-        1 => (0u32..6).prop_map(Rule::WaitBehind),
+        4 => Just(WhenFull::Wait),
+        1 => Just(WhenFull::Refuse),
+        1 => (0u32..6).prop_map(WhenFull::WaitBehind),
     ]
 }
 
 fn turn() -> impl Strategy<Value = RandomTurn> {
-    let lease = prop_oneof![3 => Just(30_000u64), 2 => 50u64..5_000, 1 => Just(60_000)];
+    let lease = prop_oneof![3 => Just(30_000u64), 2 => 50u64..5_000, 1 => Just(60_000)]
+        .prop_map(Millis::new);
     let units = prop_oneof![Just(1u32), 2u32..5];
     let in_a_row = prop_oneof![12 => Just(1usize), 2 => 2usize..6, 1 => 60usize..140];
     let few = |n| vec(any::<usize>(), 0..n);
@@ -94,15 +95,15 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
         1 => Just(EpochChange::Late),
     ];
     let lists = (
-        vec((units, lease, rule(), in_a_row), 0..4).prop_map(repeated),
+        vec((units, lease, when_full(), in_a_row), 0..4).prop_map(repeated),
         prop_oneof![6 => few(3), 2 => few(10), 1 => few(150)],
         prop_oneof![8 => few(2), 1 => few(150)],
         prop_oneof![
-            8 => vec((any::<usize>(), 50u64..40_000), 0..4),
-            1 => vec((any::<usize>(), Just(3_000u64)), 0..150),
+            8 => vec((any::<usize>(), (50u64..40_000).prop_map(Millis::new)), 0..4),
+            1 => vec((any::<usize>(), Just(Millis::new(3_000))), 0..150),
         ],
-        prop_oneof![8 => vec((any::<usize>(), any::<bool>(), rule()), 0..4),
-            1 => vec((any::<usize>(), any::<bool>(), rule()), 0..120)],
+        prop_oneof![8 => vec((any::<usize>(), any::<bool>(), when_full()), 0..4),
+            1 => vec((any::<usize>(), any::<bool>(), when_full()), 0..120)],
     );
     let limit = prop_oneof![3 => 0u32..3, 3 => 0u32..7, 2 => 60u32..300];
     (0..CLIENTS, limit, lists, epoch, any::<bool>(), any::<bool>()).prop_map(
@@ -121,11 +122,12 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
     )
 }
 
-type Newcomer = (u32, u64, Rule);
+type Newcomer = (u32, Millis, WhenFull);
 
 /// Runs of newcomers of a kind, longer than one command takes, now and then.
-fn repeated(runs: Vec<(u32, u64, Rule, usize)>) -> Vec<Newcomer> {
-    let run = |(units, lease, rule, count)| std::iter::repeat_n((units, lease, rule), count);
+fn repeated(runs: Vec<(u32, Millis, WhenFull, usize)>) -> Vec<Newcomer> {
+    let run =
+        |(units, lease, when_full, count)| std::iter::repeat_n((units, lease, when_full), count);
     runs.into_iter().flat_map(run).collect()
 }
 
@@ -140,8 +142,8 @@ fn step() -> impl Strategy<Value = Step> {
         100 => turn().prop_map(Step::Turn),
         40 => micros.prop_map(|micros| Step::Pass { micros }),
         4 => prop::option::of(prop_oneof![0u32..9, 60u32..300]).prop_map(Step::SetLimit),
-        12 => (0..CLIENTS, any::<usize>(), 0..4)
-            .prop_map(|(client, pick, at_once)| Step::Kick { client, pick, now: at_once < 2 }),
+        12 => (0..CLIENTS, any::<usize>(), prop_oneof![Just(Kick::Mark), Just(Kick::Remove)])
+            .prop_map(|(client, pick, kick)| Step::Kick { client, pick, kick }),
         6 => Just(Step::Inspect),
         1 => Just(Step::LoseEverything),
         2 => Just(Step::LoseMeta),
@@ -151,19 +153,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-type Heard = Vec<(PermitId, u64)>;
+type Heard = Vec<(PermitId, WakeUp)>;
 
 #[derive(Default)]
 struct Recorder {
     heard: Mutex<Heard>,
 }
 
-impl Ear for Recorder {
-    fn wake(&self, _: &str, id: PermitId, number: u64) {
-        lock(&self.heard).push((id, number));
+impl WakeListener for Recorder {
+    fn wake(&self, _: &str, id: PermitId, wake_up: WakeUp) {
+        lock(&self.heard).push((id, wake_up));
     }
-    fn hearing_changed(&self) {}
-    fn gone(&self) {}
+    fn subscription_changed(&self) {}
+    fn disconnected(&self) {}
 }
 
 /// A client as the test plays it.
@@ -171,12 +173,12 @@ struct Player {
     id: ClientId,
     session: Arc<dyn Session>,
     ear: Arc<Recorder>,
-    ids: Vec<(PermitId, u64)>,
+    ids: Vec<(PermitId, Option<Seq>)>,
     /// Of those granted by a reply and not taken back since, with the end of the first lease.
-    tokens: HashMap<PermitId, (u64, u64)>,
-    epoch: u64,
-    incarnation: u64,
-    seen: u64,
+    tokens: HashMap<PermitId, (Seq, u64)>,
+    epoch: Epoch,
+    incarnation: Option<Incarnation>,
+    seen: Option<Seq>,
     said: Vec<Turn>,
 }
 
@@ -187,9 +189,9 @@ impl Player {
         std::mem::take(&mut *lock(&self.ear.heard))
     }
 
-    /// 0 where it is not known, or the lease may have ended.
-    fn token(&self, id: &PermitId, now: u64) -> u64 {
-        self.tokens.get(id).map_or(0, |&(token, end)| if now < end { token } else { 0 })
+    /// `None` where it is not known, or the lease may have ended.
+    fn token(&self, id: &PermitId, now: u64) -> Option<Seq> {
+        self.tokens.get(id).filter(|&&(_, end)| now < end).map(|&(token, _)| token)
     }
 }
 
@@ -219,16 +221,16 @@ impl Game {
             let id = ClientId::from_bits(bits << 40);
             let ear = Arc::new(Recorder::default());
             let session = store.open(id, ear.clone()).await.unwrap();
-            assert!(session.hears());
+            assert!(session.is_subscribed());
             players.push(Player {
                 id,
                 session,
                 ear,
                 ids: Vec::new(),
                 tokens: HashMap::new(),
-                epoch: 0,
-                incarnation: 0,
-                seen: 0,
+                epoch: Epoch::default(),
+                incarnation: None,
+                seen: None,
                 said: Vec::new(),
             });
         }
@@ -254,7 +256,7 @@ impl Game {
             player.ids.clear();
             player.tokens.clear();
             player.said.clear();
-            (player.epoch, player.incarnation, player.seen) = (0, 0, 0);
+            (player.epoch, player.incarnation, player.seen) = (Epoch::default(), None, None);
             player.heard().await; // what a game that failed has left unheard
         }
         for step in steps {
@@ -280,11 +282,11 @@ impl Game {
                 self.players[0].session.set_limit(name.clone(), limit).await.unwrap();
                 books.set_limit(limit, self.now);
             }
-            Step::Kick { client, pick, now } => {
+            Step::Kick { client, pick, kick } => {
                 let ids = &self.players[client].ids;
                 if let Some(&(id, _)) = ids.get(pick % ids.len().max(1)) {
-                    let (ours, note) = books.kick(id, now, now_ms);
-                    let theirs = self.players[0].session.kick(name.clone(), id, now).await;
+                    let (ours, note) = books.kick(id, kick, now_ms);
+                    let theirs = self.players[0].session.kick(name.clone(), id, kick).await;
                     prop_assert_eq!(theirs.unwrap(), ours);
                     self.compare_notes(note.into_iter().collect()).await?;
                 }
@@ -360,26 +362,26 @@ impl Game {
         match random.epoch {
             EpochChange::None => {}
             EpochChange::Rise => {
-                player.epoch += 1;
+                player.epoch = player.epoch.next();
                 epoch = player.epoch;
             }
-            EpochChange::Late => epoch = epoch.saturating_sub(1),
+            EpochChange::Late => epoch = Epoch::new(epoch.get().saturating_sub(1)),
         }
         // An id is named once in a turn, as the driver does.
-        let mut free: Vec<(PermitId, u64)> = player.ids.clone();
+        let mut free: Vec<(PermitId, Option<Seq>)> = player.ids.clone();
         let mut take = |pick: usize| (!free.is_empty()).then(|| free.remove(pick % free.len()));
         let mut release: Vec<PermitId> =
             random.release.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
         release.sort_by_key(|id| id.units() > 1);
         let light = release.iter().filter(|id| id.units() == 1);
-        let release_from = light.map(|id| player.token(id, self.now)).min().unwrap_or(0);
+        let release_from = light.map(|id| player.token(id, self.now)).min().flatten();
         let cancel: Vec<PermitId> =
             random.cancel.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
         let renew =
             random.renew.iter().filter_map(|&(pick, ms)| Some((take(pick)?.0, ms))).collect();
-        let ask = random.ask.iter().filter_map(|&(pick, with_ticket, rule)| {
+        let ask = random.ask.iter().filter_map(|&(pick, with_ticket, when_full)| {
             let (id, ticket) = take(pick)?;
-            Some(Ask { id, ticket: if with_ticket { ticket } else { 0 }, rule })
+            Some(Ask { id, ticket: ticket.filter(|_| with_ticket), when_full })
         });
         let turn = Turn {
             name: name.clone(),
@@ -388,7 +390,11 @@ impl Game {
             epoch,
             limit: random.limit,
             seen: player.seen,
-            incarnation: if random.old_incarnation { 1 } else { player.incarnation },
+            incarnation: if random.old_incarnation {
+                Incarnation::new(1)
+            } else {
+                player.incarnation
+            },
             release,
             release_from,
             cancel,
@@ -398,8 +404,8 @@ impl Game {
                 .fresh
                 .iter()
                 .enumerate()
-                .map(|(i, &(units, lease, rule))| {
-                    (PermitId::new(player.id, next + i as u64, units, lease), rule)
+                .map(|(i, &(units, lease, when_full))| {
+                    (PermitId::new(player.id, next + i as u64, units, lease), when_full)
                 })
                 .collect(),
         };
@@ -412,18 +418,18 @@ impl Game {
         prop_assert_eq!(theirs.unwrap(), ours.clone(), "{:?}", turn);
         if let TurnOutcome::Answered(reply) = ours {
             player.seen = player.seen.max(reply.last);
-            player.incarnation = reply.incarnation;
+            player.incarnation = Some(reply.incarnation);
             let named = turn.ask.iter().map(|ask| ask.id).chain(turn.admit.iter().map(|a| a.0));
             for (id, settled) in named.zip(reply.asked.iter().chain(&reply.admitted)) {
                 let ticket = match settled {
-                    Settled::Queued { ticket, .. } => *ticket,
-                    Settled::Granted { token, .. } => {
+                    WaiterOutcome::Queued { ticket, .. } => Some(*ticket),
+                    WaiterOutcome::Granted { token, .. } => {
                         // The server counts in whole milliseconds, from the one that has begun.
-                        let end = (self.now / 1000 + id.lease_ms()) * 1000;
+                        let end = (self.now / 1000 + id.lease_ms().get()) * 1000;
                         player.tokens.insert(id, (*token, end));
-                        0
+                        None
                     }
-                    _ => 0,
+                    _ => None,
                 };
                 match player.ids.iter_mut().find(|(known, _)| *known == id) {
                     Some(known) => known.1 = known.1.max(ticket),
@@ -442,7 +448,7 @@ impl Game {
         pick: usize,
     ) -> Result<(), TestCaseError> {
         let player = &mut self.players[client];
-        let unanswered = |turn: &&Turn| turn.epoch < player.epoch && turn.seen > 0;
+        let unanswered = |turn: &&Turn| turn.epoch < player.epoch && turn.seen.is_some();
         let turns: Vec<&Turn> = player.said.iter().filter(unanswered).collect();
         let Some(&turn) = turns.get(pick % turns.len().max(1)) else { return Ok(()) };
         let (ours, notes) = books.turn(turn, self.now);
@@ -488,7 +494,8 @@ fn silent(client: usize) -> RandomTurn {
 }
 
 fn fresh(client: usize, count: usize, ms: u64) -> Step {
-    Step::Turn(RandomTurn { fresh: vec![(1, ms, Rule::Wait); count], ..silent(client) })
+    let lease = Millis::new(ms);
+    Step::Turn(RandomTurn { fresh: vec![(1, lease, WhenFull::Wait); count], ..silent(client) })
 }
 
 fn play_all(games: Vec<Vec<Step>>) {
@@ -506,8 +513,9 @@ fn play_all(games: Vec<Vec<Step>>) {
 /// What chance hardly ever plays.
 #[test]
 fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
-    let renew = |client| Step::Turn(RandomTurn { renew: vec![(0, 40_000)], ..silent(client) });
-    let kick = |client| Step::Kick { client, pick: 0, now: false };
+    let renew =
+        |client| Step::Turn(RandomTurn { renew: vec![(0, Millis::new(40_000))], ..silent(client) });
+    let kick = |client| Step::Kick { client, pick: 0, kick: Kick::Mark };
     let pass = |seconds: u64| Step::Pass { micros: seconds * 1_000_000 };
     let known = |client| {
         let epoch = EpochChange::Rise;
@@ -518,7 +526,10 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
     hour.extend((0..130).flat_map(|_| [pass(30), renew(0)]));
     hour.extend([Step::Inspect, known(0), Step::Inspect]);
     let heavy = |client, units| {
-        Step::Turn(RandomTurn { fresh: vec![(units, 30_000, Rule::Wait); 2], ..silent(client) })
+        Step::Turn(RandomTurn {
+            fresh: vec![(units, Millis::new(30_000), WhenFull::Wait); 2],
+            ..silent(client)
+        })
     };
     let late = |client, pick| Step::Late { client, pick };
     let games = vec![
@@ -567,9 +578,9 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
 #[test]
 fn what_went_otherwise_is_missing_though_its_token_vouches_for_it() {
     let grant = || fresh(0, 1, 30_000);
-    let kick = |pick| Step::Kick { client: 0, pick, now: true };
+    let kick = |pick| Step::Kick { client: 0, pick, kick: Kick::Remove };
     let renew = |pick| {
-        let renew = vec![(pick, 30_000)];
+        let renew = vec![(pick, Millis::new(30_000))];
         Step::Turn(RandomTurn { renew, old_incarnation: true, ..silent(0) })
     };
     let release =

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{ClientId, PermitId};
-use crate::inspection::KickOutcome;
-use crate::inspection::{Holder, Inspection, QueuedWaiter};
+use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
+use crate::numbers::{Epoch, Incarnation, Seq};
 use crate::store::{
-    ALIVE_MS, Ask, CLAIM_MS, INSPECT_BOUND, LOOK_BOUND, Renewed, Rule, Settled, Turn, TurnOutcome,
-    TurnReply,
+    ALIVE, Ask, CLAIM, INSPECT_BOUND, Kick, LOOK_BOUND, RenewalException, Turn, TurnOutcome,
+    TurnReply, WaiterOutcome, WakeUp, WhenFull,
 };
 
 use super::Note;
@@ -38,30 +38,30 @@ pub(crate) struct Books {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Opening {
     /// Of the whole store.
-    pub(super) incarnation: u64,
+    pub(super) incarnation: Incarnation,
     /// No token of any name that has gone is higher.
-    pub(super) last: u64,
+    pub(super) last: Option<Seq>,
 }
 
 #[derive(Debug)]
 struct Meta {
-    incarnation: u64,
-    last: u64,
+    incarnation: Incarnation,
+    last: Option<Seq>,
     override_: Option<u32>,
     extra: u64,
     /// When everything but `meta` vanishes, milliseconds.
     ttl: u64,
     /// When `meta` vanishes; never while it carries an override.
     expires: Option<u64>,
-    epochs: HashMap<ClientId, u64>,
+    epochs: HashMap<ClientId, Epoch>,
     labels: HashMap<ClientId, Arc<str>>,
 }
 
 impl Meta {
-    fn new(incarnation: u64) -> Self {
+    fn new(incarnation: Incarnation) -> Self {
         Self {
             incarnation,
-            last: 0,
+            last: None,
             override_: None,
             extra: 0,
             ttl: 0,
@@ -162,8 +162,8 @@ impl Books {
     }
 
     /// The last token or ticket given out.
-    pub(super) fn last(&self) -> u64 {
-        self.meta.as_ref().map_or(0, |meta| meta.last)
+    pub(super) fn last(&self) -> Option<Seq> {
+        self.meta.as_ref()?.last
     }
 
     /// `meta`; made again, with the heavy permits counted, when it is not there.
@@ -175,7 +175,7 @@ impl Books {
                 Some(Opening { incarnation, last }) => {
                     Meta { extra, last, ..Meta::new(incarnation) }
                 }
-                None => Meta { extra, ..Meta::new(now) },
+                None => Meta { extra, ..Meta::new(Incarnation::at(now)) },
             }
         })
     }
@@ -233,7 +233,7 @@ impl Books {
         self.expire(now / 1000);
         let stored_epoch =
             self.meta.as_ref().and_then(|meta| meta.epochs.get(&turn.client)).copied();
-        let stored_epoch = stored_epoch.unwrap_or(0);
+        let stored_epoch = stored_epoch.unwrap_or_default();
         if turn.epoch < stored_epoch {
             return (TurnOutcome::Stale { epoch: stored_epoch }, Vec::new());
         }
@@ -306,7 +306,7 @@ impl Books {
     pub(crate) fn kick(
         &mut self,
         id: PermitId,
-        at_once: bool,
+        kick: Kick,
         now_ms: u64,
     ) -> (KickOutcome, Option<Note>) {
         self.expire(now_ms);
@@ -314,17 +314,20 @@ impl Books {
         if score <= 2 * now_ms {
             return (KickOutcome::NotHeld, None);
         }
-        let outcome = if at_once {
-            if let Some(meta) = &mut self.meta {
-                meta.extra -= u64::from(id.units()) - 1;
+        let outcome = match kick {
+            Kick::Remove => {
+                if let Some(meta) = &mut self.meta {
+                    meta.extra -= u64::from(id.units()) - 1;
+                }
+                self.permits.remove(&id);
+                KickOutcome::Removed
             }
-            self.permits.remove(&id);
-            KickOutcome::Removed
-        } else {
-            self.permits.put(id, score | 1);
-            KickOutcome::Marked
+            Kick::Mark => {
+                self.permits.put(id, score | 1);
+                KickOutcome::Marked
+            }
         };
-        (outcome, Some((id.client(), vec![(id, 0)])))
+        (outcome, Some((id.client(), vec![(id, WakeUp::Ask)])))
     }
 }
 
@@ -334,8 +337,8 @@ struct Run<'a> {
     turn: &'a Turn,
     now_ms: u64,
     limit: u32,
-    before: u64,
-    last: u64,
+    before: Option<Seq>,
+    last: Option<Seq>,
     needed_until: u64,
     writes_clients: bool,
     pruned: bool,
@@ -347,8 +350,8 @@ struct Run<'a> {
     notes: Vec<Note>,
     reply: TurnReply,
     asks: Vec<Ask>,
-    asked: Vec<Option<Settled>>,
-    admits: &'a [(PermitId, Rule)],
+    asked: Vec<Option<WaiterOutcome>>,
+    admits: &'a [(PermitId, WhenFull)],
 }
 
 impl<'a> Run<'a> {
@@ -362,14 +365,10 @@ impl<'a> Run<'a> {
         if held == 0 {
             meta.extra = 0;
         }
-        let before = meta.last.max(turn.seen).max(now - 1);
+        let before = meta.last.max(turn.seen).max(Seq::new(now - 1));
         let limit = meta.override_.unwrap_or(turn.limit);
-        let reply = TurnReply {
-            incarnation: meta.incarnation,
-            limit,
-            overridden: meta.override_.is_some(),
-            ..TurnReply::default()
-        };
+        let overridden = meta.override_.is_some();
+        let reply = TurnReply { overridden, ..TurnReply::new(meta.incarnation, limit) };
         Self {
             books,
             turn,
@@ -402,9 +401,10 @@ impl<'a> Run<'a> {
         *known = (*known).max(until);
     }
 
-    fn next_number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
+    fn next_number(&mut self) -> Seq {
+        let next = Seq::after(self.last);
+        self.last = Some(next);
+        next
     }
 
     fn in_use(&mut self) -> u64 {
@@ -477,27 +477,27 @@ impl<'a> Run<'a> {
             self.prune();
         }
         for (index, &(id, ms)) in self.turn.renew.iter().enumerate() {
-            let deadline = self.now_ms + ms;
+            let deadline = self.now_ms + ms.get();
             let outcome = match self.books.permits.score(&id) {
                 None => {
                     self.needed_until = self.needed_until.max(deadline);
-                    let elsewhere = self.turn.incarnation != self.reply.incarnation;
+                    let elsewhere = self.turn.incarnation != Some(self.reply.incarnation);
                     if elsewhere && self.fits(id.units()) {
                         self.books.queue.remove(&id); // never in both
                         self.add_permit(id, deadline);
-                        Some(Renewed::PutBack)
+                        Some(RenewalException::PutBack)
                     } else {
-                        Some(Renewed::Gone)
+                        Some(RenewalException::Gone)
                     }
                 }
-                Some(score) if score % 2 == 1 => Some(Renewed::Kicked),
+                Some(score) if score % 2 == 1 => Some(RenewalException::Kicked),
                 Some(score) => {
                     self.push_permit(id, deadline, score);
                     None
                 }
             };
             if let Some(outcome) = outcome {
-                self.reply.not_plain.push((index, outcome));
+                self.reply.renewal_exceptions.push((index, outcome));
             }
         }
     }
@@ -505,10 +505,11 @@ impl<'a> Run<'a> {
     /// Who was not answered under this incarnation may have sent this turn before data was lost,
     /// with what made it void: what it admits is asked about.
     fn doubt_newcomers(&mut self) {
-        let unanswered = self.turn.seen > 0 && self.turn.seen < self.reply.incarnation;
+        let incarnation = self.reply.incarnation;
+        let unanswered = self.turn.seen.is_some_and(|seen| incarnation.began_after(seen));
         if unanswered && self.books.permits.len() + self.books.queue.len() > 0 {
             let admits = std::mem::take(&mut self.admits).iter();
-            self.asks.extend(admits.map(|&(id, rule)| Ask { id, ticket: 0, rule }));
+            self.asks.extend(admits.map(|&(id, when_full)| Ask { id, ticket: None, when_full }));
         }
     }
 
@@ -520,22 +521,23 @@ impl<'a> Run<'a> {
         }
         for (index, &Ask { id, ticket, .. }) in asks.iter().enumerate() {
             let settled = match (self.books.permits.score(&id), self.books.queue.score(&id)) {
-                (Some(score), _) if score % 2 == 1 => Settled::Kicked,
+                (Some(score), _) if score % 2 == 1 => WaiterOutcome::Kicked,
                 (Some(score), _) => {
-                    self.push_permit(id, self.now_ms + id.lease_ms(), score);
-                    Settled::Granted { token: self.next_number(), earlier: true }
+                    self.push_permit(id, self.now_ms + id.lease_ms().get(), score);
+                    WaiterOutcome::Granted { token: self.next_number(), earlier: true }
                 }
-                (None, Some(ticket)) => {
+                (None, Some(score)) => {
+                    let Some(ticket) = Seq::new(score) else { continue };
                     self.pending.insert(id, index);
-                    Settled::Queued { ticket, place: 0 }
+                    WaiterOutcome::Queued { ticket, place: 0 }
                 }
-                (None, None) if ticket > 0 => {
+                (None, None) => {
+                    let Some(ticket) = ticket else { continue };
                     self.pending.insert(id, index);
-                    self.books.queue.put(id, ticket);
+                    self.books.queue.put(id, ticket.get());
                     self.reply.put_back = true;
-                    Settled::Queued { ticket, place: 0 }
+                    WaiterOutcome::Queued { ticket, place: 0 }
                 }
-                (None, None) => continue,
             };
             self.asked[index] = Some(settled);
         }
@@ -544,8 +546,8 @@ impl<'a> Run<'a> {
 
     fn mark_alive(&mut self) {
         let until = self.books.clients.get(&self.turn.client).copied().unwrap_or(0);
-        if until < self.now_ms + ALIVE_MS * 2 / 3 {
-            self.remember_client(self.now_ms + ALIVE_MS);
+        if until < self.now_ms + ALIVE.get() * 2 / 3 {
+            self.remember_client(self.now_ms + ALIVE.get());
         }
     }
 
@@ -566,18 +568,18 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn tell(&mut self, id: PermitId, token: Option<u64>) {
+    fn tell(&mut self, id: PermitId, token: Option<Seq>) {
         let client = id.client();
         if client != self.turn.client {
-            let word = (id, token.unwrap_or(0));
+            let word = (id, token.map_or(WakeUp::Ask, WakeUp::Granted));
             match self.notes.iter_mut().find(|(other, _)| *other == client) {
                 Some((_, words)) => words.push(word),
                 None => self.notes.push((client, vec![word])),
             }
         } else if let Some(index) = self.pending.remove(&id) {
             self.asked[index] = Some(match token {
-                Some(token) => Settled::Granted { token, earlier: false },
-                None => Settled::TooLarge,
+                Some(token) => WaiterOutcome::Granted { token, earlier: false },
+                None => WaiterOutcome::TooLarge,
             });
         } else {
             self.reply.others.push((id, token));
@@ -608,8 +610,8 @@ impl<'a> Run<'a> {
                 self.books.queue.remove(&id);
                 self.tell(id, None);
             } else if self.fits(units) {
-                let lease = if own { id.lease_ms() } else { id.lease_ms().min(CLAIM_MS) };
-                self.add_permit(id, self.now_ms + lease);
+                let lease = if own { id.lease_ms() } else { id.lease_ms().min(CLAIM) };
+                self.add_permit(id, self.now_ms + lease.get());
                 let token = self.next_number();
                 self.tell(id, Some(token));
                 self.books.queue.remove(&id);
@@ -624,12 +626,12 @@ impl<'a> Run<'a> {
         let mut queued = false;
         for index in 0..self.asked.len() {
             if self.asked[index].is_none() {
-                let Ask { id, rule, .. } = self.asks[index];
-                self.asked[index] = Some(self.enter(id, rule, &mut queued));
+                let Ask { id, when_full, .. } = self.asks[index];
+                self.asked[index] = Some(self.enter(id, when_full, &mut queued));
             }
         }
-        for &(id, rule) in self.admits {
-            let settled = self.enter(id, rule, &mut queued);
+        for &(id, when_full) in self.admits {
+            let settled = self.enter(id, when_full, &mut queued);
             self.reply.admitted.push(settled);
         }
         if queued || !self.asked.is_empty() {
@@ -637,31 +639,33 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn enter(&mut self, id: PermitId, rule: Rule, queued: &mut bool) -> Settled {
+    fn enter(&mut self, id: PermitId, when_full: WhenFull, queued: &mut bool) -> WaiterOutcome {
         let waiting = self.books.queue.len();
         if self.too_large(id.units()) {
-            return Settled::TooLarge;
+            return WaiterOutcome::TooLarge;
         }
         if waiting == 0 && (self.fits(id.units()) || self.prune() && self.fits(id.units())) {
-            self.add_permit(id, self.now_ms + id.lease_ms());
-            return Settled::Granted { token: self.next_number(), earlier: false };
+            self.add_permit(id, self.now_ms + id.lease_ms().get());
+            return WaiterOutcome::Granted { token: self.next_number(), earlier: false };
         }
-        match rule {
-            Rule::Try => return Settled::Refused,
-            Rule::WaitBehind(most) if waiting >= u64::from(most) => return Settled::Refused,
-            Rule::Wait | Rule::WaitBehind(_) => {}
+        match when_full {
+            WhenFull::Refuse => return WaiterOutcome::Refused,
+            WhenFull::WaitBehind(most) if waiting >= u64::from(most) => {
+                return WaiterOutcome::Refused;
+            }
+            WhenFull::Wait | WhenFull::WaitBehind(_) => {}
         }
         let ticket = self.next_number();
-        self.books.queue.put(id, ticket);
+        self.books.queue.put(id, ticket.get());
         self.head = self.head.or(Some(id));
         *queued = true;
-        Settled::Queued { ticket, place: waiting }
+        WaiterOutcome::Queued { ticket, place: waiting }
     }
 
     fn finish(mut self) -> (TurnOutcome, Vec<Note>) {
         let waiting = self.books.queue.len();
         if waiting > 0 {
-            self.needed_until = self.needed_until.max(self.now_ms + ALIVE_MS);
+            self.needed_until = self.needed_until.max(self.now_ms + ALIVE.get());
         }
         let (needed, last, before) = (self.needed_until, self.last, self.before);
         let meta = self.meta();
@@ -693,7 +697,7 @@ impl<'a> Run<'a> {
         self.reply.waiting = waiting;
         self.reply.last = last;
         for (id, index) in std::mem::take(&mut self.pending) {
-            if let Some(Settled::Queued { place, .. }) = &mut self.asked[index] {
+            if let Some(WaiterOutcome::Queued { place, .. }) = &mut self.asked[index] {
                 *place = self.books.queue.rank(&id);
             }
         }

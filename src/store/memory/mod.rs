@@ -15,9 +15,12 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::Inspection;
+use crate::numbers::{Incarnation, Seq};
 use crate::sync::lock;
 
-use super::{BoxFuture, Ear, KickOutcome, Session, Store, Turn, TurnOutcome};
+use super::{
+    BoxFuture, Kick, KickOutcome, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp,
+};
 
 pub(crate) use books::Books;
 use books::Opening;
@@ -58,17 +61,18 @@ struct Inner {
     /// Microseconds of the wall clock, given by the monotonic one.
     epoch_micros: u64,
     epoch: Instant,
+    incarnation: Incarnation,
 }
 
 /// Trees: a table that grows moves all it has at once.
 #[derive(Default)]
 struct State {
     books: BTreeMap<Arc<str>, Box<Books>>,
-    ears: BTreeMap<ClientId, Weak<dyn Ear>>,
+    ears: BTreeMap<ClientId, Weak<dyn WakeListener>>,
     /// The latest that a turn was told of the time, in microseconds.
     now: u64,
     /// No token or ticket in books that have gone is higher.
-    last: u64,
+    last: Option<Seq>,
     /// Whose books have become blank last: they go when the next one's do, so that one name that
     /// is used again and again keeps them.
     blank: Option<Arc<str>>,
@@ -82,7 +86,7 @@ impl State {
     fn with_books<T>(
         &mut self,
         name: &Arc<str>,
-        incarnation: u64,
+        incarnation: Incarnation,
         act: impl FnOnce(&mut Books, u64) -> T,
     ) -> T {
         let (now, last) = (self.now, self.last);
@@ -136,8 +140,8 @@ impl State {
     }
 }
 
-/// Words for another client: the grants, or 0 for "ask about this id".
-pub(crate) type Note = (ClientId, Vec<(PermitId, u64)>);
+/// Wake-ups for another client.
+pub(crate) type Note = (ClientId, Vec<(PermitId, WakeUp)>);
 
 impl MemoryStore {
     /// An empty store.
@@ -145,7 +149,12 @@ impl MemoryStore {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch_micros = u64::try_from(since.as_micros()).unwrap_or(0);
         Self {
-            inner: Arc::new(Inner { state: Mutex::default(), epoch_micros, epoch: Instant::now() }),
+            inner: Arc::new(Inner {
+                state: Mutex::default(),
+                epoch_micros,
+                epoch: Instant::now(),
+                incarnation: Incarnation::at(epoch_micros),
+            }),
         }
     }
 
@@ -164,7 +173,7 @@ impl MemoryStore {
         // The time of a turn that has no clock is that of the one before: too early is safe.
         state.now = state.now.max(now).max(self.inner.epoch_micros);
         state.look_around();
-        state.with_books(name, self.inner.epoch_micros, act)
+        state.with_books(name, self.inner.incarnation, act)
     }
 
     fn settle(&self, turn: &Turn) -> TurnOutcome {
@@ -178,8 +187,8 @@ impl MemoryStore {
         for (client, words) in notes {
             let ear = lock(&self.inner.state).ears.get(&client).and_then(Weak::upgrade);
             if let Some(ear) = ear {
-                for (id, number) in words {
-                    ear.wake(name, id, number);
+                for (id, wake_up) in words {
+                    ear.wake(name, id, wake_up);
                 }
             }
         }
@@ -202,7 +211,7 @@ impl Store for MemoryStore {
     fn open(
         &self,
         client: ClientId,
-        ear: Arc<dyn Ear>,
+        ear: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
         lock(&self.inner.state).ears.insert(client, Arc::downgrade(&ear));
         let session: Arc<dyn Session> =
@@ -210,11 +219,11 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(session)))
     }
 
-    fn turn_at_once(&self, turn: &Turn) -> Option<TurnOutcome> {
+    fn turn_inline(&self, turn: &Turn) -> Option<TurnOutcome> {
         Some(self.settle(turn))
     }
 
-    fn place(&self) -> String {
+    fn address(&self) -> String {
         "this process".to_owned()
     }
 }
@@ -222,7 +231,7 @@ impl Store for MemoryStore {
 struct MemorySession {
     memory: MemoryStore,
     client: ClientId,
-    _ear: Arc<dyn Ear>,
+    _ear: Arc<dyn WakeListener>,
 }
 
 impl Drop for MemorySession {
@@ -236,7 +245,7 @@ impl Session for MemorySession {
         Box::pin(async move { Ok(self.memory.settle(&turn)) })
     }
 
-    fn is_at_once(&self) -> bool {
+    fn is_inline(&self) -> bool {
         true
     }
 
@@ -261,17 +270,17 @@ impl Session for MemorySession {
         &self,
         name: Arc<str>,
         id: PermitId,
-        now: bool,
+        kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move {
             let (outcome, note) =
-                self.memory.with_books(&name, |books, micros| books.kick(id, now, micros / 1000));
+                self.memory.with_books(&name, |books, now| books.kick(id, kick, now / 1000));
             self.memory.tell(&name, note.into_iter().collect());
             Ok(outcome)
         })
     }
 
-    fn hears(&self) -> bool {
+    fn is_subscribed(&self) -> bool {
         true
     }
 

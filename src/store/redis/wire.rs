@@ -6,11 +6,12 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::id::{DEFAULT_LEASE_MS, PermitId};
-use crate::inspection::{Holder, Inspection, QueuedWaiter};
-
-use crate::inspection::KickOutcome;
-use crate::store::{Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply};
+use crate::id::{DEFAULT_LEASE, PermitId};
+use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
+use crate::numbers::{Epoch, Incarnation, Millis, Seq};
+use crate::store::{
+    RenewalException, Turn, TurnOutcome, TurnReply, WaiterOutcome, WakeUp, WhenFull,
+};
 
 /// Writes words as arguments without an allocation each.
 pub(crate) struct Args<'a> {
@@ -40,9 +41,9 @@ impl<'a> Args<'a> {
 }
 
 pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
-    args.put(turn.client).put(turn.limit).put(turn.seen);
-    if turn.epoch > 0 {
-        args.put('e').put(turn.epoch);
+    args.put(turn.client).put(turn.limit).put(Seq::or_zero(turn.seen));
+    if turn.epoch > Epoch::default() {
+        args.put('e').put(turn.epoch.get());
     }
     if !turn.label.is_empty() {
         args.put('l').put(&turn.label);
@@ -50,7 +51,7 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
     let light = turn.release.partition_point(|id| id.units() == 1);
     let (light, heavy) = turn.release.split_at(light);
     if !light.is_empty() {
-        args.put('r').put(light.len()).put(turn.release_from);
+        args.put('r').put(light.len()).put(Seq::or_zero(turn.release_from));
         args.ids(light.iter().copied());
     }
     for (tag, ids) in [('R', heavy), ('c', &turn.cancel)] {
@@ -60,7 +61,7 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
         }
     }
     if !turn.renew.is_empty() {
-        args.put('i').put(turn.incarnation);
+        args.put('i').put(turn.incarnation.map_or(0, Incarnation::get));
     }
     for run in turn.renew.chunk_by(|(_, a), (_, b)| a == b) {
         args.put('n').put(run.len()).put(run[0].1);
@@ -70,18 +71,18 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
         args.put('q').put(turn.ask.len());
     }
     for ask in &turn.ask {
-        args.put(ask.id).put(ask.ticket);
-        write_rule(args, ask.rule);
+        args.put(ask.id).put(Seq::or_zero(ask.ticket));
+        write_when_full(args, ask.when_full);
     }
     for run in turn.admit.chunk_by(|a, b| kind(a) == kind(b)) {
         match kind(&run[0]) {
-            (Rule::Wait, 1, DEFAULT_LEASE_MS) => {
+            (WhenFull::Wait, 1, DEFAULT_LEASE) => {
                 args.put('w').put(run.len());
             }
-            (rule, units, lease_ms) => {
+            (when_full, units, lease) => {
                 args.put('a').put(run.len());
-                write_rule(args, rule);
-                args.put(units).put(lease_ms);
+                write_when_full(args, when_full);
+                args.put(units).put(lease);
             }
         }
         args.ids(run.iter().map(|&(id, _)| id));
@@ -89,15 +90,15 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
 }
 
 /// What newcomers must have in common to go into one run.
-fn kind(&(id, rule): &(PermitId, Rule)) -> (Rule, u32, u64) {
-    (rule, id.units(), id.lease_ms())
+fn kind(&(id, when_full): &(PermitId, WhenFull)) -> (WhenFull, u32, Millis) {
+    (when_full, id.units(), id.lease_ms())
 }
 
-fn write_rule(args: &mut Args<'_>, rule: Rule) {
-    match rule {
-        Rule::Wait => args.put('w'),
-        Rule::Try => args.put('t'),
-        Rule::WaitBehind(most) => args.put(most),
+fn write_when_full(args: &mut Args<'_>, when_full: WhenFull) {
+    match when_full {
+        WhenFull::Wait => args.put('w'),
+        WhenFull::Refuse => args.put('t'),
+        WhenFull::WaitBehind(most) => args.put(most),
     };
 }
 
@@ -115,6 +116,10 @@ impl Words<'_> {
             Some(Value::Int(n)) => u64::try_from(*n).map_err(|_| Garbled),
             _ => Err(Garbled),
         }
+    }
+
+    fn seq(&mut self) -> Result<Seq, Garbled> {
+        Seq::new(self.number()?).ok_or(Garbled)
     }
 
     fn small(&mut self) -> Result<u32, Garbled> {
@@ -145,14 +150,14 @@ impl Words<'_> {
         text(self.rest.next().ok_or(Garbled)?)?.parse().map_err(|_| Garbled)
     }
 
-    fn settled(&mut self) -> Result<Settled, Garbled> {
+    fn settled(&mut self) -> Result<WaiterOutcome, Garbled> {
         Ok(match self.number()? {
-            1 => Settled::Granted { token: self.number()?, earlier: false },
-            7 => Settled::Granted { token: self.number()?, earlier: true },
-            2 => Settled::Queued { ticket: self.number()?, place: self.number()? },
-            3 => Settled::Refused,
-            4 => Settled::Kicked,
-            5 => Settled::TooLarge,
+            1 => WaiterOutcome::Granted { token: self.seq()?, earlier: false },
+            7 => WaiterOutcome::Granted { token: self.seq()?, earlier: true },
+            2 => WaiterOutcome::Queued { ticket: self.seq()?, place: self.number()? },
+            3 => WaiterOutcome::Refused,
+            4 => WaiterOutcome::Kicked,
+            5 => WaiterOutcome::TooLarge,
             _ => return Err(Garbled),
         })
     }
@@ -191,19 +196,18 @@ fn turn_reply(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
     let mut words = list(value)?;
     let flags = words.number()?;
     if flags == 0 {
-        return Ok(TurnOutcome::Stale { epoch: words.number()? });
+        return Ok(TurnOutcome::Stale { epoch: Epoch::new(words.number()?) });
     }
     let flag = |bit: u64| flags & bit != 0;
+    let incarnation = Incarnation::new(words.number()?).ok_or(Garbled)?;
     let mut reply = TurnReply {
-        incarnation: words.number()?,
         in_use: words.number()?,
         waiting: words.number()?,
-        last: words.number()?,
-        limit: turn.limit,
+        last: Seq::new(words.number()?),
         overridden: flag(2),
         put_back: flag(4),
         more: flag(8),
-        ..TurnReply::default()
+        ..TurnReply::new(incarnation, turn.limit)
     };
     if flag(2) {
         reply.limit = words.small()?;
@@ -221,19 +225,18 @@ fn turn_reply(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
         for _ in 0..words.count()? {
             let index = words.index(turn.renew.len())?;
             let outcome = match words.number()? {
-                1 => Renewed::Gone,
-                2 => Renewed::Kicked,
-                3 => Renewed::PutBack,
+                1 => RenewalException::Gone,
+                2 => RenewalException::Kicked,
+                3 => RenewalException::PutBack,
                 _ => return Err(Garbled),
             };
-            reply.not_plain.push((index, outcome));
+            reply.renewal_exceptions.push((index, outcome));
         }
     }
     if flag(128) {
         for _ in 0..words.count()? {
             let id = words.id()?;
-            let token = words.number()?;
-            reply.others.push((id, (token > 0).then_some(token)));
+            reply.others.push((id, Seq::new(words.number()?)));
         }
     }
     for _ in &turn.ask {
@@ -313,14 +316,15 @@ pub(super) fn read_kick(value: &Value) -> Result<KickOutcome, StoreError> {
 }
 
 /// A wake-up: the name, then pairs of id and number; see `wake` in `lua/prelude.lua`.
-pub(super) fn read_wake(payload: &[u8]) -> Option<(&str, Vec<(PermitId, u64)>)> {
+pub(super) fn read_wake(payload: &[u8]) -> Option<(&str, Vec<(PermitId, WakeUp)>)> {
     let (name, words) = std::str::from_utf8(payload).ok()?.split_once('\n')?;
     let mut words = words.split(' ');
-    let mut grants = Vec::new();
+    let mut wake_ups = Vec::new();
     while let Some(id) = words.next() {
-        grants.push((id.parse().ok()?, words.next()?.parse().ok()?));
+        let number = words.next()?.parse().ok()?;
+        wake_ups.push((id.parse().ok()?, WakeUp::from_number(number)));
     }
-    Some((name, grants))
+    Some((name, wake_ups))
 }
 
 #[cfg(test)]
@@ -335,21 +339,21 @@ mod tests {
 
     /// Two releases, a renewal, an ask and three newcomers.
     fn turn() -> Turn {
-        let id = |counter| PermitId::new(ClientId::from_bits(255), counter, 1, DEFAULT_LEASE_MS);
+        let id = |counter| PermitId::new(ClientId::from_bits(255), counter, 1, DEFAULT_LEASE);
         Turn {
             name: "a".into(),
             client: ClientId::from_bits(255),
             label: "".into(),
-            epoch: 0,
+            epoch: Epoch::default(),
             limit: 8,
-            seen: 0,
-            incarnation: 77,
+            seen: None,
+            incarnation: Incarnation::new(77),
             release: vec![id(1), id(2)],
-            release_from: 0,
+            release_from: None,
             cancel: Vec::new(),
-            renew: vec![(id(3), DEFAULT_LEASE_MS)],
-            ask: vec![Ask { id: id(4), ticket: 0, rule: Rule::Wait }],
-            admit: [5, 6, 7].map(|counter| (id(counter), Rule::Wait)).to_vec(),
+            renew: vec![(id(3), DEFAULT_LEASE)],
+            ask: vec![Ask { id: id(4), ticket: None, when_full: WhenFull::Wait }],
+            admit: [5, 6, 7].map(|counter| (id(counter), WhenFull::Wait)).to_vec(),
         }
     }
 
@@ -361,15 +365,16 @@ mod tests {
         let words = [&header[..], &lists, &fared].concat();
         let outcome = read_turn(&ints(&words), &turn()).unwrap();
         let TurnOutcome::Answered(reply) = outcome else { panic!("{outcome:?}") };
-        assert_eq!((reply.incarnation, reply.in_use, reply.limit), (77, 3, 8));
-        assert_eq!((reply.waiting, reply.last), (2, 99));
+        assert_eq!((reply.incarnation.get(), reply.in_use, reply.limit), (77, 3, 8));
+        assert_eq!((reply.waiting, reply.last), (2, Seq::new(99)));
         assert!(reply.more && !reply.overridden && !reply.put_back);
         assert_eq!(reply.earliest, Some(Duration::from_millis(250)));
         assert_eq!(reply.missing, [1]);
-        assert_eq!(reply.not_plain, [(0, Renewed::Kicked)]);
-        assert_eq!(reply.asked, [Settled::Granted { token: 97, earlier: true }]);
-        let queued = |ticket, place| Settled::Queued { ticket, place };
-        let granted = Settled::Granted { token: 98, earlier: false };
+        assert_eq!(reply.renewal_exceptions, [(0, RenewalException::Kicked)]);
+        let seq = |number| Seq::new(number).unwrap();
+        assert_eq!(reply.asked, [WaiterOutcome::Granted { token: seq(97), earlier: true }]);
+        let queued = |number, place| WaiterOutcome::Queued { ticket: seq(number), place };
+        let granted = WaiterOutcome::Granted { token: seq(98), earlier: false };
         assert_eq!(reply.admitted, [granted, queued(99, 1), queued(100, 2)]);
     }
 
@@ -394,11 +399,11 @@ mod tests {
 
     #[test]
     fn a_wake_up_reads_back_and_rubbish_is_ignored() {
-        let (name, grants) =
+        let (name, wake_ups) =
             read_wake("a b\n00000000000000ff:9 12 00000000000000ff:10*2 0".as_bytes()).unwrap();
         assert_eq!(name, "a b");
-        let tokens: Vec<u64> = grants.iter().map(|&(_, token)| token).collect();
-        assert_eq!(tokens, [12, 0]);
+        let wake_ups: Vec<WakeUp> = wake_ups.iter().map(|&(_, wake_up)| wake_up).collect();
+        assert_eq!(wake_ups, [WakeUp::Granted(Seq::new(12).unwrap()), WakeUp::Ask]);
         for payload in
             ["", "name", "name\nx 1", "name\n00000000000000ff:9", "n\n00000000000000ff:9 -1"]
         {

@@ -13,12 +13,12 @@
 ---   Section.CANCEL         count, ids: of permits and of waiters
 ---   Section.GRANTED_UNDER  incarnation: under which the renewed permits were granted
 ---   Section.RENEW          count, ms, ids
----   Section.ASK            count, (id, ticket, rule) for each waiter; ticket 0: not known
+---   Section.ASK            count, (id, ticket, when_full) for each waiter; ticket 0: not known
 ---   Section.ADMIT_PLAIN    count, ids: newcomers for one unit and the default lease that wait
----   Section.ADMIT_OTHER    count, rule, units, ms, ids: other newcomers of a kind
+---   Section.ADMIT_OTHER    count, when_full, units, ms, ids: other newcomers of a kind
 ---
---- A rule says what to do with a newcomer that does not fit: Rule.WAIT, Rule.TRY (refuse it), or a
---- number: it waits unless that many wait already.
+--- What happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE, or a number: it
+--- waits, unless at least this many wait already.
 ---
 --- # Reply
 ---
@@ -30,7 +30,7 @@
 ---   Flag.MORE        nothing: work is left for another turn
 ---   Flag.EARLIEST    ms: until the earliest deadline, or less; for the owner of the head
 ---   Flag.MISSING     count, indices: releases that found nothing
----   Flag.EXCEPTIONS  count, (index, Renewal.*): renewals that did more or less than renew
+---   Flag.EXCEPTIONS  count, (index, RenewalException.*): the other renewals only renewed
 ---   Flag.OTHERS      count, (id, token): other waiters of the caller that left the queue; token 0:
 ---                    too large
 ---

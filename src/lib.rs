@@ -48,8 +48,10 @@ mod store;
 mod sync;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod try_acquire;
+mod wait;
 
-pub use acquire::{Acquire, TryAcquire};
+pub use acquire::Acquire;
 pub use backoff::Backoff;
 pub use client::{Client, ClientBuilder};
 pub use error::{
@@ -65,3 +67,4 @@ pub use released::Released;
 pub use semaphore::ZSetSemaphore;
 pub use semaphore_builder::SemaphoreBuilder;
 pub use store::memory::MemoryStore;
+pub use try_acquire::TryAcquire;

@@ -22,7 +22,7 @@ if n_ask > 0 or at <= #ARGV then
   -- New waiters as arguments of ZADD.
   local entering = nil
   -- Admits `count` newcomers of a kind, the ids from `list[first]` on.
-  local function enter(list, first, count, rule, units, ms)
+  local function enter(list, first, count, when_full, units, ms)
     local to, run = first + count - 1, #runs
     if limit > 0 and units > limit then
       runs[run + 1], runs[run + 2] = count, Outcome.TOO_LARGE
@@ -39,10 +39,10 @@ if n_ask > 0 or at <= #ARGV then
       end
     end
     local queued = to - first + 1
-    if rule == Rule.TRY then
+    if when_full == WhenFull.REFUSE then
       queued = 0
-    elseif rule ~= Rule.WAIT then
-      queued = max(0, min(queued, rule - waiting))
+    elseif when_full ~= WhenFull.WAIT then
+      queued = max(0, min(queued, when_full - waiting))
     end
     if queued > 0 then
       runs[run + 1], runs[run + 2] = queued, Outcome.QUEUED
@@ -68,12 +68,13 @@ if n_ask > 0 or at <= #ARGV then
     end
   end
   while at <= #ARGV do
-    local count, first, rule, units, ms = ARGV[at + 1] + 0, at + 2, Rule.WAIT, 1, Span.DEFAULT_LEASE
+    local count, first = ARGV[at + 1] + 0, at + 2
+    local when_full, units, ms = WhenFull.WAIT, 1, Span.DEFAULT_LEASE
     if ARGV[at] == Section.ADMIT_OTHER then
-      rule, units, ms = ARGV[first], ARGV[first + 1] + 0, ARGV[first + 2] + 0
+      when_full, units, ms = ARGV[first], ARGV[first + 1] + 0, ARGV[first + 2] + 0
       first = first + 3
     end
-    enter(ARGV, first, count, rule, units, ms)
+    enter(ARGV, first, count, when_full, units, ms)
     at = first + count
   end
   -- A client that waits counts as alive for Span.ALIVE. This is written when a third of it is over.

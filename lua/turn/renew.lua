@@ -38,15 +38,15 @@ while ARGV[at] == Section.RENEW do
           -- Put back only if another incarnation granted it: under this one it has ended for good.
           local units = units_of(id)
           if granted_under ~= incarnation and held + extra + units <= limit then
-            code = Renewal.PUT_BACK
+            code = RenewalException.PUT_BACK
             -- A stale turn may have queued it; an id is never in both.
             waiting = waiting - call('ZREM', queue, id)
             add(ids, k, k, units, ms)
           else
-            code = Renewal.GONE
+            code = RenewalException.GONE
           end
         elseif is_kicked(score) then
-          code = Renewal.KICKED
+          code = RenewalException.KICKED
         end
         if code ~= 0 then
           exceptions = exceptions or {}

@@ -63,7 +63,7 @@ impl LineCell {
     /// Changes the line, tells those concerned, and has the driver look at it.
     fn update<T>(self: &Arc<Self>, shared: &Shared, change: impl FnOnce(&mut Line) -> T) -> T {
         let answer = self.peek(change);
-        if !self.turn_at_once(shared) {
+        if !self.turn_inline(shared) {
             shared.make_ready(self);
         }
         answer

@@ -6,7 +6,7 @@ use crate::error::StoreErrorKind;
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
 use crate::numbers::{Epoch, Incarnation, Seq};
 use crate::store::redis::wire::{read_turn, read_wake};
-use crate::store::{Ask, Renewed, Rule, Settled, Turn, TurnOutcome, WakeUp};
+use crate::store::{Ask, RenewalException, Turn, TurnOutcome, WaiterOutcome, WakeUp, WhenFull};
 
 fn ints(numbers: &[i64]) -> Value {
     Value::Array(numbers.iter().map(|&n| Value::Int(n)).collect())
@@ -27,8 +27,8 @@ fn turn() -> Turn {
         release_from: None,
         cancel: Vec::new(),
         renew: vec![(id(3), DEFAULT_LEASE)],
-        ask: vec![Ask { id: id(4), ticket: None, rule: Rule::Wait }],
-        admit: [5, 6, 7].map(|counter| (id(counter), Rule::Wait)).to_vec(),
+        ask: vec![Ask { id: id(4), ticket: None, when_full: WhenFull::Wait }],
+        admit: [5, 6, 7].map(|counter| (id(counter), WhenFull::Wait)).to_vec(),
     }
 }
 
@@ -45,11 +45,11 @@ fn a_reply_reads_back() {
     assert!(reply.more && !reply.overridden && !reply.put_back);
     assert_eq!(reply.earliest, Some(Duration::from_millis(250)));
     assert_eq!(reply.missing, [1]);
-    assert_eq!(reply.not_plain, [(0, Renewed::Kicked)]);
+    assert_eq!(reply.renewal_exceptions, [(0, RenewalException::Kicked)]);
     let seq = |number| Seq::new(number).unwrap();
-    assert_eq!(reply.asked, [Settled::Granted { token: seq(97), earlier: true }]);
-    let queued = |number, place| Settled::Queued { ticket: seq(number), place };
-    let granted = Settled::Granted { token: seq(98), earlier: false };
+    assert_eq!(reply.asked, [WaiterOutcome::Granted { token: seq(97), earlier: true }]);
+    let queued = |number, place| WaiterOutcome::Queued { ticket: seq(number), place };
+    let granted = WaiterOutcome::Granted { token: seq(98), earlier: false };
     assert_eq!(reply.admitted, [granted, queued(99, 1), queued(100, 2)]);
 }
 

@@ -8,9 +8,9 @@ use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::KickOutcome;
 use crate::numbers::{Epoch, Incarnation, Seq};
-use crate::store::{Renewed, Settled, Turn, TurnOutcome, TurnReply, WakeUp};
+use crate::store::{RenewalException, Turn, TurnOutcome, TurnReply, WaiterOutcome, WakeUp};
 
-use super::names::{Flag, Kick, Outcome, Renewal};
+use super::names::{self, Flag, Kick, Outcome};
 use super::words::{Garbled, Words};
 
 /// Reads the reply to `turn`.
@@ -69,7 +69,7 @@ fn exceptions(
     if has(Flag::EXCEPTIONS) {
         for _ in 0..words.count()? {
             let index = words.one_to(turn.renew.len())? - 1;
-            reply.not_plain.push((index, renewed(words)?));
+            reply.renewal_exceptions.push((index, renewal_exception(words)?));
         }
     }
     if has(Flag::OTHERS) {
@@ -84,33 +84,33 @@ fn exceptions(
 /// Reads one outcome for each ask, and the admits in runs.
 fn outcomes(words: &mut Words<'_>, turn: &Turn, reply: &mut TurnReply) -> Result<(), Garbled> {
     for _ in &turn.ask {
-        reply.asked.push(settled(words)?);
+        reply.asked.push(waiter_outcome(words)?);
     }
     while reply.admitted.len() < turn.admit.len() {
         let count = words.one_to(turn.admit.len() - reply.admitted.len())?;
-        let first = settled(words)?;
+        let first = waiter_outcome(words)?;
         reply.admitted.extend((0..count as u64).map(|nth| first.with_numbers_raised_by(nth)));
     }
     Ok(())
 }
 
-fn renewed(words: &mut Words<'_>) -> Result<Renewed, Garbled> {
+fn renewal_exception(words: &mut Words<'_>) -> Result<RenewalException, Garbled> {
     Ok(match words.number()? {
-        Renewal::GONE => Renewed::Gone,
-        Renewal::KICKED => Renewed::Kicked,
-        Renewal::PUT_BACK => Renewed::PutBack,
+        names::RenewalException::GONE => RenewalException::Gone,
+        names::RenewalException::KICKED => RenewalException::Kicked,
+        names::RenewalException::PUT_BACK => RenewalException::PutBack,
         _ => return Err(Garbled),
     })
 }
 
-fn settled(words: &mut Words<'_>) -> Result<Settled, Garbled> {
+fn waiter_outcome(words: &mut Words<'_>) -> Result<WaiterOutcome, Garbled> {
     Ok(match words.number()? {
-        Outcome::GRANTED => Settled::Granted { token: words.seq()?, earlier: false },
-        Outcome::FOUND_GRANTED => Settled::Granted { token: words.seq()?, earlier: true },
-        Outcome::QUEUED => Settled::Queued { ticket: words.seq()?, place: words.number()? },
-        Outcome::REFUSED => Settled::Refused,
-        Outcome::KICKED => Settled::Kicked,
-        Outcome::TOO_LARGE => Settled::TooLarge,
+        Outcome::GRANTED => WaiterOutcome::Granted { token: words.seq()?, earlier: false },
+        Outcome::FOUND_GRANTED => WaiterOutcome::Granted { token: words.seq()?, earlier: true },
+        Outcome::QUEUED => WaiterOutcome::Queued { ticket: words.seq()?, place: words.number()? },
+        Outcome::REFUSED => WaiterOutcome::Refused,
+        Outcome::KICKED => WaiterOutcome::Kicked,
+        Outcome::TOO_LARGE => WaiterOutcome::TooLarge,
         _ => return Err(Garbled),
     })
 }

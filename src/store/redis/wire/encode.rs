@@ -5,7 +5,7 @@ use std::io::Write;
 
 use crate::id::{DEFAULT_LEASE, PermitId};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
-use crate::store::{Rule, Turn};
+use crate::store::{Turn, WhenFull};
 
 use super::names::{self, Section};
 
@@ -85,19 +85,19 @@ fn write_asks(args: &mut Args<'_>, turn: &Turn) {
     }
     for ask in &turn.ask {
         args.put(ask.id).put(Seq::or_zero(ask.ticket));
-        write_rule(args, ask.rule);
+        write_when_full(args, ask.when_full);
     }
 }
 
 fn write_admits(args: &mut Args<'_>, turn: &Turn) {
     for run in turn.admit.chunk_by(|a, b| kind(a) == kind(b)) {
         match kind(&run[0]) {
-            (Rule::Wait, 1, DEFAULT_LEASE) => {
+            (WhenFull::Wait, 1, DEFAULT_LEASE) => {
                 args.put(Section::ADMIT_PLAIN).put(run.len());
             }
-            (rule, units, lease) => {
+            (when_full, units, lease) => {
                 args.put(Section::ADMIT_OTHER).put(run.len());
-                write_rule(args, rule);
+                write_when_full(args, when_full);
                 args.put(units).put(lease);
             }
         }
@@ -106,14 +106,14 @@ fn write_admits(args: &mut Args<'_>, turn: &Turn) {
 }
 
 /// What the newcomers of one run have in common.
-fn kind(&(id, rule): &(PermitId, Rule)) -> (Rule, u32, Millis) {
-    (rule, id.units(), id.lease_ms())
+fn kind(&(id, when_full): &(PermitId, WhenFull)) -> (WhenFull, u32, Millis) {
+    (when_full, id.units(), id.lease_ms())
 }
 
-fn write_rule(args: &mut Args<'_>, rule: Rule) {
-    match rule {
-        Rule::Wait => args.put(names::Rule::WAIT),
-        Rule::Try => args.put(names::Rule::TRY),
-        Rule::WaitBehind(most) => args.put(most),
+fn write_when_full(args: &mut Args<'_>, when_full: WhenFull) {
+    match when_full {
+        WhenFull::Wait => args.put(names::WhenFull::WAIT),
+        WhenFull::Refuse => args.put(names::WhenFull::REFUSE),
+        WhenFull::WaitBehind(most) => args.put(most),
     };
 }

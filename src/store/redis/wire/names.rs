@@ -65,9 +65,9 @@ names! {
     }
 
     /// What to do with a newcomer that does not fit; a number: wait unless that many wait already.
-    Rule: &'static str {
+    WhenFull: &'static str {
         WAIT = "w";
-        TRY = "t";
+        REFUSE = "t";
     }
 
     /// The first word of a reply is the sum of its flags.
@@ -96,8 +96,8 @@ names! {
         FOUND_GRANTED = 7;
     }
 
-    /// What a renewal did instead of renewing.
-    Renewal: u64 {
+    /// What became of a renewal, unless it only renewed.
+    RenewalException: u64 {
         GONE = 1;
         KICKED = 2;
         PUT_BACK = 3;

@@ -18,7 +18,7 @@ mod client;
 mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
-#[path = "../src/error.rs"]
+#[path = "../src/error/mod.rs"]
 mod error;
 #[path = "../src/hold.rs"]
 mod hold;

@@ -36,6 +36,8 @@ mod numbers;
 mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/permit_handle.rs"]
+mod permit_handle;
 #[path = "../src/released.rs"]
 mod released;
 #[path = "../src/semaphore.rs"]

@@ -11,17 +11,13 @@ use std::time::Duration;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 use crate::numbers::{Epoch, Incarnation, Seq};
+use crate::store::bounds::{FORGET_AFTER, FORGET_BOUND, META_OUTLIVES, TTL_SLACK};
 use crate::store::{
     ALIVE, Ask, CLAIM, INSPECT_BOUND, Kick, LOOK_BOUND, RenewalException, Turn, TurnOutcome,
     TurnReply, WaiterOutcome, WakeUp, WhenFull,
 };
 
 use super::Note;
-
-const TTL_SLACK_MS: u64 = 10_000;
-const META_OUTLIVES_MS: u64 = 60_000;
-const FORGET_CLIENT_MS: u64 = 3_600_000;
-const FORGET_AT_ONCE: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct Books {
@@ -294,12 +290,12 @@ impl Books {
         let lost_alone = self.meta.is_none() && latest > 0;
         let meta = self.meta_at(now);
         if lost_alone {
-            meta.ttl = latest.max(now / 1000) + TTL_SLACK_MS;
+            meta.ttl = latest.max(now / 1000) + TTL_SLACK.get();
         }
         meta.override_ = limit;
         meta.expires = match limit {
             Some(_) => None,
-            None => Some(meta.ttl.max(now / 1000) + META_OUTLIVES_MS),
+            None => Some(meta.ttl.max(now / 1000) + META_OUTLIVES.get()),
         };
     }
 
@@ -552,7 +548,7 @@ impl<'a> Run<'a> {
     }
 
     fn forget_clients(&mut self) {
-        let old = self.now_ms.saturating_sub(FORGET_CLIENT_MS);
+        let old = self.now_ms.saturating_sub(FORGET_AFTER.get());
         let mut forgotten: Vec<(u64, ClientId)> = self
             .books
             .clients
@@ -561,7 +557,7 @@ impl<'a> Run<'a> {
             .map(|(&client, &until)| (until, client))
             .collect();
         forgotten.sort_unstable();
-        for (_, client) in forgotten.into_iter().take(FORGET_AT_ONCE) {
+        for (_, client) in forgotten.into_iter().take(FORGET_BOUND) {
             self.books.clients.remove(&client);
             self.meta().epochs.remove(&client);
             self.meta().labels.remove(&client);
@@ -672,9 +668,9 @@ impl<'a> Run<'a> {
         let moves_end = needed > meta.ttl;
         if moves_end {
             meta.last = last;
-            meta.ttl = needed + TTL_SLACK_MS;
+            meta.ttl = needed + TTL_SLACK.get();
             if meta.override_.is_none() {
-                meta.expires = Some(meta.ttl + META_OUTLIVES_MS);
+                meta.expires = Some(meta.ttl + META_OUTLIVES.get());
             }
         }
         if last > before {

@@ -18,7 +18,7 @@ mod client;
 mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
-#[path = "../src/error.rs"]
+#[path = "../src/error/mod.rs"]
 mod error;
 #[path = "../src/hold.rs"]
 mod hold;
@@ -36,6 +36,8 @@ mod numbers;
 mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/permit_handle.rs"]
+mod permit_handle;
 #[path = "../src/released.rs"]
 mod released;
 #[path = "../src/semaphore.rs"]

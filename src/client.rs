@@ -157,7 +157,7 @@ impl Client {
         if flushed.is_ok() && unconfirmed == 0 {
             Ok(())
         } else {
-            Err(ShutdownError { unconfirmed })
+            Err(ShutdownError::new(unconfirmed))
         }
     }
 }

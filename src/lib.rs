@@ -40,6 +40,7 @@ mod options;
 #[cfg(feature = "tower")]
 mod outlook;
 mod permit;
+mod permit_handle;
 mod released;
 mod semaphore;
 mod semaphore_builder;
@@ -62,7 +63,8 @@ pub use id::{ClientId, ParseIdError, PermitId};
 pub use inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 pub use lost_reason::LostReason;
 pub use options::{Renew, Wake};
-pub use permit::{Permit, PermitHandle};
+pub use permit::Permit;
+pub use permit_handle::PermitHandle;
 pub use released::Released;
 pub use semaphore::ZSetSemaphore;
 pub use semaphore_builder::SemaphoreBuilder;

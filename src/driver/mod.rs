@@ -48,7 +48,6 @@ use errand::Errand;
 
 pub(crate) use line::Line;
 pub(crate) use shared::{Link, NoDriver, Shared};
-pub(crate) use take_back::ReleaseDone;
 pub(crate) use waiter::WaitEnd;
 
 /// A line and the switch that says it waits for the driver.

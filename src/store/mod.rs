@@ -8,8 +8,8 @@ pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-#[cfg(all(test, feature = "redis"))]
-mod agreement;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;

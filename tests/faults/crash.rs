@@ -1,12 +1,5 @@
 //! Crashes: whatever ends a holder or a waiter, the units come back and the queue moves on.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -18,9 +11,9 @@ use zset_semaphore::{
     Released, Renew, TryAcquireError, ZSetSemaphore,
 };
 
-use connect::connect;
-use stores::Place;
-use test_support::child_role::{self, FromParent, say, setting};
+use crate::common::connect::connect;
+use crate::common::stores::Place;
+use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -42,24 +35,21 @@ async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {
     .await;
 }
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| {
-        let runtime = Runtime::new().unwrap();
-        match role {
-            "holder" => runtime.block_on(holder(from_parent)),
-            "waiters" => runtime.block_on(waiters()),
-            "leaver" => runtime.block_on(leaver()),
-            "careless" => {
-                let permit = runtime.block_on(async {
-                    semaphore(&connect(setting("URL")).await, LEASE).acquire(1).await.unwrap()
-                });
-                drop(runtime);
-                drop(permit);
-            }
-            _ => panic!("no role {role}"),
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    let runtime = Runtime::new().unwrap();
+    match role {
+        "holder" => runtime.block_on(holder(from_parent)),
+        "waiters" => runtime.block_on(waiters()),
+        "leaver" => runtime.block_on(leaver()),
+        "careless" => {
+            let permit = runtime.block_on(async {
+                semaphore(&connect(setting("URL")).await, LEASE).acquire(1).await.unwrap()
+            });
+            drop(runtime);
+            drop(permit);
         }
-    });
+        _ => panic!("no role {role}"),
+    }
 }
 
 async fn holder(mut from_parent: FromParent) {
@@ -84,12 +74,12 @@ async fn leaver() {
     client.shutdown().await.unwrap();
 }
 
-// CASES 28, invariant 2
+// Behaviour 28, invariant 2
 #[tokio::test]
 async fn the_units_of_a_killed_holder_are_back_at_the_end_of_its_lease() {
     let server = RedisServer::start().await;
     let semaphore = semaphore(&connect(server.url()).await, LEASE);
-    let mut child = Child::spawn("holder", &[("URL", server.url())]);
+    let mut child = Child::spawn("crash/holder", &[("URL", server.url())]);
     child.expect_line("@holding", PATIENCE).await;
     let waiting = tokio::spawn(semaphore.acquire(1));
     found(&semaphore, 1, 1).await;
@@ -103,13 +93,13 @@ async fn the_units_of_a_killed_holder_are_back_at_the_end_of_its_lease() {
     drop(permit);
 }
 
-// CASES 28, invariants 2 and 3
+// Behaviour 28, invariants 2 and 3
 #[tokio::test]
 async fn the_queue_moves_on_within_seconds_when_the_process_of_its_head_is_killed() {
     let server = RedisServer::start().await;
     let semaphore = semaphore(&connect(server.url()).await, LONG);
     let first = semaphore.acquire(1).await.unwrap();
-    let mut child = Child::spawn("waiters", &[("URL", server.url())]);
+    let mut child = Child::spawn("crash/waiters", &[("URL", server.url())]);
     found(&semaphore, 1, 5).await;
     let behind = tokio::spawn(semaphore.acquire(1));
     found(&semaphore, 1, 6).await;
@@ -124,7 +114,7 @@ async fn the_queue_moves_on_within_seconds_when_the_process_of_its_head_is_kille
     drop(permit);
 }
 
-// CASES 29
+// Behaviour 29
 #[tokio::test]
 async fn a_live_waiter_that_was_dropped_while_cut_off_comes_back_to_its_old_place() {
     let server = RedisServer::start().await;
@@ -151,13 +141,13 @@ async fn a_live_waiter_that_was_dropped_while_cut_off_comes_back_to_its_old_plac
     assert!(!within(PATIENCE, late).await.unwrap().unwrap().is_lost());
 }
 
-// CASES 30, invariant 2
+// Behaviour 30, invariant 2
 #[tokio::test]
 async fn a_process_that_ends_hands_back_what_it_can_and_leaves_the_rest_to_the_lease() {
     let server = RedisServer::start().await;
     let semaphore = semaphore(&connect(server.url()).await, LEASE);
     for role in ["leaver", "careless"] {
-        let mut child = Child::spawn(role, &[("URL", server.url())]);
+        let mut child = Child::spawn(&format!("crash/{role}"), &[("URL", server.url())]);
         assert!(child.wait_for_exit(PATIENCE).await.success(), "{role} did not end well");
         let in_use = semaphore.inspect().await.unwrap().in_use;
         assert!(role == "careless" || in_use == 0, "{role} left something behind");
@@ -166,7 +156,7 @@ async fn a_process_that_ends_hands_back_what_it_can_and_leaves_the_rest_to_the_l
     }
 }
 
-// CASES 30, invariant 2
+// Behaviour 30, invariant 2
 #[tokio::test]
 async fn a_client_whose_last_handle_goes_hands_back_what_it_held_and_disconnects() {
     let server = RedisServer::start().await;
@@ -207,7 +197,7 @@ fn orphan(
     (semaphore, client, permit)
 }
 
-// CASES 30
+// Behaviour 30
 #[test]
 fn when_the_runtime_of_the_driver_ends_every_caller_is_told_closed() {
     let here = Runtime::new().unwrap();
@@ -229,7 +219,7 @@ fn when_the_runtime_of_the_driver_ends_every_caller_is_told_closed() {
     }
 }
 
-// CASES 30
+// Behaviour 30
 #[test]
 fn who_releases_or_extends_after_the_runtime_of_the_driver_has_ended_is_told_the_truth() {
     let here = Runtime::new().unwrap();
@@ -258,7 +248,7 @@ fn who_releases_or_extends_after_the_runtime_of_the_driver_has_ended_is_told_the
     }
 }
 
-// CASES 30, invariant 2
+// Behaviour 30, invariant 2
 #[test]
 fn in_memory_a_permit_dropped_after_its_runtime_comes_back_at_once() {
     let here = Runtime::new().unwrap();
@@ -273,7 +263,7 @@ fn in_memory_a_permit_dropped_after_its_runtime_comes_back_at_once() {
     drop((next, client));
 }
 
-// CASES 30, invariants 2 and 7
+// Behaviour 30, invariants 2 and 7
 #[test]
 fn a_permit_whose_runtime_has_ended_is_lost_with_its_lease_and_the_next_one_is_let_in() {
     let here = Runtime::new().unwrap();

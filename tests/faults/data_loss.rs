@@ -1,10 +1,5 @@
 //! Data loss: Redis comes back empty under load, and all find their feet again.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use zset_semaphore::{Client, LostReason, TryAcquireError, ZSetSemaphore};
 
-use connect::connect;
+use crate::common::connect::connect;
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
 use test_support::redis_server::RedisServer;
@@ -35,7 +30,7 @@ async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {
     .await;
 }
 
-// CASES 52
+// Behaviour 52
 #[tokio::test]
 async fn all_holders_of_four_clients_are_back_after_a_restart_where_there_is_room() {
     let mut server = RedisServer::start().await;
@@ -55,7 +50,7 @@ async fn all_holders_of_four_clients_are_back_after_a_restart_where_there_is_roo
     found(&watcher, 0, 0).await;
 }
 
-// CASES 52
+// Behaviour 52
 #[tokio::test]
 async fn a_holder_that_comes_back_too_late_for_its_room_is_told_that_it_is_forgotten() {
     let mut server = RedisServer::start().await;
@@ -72,7 +67,7 @@ async fn a_holder_that_comes_back_too_late_for_its_room_is_told_that_it_is_forgo
     assert!(timeout(LEASE, next.lost()).await.is_err());
 }
 
-// CASES 52
+// Behaviour 52
 #[tokio::test]
 async fn holders_are_put_back_before_waiters_of_their_own_client_are_let_in() {
     let mut server = RedisServer::start().await;
@@ -93,7 +88,7 @@ async fn holders_are_put_back_before_waiters_of_their_own_client_are_let_in() {
     assert!(within(PATIENCE, waiting.join_all()).await.iter().all(Result::is_ok));
 }
 
-// CASES 52
+// Behaviour 52
 #[tokio::test]
 async fn waiters_keep_their_order_through_a_restart() {
     let mut server = RedisServer::start().await;
@@ -111,7 +106,7 @@ async fn waiters_keep_their_order_through_a_restart() {
     assert_eq!(watcher.inspect().await.unwrap().waiters, order);
 }
 
-// CASES 52, 58
+// Behaviours 52, 58
 #[tokio::test]
 async fn an_override_is_forgotten_with_the_data_and_the_handles_limit_is_in_force() {
     let mut server = RedisServer::start().await;
@@ -162,7 +157,7 @@ fn time_above(holds: &[Hold], limit: i64) -> f64 {
     above as f64 / 1e6
 }
 
-// CASES 52
+// Behaviour 52
 #[tokio::test]
 async fn a_restart_under_load_lets_at_most_twice_the_limit_run_and_settles_at_the_limit() {
     const LIMIT: u32 = 32;

@@ -1,20 +1,13 @@
 //! Leases that end by themselves, by the server's clock alone, and keys that do not outstay them.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use crate::common::stores::Place;
 use redis::aio::MultiplexedConnection;
-use stores::Place;
 use tempfile::TempDir;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -45,7 +38,7 @@ fn hold_and_die(client: Client, lease: Duration) -> (Instant, Instant) {
     dying.join().unwrap()
 }
 
-// CASES 17, 18
+// Behaviours 17, 18
 #[tokio::test]
 async fn an_unreleased_permit_comes_back_after_its_lease_and_a_waiter_is_served_at_that_moment() {
     const LEASE: Duration = Duration::from_millis(600);
@@ -64,7 +57,7 @@ async fn an_unreleased_permit_comes_back_after_its_lease_and_a_waiter_is_served_
     }
 }
 
-// CASES 18
+// Behaviour 18
 #[test]
 fn a_waiter_is_served_within_milliseconds_of_the_end_of_a_dead_holders_lease() {
     for lease in [ms(10_500), ms(77_777), ms(300)] {
@@ -83,7 +76,7 @@ fn a_waiter_is_served_within_milliseconds_of_the_end_of_a_dead_holders_lease() {
     }
 }
 
-// CASES 18
+// Behaviour 18
 #[tokio::test]
 async fn every_waiter_that_fits_is_served_when_a_heavy_lease_ends_whoever_owns_the_head() {
     let server = RedisServer::start().await;
@@ -216,7 +209,7 @@ fn compile(source: &Path, target: &Path) {
     assert!(cc.status().expect("running cc").success());
 }
 
-// CASES 17
+// Behaviour 17
 #[tokio::test]
 async fn clocks_an_hour_apart_change_nothing_about_a_lease() {
     const LEASE: Duration = Duration::from_millis(900);
@@ -247,7 +240,7 @@ async fn clocks_an_hour_apart_change_nothing_about_a_lease() {
     }
 }
 
-// CASES 20, invariant 6
+// Behaviour 20, invariant 6
 #[tokio::test]
 async fn all_keys_vanish_after_idling_but_an_override() {
     let server = SkewedServer::start(0).await;
@@ -282,7 +275,7 @@ async fn all_keys_vanish_after_idling_but_an_override() {
     drop(one.acquire(1).await.unwrap());
 }
 
-// CASES 20, invariant 6
+// Behaviour 20, invariant 6
 #[tokio::test]
 async fn no_key_ever_lives_without_a_ttl_whatever_is_done() {
     let server = RedisServer::start().await;

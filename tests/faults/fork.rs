@@ -1,8 +1,5 @@
 //! Processes that fork: none of them takes what another one holds for its own.
 
-#![cfg(unix)]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::collections::HashSet;
 use std::io::{PipeReader, Read, pipe};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +14,7 @@ use zset_semaphore::{
     TryAcquireError, ZSetSemaphore,
 };
 
-use test_support::child_role::{self, FromParent, say, setting};
+use test_support::child_role::{FromParent, say, setting};
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, within};
@@ -25,13 +22,12 @@ use test_support::wait::{PATIENCE, within};
 const LIMIT: u32 = 2;
 const PROCESSES: usize = 5;
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| match role {
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    match role {
         "compete" => compete(from_parent),
         "inherit" => inherit(from_parent),
         _ => panic!("no role {role}"),
-    });
+    }
 }
 
 fn semaphore() -> ZSetSemaphore {
@@ -85,13 +81,13 @@ fn wait_for(end: &mut PipeReader) {
     let _ = end.read(&mut [0]);
 }
 
-// CASES 60
+// Behaviour 60
 #[tokio::test]
 async fn processes_that_fork_before_or_after_a_client_is_made_share_no_permit() {
     for made in ["after", "before"] {
         let server = RedisServer::start().await;
         let env = [("URL", server.url()), ("MADE", made.to_owned())];
-        let mut forking = Child::spawn("compete", &env);
+        let mut forking = Child::spawn("fork/compete", &env);
         let mut held = Vec::new();
         for _ in 0..PROCESSES {
             let told = forking.expect_line("@told ", PATIENCE).await;
@@ -151,13 +147,13 @@ async fn ask_all(semaphore: &ZSetSemaphore, permit: Permit) -> String {
     format!("{acquired:?} {tried:?} {inspected:?} {extended:?} {released:?}")
 }
 
-// CASES 60
+// Behaviour 60
 #[tokio::test]
 async fn a_client_at_work_stays_with_its_process_and_its_copy_in_a_fork_is_closed() {
     for last_word in ["heard", "unheard"] {
         let server = RedisServer::start().await;
         let env = [("URL", server.url()), ("LAST_WORD", last_word.to_owned())];
-        let mut forking = Child::spawn("inherit", &env);
+        let mut forking = Child::spawn("fork/inherit", &env);
         let child = forking.expect_line("@child ", PATIENCE).await;
         assert_eq!(child, "closed", "the driver has {last_word} the last word before the fork");
         let parent = forking.expect_line("@parent ", PATIENCE).await;

@@ -1,16 +1,11 @@
 //! A name that never idles forgets the clients that have gone, with all that was kept about them.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use zset_semaphore::{Client, ZSetSemaphore};
 
-use connect::connect;
+use crate::common::connect::connect;
 use test_support::redis_server::RedisServer;
 
 const CLIENTS: &str = "zsem:{s}:clients";
@@ -40,7 +35,7 @@ async fn known(server: &RedisServer) -> (u64, u64) {
     (server.query(&["ZCARD", CLIENTS]).await, server.query(&["HLEN", META]).await)
 }
 
-// CASES 63
+// Behaviour 63
 #[tokio::test]
 async fn clients_that_have_gone_are_forgotten_by_turns_that_move_the_end_of_the_keys() {
     let server = RedisServer::start().await;
@@ -58,7 +53,7 @@ async fn clients_that_have_gone_are_forgotten_by_turns_that_move_the_end_of_the_
     assert_eq!(label, "mine");
 }
 
-// CASES 63
+// Behaviour 63
 #[tokio::test]
 async fn clients_that_come_and_go_do_not_pile_up_though_nobody_waits_and_no_end_moves() {
     let server = RedisServer::start().await;
@@ -76,7 +71,7 @@ async fn clients_that_come_and_go_do_not_pile_up_though_nobody_waits_and_no_end_
     assert_eq!(gone, 0, "of {} fields", fields.len());
 }
 
-// CASES 63
+// Behaviour 63
 #[tokio::test]
 async fn turns_that_write_nothing_about_clients_do_not_look_for_those_that_have_gone() {
     let server = RedisServer::start().await;

@@ -1,8 +1,5 @@
 //! What a client leaves running when its last handle goes while the store answers, but refuses.
 
-#![cfg(feature = "redis")]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::time::Duration;
 
 use tokio::runtime::Handle;

@@ -1,12 +1,5 @@
 //! Loss: who loses a permit learns of it, and what took it does not stop the rest.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -16,8 +9,8 @@ use zset_semaphore::{
     Renew, StoreErrorKind, TryAcquireError, ZSetSemaphore,
 };
 
-use connect::connect;
-use stores::Place;
+use crate::common::connect::connect;
+use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -42,7 +35,7 @@ async fn stays_held(permit: &Permit) {
     assert!(lost.is_err(), "lost: {lost:?}");
 }
 
-// CASES 21
+// Behaviour 21
 #[tokio::test]
 async fn a_holder_survives_flushall_where_there_is_room() {
     let server = RedisServer::start().await;
@@ -57,7 +50,7 @@ async fn a_holder_survives_flushall_where_there_is_room() {
     assert_eq!(semaphore.inspect().await.unwrap().in_use, 1);
 }
 
-// CASES 21, 23
+// Behaviours 21, 23
 #[tokio::test]
 async fn a_holder_whose_room_was_taken_after_flushall_is_told_and_the_newcomer_stays() {
     let server = RedisServer::start().await;
@@ -77,7 +70,7 @@ async fn a_holder_whose_room_was_taken_after_flushall_is_told_and_the_newcomer_s
     stays_held(&new).await;
 }
 
-// CASES 21, 23
+// Behaviours 21, 23
 #[tokio::test]
 async fn deleted_permits_are_lost_and_new_work_goes_on() {
     let server = RedisServer::start().await;
@@ -92,7 +85,7 @@ async fn deleted_permits_are_lost_and_new_work_goes_on() {
     stays_held(&next).await;
 }
 
-// CASES 21
+// Behaviour 21
 #[tokio::test]
 async fn a_deleted_meta_key_costs_no_permit_and_no_unit() {
     let server = RedisServer::start().await;
@@ -109,7 +102,7 @@ async fn a_deleted_meta_key_costs_no_permit_and_no_unit() {
     assert!(token > light.fencing_token(), "tokens rise though the last one was forgotten");
 }
 
-// CASES 21
+// Behaviour 21
 #[tokio::test]
 async fn waiters_of_a_deleted_queue_come_back_in_their_order() {
     let server = RedisServer::start().await;
@@ -130,7 +123,7 @@ async fn waiters_of_a_deleted_queue_come_back_in_their_order() {
     assert!(!within(PATIENCE, second).await.unwrap().unwrap().is_lost());
 }
 
-// CASES 21
+// Behaviour 21
 #[tokio::test]
 async fn eviction_of_everything_is_survived() {
     let server = RedisServer::start().await;
@@ -149,7 +142,7 @@ async fn eviction_of_everything_is_survived() {
     assert!(!other.is_lost());
 }
 
-// CASES 21, 23
+// Behaviours 21, 23
 #[tokio::test]
 async fn a_key_of_a_wrong_type_is_a_typed_error_and_work_goes_on_once_it_is_gone() {
     let server = RedisServer::start().await;
@@ -183,7 +176,7 @@ async fn a_key_of_a_wrong_type_is_a_typed_error_and_work_goes_on_once_it_is_gone
     stays_held(&next).await;
 }
 
-// CASES 23
+// Behaviour 23
 #[tokio::test(start_paused = true)]
 async fn lost_never_resolves_on_an_ordinary_end() {
     let memory = MemoryStore::new();
@@ -198,7 +191,7 @@ async fn lost_never_resolves_on_an_ordinary_end() {
     assert!(!watch_one.is_lost() && !watch_two.is_lost());
 }
 
-// CASES 23
+// Behaviour 23
 #[tokio::test]
 async fn lost_tells_the_reason_to_all_who_ask_early_or_late() {
     let server = RedisServer::start().await;
@@ -233,7 +226,7 @@ async fn lost_tells_the_reason_to_all_who_ask_early_or_late() {
     }
 }
 
-// CASES 27, 57
+// Behaviours 27, 57
 #[tokio::test]
 async fn a_kick_ends_that_permit_for_good_and_no_other() {
     for place in Place::each().await {
@@ -261,7 +254,7 @@ async fn a_kick_ends_that_permit_for_good_and_no_other() {
     }
 }
 
-// CASES 27, 57
+// Behaviours 27, 57
 #[tokio::test]
 async fn a_kicked_holder_that_is_cut_off_is_not_renewed_when_it_is_back() {
     let server = RedisServer::start().await;
@@ -285,7 +278,7 @@ async fn a_kicked_holder_that_is_cut_off_is_not_renewed_when_it_is_back() {
     eventually_found("it is handed back", &operator, |f| f.in_use == 0).await;
 }
 
-// CASES 27
+// Behaviour 27
 #[tokio::test]
 async fn a_renewal_never_resurrects_what_was_kicked_at_once_and_granted_to_another() {
     let server = RedisServer::start().await;
@@ -306,7 +299,7 @@ async fn a_renewal_never_resurrects_what_was_kicked_at_once_and_granted_to_anoth
     assert_eq!(control.inspect().await.unwrap().in_use, 0);
 }
 
-// CASES 57
+// Behaviour 57
 #[tokio::test]
 async fn a_waiter_that_was_granted_unheard_and_kicked_is_not_granted_when_it_asks_again() {
     let server = RedisServer::start().await;

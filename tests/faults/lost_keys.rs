@@ -1,10 +1,5 @@
 //! One of the four keys of a name is gone under load: all who wait are served, soon and in turn.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
-use connect::connect;
+use crate::common::connect::connect;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 
@@ -84,7 +79,7 @@ impl Crowd {
     }
 }
 
-// CASES 59
+// Behaviour 59
 #[tokio::test]
 async fn waiters_whose_queue_is_gone_are_served_within_an_asking_period_though_there_is_room() {
     let server = RedisServer::start().await;
@@ -94,7 +89,7 @@ async fn waiters_whose_queue_is_gone_are_served_within_an_asking_period_though_t
     crowd.served_soon("the queue was deleted").await;
 }
 
-// CASES 59
+// Behaviour 59
 #[tokio::test]
 async fn newcomers_do_not_pass_waiters_whose_queue_is_gone_for_long() {
     let server = RedisServer::start().await;
@@ -116,7 +111,7 @@ async fn newcomers_do_not_pass_waiters_whose_queue_is_gone_for_long() {
     crowd.served_soon("the queue was deleted among newcomers").await;
 }
 
-// CASES 59
+// Behaviour 59
 #[tokio::test]
 async fn waiters_that_another_client_takes_for_dead_are_served_within_an_asking_period() {
     let server = RedisServer::start().await;
@@ -136,7 +131,7 @@ async fn waiters_that_another_client_takes_for_dead_are_served_within_an_asking_
     crowd.served_soon("the clients were deleted").await;
 }
 
-// CASES 59
+// Behaviour 59
 #[tokio::test]
 async fn waiters_are_served_when_the_server_evicts_all_keys_under_load() {
     let server = RedisServer::start().await;

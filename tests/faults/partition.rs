@@ -1,10 +1,5 @@
 //! Partitions: what is cut off loses before others gain, and what comes late changes nothing.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +10,8 @@ use zset_semaphore::{
     AcquireError, Client, ControlError, LostReason, Released, Renew, ZSetSemaphore,
 };
 
-use connect::{connect, connected};
-use test_support::child_role::{self, FromParent, say, setting};
+use crate::common::connect::{connect, connected};
+use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Ledger, Reporter};
 use test_support::processes::Child;
@@ -39,12 +34,11 @@ async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {
     .await;
 }
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| match role {
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    match role {
         "waiter" => waiter(from_parent),
         _ => panic!("no role {role}"),
-    });
+    }
 }
 
 /// When the holder knew, and when the second one was let in.
@@ -82,7 +76,7 @@ async fn cut_off_under_a_holder(server: &RedisServer, round: usize) -> (Instant,
     (lost_at, in_at)
 }
 
-// CASES 24, invariant 7
+// Behaviour 24, invariant 7
 #[tokio::test]
 async fn a_holder_in_a_black_hole_knows_before_a_second_one_is_let_in_every_time_of_20() {
     let server = RedisServer::start().await;
@@ -92,7 +86,7 @@ async fn a_holder_in_a_black_hole_knows_before_a_second_one_is_let_in_every_time
     }
 }
 
-// CASES 50
+// Behaviour 50
 #[tokio::test]
 async fn a_grant_whose_answer_came_after_its_lease_is_not_believed() {
     let server = RedisServer::start().await;
@@ -117,7 +111,7 @@ async fn a_grant_whose_answer_came_after_its_lease_is_not_believed() {
     assert!(timeout(lease * 2, permit.lost()).await.is_err(), "born expired");
 }
 
-// CASES 50
+// Behaviour 50
 #[tokio::test]
 async fn an_acquire_that_sat_out_an_outage_is_let_in_alone_and_with_a_whole_lease() {
     let server = RedisServer::start().await;
@@ -144,7 +138,7 @@ async fn an_acquire_that_sat_out_an_outage_is_let_in_alone_and_with_a_whole_leas
     assert!(lost.is_err(), "{lost:?}");
 }
 
-// CASES 51
+// Behaviour 51
 #[tokio::test]
 async fn when_redis_dies_a_holder_knows_within_its_lease_and_a_waiter_ends_on_time() {
     for freeze in [false, true] {
@@ -177,7 +171,7 @@ async fn when_redis_dies_a_holder_knows_within_its_lease_and_a_waiter_ends_on_ti
     }
 }
 
-// CASES 55
+// Behaviour 55
 #[tokio::test]
 async fn an_acquire_that_runs_late_from_an_old_socket_takes_nothing() {
     let server = RedisServer::start().await;
@@ -202,7 +196,7 @@ async fn an_acquire_that_runs_late_from_an_old_socket_takes_nothing() {
     assert_eq!((found.in_use, found.waiters_total), (0, 0));
 }
 
-// CASES 55
+// Behaviour 55
 #[tokio::test]
 async fn a_renewal_that_runs_late_from_an_old_socket_pushes_nothing() {
     let server = RedisServer::start().await;
@@ -246,7 +240,7 @@ async fn run_what_is_left_in(
     eventually("it has run", PATIENCE, async || server.script_calls().await > calls).await;
 }
 
-// CASES 56
+// Behaviour 56
 #[tokio::test]
 async fn a_wake_up_read_late_from_the_second_connection_lets_nobody_in() {
     // Without HELLO there is no RESP3: wake-ups come on a connection of their own.
@@ -292,7 +286,7 @@ fn waiter(mut from_parent: FromParent) {
     });
 }
 
-// CASES 56
+// Behaviour 56
 #[tokio::test]
 async fn a_wake_up_read_late_by_a_paused_process_makes_no_second_holder() {
     let server = RedisServer::start().await;
@@ -302,7 +296,7 @@ async fn a_wake_up_read_late_by_a_paused_process_makes_no_second_holder() {
     for round in 0..5 {
         let first = near.acquire(1).await.unwrap();
         let env = [("URL", server.url()), ("LEDGER", ledger.address())];
-        let mut child = Child::spawn("waiter", &env);
+        let mut child = Child::spawn("partition/waiter", &env);
         queued(&near, 1).await;
         child.freeze();
         first.release().await.unwrap();
@@ -323,7 +317,7 @@ async fn a_wake_up_read_late_by_a_paused_process_makes_no_second_holder() {
     assert_eq!(ledger.holds().len(), 10);
 }
 
-// CASES 56
+// Behaviour 56
 #[tokio::test]
 async fn a_wake_up_read_late_by_a_blocked_runtime_makes_no_second_holder() {
     let server = RedisServer::start().await;

@@ -1,7 +1,5 @@
 //! What Redis can answer instead of a reply: each is an error that names its cause, and passes or does not.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -88,7 +86,7 @@ async fn is_ridden_out(
     .await;
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_replica_is_named_and_ridden_out_until_it_is_promoted() {
     let server = RedisServer::start().await;
@@ -101,7 +99,7 @@ async fn a_replica_is_named_and_ridden_out_until_it_is_promoted() {
     .await;
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_full_server_is_named_and_ridden_out() {
     let server = RedisServer::start().await;
@@ -114,7 +112,7 @@ async fn a_full_server_is_named_and_ridden_out() {
     .await;
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_server_that_cannot_save_is_named_and_ridden_out() {
     let server = RedisServer::start().await;
@@ -138,7 +136,7 @@ async fn a_server_that_cannot_save_is_named_and_ridden_out() {
     .await;
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_server_that_loads_its_data_is_named_and_ridden_out() {
     let server = RedisServer::builder().arg("--enable-debug-command").arg("yes").start().await;
@@ -163,7 +161,7 @@ async fn a_server_that_loads_its_data_is_named_and_ridden_out() {
     .await;
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_wrong_or_missing_password_is_named_at_once() {
     let server = RedisServer::builder().password("right").start().await;
@@ -188,7 +186,7 @@ async fn a_wrong_or_missing_password_is_named_at_once() {
     Client::connect(server.url()).await.unwrap();
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_password_changed_under_a_waiter_ends_it_with_the_cause() {
     let server = RedisServer::start().await;
@@ -210,7 +208,7 @@ async fn a_password_changed_under_a_waiter_ends_it_with_the_cause() {
     }
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_user_who_may_not_is_told_so_at_once() {
     let server = RedisServer::start().await;
@@ -225,7 +223,7 @@ async fn a_user_who_may_not_is_told_so_at_once() {
     drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
 }
 
-// CASES 40
+// Behaviour 40
 #[tokio::test]
 async fn a_key_of_another_program_is_named_at_once_and_left_alone() {
     let server = RedisServer::start().await;
@@ -307,7 +305,7 @@ async fn read_command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> 
     Some(words)
 }
 
-// CASES 40, 54
+// Behaviours 40, 54
 #[tokio::test]
 async fn the_code_of_an_error_decides_and_its_text_never() {
     use StoreErrorKind as Kind;

@@ -1,7 +1,5 @@
 //! What Redis may go through under its users: forgotten scripts, restart, failover, lost replies.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,7 +64,7 @@ impl Load {
     }
 }
 
-// CASES 39
+// Behaviour 39
 #[tokio::test]
 async fn forgotten_scripts_are_loaded_again_and_nobody_notices() {
     let server = RedisServer::start().await;
@@ -85,7 +83,7 @@ async fn forgotten_scripts_are_loaded_again_and_nobody_notices() {
     assert_eq!(semaphore.inspect().await.unwrap().in_use, 0);
 }
 
-// CASES 39
+// Behaviour 39
 #[tokio::test]
 async fn a_server_restarted_with_its_data_costs_no_more_than_a_delay() {
     let persistent = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -103,7 +101,7 @@ async fn a_server_restarted_with_its_data_costs_no_more_than_a_delay() {
     still_held(&semaphore, &held).await;
 }
 
-// CASES 39, 52
+// Behaviours 39, 52
 #[tokio::test]
 async fn a_server_restarted_empty_takes_nothing_from_holders_though_others_wait() {
     let mut server = RedisServer::start().await;
@@ -154,7 +152,7 @@ impl Switch {
     }
 }
 
-// CASES 39
+// Behaviour 39
 #[tokio::test]
 async fn a_failover_to_a_replica_keeps_permits_places_and_rising_tokens() {
     let mut primary = RedisServer::start().await;
@@ -205,7 +203,7 @@ async fn a_failover_to_a_replica_keeps_permits_places_and_rising_tokens() {
     assert!(token < first.fencing_token() && first.fencing_token() < second.fencing_token());
 }
 
-// CASES 39
+// Behaviour 39
 #[tokio::test]
 async fn a_reply_that_never_comes_and_is_retried_takes_one_permit() {
     let server = RedisServer::start().await;
@@ -230,7 +228,7 @@ async fn a_reply_that_never_comes_and_is_retried_takes_one_permit() {
     }
 }
 
-// CASES 39
+// Behaviour 39
 #[tokio::test]
 async fn a_try_whose_reply_never_comes_says_so_and_keeps_nothing() {
     let server = RedisServer::start().await;

@@ -1,12 +1,5 @@
 //! Renewal: a permit lives as long as its holder does, and no longer.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::future::pending;
 use std::time::Duration;
 
@@ -15,9 +8,9 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::{Client, ExtendError, LostReason, MemoryStore, Renew, ZSetSemaphore};
 
-use connect::connect;
-use stores::Place;
-use test_support::child_role::{self, FromParent, say, setting};
+use crate::common::connect::connect;
+use crate::common::stores::Place;
+use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Ledger, Reporter};
 use test_support::processes::Child;
@@ -44,15 +37,14 @@ async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {
     .await;
 }
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| match role {
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    match role {
         "holder" => holder(from_parent),
         _ => panic!("no role {role}"),
-    });
+    }
 }
 
-// CASES 22
+// Behaviour 22
 #[tokio::test]
 async fn a_permit_held_for_many_leases_is_still_held_and_the_contender_still_waits() {
     for place in Place::each().await {
@@ -74,7 +66,7 @@ async fn a_permit_held_for_many_leases_is_still_held_and_the_contender_still_wai
     }
 }
 
-// CASES 22
+// Behaviour 22
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_held_for_five_thousand_leases() {
     let memory = MemoryStore::new();
@@ -84,7 +76,7 @@ async fn a_permit_is_held_for_five_thousand_leases() {
     assert!(other.try_acquire(1).await.is_err());
 }
 
-// CASES 22
+// Behaviour 22
 #[tokio::test]
 async fn a_thousand_permits_are_renewed_in_a_handful_of_calls_per_period() {
     const PERIODS: u64 = 3;
@@ -108,7 +100,7 @@ async fn a_thousand_permits_are_renewed_in_a_handful_of_calls_per_period() {
     assert_eq!(held, 1000);
 }
 
-// CASES 25
+// Behaviour 25
 #[tokio::test]
 async fn one_failed_renewal_within_a_live_lease_is_no_loss() {
     let server = RedisServer::start().await;
@@ -131,7 +123,7 @@ async fn one_failed_renewal_within_a_live_lease_is_no_loss() {
     permit.release().await.unwrap();
 }
 
-// CASES 25
+// Behaviour 25
 #[tokio::test]
 async fn a_definite_loss_stops_the_renewals_at_once() {
     let server = RedisServer::start().await;
@@ -153,7 +145,7 @@ async fn a_definite_loss_stops_the_renewals_at_once() {
     assert!(permit.is_lost());
 }
 
-// CASES 26
+// Behaviour 26
 #[tokio::test(start_paused = true)]
 async fn max_hold_ends_a_hung_holder_at_its_time_and_the_next_one_is_let_in() {
     let memory = MemoryStore::new();
@@ -172,7 +164,7 @@ async fn max_hold_ends_a_hung_holder_at_its_time_and_the_next_one_is_let_in() {
     assert!(timeout(Duration::from_secs(1000), next.lost()).await.is_err());
 }
 
-// CASES 26
+// Behaviour 26
 #[tokio::test]
 async fn max_hold_ends_a_hung_holder_on_redis() {
     let server = RedisServer::start().await;
@@ -203,13 +195,13 @@ fn holder(mut from_parent: FromParent) {
     });
 }
 
-// CASES 26, invariant 7
+// Behaviour 26, invariant 7
 #[tokio::test]
 async fn a_process_frozen_past_its_lease_knows_at_once_that_its_permit_is_lost() {
     let server = RedisServer::start().await;
     let ledger = Ledger::start();
     let env = [("URL", server.url()), ("LEDGER", ledger.address())];
-    let mut child = Child::spawn("holder", &env);
+    let mut child = Child::spawn("renewal/holder", &env);
     child.expect_line("@holding", PATIENCE).await;
     let client = connect(server.url()).await;
     let contender = semaphore(&client, 1, ms(1000));
@@ -226,7 +218,7 @@ async fn a_process_frozen_past_its_lease_knows_at_once_that_its_permit_is_lost()
     assert_eq!(ledger.holds().len(), 1);
 }
 
-// CASES 26
+// Behaviour 26
 #[tokio::test(start_paused = true)]
 async fn a_manual_lease_ends_by_itself_before_the_next_one_is_let_in() {
     let memory = MemoryStore::new();
@@ -245,7 +237,7 @@ async fn a_manual_lease_ends_by_itself_before_the_next_one_is_let_in() {
     assert!(matches!(late, Err(ExtendError::Lost(LostReason::Expired))), "{late:?}");
 }
 
-// CASES 26
+// Behaviour 26
 #[tokio::test]
 async fn extend_pushes_a_manual_lease_and_never_shortens_it() {
     for place in Place::each().await {
@@ -279,7 +271,7 @@ async fn manual_by_hand_over(memory: &MemoryStore) -> zset_semaphore::Permit {
     waiting.await.unwrap().unwrap()
 }
 
-// CASES 26
+// Behaviour 26
 #[tokio::test(start_paused = true)]
 async fn a_manual_permit_that_was_handed_over_lives_for_its_whole_lease() {
     let permit = manual_by_hand_over(&MemoryStore::new()).await;
@@ -287,7 +279,7 @@ async fn a_manual_permit_that_was_handed_over_lives_for_its_whole_lease() {
     assert_eq!(within(Duration::from_secs(5), permit.lost()).await, LostReason::Expired);
 }
 
-// CASES 26
+// Behaviour 26
 #[tokio::test(start_paused = true)]
 async fn a_short_extension_right_after_a_hand_over_does_not_cost_the_rest_of_the_lease() {
     let permit = manual_by_hand_over(&MemoryStore::new()).await;

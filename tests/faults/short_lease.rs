@@ -1,8 +1,5 @@
 //! Leases that are short next to the round trip, or to the call timeout.
 
-#![cfg(feature = "redis")]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -68,13 +65,13 @@ async fn is_held_over(round_trip: Duration) {
     }
 }
 
-// CASES 64
+// Behaviour 64
 #[tokio::test]
 async fn a_lease_is_held_while_a_round_trip_takes_up_to_a_third_of_it() {
     tokio::join!(is_held_over(ms(36)), is_held_over(ms(48)));
 }
 
-// CASES 64
+// Behaviour 64
 #[tokio::test]
 async fn a_lost_answer_to_an_acquire_does_not_cost_those_who_hold_their_lease() {
     let lease = ms(3_600);

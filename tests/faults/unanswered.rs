@@ -1,17 +1,11 @@
 //! What a turn that had no answer leaves behind, and where.
 
-#![cfg(feature = "redis")]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-
 use std::time::Duration;
 
 use tokio::time::Instant;
 use zset_semaphore::Client;
 
-use connect::connected;
+use crate::common::connect::connected;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};

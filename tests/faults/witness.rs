@@ -20,14 +20,12 @@
 //! left out would `is_lost()` have said no. It leaves out one who works on without looking, whom no
 //! semaphore can stop; what he does is turned away by its fencing token.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use test_support::belief::local_deadline;
-use test_support::child_role::{self, FromParent, say, setting};
+use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
 use test_support::processes::Child;
@@ -48,12 +46,11 @@ const fn ms(ms: u64) -> Duration {
 
 // ---- the children
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| match role {
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    match role {
         "crowd" => crowd(from_parent),
         _ => panic!("no role {role}"),
-    });
+    }
 }
 
 /// Works until the process is killed or told to stop.
@@ -110,7 +107,7 @@ async fn work_on_and_on(semaphore: ZSetSemaphore, reporter: Reporter, task: usiz
 async fn spawn_crowd(url: &str, ledger: &Ledger, longest: Duration) -> Child {
     let longest = longest.as_millis().to_string();
     let env = [("URL", url.to_owned()), ("LEDGER", ledger.address()), ("LONGEST_MS", longest)];
-    let mut child = Child::spawn("crowd", &env);
+    let mut child = Child::spawn("witness/crowd", &env);
     child.expect_line("@working", PATIENCE).await;
     child
 }
@@ -119,7 +116,7 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).expect("a short time")
 }
 
-// CASES 1
+// Behaviour 1
 #[tokio::test]
 async fn four_processes_reach_the_limit_exactly_and_never_pass_it() {
     let server = RedisServer::start().await;
@@ -215,7 +212,7 @@ async fn freeze_as_it_holds(crowd: &mut Child, ledger: &Ledger) {
     crowd.freeze();
 }
 
-// Invariant 1, CASES 1
+// Invariant 1, Behaviour 1
 #[tokio::test]
 async fn with_processes_killed_cut_off_and_frozen_the_limit_is_never_exceeded_and_reached_again() {
     let server = RedisServer::start().await;

@@ -1,7 +1,5 @@
 //! What a user of the crate has to build, by the features that are chosen.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::collections::BTreeSet;
 use std::process::Command;
 

@@ -1,8 +1,5 @@
 //! A burst of keys, each a semaphore of its own, on a busy machine: the store is slow then, not away.
 
-#![cfg(all(feature = "redis", feature = "tower"))]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -16,6 +13,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
 use zset_semaphore::tower::{Admitted, Header, KeyLimit, Keyed, OutagePolicy, ZSetSemaphoreLayer};
 
+use crate::alone;
 use test_support::redis_server::RedisServer;
 use test_support::wait::within;
 
@@ -45,9 +43,10 @@ impl Drop for Busy {
     }
 }
 
-// CASES 68
+// Behaviour 68
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_keys_on_a_busy_machine_is_no_outage() {
+    let _alone = alone().await;
     let server = RedisServer::start().await;
     let client = Client::connect(server.url()).await.unwrap();
     let tenant = Header::new(HeaderName::from_static("x-tenant"));

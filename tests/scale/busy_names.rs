@@ -1,8 +1,5 @@
 //! More names that always have something to say than turns go out abreast, and one that only holds.
 
-#![cfg(feature = "redis")]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -10,6 +7,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use zset_semaphore::Client;
 
+use crate::alone;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, within};
@@ -19,6 +17,7 @@ const LEASE: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn busy_names_hold_up_neither_the_renewals_nor_the_first_word_of_others() {
+    let _alone = alone().await;
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client = Client::connect(proxy.url()).await.unwrap();

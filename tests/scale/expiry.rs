@@ -1,24 +1,17 @@
 //! What a hundred thousand leases that end together cost the server: many small steps, no long one.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
 use std::fs;
 use std::ops::RangeInclusive;
 
+use crate::alone;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
-use tokio::sync::Mutex;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 const MANY: u64 = 100_000;
 /// Cleared in so many turns: each looks at 64 to 256 expired permits and heads of the queue.
 const TURNS: RangeInclusive<u64> = MANY / 256..=MANY / 64;
 const LONGEST_USEC: u64 = 2_000;
-/// Else they would put each other's servers aside.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 /// A hundred thousand ids, each of a client of its own that is not alive, in a sorted set.
 const FILL: &str = "
     local base, step = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -132,7 +125,7 @@ struct Cost {
 /// a call counts as slow that was only put aside: no more of them are forgiven than there were
 /// preemptions, and on a quiet machine none is. The processor time of the average turn holds anyway.
 async fn assert_no_call_is_long(limit: u32, crowd: impl AsyncFn(&Crowd)) {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let mut costs = Vec::new();
     for _ in 0..3 {
         let place = Crowd::of(limit).await;
@@ -152,26 +145,26 @@ async fn assert_no_call_is_long(limit: u32, crowd: impl AsyncFn(&Crowd)) {
     panic!("calls over 2 ms in three of three runs: {costs:?}");
 }
 
-// CASES 19
+// Behaviour 19
 #[tokio::test]
 async fn a_hundred_thousand_permits_that_expire_together_are_cleared_in_bounded_steps() {
     assert_no_call_is_long(100_000, async |crowd| crowd.expired_permits("", 0).await).await;
 }
 
-// CASES 13, 19
+// Behaviours 13, 19
 #[tokio::test]
 async fn a_hundred_thousand_heavy_permits_that_expire_together_are_cleared_in_bounded_steps() {
     let heavy = async |crowd: &Crowd| crowd.expired_permits("*3/5000", 2).await;
     assert_no_call_is_long(300_000, heavy).await;
 }
 
-// CASES 19
+// Behaviour 19
 #[tokio::test]
 async fn a_hundred_thousand_waiters_of_dead_clients_are_cleared_in_bounded_steps() {
     assert_no_call_is_long(4, async |crowd| crowd.dead_waiters().await).await;
 }
 
-// CASES 19
+// Behaviour 19
 #[tokio::test]
 async fn expired_permits_and_dead_waiters_together_are_cleared_in_bounded_steps() {
     let both = async |crowd: &Crowd| {
@@ -181,10 +174,10 @@ async fn expired_permits_and_dead_waiters_together_are_cleared_in_bounded_steps(
     assert_no_call_is_long(100_000, both).await;
 }
 
-// CASES 19
+// Behaviour 19
 #[tokio::test]
 async fn while_a_crowd_is_cleared_others_are_served_in_between() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let crowd = Crowd::of(2).await;
     crowd.dead_waiters().await;
     let other = Client::connect(crowd.server.url()).await.unwrap();
@@ -201,9 +194,10 @@ async fn while_a_crowd_is_cleared_others_are_served_in_between() {
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
 }
 
-// CASES 5, 19
+// Behaviours 5, 19
 #[tokio::test]
 async fn a_try_finds_the_room_that_thousands_of_expired_permits_hide() {
+    let _alone = alone().await;
     let crowd = Crowd::of(5_000).await;
     let (seconds, _): (u64, u64) = crowd.server.query(&["TIME"]).await;
     let mut expired = vec!["ZADD".to_owned(), "zsem:{crowd}:permits".to_owned()];

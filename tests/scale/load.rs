@@ -1,14 +1,12 @@
 //! A hundred thousand of everything, on a real Redis.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::time::{Duration, Instant};
 
+use crate::alone;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
-use tokio::sync::Mutex;
 use tokio::time::sleep;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
@@ -16,8 +14,6 @@ const MANY: u32 = 100_000;
 /// Builds without optimisation, on a busy machine.
 const LONG: Duration = Duration::from_secs(120);
 const LEASE: Duration = Duration::from_secs(30);
-
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn semaphore(server: &RedisServer, limit: u32) -> ZSetSemaphore {
     let client = Client::builder().url(server.url()).call_timeout(Duration::from_secs(2));
@@ -107,10 +103,10 @@ async fn every_key_ends_by_itself(server: &RedisServer) {
     }
 }
 
-// CASES 3, 19, 20, 22
+// Behaviours 3, 19, 20, 22
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_permits_are_held_renewed_and_given_back_in_short_scripts() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let server = RedisServer::start().await;
     let slow = slow_usec(&server).await;
     let semaphore = semaphore(&server, MANY);
@@ -152,10 +148,10 @@ async fn a_hundred_thousand_permits_are_held_renewed_and_given_back_in_short_scr
     every_key_ends_by_itself(&server).await;
 }
 
-// CASES 19, 20
+// Behaviours 19, 20
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_waiters_queue_wait_move_up_and_leave_in_short_scripts() {
-    let _alone = ONE_AT_A_TIME.lock().await;
+    let _alone = alone().await;
     let server = RedisServer::start().await;
     let slow = slow_usec(&server).await;
     let semaphore = semaphore(&server, 1_000);

@@ -1,7 +1,5 @@
 //! The rights a Redis user needs: the list is enough, and nothing on it is superfluous.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -71,7 +69,7 @@ async fn use_it_all(server: &RedisServer, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-// CASES 41
+// Behaviour 41
 #[tokio::test]
 async fn a_user_with_the_listed_rights_can_do_everything() {
     let server = RedisServer::start().await;
@@ -84,7 +82,7 @@ async fn a_user_with_the_listed_rights_can_do_everything() {
     assert!(!log.contains("object") || log.contains("client"), "{log}");
 }
 
-// CASES 41
+// Behaviour 41
 #[tokio::test]
 async fn without_any_one_of_the_rights_something_fails() {
     let server = RedisServer::start().await;
@@ -98,7 +96,7 @@ async fn without_any_one_of_the_rights_something_fails() {
     }
 }
 
-// CASES 41
+// Behaviour 41
 #[tokio::test]
 async fn the_rights_end_at_the_prefix() {
     let server = RedisServer::start().await;
@@ -115,7 +113,7 @@ async fn the_rights_end_at_the_prefix() {
     }
 }
 
-// CASES 41
+// Behaviour 41
 #[tokio::test]
 async fn a_database_other_than_the_first_needs_one_right_more() {
     let server = RedisServer::start().await;

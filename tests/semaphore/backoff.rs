@@ -1,17 +1,10 @@
 //! Asking at the pace of a backoff: a failed try is tried again, and is never taken for success.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::wait::{PATIENCE, eventually, within};
 use tokio::time::Instant;
 use zset_semaphore::{
@@ -37,7 +30,7 @@ fn counting(wait: Duration) -> (Backoff, Arc<AtomicU32>) {
     (backoff, count)
 }
 
-// CASES 47
+// Behaviour 47
 #[tokio::test]
 async fn failed_tries_are_retried_and_never_returned_as_success() {
     for place in Place::each().await {
@@ -62,7 +55,7 @@ async fn failed_tries_are_retried_and_never_returned_as_success() {
     }
 }
 
-// CASES 47
+// Behaviour 47
 #[tokio::test]
 async fn when_the_tries_are_used_up_it_says_so_and_leaves_nothing() {
     for place in Place::each().await {
@@ -84,7 +77,7 @@ async fn when_the_tries_are_used_up_it_says_so_and_leaves_nothing() {
     }
 }
 
-// CASES 47
+// Behaviour 47
 #[tokio::test(start_paused = true)]
 async fn each_waiter_asks_at_the_times_its_backoff_says() {
     let memory = MemoryStore::new();

@@ -1,8 +1,5 @@
 //! What was said to a builder stays in force, whatever is said after it.
 
-#![cfg(all(feature = "redis", feature = "tower"))]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::fmt::Debug;
 use std::time::Duration;
 

@@ -1,20 +1,13 @@
 //! Futures dropped at any point: they leave no permit and no place in the queue.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use crate::common::stores::Place;
 use fastrand::Rng;
-use stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -113,7 +106,7 @@ async fn storm(semaphores: &[ZSetSemaphore], stay: Option<u8>, seed: u64) -> usi
     dropped
 }
 
-// CASES 8, 9
+// Behaviours 8, 9
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_acquires_dropped_at_any_point_leave_no_permit_and_no_queue_entry() {
     for place in Place::each().await {
@@ -132,7 +125,7 @@ async fn thousands_of_acquires_dropped_at_any_point_leave_no_permit_and_no_queue
     }
 }
 
-// CASES 8
+// Behaviour 8
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_waiters_dropped_while_nobody_is_let_in_leave_the_queue_empty() {
     for place in Place::each().await {
@@ -147,7 +140,7 @@ async fn thousands_of_waiters_dropped_while_nobody_is_let_in_leave_the_queue_emp
     }
 }
 
-// CASES 8
+// Behaviour 8
 #[tokio::test]
 async fn an_acquire_that_is_never_polled_asks_for_nothing() {
     let server = RedisServer::start().await;
@@ -193,7 +186,7 @@ fn sent(acquire: Acquire) -> Pin<Box<Acquire>> {
     acquire
 }
 
-// CASES 8, 9
+// Behaviours 8, 9
 #[tokio::test]
 async fn dropped_while_the_reply_is_in_flight_it_is_taken_back() {
     let server = RedisServer::start().await;
@@ -212,7 +205,7 @@ async fn dropped_while_the_reply_is_in_flight_it_is_taken_back() {
     }
 }
 
-// CASES 8, 9
+// Behaviours 8, 9
 #[tokio::test]
 async fn dropped_while_the_reply_never_comes_it_is_taken_back_over_a_new_connection() {
     let server = RedisServer::start().await;
@@ -238,7 +231,7 @@ async fn dropped_while_the_reply_never_comes_it_is_taken_back_over_a_new_connect
     }
 }
 
-// CASES 8, 9
+// Behaviours 8, 9
 #[tokio::test]
 async fn dropped_at_random_while_replies_are_held_at_random_nothing_is_left() {
     let server = RedisServer::start().await;
@@ -263,7 +256,7 @@ async fn dropped_at_random_while_replies_are_held_at_random_nothing_is_left() {
     }
 }
 
-// CASES 31
+// Behaviour 31
 #[tokio::test]
 async fn a_release_while_the_answer_queued_is_in_flight_is_not_missed() {
     // Over RESP3 the wake-up comes behind that answer; over RESP2 on its own connection, before it.

@@ -1,12 +1,5 @@
 //! Closing: `close`, `shutdown` and `shutdown_now` end every waiter and leave nothing behind.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -14,8 +7,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, ZSetSemaphore};
 
-use connect::{connect, connected};
-use stores::Place;
+use crate::common::connect::{connect, connected};
+use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -52,7 +45,7 @@ async fn all_closed(waiting: Waiters) {
     }
 }
 
-// CASES 34
+// Behaviour 34
 #[tokio::test]
 async fn close_ends_all_waiters_and_leaves_the_permits() {
     for place in Place::each().await {
@@ -77,7 +70,7 @@ async fn close_ends_all_waiters_and_leaves_the_permits() {
     }
 }
 
-// CASES 34
+// Behaviour 34
 #[tokio::test]
 async fn shutdown_ends_all_waiters_and_waits_for_the_holders() {
     for place in Place::each().await {
@@ -103,7 +96,7 @@ async fn shutdown_ends_all_waiters_and_waits_for_the_holders() {
     }
 }
 
-// CASES 34, invariant 7
+// Behaviour 34, invariant 7
 #[tokio::test]
 async fn shutdown_now_tells_every_holder_before_anyone_else_is_let_in() {
     for place in Place::each().await {
@@ -132,7 +125,7 @@ async fn shutdown_now_tells_every_holder_before_anyone_else_is_let_in() {
     }
 }
 
-// CASES 34
+// Behaviour 34
 #[tokio::test]
 async fn shutdown_while_redis_is_cut_off_ends_soon_and_tells_what_is_left() {
     let server = RedisServer::start().await;
@@ -153,7 +146,7 @@ async fn shutdown_while_redis_is_cut_off_ends_soon_and_tells_what_is_left() {
     found(&watcher, 0, 0).await;
 }
 
-// CASES 30
+// Behaviour 30
 #[test]
 fn a_runtime_that_ends_before_the_driver_has_run_ends_the_client() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -165,7 +158,7 @@ fn a_runtime_that_ends_before_the_driver_has_run_ends_the_client() {
     assert!(matches!(ended, Err(AcquireError::Closed)), "{ended:?}");
 }
 
-// CASES 34
+// Behaviour 34
 #[tokio::test]
 async fn a_grant_that_nobody_has_looked_at_goes_back_at_a_shutdown() {
     let client = Client::in_memory();

@@ -1,7 +1,5 @@
 //! Bad input: refused before anything happens, in a sentence that says what was wrong and what is allowed.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::time::Duration;
 
 use test_support::redis_server::RedisServer;
@@ -92,7 +90,7 @@ fn a_wrong_setting_of_a_client_is_named_with_its_value_and_what_is_allowed() {
     builder().label("x".repeat(128)).build().unwrap();
 }
 
-// CASES 4
+// Behaviour 4
 #[test]
 fn a_wrong_setting_of_a_semaphore_is_named_with_its_value_and_what_is_allowed() {
     for name in ["", "a{b}", "}", "line\nbreak", "nul\0", "tab\t", &"x".repeat(513)] {
@@ -133,7 +131,7 @@ async fn a_refused_handle_leaves_the_others_of_its_name_as_they_were() {
     drop((held, second));
 }
 
-// CASES 12, issue 2
+// Behaviour 12, issue 2
 #[tokio::test]
 async fn a_wrong_number_of_units_or_lease_is_a_typed_error_at_once() {
     let jobs = Client::in_memory().semaphore("jobs", 4).build().unwrap();

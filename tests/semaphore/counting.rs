@@ -1,18 +1,11 @@
 //! How many are let in: the limit, who shares it, how large it may be, and what a name may be.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::stores::Place;
 use futures_util::future::join_all;
-use stores::Place;
 use test_support::ledger::{Ledger, Reporter};
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -32,7 +25,7 @@ async fn emptied(semaphore: &ZSetSemaphore) {
     .await;
 }
 
-// CASES 1
+// Behaviour 1
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tasks_on_many_connections_never_pass_the_limit_and_reach_it_exactly() {
     const LIMIT: u32 = 7;
@@ -73,7 +66,7 @@ async fn many_tasks_on_many_connections_never_pass_the_limit_and_reach_it_exactl
     }
 }
 
-// CASES 49
+// Behaviour 49
 #[tokio::test]
 async fn one_handle_shared_by_many_tasks_counts_every_permit_of_theirs() {
     for place in Place::each().await {
@@ -102,7 +95,7 @@ async fn one_handle_shared_by_many_tasks_counts_every_permit_of_theirs() {
     }
 }
 
-// CASES 2
+// Behaviour 2
 #[tokio::test]
 async fn two_handles_of_one_name_share_the_count_within_and_across_clients() {
     for place in Place::each().await {
@@ -129,7 +122,7 @@ async fn two_handles_of_one_name_share_the_count_within_and_across_clients() {
     }
 }
 
-// CASES 2
+// Behaviour 2
 #[tokio::test]
 async fn names_are_case_sensitive() {
     for place in Place::each().await {
@@ -145,7 +138,7 @@ async fn names_are_case_sensitive() {
     }
 }
 
-// CASES 2
+// Behaviour 2
 #[tokio::test]
 async fn a_prefix_and_a_name_never_collide_with_another_prefix_and_name() {
     let server = RedisServer::start().await;
@@ -173,7 +166,7 @@ async fn a_prefix_and_a_name_never_collide_with_another_prefix_and_name() {
     assert_eq!(permits, pairs.len());
 }
 
-// CASES 3
+// Behaviour 3
 #[tokio::test]
 async fn a_limit_of_zero_admits_nobody_and_is_no_error() {
     for place in Place::each().await {
@@ -193,7 +186,7 @@ async fn a_limit_of_zero_admits_nobody_and_is_no_error() {
     }
 }
 
-// CASES 3; with Redis in scale.rs
+// Behaviour 3; with Redis in scale.rs
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_thousand_permits_are_held_at_once_in_memory() {
     const MANY: u32 = 100_000;
@@ -212,7 +205,7 @@ async fn a_hundred_thousand_permits_are_held_at_once_in_memory() {
     assert!(many.try_acquire(MANY).await.is_ok());
 }
 
-// CASES 4
+// Behaviour 4
 #[tokio::test]
 async fn odd_names_are_taken_as_they_are_and_never_mangled() {
     let longest = "n".repeat(512);
@@ -263,7 +256,7 @@ async fn odd_names_are_taken_as_they_are_and_never_mangled() {
     }
 }
 
-// CASES 4
+// Behaviour 4
 #[tokio::test]
 async fn names_that_cannot_be_keys_are_refused_with_a_sentence() {
     let client = Client::in_memory();
@@ -295,7 +288,7 @@ async fn names_that_cannot_be_keys_are_refused_with_a_sentence() {
     }
 }
 
-// CASES 4
+// Behaviour 4
 #[tokio::test]
 async fn prefixes_that_would_break_the_keys_are_refused_with_a_sentence() {
     for prefix in ["", "a{b}", "{", "}", "line\n", &"p".repeat(65)] {

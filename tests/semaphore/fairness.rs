@@ -1,19 +1,13 @@
 //! Who gets how much, and in which order.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[allow(unreachable_pub)]
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::common::stores::Place;
 use futures_util::future::join_all;
-use stores::Place;
-use test_support::child_role::{self, FromParent, say, setting};
+use test_support::child_role::{FromParent, say, setting};
 use test_support::ledger::{Ledger, Reporter, monotonic_nanos};
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -25,12 +19,11 @@ const LIMIT: u32 = 8;
 const TASKS: usize = 64;
 const HOLD: Duration = Duration::from_millis(2);
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| match role {
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    match role {
         "crowd" => crowd(from_parent),
         _ => panic!("no role {role}"),
-    });
+    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -83,7 +76,7 @@ async fn shares_are_equal_among(processes: usize) {
         ("TASKS", (TASKS / processes).to_string()),
         ("HOLD_MS", HOLD.as_millis().to_string()),
     ];
-    let mut crowds: Vec<_> = (0..processes).map(|_| Child::spawn("crowd", &env)).collect();
+    let mut crowds: Vec<_> = (0..processes).map(|_| Child::spawn("fairness/crowd", &env)).collect();
     join_all(crowds.iter_mut().map(|crowd| crowd.expect_line("@ready", PATIENCE))).await;
     for crowd in &mut crowds {
         crowd.send("go");
@@ -118,13 +111,13 @@ async fn shares_are_equal_among(processes: usize) {
     assert!(fairness >= 0.99, "Jain {fairness}: {counts:?}");
 }
 
-// CASES 36
+// Behaviour 36
 #[tokio::test]
 async fn sixty_four_equal_tasks_in_one_process_get_equal_shares() {
     shares_are_equal_among(1).await;
 }
 
-// CASES 36
+// Behaviour 36
 #[tokio::test]
 async fn sixty_four_equal_tasks_in_four_processes_get_equal_shares() {
     shares_are_equal_among(4).await;
@@ -137,7 +130,7 @@ async fn waiting(semaphore: &ZSetSemaphore, count: u64) {
     .await;
 }
 
-// CASES 35
+// Behaviour 35
 #[tokio::test]
 async fn clients_are_served_in_the_order_they_came_and_a_releaser_goes_to_the_back() {
     for place in Place::each().await {
@@ -164,7 +157,7 @@ async fn clients_are_served_in_the_order_they_came_and_a_releaser_goes_to_the_ba
     }
 }
 
-// CASES 35
+// Behaviour 35
 #[tokio::test]
 async fn processes_are_served_in_the_order_they_came() {
     let server = RedisServer::start().await;
@@ -180,7 +173,7 @@ async fn processes_are_served_in_the_order_they_came() {
     ];
     let mut crowds = Vec::new();
     for index in 1..=4_u32 {
-        let mut crowd = Child::spawn("crowd", &env);
+        let mut crowd = Child::spawn("fairness/crowd", &env);
         crowd.expect_line("@ready", PATIENCE).await;
         crowd.send("go");
         waiting(&mine, u64::from(index * LIMIT)).await;
@@ -209,7 +202,7 @@ async fn processes_are_served_in_the_order_they_came() {
     assert!(again.iter().min() > first[3].iter().max(), "barged in: {again:?}, {first:?}");
 }
 
-// CASES 53
+// Behaviour 53
 #[tokio::test]
 async fn who_wants_all_gets_its_turn_among_those_who_want_one() {
     for place in Place::each().await {

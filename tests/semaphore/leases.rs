@@ -1,14 +1,8 @@
 //! Callers with different leases under one name.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[allow(unreachable_pub)]
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, PermitId, Renew, ZSetSemaphore};
@@ -25,7 +19,7 @@ async fn expires_in(semaphore: &ZSetSemaphore, id: PermitId) -> Option<Duration>
     books.holders.iter().find(|holder| holder.id == id).map(|holder| holder.expires_in)
 }
 
-// CASES 48
+// Behaviour 48
 #[tokio::test]
 async fn a_short_lease_neither_shortens_nor_evicts_a_long_one() {
     for place in Place::each().await {
@@ -60,7 +54,7 @@ async fn a_short_lease_neither_shortens_nor_evicts_a_long_one() {
     }
 }
 
-// CASES 48
+// Behaviour 48
 #[tokio::test]
 async fn a_short_lease_never_shortens_the_life_of_the_keys() {
     let server = RedisServer::start().await;
@@ -106,7 +100,7 @@ async fn a_short_lease_never_shortens_the_life_of_the_keys() {
     assert!(!held.is_lost());
 }
 
-// CASES 48
+// Behaviour 48
 #[tokio::test]
 async fn callers_with_any_leases_mix_and_all_keep_what_they_hold() {
     for place in Place::each().await {

@@ -1,17 +1,11 @@
 //! Limits that change under those who hold and wait.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[allow(unreachable_pub)]
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::common::stores::Place;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use stores::Place;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, MemoryStore, Permit, TryAcquireError, ZSetSemaphore};
 
@@ -29,7 +23,7 @@ async fn in_use(semaphore: &ZSetSemaphore, units: u64) {
     .await;
 }
 
-// CASES 37
+// Behaviour 37
 #[tokio::test]
 async fn a_raise_from_nothing_serves_ten_thousand_waiters() {
     const CROWD: u32 = 10_000;
@@ -52,7 +46,7 @@ async fn a_raise_from_nothing_serves_ten_thousand_waiters() {
     }
 }
 
-// CASES 37
+// Behaviour 37
 #[tokio::test]
 async fn a_raise_wakes_just_those_who_now_fit() {
     for place in Place::each().await {
@@ -73,7 +67,7 @@ async fn a_raise_wakes_just_those_who_now_fit() {
     }
 }
 
-// CASES 37
+// Behaviour 37
 #[tokio::test]
 async fn a_cut_below_what_is_in_use_takes_nothing_and_admits_nobody_until_drained() {
     for place in Place::each().await {
@@ -107,7 +101,7 @@ async fn a_cut_below_what_is_in_use_takes_nothing_and_admits_nobody_until_draine
     }
 }
 
-// CASES 37
+// Behaviour 37
 #[tokio::test]
 async fn a_waiter_for_more_than_a_lowered_limit_is_told_and_the_rest_move_on() {
     for place in Place::each().await {
@@ -134,7 +128,7 @@ async fn a_waiter_for_more_than_a_lowered_limit_is_told_and_the_rest_move_on() {
     }
 }
 
-// CASES 58
+// Behaviour 58
 #[tokio::test]
 async fn an_override_survives_idling_and_a_pause_does_not_end_by_itself() {
     for place in Place::each().await {
@@ -182,7 +176,7 @@ async fn idle_for_long(place: &Place) {
     }
 }
 
-// CASES 58
+// Behaviour 58
 #[tokio::test(start_paused = true)]
 async fn a_pause_outlives_a_year_without_anybody() {
     let memory = MemoryStore::new();
@@ -197,7 +191,7 @@ async fn a_pause_outlives_a_year_without_anybody() {
     jobs().acquire(1).await.unwrap().release().await.unwrap();
 }
 
-// CASES 38
+// Behaviour 38
 #[tokio::test]
 async fn while_callers_disagree_the_highest_limit_is_the_cap() {
     for place in Place::each().await {
@@ -228,7 +222,7 @@ async fn while_callers_disagree_the_highest_limit_is_the_cap() {
     }
 }
 
-// CASES 38
+// Behaviour 38
 #[tokio::test]
 async fn two_handles_of_one_client_go_by_the_higher_limit_while_both_live() {
     for place in Place::each().await {

@@ -1,13 +1,6 @@
 //! Turned away where too many wait already, in the whole cluster.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, TryAcquireError, ZSetSemaphore};
 

@@ -1,7 +1,5 @@
 //! The store inside this process: names cost nothing but while they are in use.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -63,7 +61,7 @@ impl Longest {
     }
 }
 
-// CASES 62
+// Behaviour 62
 #[test]
 fn names_used_in_turn_leave_nothing_behind_and_no_call_works_for_them_all() {
     let memory = MemoryStore::new();
@@ -81,7 +79,7 @@ fn names_used_in_turn_leave_nothing_behind_and_no_call_works_for_them_all() {
     });
 }
 
-// CASES 62
+// Behaviour 62
 #[test]
 fn no_call_works_for_all_the_names_that_are_held() {
     let memory = MemoryStore::new();
@@ -107,7 +105,7 @@ fn no_call_works_for_all_the_names_that_are_held() {
     });
 }
 
-// CASES 62, invariant 6
+// Behaviour 62, invariant 6
 #[tokio::test(start_paused = true)]
 async fn names_whose_holders_vanished_go_when_their_time_is_over_but_overrides_stay() {
     let memory = MemoryStore::new();

@@ -1,16 +1,9 @@
 //! The order of the queue: first come first served, within a client and across clients.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::collections::HashMap;
 use std::task::{Context, Waker};
 
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::{JoinHandle, JoinSet};
 use zset_semaphore::{Acquire, AcquireError, Client, Permit, PermitId, ZSetSemaphore};
@@ -49,7 +42,7 @@ async fn emptied(semaphore: &ZSetSemaphore) {
     .await;
 }
 
-// CASES 35, invariant 4
+// Behaviour 35, invariant 4
 #[tokio::test]
 async fn waiters_are_served_first_come_first_served_across_clients() {
     for place in Place::each().await {
@@ -70,7 +63,7 @@ async fn waiters_are_served_first_come_first_served_across_clients() {
     }
 }
 
-// CASES 35
+// Behaviour 35
 #[tokio::test]
 async fn waiters_of_one_client_that_came_at_once_are_served_in_the_order_of_their_first_poll() {
     for place in Place::each().await {
@@ -92,7 +85,7 @@ async fn waiters_of_one_client_that_came_at_once_are_served_in_the_order_of_thei
     }
 }
 
-// CASES 35
+// Behaviour 35
 #[tokio::test]
 async fn a_releaser_that_asks_again_at_once_goes_to_the_back() {
     for place in Place::each().await {

@@ -1,7 +1,5 @@
 //! Wakers are somebody else's code: they may own permits, and give them back wherever they are run, cloned or dropped.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::future::Future;
 use std::pin::pin;
 use std::sync::mpsc::channel;

@@ -1,15 +1,8 @@
 //! Giving back: once and for all, waking exactly who can use it, over connections that break.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -51,7 +44,7 @@ async fn capacity(semaphore: &ZSetSemaphore) -> usize {
     count
 }
 
-// CASES 14
+// Behaviour 14
 #[tokio::test]
 async fn a_release_frees_once_and_says_so_ever_after() {
     for place in Place::each().await {
@@ -72,7 +65,7 @@ async fn a_release_frees_once_and_says_so_ever_after() {
     }
 }
 
-// CASES 14
+// Behaviour 14
 #[tokio::test]
 async fn releasing_an_expired_permit_changes_nothing_and_says_so() {
     for place in Place::each().await {
@@ -97,7 +90,7 @@ async fn releasing_an_expired_permit_changes_nothing_and_says_so() {
     }
 }
 
-// CASES 14
+// Behaviour 14
 #[tokio::test]
 async fn releasing_what_the_server_no_longer_knows_changes_nothing_and_says_so() {
     let server = RedisServer::start().await;
@@ -120,7 +113,7 @@ async fn releasing_what_the_server_no_longer_knows_changes_nothing_and_says_so()
     }
 }
 
-// CASES 14
+// Behaviour 14
 #[tokio::test]
 async fn a_foreign_id_that_nobody_holds_frees_nothing() {
     for place in Place::each().await {
@@ -139,7 +132,7 @@ async fn a_foreign_id_that_nobody_holds_frees_nothing() {
     }
 }
 
-// CASES 15
+// Behaviour 15
 #[tokio::test]
 async fn a_release_wakes_exactly_as_many_waiters_as_fit() {
     for place in Place::each().await {
@@ -172,7 +165,7 @@ async fn a_release_wakes_exactly_as_many_waiters_as_fit() {
     }
 }
 
-// CASES 15
+// Behaviour 15
 #[tokio::test]
 async fn a_release_sends_one_message_per_woken_process_and_none_when_nobody_waits() {
     let server = RedisServer::start().await;
@@ -202,7 +195,7 @@ async fn a_release_sends_one_message_per_woken_process_and_none_when_nobody_wait
     assert!(!too_many.is_finished());
 }
 
-// CASES 16
+// Behaviour 16
 #[tokio::test]
 async fn a_release_over_a_broken_connection_is_retried_until_it_arrives() {
     let server = RedisServer::start().await;
@@ -238,7 +231,7 @@ async fn a_release_over_a_broken_connection_is_retried_until_it_arrives() {
     }
 }
 
-// CASES 16
+// Behaviour 16
 #[tokio::test]
 async fn a_dropped_permit_is_given_back_over_a_new_connection() {
     let server = RedisServer::start().await;
@@ -282,14 +275,14 @@ async fn unconfirmed_release(cancel_before: bool) -> Duration {
     took
 }
 
-// CASES 16
+// Behaviour 16
 #[tokio::test]
 async fn a_release_that_cannot_arrive_says_so_when_the_lease_would_have_ended() {
     let took = unconfirmed_release(false).await;
     assert!(took < Duration::from_secs(3), "the lease is 0.6 s, and it took {took:?}");
 }
 
-// CASES 16
+// Behaviour 16
 #[tokio::test]
 async fn a_release_behind_a_cancelled_wait_says_so_at_the_same_time() {
     let took = unconfirmed_release(true).await;

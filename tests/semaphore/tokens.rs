@@ -1,16 +1,9 @@
 //! Fencing tokens: each grant's is above that of every grant before it.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, MemoryStore, Renew, ZSetSemaphore};

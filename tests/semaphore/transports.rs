@@ -1,7 +1,5 @@
 //! Every way to a server: TCP, a unix socket, TLS, a user and database of the URL.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use test_support::redis_server::RedisServer;
 use zset_semaphore::{Client, Released};
 

@@ -1,16 +1,9 @@
 //! Trying, waiting and its end: who is let in next, when a wait is over, and what it leaves.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
+use crate::common::stores::Place;
 use futures_util::FutureExt;
-use stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -58,7 +51,7 @@ async fn emptied(semaphore: &ZSetSemaphore) {
     .await;
 }
 
-// CASES 5
+// Behaviour 5
 #[tokio::test]
 async fn try_acquire_when_full_returns_after_one_round_trip_and_leaves_nothing() {
     let server = RedisServer::start().await;
@@ -77,7 +70,7 @@ async fn try_acquire_when_full_returns_after_one_round_trip_and_leaves_nothing()
     assert!(one.try_acquire(1).await.is_ok());
 }
 
-// CASES 5
+// Behaviour 5
 #[tokio::test(start_paused = true)]
 async fn try_acquire_takes_no_time_in_memory() {
     let one = semaphore(&Client::in_memory(), 1);
@@ -88,7 +81,7 @@ async fn try_acquire_takes_no_time_in_memory() {
     drop(held);
 }
 
-// CASES 5
+// Behaviour 5
 #[tokio::test]
 async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
     for place in Place::each().await {
@@ -110,7 +103,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
     }
 }
 
-// CASES 6
+// Behaviour 6
 #[tokio::test(start_paused = true)]
 async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
     let memory = MemoryStore::new();
@@ -162,7 +155,7 @@ async fn a_waiter_knows_its_place_while_it_is_queued() {
     }
 }
 
-// CASES 6
+// Behaviour 6
 #[tokio::test]
 async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
     let server = RedisServer::start().await;
@@ -181,7 +174,7 @@ async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
     assert!(best < ms(200), "{best:?}");
 }
 
-// CASES 6, 9
+// Behaviours 6, 9
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_arrives_around_the_deadline_is_returned_or_given_back() {
     let memory = MemoryStore::new();
@@ -213,7 +206,7 @@ async fn a_grant_that_arrives_around_the_deadline_is_returned_or_given_back() {
     assert!(returned > 0 && given_back > 0, "{returned} returned, {given_back} given back");
 }
 
-// CASES 7
+// Behaviour 7
 #[tokio::test]
 async fn a_zero_timeout_is_a_try() {
     for place in Place::each().await {
@@ -227,7 +220,7 @@ async fn a_zero_timeout_is_a_try() {
     }
 }
 
-// CASES 7
+// Behaviour 7
 #[tokio::test]
 async fn a_huge_timeout_does_not_overflow_and_waits() {
     for place in Place::each().await {
@@ -243,7 +236,7 @@ async fn a_huge_timeout_does_not_overflow_and_waits() {
     }
 }
 
-// CASES 8
+// Behaviour 8
 #[tokio::test]
 async fn when_the_head_of_the_queue_is_dropped_the_next_one_that_fits_is_served() {
     for place in Place::each().await {
@@ -263,7 +256,7 @@ async fn when_the_head_of_the_queue_is_dropped_the_next_one_that_fits_is_served(
     }
 }
 
-// CASES 9
+// Behaviour 9
 #[tokio::test]
 async fn a_grant_that_crosses_with_a_cancellation_is_released() {
     let server = RedisServer::start().await;

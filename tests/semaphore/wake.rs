@@ -1,14 +1,5 @@
 //! Wake-ups: who is granted learns of it at once, without them soon, and idle waiting is cheap.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/connect.rs"]
-mod connect;
-#[path = "common/log.rs"]
-mod log;
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -16,10 +7,10 @@ use tokio::time::{Instant, sleep};
 use tracing::Level;
 use zset_semaphore::{AcquireError, Backoff, Client, Wake, ZSetSemaphore};
 
-use connect::{connect, connected};
-use log::Log;
-use stores::Place;
-use test_support::child_role::{self, FromParent, say, setting};
+use crate::common::connect::{connect, connected};
+use crate::common::log::Log;
+use crate::common::stores::Place;
+use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -77,15 +68,14 @@ async fn usual_hand_over(
     took[3]
 }
 
-#[test]
-fn child_process() {
-    child_role::play(|role, from_parent| match role {
+pub(crate) fn play(role: &str, from_parent: FromParent) {
+    match role {
         "crowd" => crowd(from_parent),
         _ => panic!("no role {role}"),
-    });
+    }
 }
 
-// CASES 31
+// Behaviour 31
 #[tokio::test]
 async fn a_release_that_crosses_with_an_acquire_is_never_missed() {
     for place in Place::each().await {
@@ -108,7 +98,7 @@ async fn a_release_that_crosses_with_an_acquire_is_never_missed() {
     }
 }
 
-// CASES 31, invariant 3
+// Behaviour 31, invariant 3
 #[tokio::test]
 async fn a_free_unit_is_granted_by_the_very_turn_that_freed_it() {
     for place in Place::each().await {
@@ -125,7 +115,7 @@ async fn a_free_unit_is_granted_by_the_very_turn_that_freed_it() {
     }
 }
 
-// CASES 31, invariant 3
+// Behaviour 31, invariant 3
 #[tokio::test]
 async fn a_lost_wake_up_costs_one_asking_period() {
     let server = RedisServer::start().await;
@@ -141,7 +131,7 @@ async fn a_lost_wake_up_costs_one_asking_period() {
     assert!(took < ms(500), "{took:?}: this direction has its wake-ups");
 }
 
-// CASES 32
+// Behaviour 32
 #[tokio::test]
 async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
     for (server, connections) in [(RedisServer::start().await, 1), (without_resp3().await, 2)] {
@@ -159,7 +149,7 @@ async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
     }
 }
 
-// CASES 61
+// Behaviour 61
 #[tokio::test]
 async fn a_wake_up_connection_that_goes_silent_is_replaced_when_grants_are_learnt_by_asking() {
     let server = without_resp3().await;
@@ -181,7 +171,7 @@ async fn a_wake_up_connection_that_goes_silent_is_replaced_when_grants_are_learn
     assert!(took < ms(400), "{took:?}: it does not hear again");
 }
 
-// CASES 32
+// Behaviour 32
 #[tokio::test]
 async fn a_waiter_asks_at_once_when_its_wake_channel_is_back() {
     for server in [RedisServer::start().await, without_resp3().await] {
@@ -201,7 +191,7 @@ async fn a_waiter_asks_at_once_when_its_wake_channel_is_back() {
     }
 }
 
-// CASES 32
+// Behaviour 32
 #[tokio::test]
 async fn without_the_right_to_subscribe_polling_works_and_one_line_is_logged() {
     let (log, _guard) = Log::of_this_thread(|metadata| *metadata.level() <= Level::WARN);
@@ -226,7 +216,7 @@ async fn without_the_right_to_subscribe_polling_works_and_one_line_is_logged() {
     }
 }
 
-// CASES 32
+// Behaviour 32
 #[tokio::test]
 async fn who_polls_by_choice_gets_its_turn_at_its_backoffs_pace() {
     let server = RedisServer::start().await;
@@ -267,7 +257,7 @@ fn cpu_time(pid: u32) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-// CASES 33
+// Behaviour 33
 #[tokio::test]
 async fn while_full_64_waiters_cost_a_handful_of_calls_and_next_to_no_cpu() {
     for (wake, most) in [("push", 6), ("poll", 12)] {
@@ -275,7 +265,7 @@ async fn while_full_64_waiters_cost_a_handful_of_calls_and_next_to_no_cpu() {
         let holding = one(&connect(server.url()).await);
         let _permit = holding.acquire(1).await.unwrap();
         let env = [("URL", server.url()), ("WAKE", wake.to_owned())];
-        let mut child = Child::spawn("crowd", &env);
+        let mut child = Child::spawn("wake/crowd", &env);
         child.expect_line("@waiting", PATIENCE).await;
         queued(&holding, 64).await;
         let before = cpu_time(child.pid());

@@ -1,17 +1,10 @@
 //! Permits of several units: all or nothing, never starved, and counted right whatever ends them.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-// What a test crate exports nobody imports.
-#![allow(unreachable_pub)]
-
-#[path = "common/stores.rs"]
-mod stores;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use stores::Place;
+use crate::common::stores::Place;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::JoinHandle;
@@ -61,7 +54,7 @@ async fn emptied(semaphore: &ZSetSemaphore) {
     .await;
 }
 
-// CASES 10
+// Behaviour 10
 #[tokio::test]
 async fn an_acquire_of_many_is_all_or_nothing_and_holds_nothing_while_it_waits() {
     for place in Place::each().await {
@@ -86,7 +79,7 @@ async fn an_acquire_of_many_is_all_or_nothing_and_holds_nothing_while_it_waits()
     }
 }
 
-// CASES 11
+// Behaviour 11
 #[tokio::test]
 async fn two_tasks_that_take_two_of_two_in_turn_both_succeed_every_time() {
     for place in Place::each().await {
@@ -109,7 +102,7 @@ async fn two_tasks_that_take_two_of_two_in_turn_both_succeed_every_time() {
     }
 }
 
-// CASES 11
+// Behaviour 11
 #[tokio::test]
 async fn a_waiter_for_two_is_woken_when_the_second_of_two_single_units_comes_back() {
     for place in Place::each().await {
@@ -126,13 +119,13 @@ async fn a_waiter_for_two_is_woken_when_the_second_of_two_single_units_comes_bac
     }
 }
 
-// CASES 12
+// Behaviour 12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_acquire_is_not_starved_by_a_stream_of_ones() {
     starvation_test(8, 5, 24).await;
 }
 
-// CASES 53
+// Behaviour 53
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_of_eight_get_their_turn_against_32_tasks_that_take_singles() {
     starvation_test(8, 8, 32).await;
@@ -185,7 +178,7 @@ async fn starvation_test(limit: u32, large: u32, singles: usize) {
     }
 }
 
-// CASES 12
+// Behaviour 12
 #[tokio::test]
 async fn more_than_the_limit_and_zero_are_typed_errors_at_once() {
     for place in Place::each().await {
@@ -201,7 +194,7 @@ async fn more_than_the_limit_and_zero_are_typed_errors_at_once() {
     }
 }
 
-// CASES 12
+// Behaviour 12
 #[tokio::test]
 async fn an_override_is_what_an_acquire_is_measured_against_at_once() {
     for place in Place::each().await {
@@ -221,7 +214,7 @@ async fn an_override_is_what_an_acquire_is_measured_against_at_once() {
     }
 }
 
-// CASES 12
+// Behaviour 12
 #[tokio::test]
 async fn when_the_limit_sinks_below_a_waiting_n_it_is_told_and_the_rest_move_on() {
     for place in Place::each().await {
@@ -251,7 +244,7 @@ async fn when_the_limit_sinks_below_a_waiting_n_it_is_told_and_the_rest_move_on(
     }
 }
 
-// CASES 13
+// Behaviour 13
 #[tokio::test]
 async fn units_in_use_are_right_when_heavy_permits_expire() {
     for place in Place::each().await {
@@ -283,7 +276,7 @@ async fn units_in_use_are_right_when_heavy_permits_expire() {
     }
 }
 
-// CASES 13
+// Behaviour 13
 #[tokio::test]
 async fn units_in_use_are_right_when_heavy_permits_are_renewed() {
     for place in Place::each().await {
@@ -311,7 +304,7 @@ async fn units_in_use_are_right_when_heavy_permits_are_renewed() {
     }
 }
 
-// CASES 13
+// Behaviour 13
 #[tokio::test]
 async fn units_in_use_are_right_when_heavy_permits_are_released_twice() {
     for place in Place::each().await {
@@ -336,7 +329,7 @@ async fn units_in_use_are_right_when_heavy_permits_are_released_twice() {
     }
 }
 
-// CASES 13
+// Behaviour 13
 #[tokio::test]
 async fn units_in_use_are_recounted_when_only_the_books_about_them_are_lost() {
     let server = RedisServer::start().await;

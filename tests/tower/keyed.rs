@@ -1,8 +1,5 @@
 //! A semaphore per key: who shares one, what an unfriendly crowd of keys costs, and what stays.
 
-#![cfg(all(feature = "redis", feature = "tower"))]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
@@ -10,8 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream;
 use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -229,57 +224,6 @@ fn wrong_settings_are_named() {
     assert_eq!(error("a", 0), "capacity is 0; allowed: 1 key or more");
     assert!(error(&"x".repeat(441), 1).contains("up to 440 bytes"));
     assert!(error("a{b}", 1).contains("semaphore name"), "{}", error("a{b}", 1));
-}
-
-/// An outsider may choose keys as he likes: neither this process nor the server keeps them.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
-    const KEYS: usize = 100_000;
-    const CAPACITY: usize = 1000;
-    const IN_USE: usize = 256;
-    let server = RedisServer::start().await;
-    let client = Client::builder()
-        .url(server.url())
-        .call_timeout(Duration::from_secs(20))
-        .connect()
-        .await
-        .unwrap();
-    let keyed = Keyed::builder(&client, "chats-of", tenant(), 1)
-        .capacity(CAPACITY)
-        .idle_timeout(ms(5_000))
-        .configure_semaphore(|semaphore| semaphore.lease(ms(1000)))
-        .build()
-        .unwrap();
-    let service = chats(ZSetSemaphoreLayer::keyed(keyed.clone()));
-    let most = AtomicUsize::new(0);
-    let before = resident_bytes();
-    stream::iter(0..KEYS)
-        .for_each_concurrent(IN_USE, async |n| {
-            // Some are as long as a header may be.
-            let key = if n % 100 == 0 { "k".repeat(4000) + &n.to_string() } else { n.to_string() };
-            let chat = within(PATIENCE * 4, service.clone().oneshot(of(key))).await.unwrap();
-            drop(chat);
-            most.fetch_max(keyed.cached_keys(), SeqCst);
-        })
-        .await;
-    let most = most.load(SeqCst);
-    assert!((CAPACITY..=CAPACITY + IN_USE).contains(&most), "{most}");
-    let grown = resident_bytes().saturating_sub(before);
-    assert!(grown < 64 << 20, "{} MiB more in this process", grown >> 20);
-
-    // The lease, the slack of ten seconds, and a minute for what must outlive the rest.
-    eventually("nothing is left in Redis", Duration::from_secs(100), async || {
-        server.query::<u64>(&["DBSIZE"]).await == 0
-    })
-    .await;
-    // All have been idle for longer than that by now.
-    drop(service.oneshot(of("one more")).await.unwrap());
-    assert!(keyed.cached_keys() < CAPACITY);
-}
-
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,11 +1,4 @@
-//! What the log tells of limits that cannot be looked up. Alone in its process: with others beside it
-//! `tracing` may take their lack of a subscriber for that of all.
-
-#![cfg(feature = "tower")]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/log.rs"]
-mod log;
+//! What the log tells of limits that cannot be looked up.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,7 +11,7 @@ use tracing::Level;
 use zset_semaphore::Client;
 use zset_semaphore::tower::{KeyLimit, Keyed, ZSetSemaphoreLayer};
 
-use log::Log;
+use crate::common::log::Log;
 
 #[tokio::test(start_paused = true)]
 async fn look_ups_that_fail_are_told_by_one_line_and_their_end_by_one_with_the_count() {

@@ -1,9 +1,6 @@
 //! The layer while Redis is away: what each policy does, that every request ends, and that all are
 //! counted again within a second of its return.
 
-#![cfg(all(feature = "redis", feature = "tower"))]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};

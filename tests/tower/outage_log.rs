@@ -1,11 +1,4 @@
-//! What the log tells of an outage. Alone in their process: with others beside it `tracing` may take
-//! their lack of a subscriber for that of all.
-
-#![cfg(all(feature = "redis", feature = "tower"))]
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "common/log.rs"]
-mod log;
+//! What the log tells of an outage.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,7 +8,7 @@ use tracing::Level;
 use zset_semaphore::Client;
 use zset_semaphore::tower::{OutagePolicy, ZSetSemaphoreLayer};
 
-use log::Log;
+use crate::common::log::Log;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 

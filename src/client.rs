@@ -157,7 +157,7 @@ impl Client {
         if flushed.is_ok() && unconfirmed == 0 {
             Ok(())
         } else {
-            Err(ShutdownError { unconfirmed })
+            Err(ShutdownError::new(unconfirmed))
         }
     }
 }
@@ -166,7 +166,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.id())
-            .field("store", &self.lifeline.0.place())
+            .field("store", &self.lifeline.0.address())
             .finish()
     }
 }

@@ -147,6 +147,15 @@ impl Hold {
             }
         }
     }
+
+    /// Runs `work` until it is done or the permit is lost.
+    pub(crate) async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
+        tokio::select! {
+            biased;
+            reason = self.lost() => Err(reason),
+            output = work => Ok(output),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::acquire::{Acquire, TryAcquire};
+use crate::acquire::Acquire;
 use crate::semaphore_inner::SemaphoreInner;
+use crate::try_acquire::TryAcquire;
 
 /// A counting semaphore that is shared by all processes that use the same store, prefix and name.
 ///

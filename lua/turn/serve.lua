@@ -26,7 +26,7 @@ if waiting > 0 then
       end
       words[#words + 1], words[#words + 2] = id, format(WHOLE, token)
     elseif pending and pending[id] then
-      outcomes[pending[id][1]] = token > 0 and { 1, token } or { 5 }
+      outcomes[pending[id][1]] = token > 0 and { Outcome.GRANTED, token } or { Outcome.TOO_LARGE }
       pending[id] = nil
     else
       others = others or {}
@@ -34,12 +34,12 @@ if waiting > 0 then
     end
   end
   while waiting > 0 and not head do
-    if looked == BOUND then
+    if looked == Bound.LOOK then
       more = 1
       break
     end
     local leaving = {}
-    local heads = call('ZRANGE', queue, '0', min(width, BOUND - looked) - 1)
+    local heads = call('ZRANGE', queue, '0', min(width, Bound.LOOK - looked) - 1)
     for k, id in ipairs(heads) do
       looked = looked + 1
       local client, units = client_of(id), units_of(id)
@@ -54,7 +54,7 @@ if waiting > 0 then
         tell(id, client, 0)
       elseif held + extra + units <= limit then
         leaving[#leaving + 1] = id
-        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), CLAIM_MS))
+        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), Span.CLAIM))
         last = last + 1
         tell(id, client, last)
       elseif prune() then

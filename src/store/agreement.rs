@@ -62,7 +62,7 @@ struct RandomTurn {
     release: Vec<usize>,
     cancel: Vec<usize>,
     renew: Vec<(usize, Millis)>,
-    ask: Vec<(usize, bool, Rule)>,
+    ask: Vec<(usize, bool, WhenFull)>,
     epoch: EpochChange,
     old_incarnation: bool,
     labelled: bool,
@@ -75,11 +75,11 @@ enum EpochChange {
     Late,
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
+fn when_full() -> impl Strategy<Value = WhenFull> {
     prop_oneof![
-        4 => Just(Rule::Wait),
-        1 => Just(Rule::Try),
-        1 => (0u32..6).prop_map(Rule::WaitBehind),
+        4 => Just(WhenFull::Wait),
+        1 => Just(WhenFull::Refuse),
+        1 => (0u32..6).prop_map(WhenFull::WaitBehind),
     ]
 }
 
@@ -95,15 +95,15 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
         1 => Just(EpochChange::Late),
     ];
     let lists = (
-        vec((units, lease, rule(), in_a_row), 0..4).prop_map(repeated),
+        vec((units, lease, when_full(), in_a_row), 0..4).prop_map(repeated),
         prop_oneof![6 => few(3), 2 => few(10), 1 => few(150)],
         prop_oneof![8 => few(2), 1 => few(150)],
         prop_oneof![
             8 => vec((any::<usize>(), (50u64..40_000).prop_map(Millis::new)), 0..4),
             1 => vec((any::<usize>(), Just(Millis::new(3_000))), 0..150),
         ],
-        prop_oneof![8 => vec((any::<usize>(), any::<bool>(), rule()), 0..4),
-            1 => vec((any::<usize>(), any::<bool>(), rule()), 0..120)],
+        prop_oneof![8 => vec((any::<usize>(), any::<bool>(), when_full()), 0..4),
+            1 => vec((any::<usize>(), any::<bool>(), when_full()), 0..120)],
     );
     let limit = prop_oneof![3 => 0u32..3, 3 => 0u32..7, 2 => 60u32..300];
     (0..CLIENTS, limit, lists, epoch, any::<bool>(), any::<bool>()).prop_map(
@@ -122,11 +122,12 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
     )
 }
 
-type Newcomer = (u32, Millis, Rule);
+type Newcomer = (u32, Millis, WhenFull);
 
 /// Runs of newcomers of a kind, longer than one command takes, now and then.
-fn repeated(runs: Vec<(u32, Millis, Rule, usize)>) -> Vec<Newcomer> {
-    let run = |(units, lease, rule, count)| std::iter::repeat_n((units, lease, rule), count);
+fn repeated(runs: Vec<(u32, Millis, WhenFull, usize)>) -> Vec<Newcomer> {
+    let run =
+        |(units, lease, when_full, count)| std::iter::repeat_n((units, lease, when_full), count);
     runs.into_iter().flat_map(run).collect()
 }
 
@@ -159,12 +160,12 @@ struct Recorder {
     heard: Mutex<Heard>,
 }
 
-impl Ear for Recorder {
+impl WakeListener for Recorder {
     fn wake(&self, _: &str, id: PermitId, wake_up: WakeUp) {
         lock(&self.heard).push((id, wake_up));
     }
-    fn hearing_changed(&self) {}
-    fn gone(&self) {}
+    fn subscription_changed(&self) {}
+    fn disconnected(&self) {}
 }
 
 /// A client as the test plays it.
@@ -220,7 +221,7 @@ impl Game {
             let id = ClientId::from_bits(bits << 40);
             let ear = Arc::new(Recorder::default());
             let session = store.open(id, ear.clone()).await.unwrap();
-            assert!(session.hears());
+            assert!(session.is_subscribed());
             players.push(Player {
                 id,
                 session,
@@ -378,9 +379,9 @@ impl Game {
             random.cancel.iter().filter_map(|&pick| Some(take(pick)?.0)).collect();
         let renew =
             random.renew.iter().filter_map(|&(pick, ms)| Some((take(pick)?.0, ms))).collect();
-        let ask = random.ask.iter().filter_map(|&(pick, with_ticket, rule)| {
+        let ask = random.ask.iter().filter_map(|&(pick, with_ticket, when_full)| {
             let (id, ticket) = take(pick)?;
-            Some(Ask { id, ticket: ticket.filter(|_| with_ticket), rule })
+            Some(Ask { id, ticket: ticket.filter(|_| with_ticket), when_full })
         });
         let turn = Turn {
             name: name.clone(),
@@ -403,8 +404,8 @@ impl Game {
                 .fresh
                 .iter()
                 .enumerate()
-                .map(|(i, &(units, lease, rule))| {
-                    (PermitId::new(player.id, next + i as u64, units, lease), rule)
+                .map(|(i, &(units, lease, when_full))| {
+                    (PermitId::new(player.id, next + i as u64, units, lease), when_full)
                 })
                 .collect(),
         };
@@ -421,8 +422,8 @@ impl Game {
             let named = turn.ask.iter().map(|ask| ask.id).chain(turn.admit.iter().map(|a| a.0));
             for (id, settled) in named.zip(reply.asked.iter().chain(&reply.admitted)) {
                 let ticket = match settled {
-                    Settled::Queued { ticket, .. } => Some(*ticket),
-                    Settled::Granted { token, .. } => {
+                    WaiterOutcome::Queued { ticket, .. } => Some(*ticket),
+                    WaiterOutcome::Granted { token, .. } => {
                         // The server counts in whole milliseconds, from the one that has begun.
                         let end = (self.now / 1000 + id.lease_ms().get()) * 1000;
                         player.tokens.insert(id, (*token, end));
@@ -494,7 +495,7 @@ fn silent(client: usize) -> RandomTurn {
 
 fn fresh(client: usize, count: usize, ms: u64) -> Step {
     let lease = Millis::new(ms);
-    Step::Turn(RandomTurn { fresh: vec![(1, lease, Rule::Wait); count], ..silent(client) })
+    Step::Turn(RandomTurn { fresh: vec![(1, lease, WhenFull::Wait); count], ..silent(client) })
 }
 
 fn play_all(games: Vec<Vec<Step>>) {
@@ -526,7 +527,7 @@ fn a_kick_and_a_long_lease_outlive_the_loss_of_the_books_about_them() {
     hour.extend([Step::Inspect, known(0), Step::Inspect]);
     let heavy = |client, units| {
         Step::Turn(RandomTurn {
-            fresh: vec![(units, Millis::new(30_000), Rule::Wait); 2],
+            fresh: vec![(units, Millis::new(30_000), WhenFull::Wait); 2],
             ..silent(client)
         })
     };

@@ -11,17 +11,13 @@ use std::time::Duration;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 use crate::numbers::{Epoch, Incarnation, Seq};
+use crate::store::bounds::{FORGET_AFTER, FORGET_BOUND, META_OUTLIVES, TTL_SLACK};
 use crate::store::{
-    ALIVE, Ask, CLAIM, INSPECT_BOUND, Kick, LOOK_BOUND, Renewed, Rule, Settled, Turn, TurnOutcome,
-    TurnReply, WakeUp,
+    ALIVE, Ask, CLAIM, INSPECT_BOUND, Kick, LOOK_BOUND, RenewalException, Turn, TurnOutcome,
+    TurnReply, WaiterOutcome, WakeUp, WhenFull,
 };
 
 use super::Note;
-
-const TTL_SLACK_MS: u64 = 10_000;
-const META_OUTLIVES_MS: u64 = 60_000;
-const FORGET_CLIENT_MS: u64 = 3_600_000;
-const FORGET_AT_ONCE: usize = 16;
 
 #[derive(Debug, Default)]
 pub(crate) struct Books {
@@ -294,12 +290,12 @@ impl Books {
         let lost_alone = self.meta.is_none() && latest > 0;
         let meta = self.meta_at(now);
         if lost_alone {
-            meta.ttl = latest.max(now / 1000) + TTL_SLACK_MS;
+            meta.ttl = latest.max(now / 1000) + TTL_SLACK.get();
         }
         meta.override_ = limit;
         meta.expires = match limit {
             Some(_) => None,
-            None => Some(meta.ttl.max(now / 1000) + META_OUTLIVES_MS),
+            None => Some(meta.ttl.max(now / 1000) + META_OUTLIVES.get()),
         };
     }
 
@@ -350,8 +346,8 @@ struct Run<'a> {
     notes: Vec<Note>,
     reply: TurnReply,
     asks: Vec<Ask>,
-    asked: Vec<Option<Settled>>,
-    admits: &'a [(PermitId, Rule)],
+    asked: Vec<Option<WaiterOutcome>>,
+    admits: &'a [(PermitId, WhenFull)],
 }
 
 impl<'a> Run<'a> {
@@ -485,19 +481,19 @@ impl<'a> Run<'a> {
                     if elsewhere && self.fits(id.units()) {
                         self.books.queue.remove(&id); // never in both
                         self.add_permit(id, deadline);
-                        Some(Renewed::PutBack)
+                        Some(RenewalException::PutBack)
                     } else {
-                        Some(Renewed::Gone)
+                        Some(RenewalException::Gone)
                     }
                 }
-                Some(score) if score % 2 == 1 => Some(Renewed::Kicked),
+                Some(score) if score % 2 == 1 => Some(RenewalException::Kicked),
                 Some(score) => {
                     self.push_permit(id, deadline, score);
                     None
                 }
             };
             if let Some(outcome) = outcome {
-                self.reply.not_plain.push((index, outcome));
+                self.reply.renewal_exceptions.push((index, outcome));
             }
         }
     }
@@ -509,7 +505,7 @@ impl<'a> Run<'a> {
         let unanswered = self.turn.seen.is_some_and(|seen| incarnation.began_after(seen));
         if unanswered && self.books.permits.len() + self.books.queue.len() > 0 {
             let admits = std::mem::take(&mut self.admits).iter();
-            self.asks.extend(admits.map(|&(id, rule)| Ask { id, ticket: None, rule }));
+            self.asks.extend(admits.map(|&(id, when_full)| Ask { id, ticket: None, when_full }));
         }
     }
 
@@ -521,22 +517,22 @@ impl<'a> Run<'a> {
         }
         for (index, &Ask { id, ticket, .. }) in asks.iter().enumerate() {
             let settled = match (self.books.permits.score(&id), self.books.queue.score(&id)) {
-                (Some(score), _) if score % 2 == 1 => Settled::Kicked,
+                (Some(score), _) if score % 2 == 1 => WaiterOutcome::Kicked,
                 (Some(score), _) => {
                     self.push_permit(id, self.now_ms + id.lease_ms().get(), score);
-                    Settled::Granted { token: self.next_number(), earlier: true }
+                    WaiterOutcome::Granted { token: self.next_number(), earlier: true }
                 }
                 (None, Some(score)) => {
                     let Some(ticket) = Seq::new(score) else { continue };
                     self.pending.insert(id, index);
-                    Settled::Queued { ticket, place: 0 }
+                    WaiterOutcome::Queued { ticket, place: 0 }
                 }
                 (None, None) => {
                     let Some(ticket) = ticket else { continue };
                     self.pending.insert(id, index);
                     self.books.queue.put(id, ticket.get());
                     self.reply.put_back = true;
-                    Settled::Queued { ticket, place: 0 }
+                    WaiterOutcome::Queued { ticket, place: 0 }
                 }
             };
             self.asked[index] = Some(settled);
@@ -552,7 +548,7 @@ impl<'a> Run<'a> {
     }
 
     fn forget_clients(&mut self) {
-        let old = self.now_ms.saturating_sub(FORGET_CLIENT_MS);
+        let old = self.now_ms.saturating_sub(FORGET_AFTER.get());
         let mut forgotten: Vec<(u64, ClientId)> = self
             .books
             .clients
@@ -561,7 +557,7 @@ impl<'a> Run<'a> {
             .map(|(&client, &until)| (until, client))
             .collect();
         forgotten.sort_unstable();
-        for (_, client) in forgotten.into_iter().take(FORGET_AT_ONCE) {
+        for (_, client) in forgotten.into_iter().take(FORGET_BOUND) {
             self.books.clients.remove(&client);
             self.meta().epochs.remove(&client);
             self.meta().labels.remove(&client);
@@ -578,8 +574,8 @@ impl<'a> Run<'a> {
             }
         } else if let Some(index) = self.pending.remove(&id) {
             self.asked[index] = Some(match token {
-                Some(token) => Settled::Granted { token, earlier: false },
-                None => Settled::TooLarge,
+                Some(token) => WaiterOutcome::Granted { token, earlier: false },
+                None => WaiterOutcome::TooLarge,
             });
         } else {
             self.reply.others.push((id, token));
@@ -626,12 +622,12 @@ impl<'a> Run<'a> {
         let mut queued = false;
         for index in 0..self.asked.len() {
             if self.asked[index].is_none() {
-                let Ask { id, rule, .. } = self.asks[index];
-                self.asked[index] = Some(self.enter(id, rule, &mut queued));
+                let Ask { id, when_full, .. } = self.asks[index];
+                self.asked[index] = Some(self.enter(id, when_full, &mut queued));
             }
         }
-        for &(id, rule) in self.admits {
-            let settled = self.enter(id, rule, &mut queued);
+        for &(id, when_full) in self.admits {
+            let settled = self.enter(id, when_full, &mut queued);
             self.reply.admitted.push(settled);
         }
         if queued || !self.asked.is_empty() {
@@ -639,25 +635,27 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn enter(&mut self, id: PermitId, rule: Rule, queued: &mut bool) -> Settled {
+    fn enter(&mut self, id: PermitId, when_full: WhenFull, queued: &mut bool) -> WaiterOutcome {
         let waiting = self.books.queue.len();
         if self.too_large(id.units()) {
-            return Settled::TooLarge;
+            return WaiterOutcome::TooLarge;
         }
         if waiting == 0 && (self.fits(id.units()) || self.prune() && self.fits(id.units())) {
             self.add_permit(id, self.now_ms + id.lease_ms().get());
-            return Settled::Granted { token: self.next_number(), earlier: false };
+            return WaiterOutcome::Granted { token: self.next_number(), earlier: false };
         }
-        match rule {
-            Rule::Try => return Settled::Refused,
-            Rule::WaitBehind(most) if waiting >= u64::from(most) => return Settled::Refused,
-            Rule::Wait | Rule::WaitBehind(_) => {}
+        match when_full {
+            WhenFull::Refuse => return WaiterOutcome::Refused,
+            WhenFull::WaitBehind(most) if waiting >= u64::from(most) => {
+                return WaiterOutcome::Refused;
+            }
+            WhenFull::Wait | WhenFull::WaitBehind(_) => {}
         }
         let ticket = self.next_number();
         self.books.queue.put(id, ticket.get());
         self.head = self.head.or(Some(id));
         *queued = true;
-        Settled::Queued { ticket, place: waiting }
+        WaiterOutcome::Queued { ticket, place: waiting }
     }
 
     fn finish(mut self) -> (TurnOutcome, Vec<Note>) {
@@ -670,9 +668,9 @@ impl<'a> Run<'a> {
         let moves_end = needed > meta.ttl;
         if moves_end {
             meta.last = last;
-            meta.ttl = needed + TTL_SLACK_MS;
+            meta.ttl = needed + TTL_SLACK.get();
             if meta.override_.is_none() {
-                meta.expires = Some(meta.ttl + META_OUTLIVES_MS);
+                meta.expires = Some(meta.ttl + META_OUTLIVES.get());
             }
         }
         if last > before {
@@ -695,7 +693,7 @@ impl<'a> Run<'a> {
         self.reply.waiting = waiting;
         self.reply.last = last;
         for (id, index) in std::mem::take(&mut self.pending) {
-            if let Some(Settled::Queued { place, .. }) = &mut self.asked[index] {
+            if let Some(WaiterOutcome::Queued { place, .. }) = &mut self.asked[index] {
                 *place = self.books.queue.rank(&id);
             }
         }

@@ -18,7 +18,9 @@ use crate::inspection::Inspection;
 use crate::numbers::{Incarnation, Seq};
 use crate::sync::lock;
 
-use super::{BoxFuture, Ear, Kick, KickOutcome, Session, Store, Turn, TurnOutcome, WakeUp};
+use super::{
+    BoxFuture, Kick, KickOutcome, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp,
+};
 
 pub(crate) use books::Books;
 use books::Opening;
@@ -66,7 +68,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     books: BTreeMap<Arc<str>, Box<Books>>,
-    ears: BTreeMap<ClientId, Weak<dyn Ear>>,
+    ears: BTreeMap<ClientId, Weak<dyn WakeListener>>,
     /// The latest that a turn was told of the time, in microseconds.
     now: u64,
     /// No token or ticket in books that have gone is higher.
@@ -209,7 +211,7 @@ impl Store for MemoryStore {
     fn open(
         &self,
         client: ClientId,
-        ear: Arc<dyn Ear>,
+        ear: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
         lock(&self.inner.state).ears.insert(client, Arc::downgrade(&ear));
         let session: Arc<dyn Session> =
@@ -217,11 +219,11 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(session)))
     }
 
-    fn turn_at_once(&self, turn: &Turn) -> Option<TurnOutcome> {
+    fn turn_inline(&self, turn: &Turn) -> Option<TurnOutcome> {
         Some(self.settle(turn))
     }
 
-    fn place(&self) -> String {
+    fn address(&self) -> String {
         "this process".to_owned()
     }
 }
@@ -229,7 +231,7 @@ impl Store for MemoryStore {
 struct MemorySession {
     memory: MemoryStore,
     client: ClientId,
-    _ear: Arc<dyn Ear>,
+    _ear: Arc<dyn WakeListener>,
 }
 
 impl Drop for MemorySession {
@@ -243,7 +245,7 @@ impl Session for MemorySession {
         Box::pin(async move { Ok(self.memory.settle(&turn)) })
     }
 
-    fn is_at_once(&self) -> bool {
+    fn is_inline(&self) -> bool {
         true
     }
 
@@ -278,7 +280,7 @@ impl Session for MemorySession {
         })
     }
 
-    fn hears(&self) -> bool {
+    fn is_subscribed(&self) -> bool {
         true
     }
 

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, Ear, Kick, Session, Turn, TurnOutcome};
+use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WakeListener};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};
@@ -25,7 +25,7 @@ pub(super) struct Parts {
     pub(super) scripts: Arc<Scripts>,
     pub(super) prefix: Arc<str>,
     pub(super) channel: String,
-    pub(super) ear: Arc<dyn Ear>,
+    pub(super) ear: Arc<dyn WakeListener>,
 }
 
 pub(super) struct RedisSession {
@@ -210,11 +210,11 @@ impl Session for RedisSession {
         })
     }
 
-    fn hears(&self) -> bool {
+    fn is_subscribed(&self) -> bool {
         self.health.hears.load(Ordering::SeqCst)
     }
 
-    fn doubt_hearing(&self) {
+    fn doubt_subscription(&self) {
         self.doubt.notify_one(); // where wake-ups share the connection of the turns, nobody minds
     }
 
@@ -227,7 +227,7 @@ fn failed(error: RedisError, call: &str, name: &str) -> StoreError {
     store_error(error, &format!("{call} of semaphore {name:?}"))
 }
 
-fn hear_push(ear: &dyn Ear, health: &Health, push: &PushInfo) {
+fn hear_push(ear: &dyn WakeListener, health: &Health, push: &PushInfo) {
     match push.kind {
         PushKind::Message => {
             if let [_, Value::BulkString(payload)] = push.data.as_slice() {
@@ -236,13 +236,13 @@ fn hear_push(ear: &dyn Ear, health: &Health, push: &PushInfo) {
         }
         PushKind::Disconnection => {
             health.broken.store(true, Ordering::SeqCst);
-            ear.gone();
+            ear.disconnected();
         }
         _ => {}
     }
 }
 
-fn hear_message(ear: &dyn Ear, payload: &[u8]) {
+fn hear_message(ear: &dyn WakeListener, payload: &[u8]) {
     if let Some((name, wake_ups)) = wire::read_wake(payload) {
         for (id, wake_up) in wake_ups {
             ear.wake(name, id, wake_up);
@@ -261,7 +261,7 @@ async fn subscribe(client: &redis::Client, channel: &str) -> RedisResult<PubSub>
 struct Listener {
     client: redis::Client,
     channel: String,
-    ear: Arc<dyn Ear>,
+    ear: Arc<dyn WakeListener>,
     health: Arc<Health>,
     doubt: Arc<Notify>,
 }
@@ -287,7 +287,7 @@ impl Listener {
 
     fn hears(&self, hears: bool) {
         self.health.hears.store(hears, Ordering::SeqCst);
-        self.ear.hearing_changed();
+        self.ear.subscription_changed();
     }
 
     /// Until the connection breaks.

@@ -2,7 +2,7 @@
 ---
 --- Reads   sections ADMIT_PLAIN, ADMIT_OTHER; asks with the outcome 'new'
 --- Writes  permits, queue, clients; held, extra, waiting, last, head, runs, outcomes
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/admit.rs
 
 -- Runs of newcomers with the same outcome, as the reply tells them.
 local runs = {}

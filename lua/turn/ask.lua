@@ -2,7 +2,7 @@
 ---
 --- Reads   section ASK; scores in permits and queue
 --- Writes  permits, queue; waiting, last, outcomes, pending, put_back
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/ask.rs
 
 -- outcomes: for each ask the words of the reply, or 'new' for one that is admitted later.
 -- pending: of asks whose outcome may still change, id -> {index of the ask, ticket}.

@@ -2,7 +2,7 @@
 ---
 --- Reads   ARGV 1 to 3, section EPOCH; meta, the sizes of permits and queue
 --- Writes  nothing
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/begin.rs
 
 local me = ARGV[1]
 local at = 4

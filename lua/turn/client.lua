@@ -2,7 +2,7 @@
 ---
 --- Reads   epoch, section LABEL
 --- Writes  meta <client>, l:<client>; clients
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/client.rs
 
 local function remember_client(until_ms)
   new_clients = true

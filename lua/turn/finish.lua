@@ -2,7 +2,7 @@
 ---
 --- Reads   last, needed_until, ttl; clients by their last sign of life
 --- Writes  meta `inc`, `last`, `ttl`; clients, meta <client>, l:<client>; the expiry of all keys
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/finish.rs
 
 if waiting > 0 then needed_until = max(needed_until, now_ms + Span.ALIVE) end
 if needed_until > ttl then
@@ -31,6 +31,6 @@ if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
 end
 -- A meta with an override never expires.
 if new_meta and not override then call('PEXPIREAT', meta, ttl + Span.META_OUTLIVES) end
-if receivers then
-  for _, client in ipairs(receivers) do wake(client, messages[client]) end
+if woken then
+  for _, client in ipairs(woken) do wake(client, wake_ups[client]) end
 end

@@ -2,7 +2,7 @@
 ---
 --- Reads   now_ms; permits
 --- Writes  permits, meta `extra`; held, extra, earliest, more
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/prune.rs
 
 local pruned = false
 -- Returns true where any lease had ended.

@@ -2,7 +2,7 @@
 ---
 --- Reads   sections RELEASE_LIGHT, RELEASE_HEAVY, CANCEL; meta `removed`
 --- Writes  permits, queue, meta `extra`; held, extra, waiting, missing
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/remove.rs
 
 -- Indices of the releases that found nothing; and how many releases came before this section.
 local missing, releases = nil, 0

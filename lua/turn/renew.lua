@@ -3,7 +3,7 @@
 --- Reads   sections GRANTED_UNDER, RENEW; meta `kicked`; scores of permits, where one may be kicked
 ---         or missing
 --- Writes  permits, queue; held, extra, waiting, exceptions
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/renew.rs
 
 -- Pairs of an index and a code; how many renewals came before this section.
 local exceptions, renewals, granted_under = nil, 0, incarnation

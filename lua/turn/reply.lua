@@ -3,7 +3,7 @@
 --- Reads   what the steps have left; the earliest deadline, for the owner of the head; the ranks in
 ---         queue of waiters that were asked about
 --- Writes  nothing
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/reply.rs
 
 local flags = Flag.ANSWERED
 local reply = { flags, incarnation, held + extra, waiting, last }

@@ -1,28 +1,28 @@
 --- Grants to the head of the queue while it fits.
 ---
 --- Reads   queue, clients
---- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, messages
---- Twin    src/store/memory/books.rs
+--- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, wake_ups
+--- Twin    src/store/memory/turn/serve.rs
 
 -- The first waiter, once it is known that it does not fit.
 local head = nil
 -- Waiters of the caller that it did not ask about, as pairs of id and token.
 local others = nil
--- messages: for each other client the words of its wake-up; receivers: those clients in the order
+-- wake_ups: for each other client the words of its wake-ups; woken: those clients, in the order
 -- of their first grant.
-local messages, receivers
+local wake_ups, woken
 if waiting > 0 then
-  messages, receivers = {}, {}
+  wake_ups, woken = {}, {}
   local alive = { [me] = true }
   local looked = 0
   local width = max(1, min(CHUNK, limit - held - extra + 1))
   -- Tells the owner of a waiter that it has left the queue; token 0: without a grant.
   local function tell(id, client, token)
     if client ~= me then
-      local words = messages[client]
+      local words = wake_ups[client]
       if not words then
         words = {}
-        messages[client], receivers[#receivers + 1] = words, client
+        wake_ups[client], woken[#woken + 1] = words, client
       end
       words[#words + 1], words[#words + 2] = id, format(WHOLE, token)
     elseif pending and pending[id] then

@@ -14,7 +14,7 @@ use super::scene::{LEASE, LEASE_MS, Scene};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::numbers::TurnNumber;
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{TurnReply, WhenFull};
 
 fn admitted(outgoing: &Outgoing) -> Vec<u64> {
@@ -128,7 +128,7 @@ async fn the_reply_of_a_follower_does_not_end_the_healing() {
     for counter in 1..=300 {
         holds.push(scene.granted(counter).unwrap());
     }
-    scene.books = Books::default(); // data is lost
+    scene.books = MemoryState::default(); // data is lost
     scene.enter();
     let first = scene.next().unwrap();
     scene.enter();
@@ -234,7 +234,7 @@ async fn after_a_loss_of_data_renewals_in_flight_hold_nobody_up_for_ever() {
     let mut scene = Scene::new(9);
     let hold = hold_briefly(&mut scene);
     let other = scene.hold();
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     let mut newcomer = None;
     let mut flying = VecDeque::new();
     for step in 0..400 {

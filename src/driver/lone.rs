@@ -15,7 +15,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::released::Released;
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{Kick, TurnReply, WaiterOutcome, WhenFull};
 
 #[tokio::test(start_paused = true)]
@@ -28,7 +28,7 @@ async fn a_new_ticket_replaces_the_old_one() {
     scene.line.unanswered(late.number, &StoreError::timeout("late"), Instant::now());
     let asks = scene.next().unwrap();
     scene.run_and_settle(asks);
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     scene.run(&late);
     scene.line.ask_about_all();
@@ -90,7 +90,7 @@ async fn the_first_healing_turn_does_not_end_the_healing() {
     for counter in 1..=600 {
         scene.granted(counter).unwrap();
     }
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.enter();
     let first = scene.next().unwrap();
     scene.run_and_settle(first);
@@ -115,7 +115,7 @@ async fn after_a_loss_of_data_nobody_vouches_for_what_was_not_put_back() {
         scene.run_and_settle(turn);
     }
     let holds: Vec<_> = (1..=300).map(|counter| scene.granted(counter).unwrap()).collect();
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.micros -= 1_000_000;
     scene.line.nudge();
     let notices = scene.next().unwrap();
@@ -162,7 +162,7 @@ async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
 async fn ride_along_after(ms: u64) {
     let mut scene = Scene::new(2);
     let old = scene.hold();
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.enter_with(WhenFull::Wait, 300);
     let grants = scene.next().unwrap();
     scene.run_and_settle(grants);
@@ -203,7 +203,7 @@ async fn tokens_rise_where_the_clock_of_an_empty_server_is_behind() {
     scene.release(&old);
     let releases = scene.next().unwrap();
     scene.run_and_settle(releases);
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.micros -= 1_000_000;
     let new = scene.hold();
     assert!(new.token > old.token);

@@ -17,7 +17,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::options::{Options, Renew, Wake};
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{Turn, TurnOutcome, TurnReply, WakeUp, WhenFull};
 
 pub(super) const LEASE_MS: u64 = 30_000;
@@ -26,7 +26,7 @@ pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
 /// One line, and the books that answer it.
 pub(super) struct Scene {
     pub(super) line: Line,
-    pub(super) books: Books,
+    pub(super) books: MemoryState,
     entered: u64,
     pub(super) micros: u64,
     /// The wake-ups that the last foreign turn sent, undelivered.
@@ -41,7 +41,7 @@ impl Scene {
         line.set_hears(true, Instant::now());
         let micros = 1_000_000_000_000_000;
         let mut scene =
-            Self { line, books: Books::default(), entered: 0, micros, words: Vec::new() };
+            Self { line, books: MemoryState::default(), entered: 0, micros, words: Vec::new() };
         scene.line.nudge();
         let first = scene.next().unwrap();
         scene.run_and_settle(first);

@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::memory::Books;
+use super::memory::MemoryState;
 use super::redis::RedisStore;
 use super::*;
 use crate::sync::lock;
@@ -251,7 +251,7 @@ impl Game {
         self.turns_before += std::mem::take(&mut self.turns);
         self.set_clock().await;
         let name: Arc<str> = format!("game {}", self.games).into();
-        let mut books = Books::default();
+        let mut books = MemoryState::default();
         for player in &mut self.players {
             player.ids.clear();
             player.tokens.clear();
@@ -270,7 +270,7 @@ impl Game {
     async fn step(
         &mut self,
         name: &Arc<str>,
-        books: &mut Books,
+        books: &mut MemoryState,
         step: Step,
     ) -> Result<(), TestCaseError> {
         let now_ms = self.now / 1000;
@@ -294,12 +294,12 @@ impl Game {
             Step::Inspect => {
                 let theirs = self.players[0].session.inspect(name.clone()).await.unwrap();
                 prop_assert_eq!(theirs, books.inspect(now_ms));
-                let theirs = self.told_of_clients(name).await;
-                prop_assert_eq!(theirs, books.told_of_clients());
+                let theirs = self.known_clients(name).await;
+                prop_assert_eq!(theirs, books.known_clients());
             }
             Step::LoseEverything => {
                 self.now += A_LOSS_TAKES;
-                *books = Books::default();
+                *books = MemoryState::default();
                 let keys = ["permits", "queue", "clients", "meta"];
                 for key in keys.map(|key| format!("zsem:{{{name}}}:{key}")) {
                     self.server.cmd(&["DEL", &key]).await;
@@ -339,7 +339,7 @@ impl Game {
     }
 
     /// How many clients are known, and how many fields there are of them.
-    async fn told_of_clients(&self, name: &str) -> (usize, usize) {
+    async fn known_clients(&self, name: &str) -> (usize, usize) {
         let clients = self.server.query(&["ZCARD", &format!("zsem:{{{name}}}:clients")]).await;
         let fields: Vec<String> =
             self.server.query(&["HKEYS", &format!("zsem:{{{name}}}:meta")]).await;
@@ -350,7 +350,7 @@ impl Game {
     async fn turn(
         &mut self,
         name: &Arc<str>,
-        books: &mut Books,
+        books: &mut MemoryState,
         random: RandomTurn,
     ) -> Result<(), TestCaseError> {
         // Short counters and the longest.
@@ -443,7 +443,7 @@ impl Game {
     /// Void, unless what the books know of the client was lost meanwhile.
     async fn late(
         &mut self,
-        books: &mut Books,
+        books: &mut MemoryState,
         client: usize,
         pick: usize,
     ) -> Result<(), TestCaseError> {

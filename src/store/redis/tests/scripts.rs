@@ -10,7 +10,7 @@ use crate::store::redis::wire::names;
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "05de14fe15d8badf66882cf888133ac8471cead7"),
+        (&scripts.turn, "53f0d66d93ec093b2a20fcf80c63f26bf8315b0c"),
         (&scripts.inspect, "6256063f6a9b35f9ec1e02cf5f4e2ba9e9bb6616"),
         (&scripts.set_limit, "836c999e059799008cabec7cceb55d59e871f5d7"),
         (&scripts.kick, "486a6f1e6bf5c410e58f3890c09314adb3718634"),

@@ -23,7 +23,7 @@ pub enum AcquireError {
     /// The [`timeout`](crate::Acquire::timeout) has passed.
     #[error(
         "no permit within {waited:?}{}{}",
-        place.map(|n| format!(", {n} waiters ahead when last heard")).unwrap_or_default(),
+        place.map(|n| format!(", {n} ahead in the queue when last heard")).unwrap_or_default(),
         outage.as_ref().map(|e| format!("; the store is unavailable: {e}")).unwrap_or_default()
     )]
     Timeout {

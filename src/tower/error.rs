@@ -76,12 +76,12 @@ impl<E> Error<E> {
 /// [`limit_name`](Self::limit_name).
 #[derive(Clone)]
 pub struct Rejection {
-    facts: Box<Facts>,
+    details: Box<Details>,
 }
 
 /// All that is known of a rejection.
 #[derive(Clone)]
-pub(crate) struct Facts {
+pub(crate) struct Details {
     pub(crate) semaphore: Arc<str>,
     pub(crate) limit_name: Arc<str>,
     pub(crate) reason: Reason,
@@ -117,25 +117,25 @@ pub enum Reason {
 
 impl Rejection {
     /// `facts.retry_after` is the mere estimate.
-    pub(crate) fn new(facts: Facts) -> Self {
-        Self { facts: Box::new(facts) }
+    pub(crate) fn new(details: Details) -> Self {
+        Self { details: Box::new(details) }
     }
 
     /// As it is told: no less than `floor`, and not the same to all.
     pub(crate) fn told(mut self, floor: Duration) -> Self {
-        self.facts.retry_after = told(self.facts.retry_after, floor, fastrand::f64());
+        self.details.retry_after = told(self.details.retry_after, floor, fastrand::f64());
         self
     }
 
     /// The name of the semaphore: where layers are stacked, it tells which of them it was.
     pub fn semaphore_name(&self) -> &str {
-        &self.facts.semaphore
+        &self.details.semaphore
     }
 
     /// The name of the limit, without the key of the request: what outsiders may see. For a layer
     /// with one semaphore this is its name.
     pub fn limit_name(&self) -> &str {
-        &self.facts.limit_name
+        &self.details.limit_name
     }
 
     /// The key of the request, as it stands in the store: of a [secret](super::Key::secret) only its
@@ -147,7 +147,7 @@ impl Rejection {
 
     /// Why there was no permit.
     pub fn reason(&self) -> &Reason {
-        &self.facts.reason
+        &self.details.reason
     }
 
     /// Whether it was the limit that stood in the way: the same request may do later.
@@ -169,17 +169,17 @@ impl Rejection {
 
     /// Units in use, as the store last told this process; `None` if it never did.
     pub fn in_use(&self) -> Option<u64> {
-        self.facts.in_use
+        self.details.in_use
     }
 
     /// The limit, as the store last told this process.
     pub fn limit(&self) -> u32 {
-        self.facts.limit
+        self.details.limit
     }
 
     /// How many waited ahead of the request when that was last heard.
     pub fn place(&self) -> Option<u64> {
-        self.facts.place
+        self.details.place
     }
 
     /// When it is worth trying again: when as many units as the request and those ahead of it need
@@ -192,19 +192,19 @@ impl Rejection {
     /// [floor](super::ZSetSemaphoreLayer::min_retry_after), 1 s unless that is set. A higher floor
     /// aside it is 2 minutes at the most; a paused semaphore (limit 0) counts as full for that long.
     pub fn retry_after(&self) -> Duration {
-        self.facts.retry_after
+        self.details.retry_after
     }
 }
 
 impl fmt::Debug for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Rejection")
-            .field("semaphore", &self.facts.semaphore)
-            .field("reason", &self.facts.reason)
-            .field("in_use", &self.facts.in_use)
-            .field("limit", &self.facts.limit)
-            .field("place", &self.facts.place)
-            .field("retry_after", &self.facts.retry_after)
+            .field("semaphore", &self.details.semaphore)
+            .field("reason", &self.details.reason)
+            .field("in_use", &self.details.in_use)
+            .field("limit", &self.details.limit)
+            .field("place", &self.details.place)
+            .field("retry_after", &self.details.retry_after)
             .finish()
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::admission::future::AdmissionFuture;
 use super::sealed::Sealed;
-use super::select::{Ask, SelectSemaphore, Single};
+use super::select::{PermitRequest, SelectSemaphore, Single};
 use super::settings::Settings;
 
 /// Tells which requests pass a layer without a permit; see
@@ -67,8 +67,13 @@ impl<Req, E: Exemption<Req>, S: SelectSemaphore<Req>> SelectSemaphore<Req> for E
         self.exemption.exempts(request) || self.selector.exempts(request)
     }
 
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
-        self.selector.select(request, ask, settings)
+    fn select(
+        &self,
+        request: &Req,
+        wanted: PermitRequest,
+        settings: &Arc<Settings>,
+    ) -> AdmissionFuture {
+        self.selector.select(request, wanted, settings)
     }
 }
 

@@ -9,7 +9,7 @@ use pin_project::pin_project;
 use tower_service::Service;
 
 use super::admission::future::AdmissionFuture;
-use super::admission::permit::{Pass, UntilLost};
+use super::admission::permit::{RequestPermit, UntilLost};
 use super::error::{Reason, Rejection};
 use super::mode::hold_body::{HoldBody, OnRequest, OnResponse};
 
@@ -33,7 +33,7 @@ where
     H: OnRequest<Req>,
 {
     hold: H,
-    asked: H::Asked,
+    info: H::RequestInfo,
     #[pin]
     stage: Stage<Inner, H::Request, H::Queued>,
 }
@@ -51,13 +51,13 @@ enum Stage<Inner: Service<Req>, Req, Queued> {
         request: Option<Req>,
         /// Resolves when the permit is lost, where that ends the request.
         lost: Option<UntilLost>,
-        pass: Option<Pass>,
+        pass: Option<RequestPermit>,
     },
     Running {
         #[pin]
         response: Inner::Future,
         lost: Option<UntilLost>,
-        pass: Option<Pass>,
+        pass: Option<RequestPermit>,
     },
     Done,
 }
@@ -68,8 +68,8 @@ where
     H: OnRequest<Req>,
 {
     pub(crate) fn new(admit: AdmissionFuture, inner: Inner, request: Req, hold: H) -> Self {
-        let (asked, queued) = hold.take_in(request);
-        Self { hold, asked, stage: Stage::Queued { admit, next: Some((inner, queued)) } }
+        let (info, queued) = hold.take_in(request);
+        Self { hold, info, stage: Stage::Queued { admit, next: Some((inner, queued)) } }
     }
 }
 
@@ -87,7 +87,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let (hold, asked, mut stage) = (&*this.hold, &*this.asked, this.stage);
+        let (hold, info, mut stage) = (&*this.hold, &*this.info, this.stage);
         loop {
             match stage.as_mut().project() {
                 StageProj::Queued { mut admit, next } => {
@@ -97,7 +97,7 @@ where
                             && let Some(rejection) = admit.give_up(Reason::RequestBody)
                         {
                             stage.set(Stage::Done);
-                            return Poll::Ready(hold.reject(asked, rejection));
+                            return Poll::Ready(hold.reject(info, rejection));
                         }
                         return Poll::Pending;
                     };
@@ -106,7 +106,7 @@ where
                         Ok(pass) => pass,
                         Err(rejection) => {
                             stage.set(Stage::Done);
-                            return Poll::Ready(hold.reject(asked, rejection));
+                            return Poll::Ready(hold.reject(info, rejection));
                         }
                     };
                     stage.set(match next {
@@ -122,7 +122,7 @@ where
                 StageProj::Readying { inner, request, lost, pass } => {
                     if let Some(rejection) = poll_lost(lost, pass, cx) {
                         stage.set(Stage::Done);
-                        return Poll::Ready(hold.reject(asked, rejection));
+                        return Poll::Ready(hold.reject(info, rejection));
                     }
                     if let Err(error) = ready!(inner.poll_ready(cx)) {
                         stage.set(Stage::Done);
@@ -139,15 +139,17 @@ where
                 StageProj::Running { response, lost, pass } => {
                     if let Some(rejection) = poll_lost(lost, pass, cx) {
                         stage.set(Stage::Done);
-                        return Poll::Ready(hold.reject(asked, rejection));
+                        return Poll::Ready(hold.reject(info, rejection));
                     }
                     let result = ready!(response.poll(cx));
                     let pass = pass.take();
                     // The inner future goes before the permit can.
                     stage.set(Stage::Done);
                     return Poll::Ready(match (result, pass) {
-                        (Ok(response), Some(pass)) => Ok(hold.hold(asked, response, pass)),
-                        (Ok(response), None) => Ok(hold.hold(asked, response, Pass::weightless())),
+                        (Ok(response), Some(pass)) => Ok(hold.hold(info, response, pass)),
+                        (Ok(response), None) => {
+                            Ok(hold.hold(info, response, RequestPermit::weightless()))
+                        }
                         (Err(error), _) => Err(hold.fail(error)),
                     });
                 }
@@ -165,7 +167,7 @@ where
 /// What a request ends with whose permit is lost, where that ends it.
 fn poll_lost(
     lost: &mut Option<UntilLost>,
-    pass: &Option<Pass>,
+    pass: &Option<RequestPermit>,
     cx: &mut Context<'_>,
 ) -> Option<Rejection> {
     match lost.as_mut()?.as_mut().poll(cx) {

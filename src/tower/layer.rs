@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::body::watched::Ends;
+use super::body::watched::EndWhen;
 use super::error::Rejection;
 use super::exempt::Exempt;
 use super::keyed::Keyed;
@@ -244,7 +244,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// ```
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
         let rest = self.hold.rest;
-        self.with(Answer::with(Ends::default(), rest))
+        self.with(Answer::with(EndWhen::default(), rest))
     }
 
     /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
@@ -319,7 +319,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
 
     fn ending(self) -> ZSetSemaphoreLayer<WatchBody, S> {
         let rest = self.hold.rest;
-        self.with(WatchBody { ends: Ends::default(), rest })
+        self.with(WatchBody { ends: EndWhen::default(), rest })
     }
 }
 

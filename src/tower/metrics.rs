@@ -69,13 +69,13 @@ impl Metrics {
 /// Counts one request once: as what it is [settled](Self::settle) to be, or as cancelled when it is
 /// dropped before.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct OutcomeGuard {
     metrics: Arc<Metrics>,
     started: Option<Instant>,
     settled: bool,
 }
 
-impl Tally {
+impl OutcomeGuard {
     pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
         Self { metrics: Arc::clone(metrics), started: None, settled: false }
     }
@@ -99,7 +99,7 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for OutcomeGuard {
     fn drop(&mut self) {
         self.settle(Outcome::Cancelled);
     }

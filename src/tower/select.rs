@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::admission::future::AdmissionFuture;
-use super::admission::limiter::Handle;
+use super::admission::limiter::Limiter;
 use super::sealed::Sealed;
 use super::settings::Settings;
 use crate::ZSetSemaphore;
@@ -22,19 +22,24 @@ pub trait SelectSemaphore<Req>: Sealed {
 
     /// Begins the wait; the future is inert until polled.
     #[doc(hidden)]
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture;
+    fn select(
+        &self,
+        request: &Req,
+        wanted: PermitRequest,
+        settings: &Arc<Settings>,
+    ) -> AdmissionFuture;
 }
 
 /// What is known of a wait before its semaphore is.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ask {
+pub struct PermitRequest {
     /// What was weighed already; 1 where nobody weighs.
     pub(crate) units: Option<u32>,
     /// Until when outer layers let it wait.
     pub(crate) until: Option<Instant>,
 }
 
-impl Ask {
+impl PermitRequest {
     pub(crate) fn units(&self) -> u32 {
         self.units.unwrap_or(1)
     }
@@ -43,21 +48,21 @@ impl Ask {
 /// One semaphore for all requests. The default.
 #[derive(Debug, Clone)]
 pub struct Single {
-    handle: Arc<Handle>,
+    limiter: Arc<Limiter>,
 }
 
 impl Single {
     pub(crate) fn new(semaphore: ZSetSemaphore) -> Self {
-        let shown = semaphore.clone_name();
-        Self { handle: Handle::new(semaphore, shown, Arc::default()) }
+        let name = semaphore.clone_name();
+        Self { limiter: Limiter::new(semaphore, name, Arc::default()) }
     }
 }
 
 impl Sealed for Single {}
 
 impl<Req> SelectSemaphore<Req> for Single {
-    fn select(&self, _: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
-        AdmissionFuture::to(Arc::clone(&self.handle), ask, Arc::clone(settings))
+    fn select(&self, _: &Req, wanted: PermitRequest, settings: &Arc<Settings>) -> AdmissionFuture {
+        AdmissionFuture::to(Arc::clone(&self.limiter), wanted, Arc::clone(settings))
     }
 }
 
@@ -85,10 +90,15 @@ where
         self.selector.exempts(request)
     }
 
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
+    fn select(
+        &self,
+        request: &Req,
+        wanted: PermitRequest,
+        settings: &Arc<Settings>,
+    ) -> AdmissionFuture {
         // Of several that weigh, the one that was named last stands outside, and counts.
-        let units = ask.units.unwrap_or_else(|| (self.weigh)(request));
-        self.selector.select(request, Ask { units: Some(units), ..ask }, settings)
+        let units = wanted.units.unwrap_or_else(|| (self.weigh)(request));
+        self.selector.select(request, PermitRequest { units: Some(units), ..wanted }, settings)
     }
 }
 

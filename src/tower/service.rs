@@ -8,7 +8,7 @@ use tower_service::Service;
 use super::admission::future::AdmissionFuture;
 use super::future::ResponseFuture;
 use super::mode::hold_body::{HoldBody, OnRequest, OnResponse};
-use super::select::{Ask, SelectSemaphore, Single};
+use super::select::{PermitRequest, SelectSemaphore, Single};
 use super::settings::Settings;
 
 /// Lets a request through to `Inner` once it has a permit; made by
@@ -75,8 +75,8 @@ where
         let admit = if self.selector.exempts(&request) {
             AdmissionFuture::exempt(Arc::clone(&self.settings))
         } else {
-            let ask = Ask { units: None, until: self.hold.until(&request) };
-            self.selector.select(&request, ask, &self.settings)
+            let wanted = PermitRequest { units: None, until: self.hold.until(&request) };
+            self.selector.select(&request, wanted, &self.settings)
         };
         ResponseFuture::new(admit, self.inner.clone(), request, self.hold.clone())
     }

@@ -12,12 +12,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::store::BoxFuture;
-use crate::tower::admission::limiter::Handle;
-use crate::tower::admission::permit::Pass;
+use crate::tower::admission::limiter::Limiter;
+use crate::tower::admission::permit::RequestPermit;
 use crate::tower::error::{Reason, Rejection};
-use crate::tower::metrics::{Outcome, Tally};
+use crate::tower::metrics::{Outcome, OutcomeGuard};
 use crate::tower::outage::policy::OutagePolicy;
-use crate::tower::select::Ask;
+use crate::tower::select::PermitRequest;
 use crate::tower::settings::Settings;
 use crate::{Acquire, AcquireError, StoreError};
 
@@ -33,7 +33,7 @@ pub struct AdmissionFuture {
     units: u32,
     /// Until when outer layers let it wait.
     until: Option<Instant>,
-    tally: Tally,
+    outcome: OutcomeGuard,
     #[pin]
     stage: Stage,
 }
@@ -46,13 +46,13 @@ enum Stage {
     /// Weighs nothing: let through as it is.
     Weightless,
     /// Which semaphore it is, and its limit, are being found out.
-    Opening(BoxFuture<'static, Result<Arc<Handle>, Rejection>>),
+    Opening(BoxFuture<'static, Result<Arc<Limiter>, Rejection>>),
     Waiting(#[pin] Waiting),
 }
 
 #[pin_project]
 struct Waiting {
-    handle: Arc<Handle>,
+    limiter: Arc<Limiter>,
     /// None once its wait ended, since the store refused or did not answer in time.
     #[pin]
     acquire: Option<Acquire>,
@@ -67,82 +67,86 @@ struct Waiting {
 }
 
 impl AdmissionFuture {
-    fn new(stage: Stage, ask: Ask, settings: Arc<Settings>) -> Self {
-        let tally = Tally::new(&settings.metrics);
-        Self { settings, units: ask.units(), until: ask.until, tally, stage }
+    fn new(stage: Stage, wanted: PermitRequest, settings: Arc<Settings>) -> Self {
+        let outcome = OutcomeGuard::new(&settings.metrics);
+        Self { settings, units: wanted.units(), until: wanted.until, outcome, stage }
     }
 
     /// For a request that passes without a permit.
     pub(crate) fn exempt(settings: Arc<Settings>) -> Self {
-        let mut admit = Self::new(Stage::Exempt, Ask::default(), settings);
-        admit.tally.leave_out();
+        let mut admit = Self::new(Stage::Exempt, PermitRequest::default(), settings);
+        admit.outcome.leave_out();
         admit
     }
 
     /// For a semaphore that is known.
-    pub(crate) fn to(handle: Arc<Handle>, ask: Ask, settings: Arc<Settings>) -> Self {
-        let stage = match ask.units() {
+    pub(crate) fn to(
+        limiter: Arc<Limiter>,
+        wanted: PermitRequest,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let stage = match wanted.units() {
             0 => Stage::Weightless,
             units => {
-                let patience = settings.patience(ask.until, Duration::ZERO);
-                Stage::Waiting(Waiting::new(handle, units, patience, &settings))
+                let patience = settings.patience(wanted.until, Duration::ZERO);
+                Stage::Waiting(Waiting::new(limiter, units, patience, &settings))
             }
         };
-        Self::new(stage, ask, settings)
+        Self::new(stage, wanted, settings)
     }
 
     /// For a semaphore that is yet to be found.
     pub(crate) fn opening(
-        opening: BoxFuture<'static, Result<Arc<Handle>, Rejection>>,
-        ask: Ask,
+        opening: BoxFuture<'static, Result<Arc<Limiter>, Rejection>>,
+        wanted: PermitRequest,
         settings: Arc<Settings>,
     ) -> Self {
-        let stage = if ask.units() == 0 { Stage::Weightless } else { Stage::Opening(opening) };
-        Self::new(stage, ask, settings)
+        let stage = if wanted.units() == 0 { Stage::Weightless } else { Stage::Opening(opening) };
+        Self::new(stage, wanted, settings)
     }
 
     /// How a wait that is ended from outside is told of; `None` while it is not known for what.
     pub(crate) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
         let this = self.project();
-        let Stage::Waiting(Waiting { handle, .. }) = &*this.stage else { return None };
-        let rejection = handle.reject(reason, *this.units, None);
-        this.tally.settle(Outcome::Rejected(rejection.reason().label()));
+        let Stage::Waiting(Waiting { limiter, .. }) = &*this.stage else { return None };
+        let rejection = limiter.reject(reason, *this.units, None);
+        this.outcome.settle(Outcome::Rejected(rejection.reason().label()));
         Some(rejection.told(this.settings.retry_floor))
     }
 }
 
 impl Future for AdmissionFuture {
-    type Output = Result<Pass, Rejection>;
+    type Output = Result<RequestPermit, Rejection>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let now = Instant::now();
-        let started = this.tally.start(now);
+        let started = this.outcome.start(now);
         let end = loop {
             match this.stage.as_mut().project() {
-                StageProj::Exempt => break Ok(Pass::weightless()),
+                StageProj::Exempt => break Ok(RequestPermit::weightless()),
                 StageProj::Weightless => {
                     let common = this.settings.common_deadline(*this.until, started);
-                    break Ok(Pass::weightless().wait_until(common));
+                    break Ok(RequestPermit::weightless().wait_until(common));
                 }
                 StageProj::Opening(opening) => {
-                    let handle = match ready!(opening.as_mut().poll(cx)) {
-                        Ok(handle) => handle,
+                    let limiter = match ready!(opening.as_mut().poll(cx)) {
+                        Ok(limiter) => limiter,
                         Err(rejection) => break Err(rejection),
                     };
                     let patience = this.settings.patience(*this.until, started.elapsed());
-                    let waiting = Waiting::new(handle, *this.units, patience, this.settings);
+                    let waiting = Waiting::new(limiter, *this.units, patience, this.settings);
                     this.stage.set(Stage::Waiting(waiting));
                 }
                 StageProj::Waiting(waiting) => {
-                    let (asked, settings) = ((*this.units, *this.until), &**this.settings);
-                    let end = ready!(waiting.poll(asked, started, now, settings, cx));
+                    let (info, settings) = ((*this.units, *this.until), &**this.settings);
+                    let end = ready!(waiting.poll(info, started, now, settings, cx));
                     let common = settings.common_deadline(*this.until, started);
                     break end.map(|pass| pass.wait_until(common));
                 }
             }
         };
-        this.tally.settle(match &end {
+        this.outcome.settle(match &end {
             Ok(pass) => pass.outcome(),
             Err(rejection) => Outcome::Rejected(this.settings.label(rejection.reason())),
         });
@@ -156,12 +160,12 @@ impl Future for AdmissionFuture {
 
 impl Waiting {
     fn new(
-        handle: Arc<Handle>,
+        limiter: Arc<Limiter>,
         units: u32,
         patience: Option<Duration>,
         settings: &Settings,
     ) -> Self {
-        let mut acquire = handle.semaphore.acquire(units);
+        let mut acquire = limiter.semaphore.acquire(units);
         if let Some(patience) = patience {
             acquire = acquire.timeout(patience);
         }
@@ -169,7 +173,7 @@ impl Waiting {
             acquire = acquire.max_queue(most);
         }
         Self {
-            handle,
+            limiter,
             acquire: Some(acquire),
             refused: None,
             patience: None,
@@ -185,16 +189,16 @@ impl Waiting {
         now: Instant,
         settings: &Settings,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Pass, Rejection>> {
+    ) -> Poll<Result<RequestPermit, Rejection>> {
         let mut this = self.project();
-        let (handle, waited) = (&*this.handle, now - started);
+        let (limiter, waited) = (&*this.limiter, now - started);
         if let Some(acquire) = this.acquire.as_mut().as_pin_mut()
             && let Poll::Ready(end) = acquire.poll(cx)
         {
             match end {
                 Ok(permit) => {
-                    settings.log.back(handle);
-                    let pass = Pass::permit(permit, Arc::clone(handle), waited, now);
+                    settings.log.back(limiter);
+                    let pass = RequestPermit::permit(permit, Arc::clone(limiter), waited, now);
                     return Poll::Ready(Ok(pass));
                 }
                 Err(
@@ -210,12 +214,12 @@ impl Waiting {
                         AcquireError::QueueFull { waiting, .. } => Some(*waiting),
                         _ => None,
                     };
-                    return Poll::Ready(Err(handle.reject(Reason::Acquire(error), units, ahead)));
+                    return Poll::Ready(Err(limiter.reject(Reason::Acquire(error), units, ahead)));
                 }
             }
         }
 
-        let away = handle.semaphore.outlook().away;
+        let away = limiter.semaphore.outlook().away;
         if this.acquire.is_some() {
             let Some(away) = &away else {
                 // Back to the queue, where the place was kept.
@@ -224,8 +228,8 @@ impl Waiting {
             };
             let first_look = this.patience.is_none() && this.local.is_none();
             // A probe has to live until its turn may be answered.
-            let probe = settings.outage_after.max(handle.semaphore.call_timeout());
-            if first_look && away.connected && handle.semaphore.may_probe(probe) {
+            let probe = settings.outage_after.max(limiter.semaphore.call_timeout());
+            if first_look && away.connected && limiter.semaphore.may_probe(probe) {
                 *this.probing_until = now.checked_add(probe);
             }
             let until =
@@ -245,15 +249,17 @@ impl Waiting {
             (now.saturating_duration_since(away.since), away.error)
         });
         let error = this.refused.clone().or(error);
-        settings.log.away(handle, settings.outage, since, error.as_ref());
+        settings.log.away(limiter, settings.outage, since, error.as_ref());
         match settings.outage {
             OutagePolicy::FailClosed | OutagePolicy::LocalCap(0) => Poll::Ready(Err(
-                handle.reject(Reason::Unavailable { down_for: since, error }, units, None)
+                limiter.reject(Reason::Unavailable { down_for: since, error }, units, None)
             )),
-            OutagePolicy::FailOpen => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
+            OutagePolicy::FailOpen => {
+                Poll::Ready(Ok(RequestPermit::open(Arc::clone(limiter), waited)))
+            }
             OutagePolicy::LocalCap(cap) => {
                 let local = this.local.get_or_insert_with(|| {
-                    let (cap, here) = handle.local(cap);
+                    let (cap, here) = limiter.local(cap);
                     let here = Arc::clone(here).acquire_many_owned(units.min(*cap));
                     let patience = settings.patience(until, waited);
                     let deadline = patience.and_then(|patience| now.checked_add(patience));
@@ -265,8 +271,8 @@ impl Waiting {
                     })
                 });
                 Poll::Ready(match ready!(local.as_mut().poll(cx)) {
-                    Some(permit) => Ok(Pass::local(permit, Arc::clone(handle), waited)),
-                    None => Err(handle.reject(
+                    Some(permit) => Ok(RequestPermit::local(permit, Arc::clone(limiter), waited)),
+                    None => Err(limiter.reject(
                         Reason::Unavailable { down_for: since, error },
                         units,
                         None,
@@ -282,7 +288,7 @@ impl fmt::Debug for AdmissionFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdmissionFuture")
             .field("units", &self.units)
-            .field("tally", &self.tally)
+            .field("outcome", &self.outcome)
             .finish_non_exhaustive()
     }
 }

@@ -9,66 +9,66 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::sync::lock;
-use crate::tower::admission::limiter::Handle;
+use crate::tower::admission::limiter::Limiter;
 use crate::tower::admission::wait_deadline::WaitDeadline;
 use crate::tower::error::{Reason, Rejection};
 use crate::tower::metrics::Outcome;
-use crate::tower::retry_after::hold_times::Metered;
+use crate::tower::retry_after::hold_times::TimedHold;
 use crate::{LostReason, Permit, PermitHandle};
 
 /// Resolves when a permit is lost. `Sync`, for bodies that must be.
 pub(crate) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
 
 /// What a request was let through with; gives it back when dropped, unless its handler took it over.
-pub struct Pass {
+pub struct RequestPermit {
     /// None for a request that weighs nothing.
     admission: Option<Admission>,
-    handle: Option<Arc<Handle>>,
+    limiter: Option<Arc<Limiter>>,
     /// Until when inner layers may let the request wait, where this one has said so.
     until: Option<Instant>,
     retry_floor: Duration,
 }
 
-impl Pass {
+impl RequestPermit {
     pub(crate) fn permit(
         permit: Permit,
-        handle: Arc<Handle>,
+        limiter: Arc<Limiter>,
         waited: Duration,
         since: Instant,
     ) -> Self {
         let counted = Counted::Cluster(permit.handle());
-        let metered = handle.meter().begin(since, permit.units());
-        let units = Units::Permit { permit, handle: Arc::clone(&handle), metered };
-        Self::new(counted, units, handle, waited)
+        let timed = limiter.hold_times().begin(since, permit.units());
+        let units = Units::Permit { permit, limiter: Arc::clone(&limiter), timed };
+        Self::new(counted, units, limiter, waited)
     }
 
     pub(crate) fn local(
         permit: OwnedSemaphorePermit,
-        handle: Arc<Handle>,
+        limiter: Arc<Limiter>,
         waited: Duration,
     ) -> Self {
-        let units = Units::Local { _permit: permit, _handle: Arc::clone(&handle) };
-        Self::new(Counted::Local, units, handle, waited)
+        let units = Units::Local { _permit: permit, _handle: Arc::clone(&limiter) };
+        Self::new(Counted::Local, units, limiter, waited)
     }
 
-    pub(crate) fn open(handle: Arc<Handle>, waited: Duration) -> Self {
-        Self::new(Counted::No, Units::None, handle, waited)
+    pub(crate) fn open(limiter: Arc<Limiter>, waited: Duration) -> Self {
+        Self::new(Counted::No, Units::None, limiter, waited)
     }
 
-    fn new(counted: Counted, units: Units, handle: Arc<Handle>, waited: Duration) -> Self {
-        let held = OwnedAdmission { limit_name: Arc::clone(&handle.shown), units };
+    fn new(counted: Counted, units: Units, limiter: Arc<Limiter>, waited: Duration) -> Self {
+        let held = OwnedAdmission { limit_name: Arc::clone(&limiter.name), units };
         let admission = Admission {
-            semaphore: handle.semaphore.clone_name(),
-            limit_name: Arc::clone(&handle.shown),
+            semaphore: limiter.semaphore.clone_name(),
+            limit_name: Arc::clone(&limiter.name),
             counted,
             waited,
             slot: Arc::new(Mutex::new(Some(held))),
         };
-        Self { admission: Some(admission), handle: Some(handle), ..Self::weightless() }
+        Self { admission: Some(admission), limiter: Some(limiter), ..Self::weightless() }
     }
 
     pub(crate) fn weightless() -> Self {
-        Self { admission: None, handle: None, until: None, retry_floor: Duration::ZERO }
+        Self { admission: None, limiter: None, until: None, retry_floor: Duration::ZERO }
     }
 
     /// Tells inner layers until when they may let the request wait.
@@ -98,8 +98,8 @@ impl Pass {
         self.admission.as_ref()?.permit()?.lost_reason()
     }
 
-    pub(crate) fn handle(&self) -> Option<&Arc<Handle>> {
-        self.handle.as_ref()
+    pub(crate) fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.limiter.as_ref()
     }
 
     pub(crate) fn is_permit(&self) -> bool {
@@ -122,7 +122,7 @@ impl Pass {
     /// How a request is told that its permit was lost.
     pub(crate) fn lost(&self, reason: LostReason) -> Option<Rejection> {
         let units = self.watch().map_or(1, |watch| watch.units());
-        let rejection = self.handle()?.reject(Reason::Lost(reason), units, None);
+        let rejection = self.limiter()?.reject(Reason::Lost(reason), units, None);
         Some(rejection.told(self.retry_floor))
     }
 
@@ -137,14 +137,14 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         // The extensions of a request may live on: they keep the slot, but not what was in it.
         drop(self.admission.as_ref().and_then(Admission::take));
     }
 }
 
-impl fmt::Debug for Pass {
+impl fmt::Debug for RequestPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.admission {
             Some(admission) => admission.counted.fmt(f),
@@ -168,13 +168,13 @@ pub struct OwnedAdmission {
 enum Units {
     Permit {
         permit: Permit,
-        handle: Arc<Handle>,
-        metered: Metered,
+        limiter: Arc<Limiter>,
+        timed: TimedHold,
     },
     Local {
         _permit: OwnedSemaphorePermit,
         /// A key is remembered, and its cap with it, for as long as its handle is in use.
-        _handle: Arc<Handle>,
+        _handle: Arc<Limiter>,
     },
     /// Let through uncounted.
     None,
@@ -198,8 +198,8 @@ impl OwnedAdmission {
 
 impl Drop for OwnedAdmission {
     fn drop(&mut self) {
-        if let Units::Permit { handle, metered, .. } = &self.units {
-            handle.meter().end(metered);
+        if let Units::Permit { limiter, timed, .. } = &self.units {
+            limiter.hold_times().end(timed);
         }
     }
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
-use crate::tower::admission::permit::Pass;
-use crate::tower::body::watched::{Ends, Watched};
+use crate::tower::admission::permit::RequestPermit;
+use crate::tower::body::watched::{EndWhen, WatchedBody};
 use crate::tower::mode::dialect::Dialect;
 
 /// A response body that gives its permit back when it ends, fails or is dropped; made by
@@ -31,7 +31,7 @@ enum State<B> {
         #[pin]
         body: B,
         // The last field: the body is dropped before it.
-        pass: Pass,
+        pass: RequestPermit,
     },
     /// With the last size hint of the body.
     Ended(SizeHint),
@@ -39,7 +39,7 @@ enum State<B> {
 
 impl<B> PermitBody<B> {
     /// What it is held by; `None` once it has ended.
-    pub(crate) fn pass(&self) -> Option<&Pass> {
+    pub(crate) fn pass(&self) -> Option<&RequestPermit> {
         match &self.state {
             State::Streaming { pass, .. } => Some(pass),
             State::Ended(_) => None,
@@ -48,7 +48,7 @@ impl<B> PermitBody<B> {
 }
 
 impl<B: Body> PermitBody<B> {
-    pub(crate) fn new(body: B, pass: Pass) -> Self {
+    pub(crate) fn new(body: B, pass: RequestPermit) -> Self {
         let ended = body.is_end_stream().then(|| body.size_hint());
         let streaming = State::Streaming { body, pass };
         // What is not kept is dropped here, the body first.
@@ -124,17 +124,17 @@ pub struct CappedBody<B> {
 enum Capped<B> {
     /// Only its reader ends it.
     Held(#[pin] PermitBody<B>),
-    Watched(Watched<B>),
+    Watched(WatchedBody<B>),
     Rejection(Option<Bytes>),
     Ended,
 }
 
 impl<B: Body + Send + 'static> CappedBody<B> {
-    pub(crate) fn new(body: B, pass: Pass, ends: Ends) -> Self {
+    pub(crate) fn new(body: B, pass: RequestPermit, ends: EndWhen) -> Self {
         let body = PermitBody::new(body, pass);
         let watch = ends.concern(&body);
         let state =
-            if watch { Capped::Watched(Watched::new(body, ends)) } else { Capped::Held(body) };
+            if watch { Capped::Watched(WatchedBody::new(body, ends)) } else { Capped::Held(body) };
         Self { state }
     }
 

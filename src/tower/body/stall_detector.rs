@@ -13,7 +13,7 @@ use crate::sync::lock;
 /// The turn of one body. As a waker it stands between the body and its reader, since a body that
 /// wakes its reader has something to give.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct StallDetector {
     state: Mutex<State>,
 }
 
@@ -25,7 +25,7 @@ struct State {
     reader: Option<Waker>,
 }
 
-impl Turn {
+impl StallDetector {
     /// A body that is there waits for its reader.
     pub(crate) fn new() -> Self {
         let state = State { readers_since: Some(Instant::now()), reader: None };
@@ -66,7 +66,7 @@ impl Turn {
     }
 }
 
-impl Wake for Turn {
+impl Wake for StallDetector {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -90,7 +90,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(10);
 
-    async fn stalls_after(turn: &Turn) -> Duration {
+    async fn stalls_after(turn: &StallDetector) -> Duration {
         let start = Instant::now();
         turn.stalls(PATIENCE).await;
         start.elapsed()
@@ -98,12 +98,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_never_comes_stalls_from_the_start() {
-        assert_eq!(stalls_after(&Turn::new()).await, PATIENCE);
+        assert_eq!(stalls_after(&StallDetector::new()).await, PATIENCE);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_body_is_no_stalled_reader() {
-        let turn = Turn::new();
+        let turn = StallDetector::new();
         advance(PATIENCE / 2).await;
         turn.asked(Waker::noop());
         assert!(timeout(PATIENCE * 100, turn.stalls(PATIENCE)).await.is_err());
@@ -111,7 +111,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_turn_is_the_readers_again_with_each_frame_and_with_the_first_wake_up() {
-        let turn = Arc::new(Turn::new());
+        let turn = Arc::new(StallDetector::new());
         let start = Instant::now();
         let watch = {
             let turn = Arc::clone(&turn);
@@ -134,7 +134,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_patience_is_a_short_one_and_an_endless_one_has_no_end() {
-        let turn = Turn::new();
+        let turn = StallDetector::new();
         turn.stalls(Duration::ZERO).await;
         assert!(timeout(PATIENCE * 100, turn.stalls(Duration::MAX)).await.is_err());
     }
@@ -142,7 +142,7 @@ mod tests {
     /// A waker may own anything, what wakes the body of this turn among it.
     #[test]
     fn no_code_of_a_reader_runs_while_its_turn_is_locked() {
-        struct Rewakes(Arc<Turn>);
+        struct Rewakes(Arc<StallDetector>);
         impl Wake for Rewakes {
             fn wake(self: Arc<Self>) {}
         }
@@ -153,7 +153,7 @@ mod tests {
         }
         let (done, ended) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let turn = Arc::new(Turn::new());
+            let turn = Arc::new(StallDetector::new());
             turn.asked(&Waker::from(Arc::new(Rewakes(Arc::clone(&turn)))));
             turn.asked(Waker::noop());
             done.send(()).unwrap();

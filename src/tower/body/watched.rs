@@ -22,15 +22,15 @@ use tokio::task::AbortHandle;
 
 use crate::LostReason;
 use crate::sync::lock;
-use crate::tower::admission::permit::{Pass, UntilLost};
+use crate::tower::admission::permit::{RequestPermit, UntilLost};
 use crate::tower::body::capped::PermitBody;
-use crate::tower::body::stall_detector::Turn;
+use crate::tower::body::stall_detector::StallDetector;
 use crate::tower::error::{PermitLost, ReaderStalled};
 use crate::tower::mode::dialect::Dialect;
 
 /// What ends a body from outside.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ends {
+pub(crate) struct EndWhen {
     /// The loss of its permit.
     pub(crate) when_lost: bool,
     /// That its reader takes nothing for this long.
@@ -39,12 +39,12 @@ pub(crate) struct Ends {
 
 /// Why a body was ended from outside.
 #[derive(Debug, Clone, Copy)]
-enum End {
+enum EndReason {
     Lost(LostReason),
     Stalled(Duration),
 }
 
-impl End {
+impl EndReason {
     fn into_error(self) -> Box<dyn StdError + Send + Sync> {
         match self {
             Self::Lost(reason) => Box::new(PermitLost(reason)),
@@ -53,19 +53,20 @@ impl End {
     }
 }
 
-impl Ends {
+impl EndWhen {
     /// Whether any of it can come to pass.
     pub(crate) fn concern<B>(self, body: &PermitBody<B>) -> bool {
-        let lost = |pass: &Pass| self.when_lost && pass.is_permit();
-        let stalls = |pass: &Pass| self.stall_timeout.is_some() && pass.handle().is_some();
+        let lost = |pass: &RequestPermit| self.when_lost && pass.is_permit();
+        let stalls =
+            |pass: &RequestPermit| self.stall_timeout.is_some() && pass.limiter().is_some();
         body.pass().is_some_and(|pass| lost(pass) || stalls(pass))
     }
 }
 
 /// A body that is watched.
-pub(crate) struct Watched<B> {
+pub(crate) struct WatchedBody<B> {
     slot: Arc<Slot<B>>,
-    turn: Arc<Turn>,
+    turn: Arc<StallDetector>,
     /// What the body wakes: the turn, and by way of it the reader.
     waker: Waker,
     when_lost: bool,
@@ -84,14 +85,14 @@ enum Content<B> {
     /// With whoever polls it.
     Out,
     /// Ended from outside, for a reason that the reader is yet to be told.
-    Ended(Option<End>),
+    Ended(Option<EndReason>),
 }
 
-impl<B: Send + 'static> Watched<B> {
-    pub(crate) fn new(body: PermitBody<B>, ends: Ends) -> Self {
-        let until_lost = body.pass().filter(|_| ends.when_lost).and_then(Pass::until_lost);
+impl<B: Send + 'static> WatchedBody<B> {
+    pub(crate) fn new(body: PermitBody<B>, ends: EndWhen) -> Self {
+        let until_lost = body.pass().filter(|_| ends.when_lost).and_then(RequestPermit::until_lost);
         let slot = Arc::new(Slot { content: Mutex::new(Content::Body(Box::pin(body))) });
-        let turn = Arc::new(Turn::new());
+        let turn = Arc::new(StallDetector::new());
         let watcher = tokio::runtime::Handle::try_current().ok().map(|runtime| {
             let (slot, turn) = (Arc::downgrade(&slot), Arc::clone(&turn));
             let watch = async move {
@@ -109,7 +110,7 @@ impl<B: Send + 'static> Watched<B> {
 }
 
 /// Wakes the reader of a body that has ended, when dropped: also where the body panics as it goes.
-struct WakesReader(Arc<Turn>);
+struct WakesReader(Arc<StallDetector>);
 
 impl Drop for WakesReader {
     fn drop(&mut self) {
@@ -117,10 +118,14 @@ impl Drop for WakesReader {
     }
 }
 
-async fn first_end(lost: Option<UntilLost>, stall: Option<Duration>, turn: &Turn) -> End {
+async fn first_end(
+    lost: Option<UntilLost>,
+    stall: Option<Duration>,
+    turn: &StallDetector,
+) -> EndReason {
     let lost = async {
         match lost {
-            Some(lost) => End::Lost(lost.await),
+            Some(lost) => EndReason::Lost(lost.await),
             None => pending().await,
         }
     };
@@ -128,7 +133,7 @@ async fn first_end(lost: Option<UntilLost>, stall: Option<Duration>, turn: &Turn
         match stall {
             Some(patience) => {
                 turn.stalls(patience).await;
-                End::Stalled(patience)
+                EndReason::Stalled(patience)
             }
             None => pending().await,
         }
@@ -142,7 +147,7 @@ async fn first_end(lost: Option<UntilLost>, stall: Option<Duration>, turn: &Turn
 
 impl<B> Slot<B> {
     /// Ends the body, unless it has ended: it is dropped, and the permit after it.
-    fn end(&self, end: End) {
+    fn end(&self, end: EndReason) {
         let mut content = lock(&self.content);
         let over = match &*content {
             Content::Body(body) => body.pass().is_none(),
@@ -158,7 +163,7 @@ impl<B> Slot<B> {
     }
 
     /// The body, for as long as it takes to poll it; or why there is none.
-    fn take_out(&self) -> Result<Pin<Box<PermitBody<B>>>, Option<End>> {
+    fn take_out(&self) -> Result<Pin<Box<PermitBody<B>>>, Option<EndReason>> {
         match &mut *lock(&self.content) {
             Content::Ended(end) => Err(end.take()),
             content => match mem::replace(content, Content::Out) {
@@ -170,7 +175,7 @@ impl<B> Slot<B> {
     }
 
     /// Puts the body back, unless it was ended meanwhile.
-    fn put_back(&self, body: Pin<Box<PermitBody<B>>>) -> Result<(), Option<End>> {
+    fn put_back(&self, body: Pin<Box<PermitBody<B>>>) -> Result<(), Option<EndReason>> {
         match &mut *lock(&self.content) {
             Content::Ended(end) => Err(end.take()),
             content => {
@@ -183,15 +188,15 @@ impl<B> Slot<B> {
 
 type Polled<D> = Poll<Option<Result<Frame<D>, Box<dyn StdError + Send + Sync>>>>;
 
-impl<B> Watched<B>
+impl<B> WatchedBody<B>
 where
     B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
 {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled<B::Data> {
         let last_event = self.last_event;
-        let told = |end: Option<End>| {
+        let told = |end: Option<EndReason>| {
             Poll::Ready(end.map(|end| match (end, last_event) {
-                (End::Lost(_), Some(dialect)) => Ok(Frame::data(dialect.lost_event().into())),
+                (EndReason::Lost(_), Some(dialect)) => Ok(Frame::data(dialect.lost_event().into())),
                 _ => Err(end.into_error()),
             }))
         };
@@ -200,10 +205,10 @@ where
             Err(end) => return told(end),
         };
         // The watcher may not have run yet.
-        let lost = body.pass().filter(|_| self.when_lost).and_then(Pass::lost_reason);
+        let lost = body.pass().filter(|_| self.when_lost).and_then(RequestPermit::lost_reason);
         if let Some(reason) = lost {
             drop(body);
-            self.slot.end(End::Lost(reason));
+            self.slot.end(EndReason::Lost(reason));
             return told(self.slot.take_out().err().flatten());
         }
         self.turn.asked(cx.waker());
@@ -220,7 +225,7 @@ where
     }
 }
 
-impl<B: Body> Watched<B> {
+impl<B: Body> WatchedBody<B> {
     pub(crate) fn is_end_stream(&self) -> bool {
         match &*lock(&self.slot.content) {
             Content::Body(body) => body.is_end_stream(),
@@ -240,7 +245,7 @@ impl<B: Body> Watched<B> {
     }
 }
 
-impl<B> Watched<B> {
+impl<B> WatchedBody<B> {
     pub(crate) fn tell_loss_by(&mut self, dialect: Dialect) {
         self.last_event = Some(dialect);
     }
@@ -252,13 +257,13 @@ impl<B> Watched<B> {
     }
 }
 
-impl<B> Drop for Watched<B> {
+impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.unwatch();
     }
 }
 
-impl<B> fmt::Debug for Watched<B> {
+impl<B> fmt::Debug for WatchedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*lock(&self.slot.content) {
             Content::Body(body) => body.fmt(f),
@@ -272,7 +277,7 @@ impl<B> fmt::Debug for Watched<B> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::tower::admission::limiter::Handle;
+    use crate::tower::admission::limiter::Limiter;
     use crate::{Client, Permit, ZSetSemaphore};
     use std::convert::Infallible;
     use std::sync::{OnceLock, Weak};
@@ -296,7 +301,7 @@ mod tests {
             _: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             if let Some(slot) = self.ends.as_ref().and_then(|ends| ends.get()?.upgrade()) {
-                slot.end(End::Stalled(PATIENCE));
+                slot.end(EndReason::Stalled(PATIENCE));
             }
             Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"token")))))
         }
@@ -306,16 +311,16 @@ mod tests {
         Client::in_memory().semaphore("chats", 1).build().unwrap()
     }
 
-    fn watched(chats: &ZSetSemaphore, body: Endless, permit: Permit) -> Watched<Endless> {
-        let handle = Handle::new(chats.clone(), "chats".into(), Arc::default());
-        let pass = Pass::permit(permit, handle, Duration::ZERO, Instant::now());
-        let ends = Ends { when_lost: true, stall_timeout: Some(PATIENCE) };
+    fn watched(chats: &ZSetSemaphore, body: Endless, permit: Permit) -> WatchedBody<Endless> {
+        let limiter = Limiter::new(chats.clone(), "chats".into(), Arc::default());
+        let pass = RequestPermit::permit(permit, limiter, Duration::ZERO, Instant::now());
+        let ends = EndWhen { when_lost: true, stall_timeout: Some(PATIENCE) };
         let body = PermitBody::new(body, pass);
         assert!(ends.concern(&body));
-        Watched::new(body, ends)
+        WatchedBody::new(body, ends)
     }
 
-    fn polled(body: &mut Watched<Endless>) -> Option<Result<Bytes, String>> {
+    fn polled(body: &mut WatchedBody<Endless>) -> Option<Result<Bytes, String>> {
         match body.poll_frame(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(frame) => frame.map(|frame| match frame {
                 Ok(frame) => Ok(frame.into_data().unwrap()),

@@ -21,9 +21,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::semaphore_builder::SemaphoreBuilder;
 use crate::sync::lock;
-use crate::tower::admission::limiter::{Handle, Here};
-use crate::tower::error::{Facts, Reason, Rejection};
-use crate::tower::keyed::entry::{Ended, Entry, Look, Pending, Replaced, Unknown};
+use crate::tower::admission::limiter::{Limiter, LocalState};
+use crate::tower::error::{Details, Reason, Rejection};
+use crate::tower::keyed::entry::{
+    Entry, FinishedLookup, KeyState, PendingLookup, Replaced, Unknown,
+};
 use crate::tower::keyed::limit::{KeyLimit, LookupError};
 use crate::tower::keyed::lookup_log::LookupLog;
 use crate::{AcquireError, Client, ConfigError, ZSetSemaphore};
@@ -36,15 +38,15 @@ const SWEPT_AT_ONCE: usize = 4;
 pub(crate) type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
 
 /// Makes the semaphores.
-pub(crate) struct Open {
+pub(crate) struct SemaphoreFactory {
     pub(crate) client: Client,
     pub(crate) name: Arc<str>,
     pub(crate) adapt: Arc<Adapt>,
 }
 
 /// The keys that this process remembers: those in use, and others as long as there is room for them.
-pub(crate) struct Keys {
-    pub(crate) open: Open,
+pub(crate) struct KeyCache {
+    pub(crate) open: SemaphoreFactory,
     pub(crate) limit: KeyLimit,
     capacity: usize,
     idle: Duration,
@@ -54,22 +56,27 @@ pub(crate) struct Keys {
     log: LookupLog,
 }
 
-impl Open {
+impl SemaphoreFactory {
     pub(crate) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
         let name = format!("{}/{key}", self.name);
         (self.adapt)(self.client.semaphore(name, limit)).build()
     }
 
-    fn handle(&self, key: &str, limit: u32, here: Arc<Here>) -> Result<Arc<Handle>, LookupError> {
+    fn limiter(
+        &self,
+        key: &str,
+        limit: u32,
+        local_state: Arc<LocalState>,
+    ) -> Result<Arc<Limiter>, LookupError> {
         let semaphore =
             self.semaphore(key, limit).map_err(|error| Arc::new(error) as LookupError)?;
-        Ok(Handle::new(semaphore, Arc::clone(&self.name), here))
+        Ok(Limiter::new(semaphore, Arc::clone(&self.name), local_state))
     }
 }
 
-impl Keys {
+impl KeyCache {
     pub(crate) fn new(
-        open: Open,
+        open: SemaphoreFactory,
         limit: KeyLimit,
         capacity: NonZeroUsize,
         (idle, refresh): (Duration, Duration),
@@ -90,13 +97,13 @@ impl Keys {
     }
 
     /// The handle of a key, where that needs no waiting.
-    pub(crate) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Handle>> {
+    pub(crate) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Limiter>> {
         match self.look(key) {
-            Look::Known(handle) => Some(handle),
-            Look::Due { known, here } if known.is_some() || self.limit.is_at_once() => {
-                self.find_out(key, known, here).ok()
+            KeyState::Known(limiter) => Some(limiter),
+            KeyState::Due { known, local_state } if known.is_some() || self.limit.is_at_once() => {
+                self.find_out(key, known, local_state).ok()
             }
-            Look::Due { .. } | Look::Unknown(_) => None,
+            KeyState::Due { .. } | KeyState::Unknown(_) => None,
         }
     }
 
@@ -105,28 +112,28 @@ impl Keys {
         self: Arc<Self>,
         key: String,
         longest: Duration,
-    ) -> Result<Arc<Handle>, Rejection> {
+    ) -> Result<Arc<Limiter>, Rejection> {
         if runtime::Handle::try_current().is_err() {
             let reason = Reason::Acquire(AcquireError::NoRuntime);
             return Err(self.reject(&key, reason, Duration::ZERO));
         }
         let found = match self.look(&key) {
-            Look::Known(handle) => Ok(handle),
-            Look::Due { known, here } => self.find_out(&key, known, here),
-            Look::Unknown(unknown) => Err(unknown),
+            KeyState::Known(limiter) => Ok(limiter),
+            KeyState::Due { known, local_state } => self.find_out(&key, known, local_state),
+            KeyState::Unknown(unknown) => Err(unknown),
         };
         let (error, pause) = match found {
-            Ok(handle) => return Ok(handle),
+            Ok(limiter) => return Ok(limiter),
             Err(Unknown::Failed(error, pause)) => (error, pause),
             Err(Unknown::Pending(pending)) => match end_of(pending, longest).await {
-                Ok(handle) => return Ok(handle),
+                Ok(limiter) => return Ok(limiter),
                 Err(error) => (error, Duration::ZERO),
             },
         };
         Err(self.reject(&key, Reason::LimitLookup(error), pause))
     }
 
-    fn look(&self, key: &str) -> Look {
+    fn look(&self, key: &str) -> KeyState {
         let now = Instant::now();
         // What this puts out goes when the lock is open again.
         let mut out = Vec::new();
@@ -166,24 +173,29 @@ impl Keys {
     fn find_out(
         self: &Arc<Self>,
         key: &str,
-        known: Option<Arc<Handle>>,
-        here: Arc<Here>,
-    ) -> Result<Arc<Handle>, Unknown> {
+        known: Option<Arc<Limiter>>,
+        local_state: Arc<LocalState>,
+    ) -> Result<Arc<Limiter>, Unknown> {
         let unknown = match (self.limit.at_once(key), runtime::Handle::try_current()) {
-            (Some(limit), _) => match self.learn(key, limit, here) {
-                Ok(handle) => return Ok(handle),
+            (Some(limit), _) => match self.learn(key, limit, local_state) {
+                Ok(limiter) => return Ok(limiter),
                 Err(error) => Unknown::Failed(error, Duration::ZERO),
             },
-            (None, Ok(runtime)) => Unknown::Pending(self.begin(key, here, &runtime)),
+            (None, Ok(runtime)) => Unknown::Pending(self.begin(key, local_state, &runtime)),
             // A later request finds it out.
             (None, Err(error)) => Unknown::Failed(Arc::new(error), Duration::ZERO),
         };
         known.ok_or(unknown)
     }
 
-    fn learn(&self, key: &str, limit: u32, here: Arc<Here>) -> Result<Arc<Handle>, LookupError> {
-        let found = self.open.handle(key, limit, here);
-        let ended = Ended { found: found.clone(), at: Instant::now() };
+    fn learn(
+        &self,
+        key: &str,
+        limit: u32,
+        local_state: Arc<LocalState>,
+    ) -> Result<Arc<Limiter>, LookupError> {
+        let found = self.open.limiter(key, limit, local_state);
+        let ended = FinishedLookup { found: found.clone(), at: Instant::now() };
         let mut entries = lock(&self.entries);
         let replaced = entries.get_mut(key).map(|entry| entry.learn(ended, self.refresh));
         drop(entries);
@@ -193,12 +205,17 @@ impl Keys {
 
     /// The look-up of a key, which is begun if there is none. Who asks holds `here`: so it is in use,
     /// and on the list.
-    fn begin(self: &Arc<Self>, key: &str, here: Arc<Here>, runtime: &runtime::Handle) -> Pending {
+    fn begin(
+        self: &Arc<Self>,
+        key: &str,
+        local_state: Arc<LocalState>,
+        runtime: &runtime::Handle,
+    ) -> PendingLookup {
         let mut entries = lock(&self.entries);
         let entry = entries.get_or_insert_mut_ref(key, || Entry::new(Instant::now()));
         entry.pending(|retried| {
             let (sender, receiver) = watch::channel(None);
-            runtime.spawn(Arc::clone(self).look_up(key.to_owned(), here, retried, sender));
+            runtime.spawn(Arc::clone(self).look_up(key.to_owned(), local_state, retried, sender));
             receiver
         })
     }
@@ -206,21 +223,21 @@ impl Keys {
     async fn look_up(
         self: Arc<Self>,
         key: String,
-        here: Arc<Here>,
+        local_state: Arc<LocalState>,
         retried: bool,
-        sender: watch::Sender<Option<Ended>>,
+        sender: watch::Sender<Option<FinishedLookup>>,
     ) {
         let limit = limit_of(self.limit.clone(), key.clone()).await;
-        let found = limit.and_then(|limit| self.open.handle(&key, limit, here));
+        let found = limit.and_then(|limit| self.open.limiter(&key, limit, local_state));
         match &found {
             Ok(_) => self.log.succeeded(&self.open.name, retried),
             Err(error) => self.log.failed(&self.open.name, error),
         }
-        sender.send_replace(Some(Ended { found, at: Instant::now() }));
+        sender.send_replace(Some(FinishedLookup { found, at: Instant::now() }));
     }
 
     fn reject(&self, key: &str, reason: Reason, pause: Duration) -> Rejection {
-        Rejection::new(Facts {
+        Rejection::new(Details {
             semaphore: format!("{}/{key}", self.open.name).into(),
             limit_name: Arc::clone(&self.open.name),
             reason,
@@ -245,7 +262,10 @@ async fn limit_of(limit: KeyLimit, key: String) -> Result<u32, LookupError> {
 }
 
 /// How a look-up ends for one who waits for it for `longest` at the most.
-async fn end_of(mut pending: Pending, longest: Duration) -> Result<Arc<Handle>, LookupError> {
+async fn end_of(
+    mut pending: PendingLookup,
+    longest: Duration,
+) -> Result<Arc<Limiter>, LookupError> {
     let ended = pending.wait_for(Option::is_some);
     match timeout(longest, ended).await {
         Ok(Ok(ended)) => match &*ended {

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Backoff;
-use crate::tower::admission::limiter::{Handle, Here};
+use crate::tower::admission::limiter::{Limiter, LocalState};
 use crate::tower::keyed::limit::LookupError;
 
 /// No pause between two look-ups of a key that fail is longer: where its limit is known already,
@@ -17,36 +17,36 @@ const LONGEST_PAUSE_UNKNOWN: Duration = Duration::from_secs(5);
 
 /// How a look-up ended.
 #[derive(Clone)]
-pub(crate) struct Ended {
-    pub(crate) found: Result<Arc<Handle>, LookupError>,
+pub(crate) struct FinishedLookup {
+    pub(crate) found: Result<Arc<Limiter>, LookupError>,
     pub(crate) at: Instant,
 }
 
 /// A look-up under way; `None` until it has ended.
-pub(crate) type Pending = watch::Receiver<Option<Ended>>;
+pub(crate) type PendingLookup = watch::Receiver<Option<FinishedLookup>>;
 
 /// What there is to be done for a request of a key.
-pub(crate) enum Look {
-    Known(Arc<Handle>),
+pub(crate) enum KeyState {
+    Known(Arc<Limiter>),
     /// The limit is to be found out; until then what was known before counts.
     Due {
-        known: Option<Arc<Handle>>,
-        here: Arc<Here>,
+        known: Option<Arc<Limiter>>,
+        local_state: Arc<LocalState>,
     },
     Unknown(Unknown),
 }
 
 /// Why there is no limit yet.
 pub(crate) enum Unknown {
-    Pending(Pending),
+    Pending(PendingLookup),
     /// It could not be looked up, and nobody asks again for this long.
     Failed(LookupError, Duration),
 }
 
 pub(crate) struct Entry {
-    here: Arc<Here>,
-    known: Option<Arc<Handle>>,
-    pending: Option<Pending>,
+    local_state: Arc<LocalState>,
+    known: Option<Arc<Limiter>>,
+    pending: Option<PendingLookup>,
     /// How often the look-up has failed in a row, and how it failed last.
     failures: u32,
     error: Option<LookupError>,
@@ -60,15 +60,15 @@ pub(crate) struct Entry {
 #[derive(Default)]
 #[must_use]
 pub(crate) struct Replaced {
-    _handle: Option<Arc<Handle>>,
+    _handle: Option<Arc<Limiter>>,
     _error: Option<LookupError>,
-    _pending: Option<Pending>,
+    _pending: Option<PendingLookup>,
 }
 
 impl Entry {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
-            here: Arc::default(),
+            local_state: Arc::default(),
             known: None,
             pending: None,
             failures: 0,
@@ -78,25 +78,27 @@ impl Entry {
         }
     }
 
-    pub(crate) fn look(&mut self, now: Instant) -> Look {
+    pub(crate) fn look(&mut self, now: Instant) -> KeyState {
         self.used = now;
         let is_due = self.due.is_some_and(|due| due <= now);
         match (&self.known, &self.pending, &self.error) {
             (Some(known), pending, _) if pending.is_some() || !is_due => {
-                Look::Known(Arc::clone(known))
+                KeyState::Known(Arc::clone(known))
             }
-            (None, Some(pending), _) => Look::Unknown(Unknown::Pending(pending.clone())),
+            (None, Some(pending), _) => KeyState::Unknown(Unknown::Pending(pending.clone())),
             (None, None, Some(error)) if !is_due => {
                 let left = self.due.map_or(Duration::ZERO, |due| due - now);
-                Look::Unknown(Unknown::Failed(Arc::clone(error), left))
+                KeyState::Unknown(Unknown::Failed(Arc::clone(error), left))
             }
-            (known, _, _) => Look::Due { known: known.clone(), here: Arc::clone(&self.here) },
+            (known, _, _) => {
+                KeyState::Due { known: known.clone(), local_state: Arc::clone(&self.local_state) }
+            }
         }
     }
 
     /// The look-up under way, which is `begin` if there is none; `begin` is told whether the last
     /// one failed.
-    pub(crate) fn pending(&mut self, begin: impl FnOnce(bool) -> Pending) -> Pending {
+    pub(crate) fn pending(&mut self, begin: impl FnOnce(bool) -> PendingLookup) -> PendingLookup {
         let failed = self.failures > 0;
         self.pending.get_or_insert_with(|| begin(failed)).clone()
     }
@@ -117,13 +119,13 @@ impl Entry {
     }
 
     /// Takes in what was found out.
-    pub(crate) fn learn(&mut self, ended: Ended, refresh: Duration) -> Replaced {
+    pub(crate) fn learn(&mut self, ended: FinishedLookup, refresh: Duration) -> Replaced {
         match ended.found {
-            Ok(handle) => {
+            Ok(limiter) => {
                 self.failures = 0;
                 self.due = ended.at.checked_add(refresh);
-                let (handle, error) = (self.known.replace(handle), self.error.take());
-                Replaced { _handle: handle, _error: error, _pending: None }
+                let (limiter, error) = (self.known.replace(limiter), self.error.take());
+                Replaced { _handle: limiter, _error: error, _pending: None }
             }
             Err(error) => {
                 let pause = pause(self.failures, self.known.is_some());
@@ -139,7 +141,7 @@ impl Entry {
     pub(crate) fn is_in_use(&self) -> bool {
         let handles = usize::from(self.known.is_some());
         self.pending.is_some()
-            || Arc::strong_count(&self.here) > 1 + handles
+            || Arc::strong_count(&self.local_state) > 1 + handles
             || self.known.as_ref().is_some_and(|known| Arc::strong_count(known) > 1)
     }
 
@@ -178,21 +180,21 @@ mod tests {
 
     const REFRESH: Duration = Duration::from_secs(60);
 
-    fn handle(entry: &Entry, limit: u32) -> Arc<Handle> {
+    fn limiter(entry: &Entry, limit: u32) -> Arc<Limiter> {
         let semaphore = Client::in_memory().semaphore("s", limit).build().unwrap();
-        Handle::new(semaphore, "s".into(), Arc::clone(&entry.here))
+        Limiter::new(semaphore, "s".into(), Arc::clone(&entry.local_state))
     }
 
-    fn failed(at: Instant) -> Ended {
-        Ended { found: Err(Arc::new(std::io::Error::other("no database"))), at }
+    fn failed(at: Instant) -> FinishedLookup {
+        FinishedLookup { found: Err(Arc::new(std::io::Error::other("no database"))), at }
     }
 
     /// The handle that was replaced.
-    fn settled(entry: &mut Entry) -> Option<Arc<Handle>> {
+    fn settled(entry: &mut Entry) -> Option<Arc<Limiter>> {
         entry.settle(REFRESH)?._handle
     }
 
-    fn begun(entry: &mut Entry) -> watch::Sender<Option<Ended>> {
+    fn begun(entry: &mut Entry) -> watch::Sender<Option<FinishedLookup>> {
         let (sender, receiver) = watch::channel(None);
         entry.pending(|_| receiver);
         sender
@@ -202,28 +204,28 @@ mod tests {
     fn what_is_known_counts_until_something_else_was_found_out() {
         let start = Instant::now();
         let mut entry = Entry::new(start);
-        assert!(matches!(entry.look(start), Look::Due { known: None, .. }));
+        assert!(matches!(entry.look(start), KeyState::Due { known: None, .. }));
         let sender = begun(&mut entry);
-        assert!(matches!(entry.look(start), Look::Unknown(Unknown::Pending(_))));
+        assert!(matches!(entry.look(start), KeyState::Unknown(Unknown::Pending(_))));
         assert!(settled(&mut entry).is_none());
-        sender.send_replace(Some(Ended { found: Ok(handle(&entry, 4)), at: start }));
+        sender.send_replace(Some(FinishedLookup { found: Ok(limiter(&entry, 4)), at: start }));
         drop(sender);
         assert!(settled(&mut entry).is_none());
-        assert!(matches!(entry.look(start), Look::Known(_)));
+        assert!(matches!(entry.look(start), KeyState::Known(_)));
 
         let late = start + REFRESH;
-        assert!(matches!(entry.look(late), Look::Due { known: Some(_), .. }));
+        assert!(matches!(entry.look(late), KeyState::Due { known: Some(_), .. }));
         let sender = begun(&mut entry);
-        assert!(matches!(entry.look(late), Look::Known(_)), "it is being looked up");
+        assert!(matches!(entry.look(late), KeyState::Known(_)), "it is being looked up");
         sender.send_replace(Some(failed(late)));
         assert!(settled(&mut entry).is_none());
-        assert!(matches!(entry.look(late + Duration::from_millis(799)), Look::Known(_)));
+        assert!(matches!(entry.look(late + Duration::from_millis(799)), KeyState::Known(_)));
         let retry = late + Duration::from_millis(1200);
-        assert!(matches!(entry.look(retry), Look::Due { known: Some(_), .. }));
-        let found = Ended { found: Ok(handle(&entry, 9)), at: retry };
+        assert!(matches!(entry.look(retry), KeyState::Due { known: Some(_), .. }));
+        let found = FinishedLookup { found: Ok(limiter(&entry, 9)), at: retry };
         assert_eq!(entry.learn(found, REFRESH)._handle.unwrap().semaphore.limit(), 4);
-        let Look::Known(handle) = entry.look(retry) else { panic!("not known") };
-        assert_eq!(handle.semaphore.limit(), 9);
+        let KeyState::Known(limiter) = entry.look(retry) else { panic!("not known") };
+        assert_eq!(limiter.semaphore.limit(), 9);
     }
 
     #[test]
@@ -232,7 +234,7 @@ mod tests {
         let mut entry = Entry::new(start);
         drop(begun(&mut entry));
         assert!(settled(&mut entry).is_none());
-        assert!(matches!(entry.look(start), Look::Due { known: None, .. }));
+        assert!(matches!(entry.look(start), KeyState::Due { known: None, .. }));
     }
 
     #[test]
@@ -268,13 +270,13 @@ mod tests {
         drop(look);
         let sender = begun(&mut entry);
         assert!(entry.is_in_use(), "its limit is being looked up");
-        sender.send_replace(Some(Ended { found: Ok(handle(&entry, 1)), at: start }));
+        sender.send_replace(Some(FinishedLookup { found: Ok(limiter(&entry, 1)), at: start }));
         drop(sender);
         assert!(settled(&mut entry).is_none());
         assert!(!entry.is_in_use());
-        let Look::Known(first) = entry.look(start) else { panic!("not known") };
+        let KeyState::Known(first) = entry.look(start) else { panic!("not known") };
         assert!(entry.is_in_use());
-        let second = Ended { found: Ok(handle(&entry, 2)), at: start };
+        let second = FinishedLookup { found: Ok(limiter(&entry, 2)), at: start };
         drop(entry.learn(second, REFRESH));
         assert!(entry.is_in_use(), "by one who came in under the limit of before");
         drop(first);

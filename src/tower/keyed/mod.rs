@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use crate::semaphore_builder::SemaphoreBuilder;
 use crate::tower::admission::future::AdmissionFuture;
-use crate::tower::keyed::cache::{Adapt, Keys, LONGEST_LOOKUP, Open};
+use crate::tower::keyed::cache::{Adapt, KeyCache, LONGEST_LOOKUP, SemaphoreFactory};
 use crate::tower::keyed::extract::{KeyExtractor, NO_KEY};
 use crate::tower::keyed::limit::KeyLimit;
 use crate::tower::sealed::Sealed;
-use crate::tower::select::{Ask, SelectSemaphore};
+use crate::tower::select::{PermitRequest, SelectSemaphore};
 use crate::tower::settings::Settings;
 use crate::{Client, ConfigError};
 
@@ -91,9 +91,10 @@ impl<K> KeyedBuilder<K> {
         if self.name.len() > 440 {
             return Err(ConfigError::new("name of a keyed limit", self.name, "up to 440 bytes"));
         }
-        let open = Open { client: self.client, name: self.name.into(), adapt: self.adapt };
+        let open =
+            SemaphoreFactory { client: self.client, name: self.name.into(), adapt: self.adapt };
         open.semaphore(NO_KEY, 1)?;
-        let keys = Keys::new(open, self.limit, capacity, (self.idle, self.refresh));
+        let keys = KeyCache::new(open, self.limit, capacity, (self.idle, self.refresh));
         Ok(Keyed { key: Arc::new(self.key), keys: Arc::new(keys) })
     }
 }
@@ -141,7 +142,7 @@ impl<K> fmt::Debug for KeyedBuilder<K> {
 /// ```
 pub struct Keyed<K> {
     key: Arc<K>,
-    keys: Arc<Keys>,
+    keys: Arc<KeyCache>,
 }
 
 impl<K> Keyed<K> {
@@ -178,17 +179,22 @@ impl<K> Keyed<K> {
 impl<K> Sealed for Keyed<K> {}
 
 impl<Req, K: KeyExtractor<Req>> SelectSemaphore<Req> for Keyed<K> {
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
+    fn select(
+        &self,
+        request: &Req,
+        wanted: PermitRequest,
+        settings: &Arc<Settings>,
+    ) -> AdmissionFuture {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
-        if let Some(handle) = self.keys.known(&key) {
-            return AdmissionFuture::to(handle, ask, settings);
+        if let Some(limiter) = self.keys.known(&key) {
+            return AdmissionFuture::to(limiter, wanted, settings);
         }
         let longest = settings
-            .lookup_patience(ask.until)
+            .lookup_patience(wanted.until)
             .map_or(LONGEST_LOOKUP, |left| left.min(LONGEST_LOOKUP));
         let opening = Arc::clone(&self.keys).open(key, longest);
-        AdmissionFuture::opening(Box::pin(opening), ask, settings)
+        AdmissionFuture::opening(Box::pin(opening), wanted, settings)
     }
 }
 

@@ -13,11 +13,11 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use tokio::time::Instant;
 
-use crate::tower::admission::permit::Pass;
+use crate::tower::admission::permit::RequestPermit;
 use crate::tower::admission::wait_deadline::WaitDeadline;
 use crate::tower::body::capped::CappedBody;
 use crate::tower::body::read_ahead::ReadAhead;
-use crate::tower::body::watched::Ends;
+use crate::tower::body::watched::EndWhen;
 use crate::tower::error::Rejection;
 use crate::tower::mode::dialect::{self, Cause, Dialect};
 use crate::tower::mode::grpc::{self, Code};
@@ -43,7 +43,7 @@ pub(crate) struct AnswerSettings {
     pub(crate) dialect: Dialect,
     pub(crate) change: Option<Arc<Change>>,
     pub(crate) headers: bool,
-    pub(crate) ends: Ends,
+    pub(crate) ends: EndWhen,
     pub(crate) last_event: bool,
     pub(crate) rest: Option<Duration>,
     pub(crate) read_ahead: u64,
@@ -51,7 +51,7 @@ pub(crate) struct AnswerSettings {
 
 /// What is to be known of a request when it is answered.
 #[derive(Debug)]
-pub struct Asked {
+pub struct RequestInfo {
     grpc: bool,
     /// Kept only where answers are changed.
     head: Option<Box<Parts>>,
@@ -64,7 +64,7 @@ impl Default for Answer {
             dialect: Dialect::Plain,
             change: None,
             headers: false,
-            ends: Ends::default(),
+            ends: EndWhen::default(),
             last_event: false,
             rest: None,
             read_ahead: 256 * 1024,
@@ -75,7 +75,7 @@ impl Default for Answer {
 
 impl Answer {
     /// With what was set before it was known that rejections are answered.
-    pub(crate) fn with(ends: Ends, rest: Option<Duration>) -> Self {
+    pub(crate) fn with(ends: EndWhen, rest: Option<Duration>) -> Self {
         let mut answer = Self::default();
         let settings = Arc::make_mut(&mut answer.settings);
         (settings.ends, settings.rest) = (ends, rest);
@@ -88,15 +88,15 @@ impl Sealed for Answer {}
 impl<B: Body> OnRequest<Request<B>> for Answer {
     type Request = Request<ReadAhead<B>>;
     type Queued = Request<ReadAhead<B>>;
-    type Asked = Asked;
+    type RequestInfo = RequestInfo;
 
     fn until(&self, request: &Request<B>) -> Option<Instant> {
         WaitDeadline::of(request.extensions())
     }
 
-    fn take_in(&self, request: Request<B>) -> (Asked, Self::Queued) {
+    fn take_in(&self, request: Request<B>) -> (RequestInfo, Self::Queued) {
         let changed = self.settings.change.is_some();
-        let asked = Asked {
+        let info = RequestInfo {
             grpc: grpc::is_grpc(request.headers()),
             head: changed.then(|| Box::new(head_of(&request))),
         };
@@ -105,14 +105,14 @@ impl<B: Body> OnRequest<Request<B>> for Answer {
             true => 0,
             false => self.settings.read_ahead,
         };
-        (asked, request.map(|body| ReadAhead::new(body, bound)))
+        (info, request.map(|body| ReadAhead::new(body, bound)))
     }
 
     fn poll_queued(&self, queued: &mut Self::Queued, cx: &mut Context<'_>) -> Poll<()> {
         queued.body_mut().poll_ahead(cx)
     }
 
-    fn let_in(&self, mut queued: Self::Queued, pass: &Pass) -> Self::Request {
+    fn let_in(&self, mut queued: Self::Queued, pass: &RequestPermit) -> Self::Request {
         pass.tell(queued.extensions_mut());
         queued
     }
@@ -130,7 +130,12 @@ where
     type Response = Response<CappedBody<B>>;
     type Error = E;
 
-    fn hold(&self, _: &Asked, mut response: Response<B>, pass: Pass) -> Self::Response {
+    fn hold(
+        &self,
+        _: &RequestInfo,
+        mut response: Response<B>,
+        pass: RequestPermit,
+    ) -> Self::Response {
         if self.settings.headers {
             tell(&pass, response.headers_mut());
         }
@@ -142,12 +147,12 @@ where
         })
     }
 
-    fn reject(&self, asked: &Asked, rejection: Rejection) -> Result<Self::Response, E> {
-        let response = if asked.grpc {
+    fn reject(&self, info: &RequestInfo, rejection: Rejection) -> Result<Self::Response, E> {
+        let response = if info.grpc {
             in_grpc(&rejection)
         } else {
             let answer = self.settings.dialect.answer(&rejection, self.settings.status);
-            match (&self.settings.change, &asked.head) {
+            match (&self.settings.change, &info.head) {
                 (Some(change), Some(head)) => change(&rejection, head, answer),
                 _ => answer,
             }
@@ -167,12 +172,12 @@ fn expects_continue(headers: &HeaderMap) -> bool {
 }
 
 /// Says how full it is, unless a layer further in has said so of its own limit.
-fn tell(pass: &Pass, headers: &mut HeaderMap) {
-    let Some(handle) = pass.handle().filter(|_| pass.is_permit()) else { return };
+fn tell(pass: &RequestPermit, headers: &mut HeaderMap) {
+    let Some(limiter) = pass.limiter().filter(|_| pass.is_permit()) else { return };
     if headers.contains_key("x-concurrency-limit") {
         return;
     }
-    let outlook = handle.semaphore.outlook();
+    let outlook = limiter.semaphore.outlook();
     let mut insert = |name, value: u64| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
     };

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http_body::Body;
 use tokio::time::{Instant, timeout};
 
-use crate::tower::admission::permit::Pass;
+use crate::tower::admission::permit::RequestPermit;
 use crate::tower::admission::wait_deadline::WaitDeadline;
 use crate::tower::body::capped::{CappedBody, PermitBody};
-use crate::tower::body::watched::Ends;
+use crate::tower::body::watched::EndWhen;
 use crate::tower::error::{Error, Rejection};
 use crate::tower::mode::cooldown::rest_time;
 use crate::tower::sealed::Sealed;
@@ -25,7 +25,7 @@ pub trait OnRequest<Req>: Sealed {
     type Queued;
     /// What is to be known of the request when it is answered.
     #[doc(hidden)]
-    type Asked;
+    type RequestInfo;
 
     /// Until when outer layers let the request wait.
     #[doc(hidden)]
@@ -34,7 +34,7 @@ pub trait OnRequest<Req>: Sealed {
     }
 
     #[doc(hidden)]
-    fn take_in(&self, request: Req) -> (Self::Asked, Self::Queued);
+    fn take_in(&self, request: Req) -> (Self::RequestInfo, Self::Queued);
 
     /// While the request waits. Ready once there is nothing to wait for any more, since the request
     /// is broken.
@@ -44,7 +44,7 @@ pub trait OnRequest<Req>: Sealed {
     }
 
     #[doc(hidden)]
-    fn let_in(&self, queued: Self::Queued, pass: &Pass) -> Self::Request;
+    fn let_in(&self, queued: Self::Queued, pass: &RequestPermit) -> Self::Request;
 
     /// Whether the loss of its permit ends a request.
     #[doc(hidden)]
@@ -64,13 +64,13 @@ pub trait OnResponse<Req, Res, E>: OnRequest<Req> {
 
     /// Keeps the permit for as long as the response needs it.
     #[doc(hidden)]
-    fn hold(&self, asked: &Self::Asked, response: Res, pass: Pass) -> Self::Response;
+    fn hold(&self, info: &Self::RequestInfo, response: Res, pass: RequestPermit) -> Self::Response;
 
     /// Answers a request that was not let through or was ended, or fails it.
     #[doc(hidden)]
     fn reject(
         &self,
-        asked: &Self::Asked,
+        info: &Self::RequestInfo,
         rejection: Rejection,
     ) -> Result<Self::Response, Self::Error>;
 
@@ -96,7 +96,7 @@ impl Sealed for HoldBody {}
 impl<B> OnRequest<http::Request<B>> for HoldBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
-    type Asked = ();
+    type RequestInfo = ();
 
     fn until(&self, request: &http::Request<B>) -> Option<Instant> {
         WaitDeadline::of(request.extensions())
@@ -106,7 +106,7 @@ impl<B> OnRequest<http::Request<B>> for HoldBody {
         ((), request)
     }
 
-    fn let_in(&self, mut request: http::Request<B>, pass: &Pass) -> http::Request<B> {
+    fn let_in(&self, mut request: http::Request<B>, pass: &RequestPermit) -> http::Request<B> {
         pass.tell(request.extensions_mut());
         request
     }
@@ -116,7 +116,7 @@ impl<ReqB, B: Body, E> OnResponse<http::Request<ReqB>, http::Response<B>, E> for
     type Response = http::Response<PermitBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: http::Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: http::Response<B>, pass: RequestPermit) -> Self::Response {
         let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| PermitBody::new(body, pass))
     }
@@ -135,20 +135,20 @@ impl<ReqB, B: Body, E> OnResponse<http::Request<ReqB>, http::Response<B>, E> for
 pub(crate) fn rest_if_429<B>(
     longest: Option<Duration>,
     response: &http::Response<B>,
-    pass: Pass,
-) -> Pass {
+    pass: RequestPermit,
+) -> RequestPermit {
     let time = || rest_time(response.status(), response.headers(), SystemTime::now());
     match longest.and_then(|longest| Some(time()?.min(longest))) {
         Some(time) => {
             rest(pass, time);
-            Pass::weightless()
+            RequestPermit::weightless()
         }
         None => pass,
     }
 }
 
 /// Keeps the permit for a while, in which nobody else gets its units.
-fn rest(pass: Pass, time: Duration) {
+fn rest(pass: RequestPermit, time: Duration) {
     let Some(watch) = pass.watch() else { return };
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
@@ -166,7 +166,7 @@ fn rest(pass: Pass, time: Duration) {
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct WatchBody {
-    pub(crate) ends: Ends,
+    pub(crate) ends: EndWhen,
     /// For how long at most a `429` from the inner service keeps the permit.
     pub(crate) rest: Option<Duration>,
 }
@@ -176,7 +176,7 @@ impl Sealed for WatchBody {}
 impl<B> OnRequest<http::Request<B>> for WatchBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
-    type Asked = ();
+    type RequestInfo = ();
 
     fn until(&self, request: &http::Request<B>) -> Option<Instant> {
         WaitDeadline::of(request.extensions())
@@ -186,7 +186,7 @@ impl<B> OnRequest<http::Request<B>> for WatchBody {
         ((), request)
     }
 
-    fn let_in(&self, mut request: http::Request<B>, pass: &Pass) -> http::Request<B> {
+    fn let_in(&self, mut request: http::Request<B>, pass: &RequestPermit) -> http::Request<B> {
         pass.tell(request.extensions_mut());
         request
     }
@@ -203,7 +203,7 @@ where
     type Response = http::Response<CappedBody<B>>;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: http::Response<B>, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: http::Response<B>, pass: RequestPermit) -> Self::Response {
         let pass = rest_if_429(self.rest, &response, pass);
         response.map(|body| CappedBody::new(body, pass, self.ends))
     }
@@ -232,13 +232,13 @@ impl Sealed for ReleaseOnResponse {}
 impl<Req> OnRequest<Req> for ReleaseOnResponse {
     type Request = Req;
     type Queued = Req;
-    type Asked = ();
+    type RequestInfo = ();
 
     fn take_in(&self, request: Req) -> ((), Req) {
         ((), request)
     }
 
-    fn let_in(&self, request: Req, _: &Pass) -> Req {
+    fn let_in(&self, request: Req, _: &RequestPermit) -> Req {
         request
     }
 
@@ -251,7 +251,7 @@ impl<Req, Res, E> OnResponse<Req, Res, E> for ReleaseOnResponse {
     type Response = Res;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: Res, pass: Pass) -> Self::Response {
+    fn hold(&self, (): &(), response: Res, pass: RequestPermit) -> Self::Response {
         drop(pass);
         response
     }

@@ -2,7 +2,7 @@
 
 use reqwest::{Body, Request, Response, ResponseBuilderExt};
 
-use crate::tower::admission::permit::Pass;
+use crate::tower::admission::permit::RequestPermit;
 use crate::tower::body::capped::{CappedBody, PermitBody};
 use crate::tower::error::{Error, Rejection};
 use crate::tower::mode::hold_body::{HoldBody, OnRequest, OnResponse, WatchBody, rest_if_429};
@@ -10,13 +10,13 @@ use crate::tower::mode::hold_body::{HoldBody, OnRequest, OnResponse, WatchBody, 
 impl OnRequest<Request> for HoldBody {
     type Request = Request;
     type Queued = Request;
-    type Asked = ();
+    type RequestInfo = ();
 
     fn take_in(&self, request: Request) -> ((), Request) {
         ((), request)
     }
 
-    fn let_in(&self, request: Request, _: &Pass) -> Request {
+    fn let_in(&self, request: Request, _: &RequestPermit) -> Request {
         request
     }
 }
@@ -25,7 +25,7 @@ impl<E> OnResponse<Request, Response, E> for HoldBody {
     type Response = Response;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: Response, pass: Pass) -> Response {
+    fn hold(&self, (): &(), response: Response, pass: RequestPermit) -> Response {
         map(response, |response| {
             let pass = rest_if_429(self.rest, &response, pass);
             response.map(|body| Body::wrap(PermitBody::new(body, pass)))
@@ -44,13 +44,13 @@ impl<E> OnResponse<Request, Response, E> for HoldBody {
 impl OnRequest<Request> for WatchBody {
     type Request = Request;
     type Queued = Request;
-    type Asked = ();
+    type RequestInfo = ();
 
     fn take_in(&self, request: Request) -> ((), Request) {
         ((), request)
     }
 
-    fn let_in(&self, request: Request, _: &Pass) -> Request {
+    fn let_in(&self, request: Request, _: &RequestPermit) -> Request {
         request
     }
 
@@ -63,7 +63,7 @@ impl<E> OnResponse<Request, Response, E> for WatchBody {
     type Response = Response;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: Response, pass: Pass) -> Response {
+    fn hold(&self, (): &(), response: Response, pass: RequestPermit) -> Response {
         map(response, |response| {
             let pass = rest_if_429(self.rest, &response, pass);
             response.map(|body| Body::wrap(CappedBody::new(body, pass, self.ends)))

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::StoreError;
-use crate::tower::admission::limiter::Handle;
+use crate::tower::admission::limiter::Limiter;
 
 /// What a layer does with requests while the store is away.
 ///
@@ -50,14 +50,14 @@ pub(crate) struct OutageLog {
 impl OutageLog {
     pub(crate) fn away(
         &self,
-        handle: &Handle,
+        limiter: &Limiter,
         policy: OutagePolicy,
         since: Duration,
         error: Option<&StoreError>,
     ) {
         if !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                limit = &*handle.shown,
+                limit = &*limiter.name,
                 ?policy,
                 ?since,
                 error = error.map(tracing::field::display),
@@ -66,9 +66,9 @@ impl OutageLog {
         }
     }
 
-    pub(crate) fn back(&self, handle: &Handle) {
+    pub(crate) fn back(&self, limiter: &Limiter) {
         if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
-            tracing::info!(limit = &*handle.shown, "the store is back; requests are counted again");
+            tracing::info!(limit = &*limiter.name, "the store is back; requests are counted again");
         }
     }
 }

@@ -34,12 +34,12 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(96);
 const LEAST_SPREAD: Duration = Duration::from_secs(2);
 /// After how many seconds a hold that ended counts half.
 const HALF_LIFE: f64 = 120.0;
-/// Lengths from 1 ms to over two hours, by powers of two.
+/// EndedHolds from 1 ms to over two hours, by powers of two.
 const BUCKETS: f64 = 24.0;
 
 /// A hold that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Holder {
+pub(crate) struct PresentHold {
     /// In seconds.
     pub(crate) age: f64,
     pub(crate) units: f64,
@@ -47,7 +47,7 @@ pub(crate) struct Holder {
 
 /// How long the holds were that ended, in seconds.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Lengths {
+pub(crate) struct EndedHolds {
     buckets: Vec<Bucket>,
 }
 
@@ -65,7 +65,7 @@ impl Bucket {
     }
 }
 
-impl Lengths {
+impl EndedHolds {
     pub(crate) fn record(&mut self, length: f64) {
         let length = length.min(1e9); // some decades: squares stay finite
         let bucket = (length * 1000.0).log2().clamp(0.0, BUCKETS - 1.0) as usize;
@@ -107,7 +107,7 @@ impl Lengths {
 
 /// How full a semaphore is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Room {
+pub(crate) struct Occupancy {
     /// Taken to be full where that is not known.
     pub(crate) in_use: Option<u64>,
     pub(crate) limit: u32,
@@ -115,9 +115,9 @@ pub(crate) struct Room {
 
 /// In what time one who stands behind `ahead` others may expect `units` units.
 pub(crate) fn estimate(
-    lengths: &Lengths,
-    holders: &[Holder],
-    room: Room,
+    lengths: &EndedHolds,
+    holders: &[PresentHold],
+    room: Occupancy,
     ahead: u64,
     units: u32,
 ) -> Duration {
@@ -148,10 +148,10 @@ pub(crate) fn estimate(
 }
 
 /// When the units held by these are expected to have come free, and how many at each time, in order.
-fn ends(lengths: &Lengths, holders: &[Holder]) -> Vec<(f64, f64)> {
+fn ends(lengths: &EndedHolds, holders: &[PresentHold]) -> Vec<(f64, f64)> {
     let median = median_age(holders);
     let mut ends: Vec<(f64, f64)> = Vec::with_capacity(holders.len());
-    for &Holder { age, units } in holders {
+    for &PresentHold { age, units } in holders {
         let known = ends.len();
         ends.extend(lengths.ends(age).map(|(end, likely)| (end, likely * units)));
         if ends.len() == known {
@@ -161,7 +161,7 @@ fn ends(lengths: &Lengths, holders: &[Holder]) -> Vec<(f64, f64)> {
     in_order(ends)
 }
 
-fn median_age(holders: &[Holder]) -> f64 {
+fn median_age(holders: &[PresentHold]) -> f64 {
     let ages = in_order(holders.iter().map(|holder| (holder.age, holder.units)).collect());
     reaching(units_of(&ages) / 2.0, &ages).unwrap_or(0.0)
 }
@@ -198,18 +198,18 @@ pub(crate) fn told(estimate: Duration, floor: Duration, luck: f64) -> Duration {
 mod tests {
     use super::*;
 
-    fn holders(ages: &[f64]) -> Vec<Holder> {
-        ages.iter().map(|&age| Holder { age, units: 1.0 }).collect()
+    fn holders(ages: &[f64]) -> Vec<PresentHold> {
+        ages.iter().map(|&age| PresentHold { age, units: 1.0 }).collect()
     }
 
-    fn ended(lengths: &[f64]) -> Lengths {
-        let mut all = Lengths::default();
+    fn ended(lengths: &[f64]) -> EndedHolds {
+        let mut all = EndedHolds::default();
         lengths.iter().for_each(|length| all.record(*length));
         all
     }
 
-    const fn room(in_use: u64, limit: u32) -> Room {
-        Room { in_use: Some(in_use), limit }
+    const fn room(in_use: u64, limit: u32) -> Occupancy {
+        Occupancy { in_use: Some(in_use), limit }
     }
 
     /// What is expected, in seconds: how long holds were, how old those are that last, how full it
@@ -219,7 +219,7 @@ mod tests {
         expected: f64,
         lengths: &[f64],
         ages: &[f64],
-        room: Room,
+        room: Occupancy,
         ahead: u64,
         units: u32,
     ) {
@@ -317,7 +317,7 @@ mod tests {
         assert_waits(20.0, &[60.0], &[10.0, 40.0], room(8, 8), 0, 1);
         assert_waits(50.0, &[60.0], &[10.0, 40.0], room(8, 8), 4, 1);
         // How full it is is not known: as if it were full.
-        assert_waits(10.0, &[60.0], &[], Room { in_use: None, limit: 6 }, 0, 1);
+        assert_waits(10.0, &[60.0], &[], Occupancy { in_use: None, limit: 6 }, 0, 1);
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_heavy_holder_frees_all_its_units_at_once() {
-        let holders = [Holder { age: 5.0, units: 3.0 }, Holder { age: 8.0, units: 1.0 }];
+        let holders = [PresentHold { age: 5.0, units: 3.0 }, PresentHold { age: 8.0, units: 1.0 }];
         let wait = |units| estimate(&ended(&[10.0]), &holders, room(4, 4), 0, units).as_secs();
         assert_eq!([1, 2, 3, 4].map(wait), [2, 5, 5, 5]);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::sync::lock;
-use crate::tower::retry_after::estimate::{Holder, Lengths, Room, estimate};
+use crate::tower::retry_after::estimate::{EndedHolds, Occupancy, PresentHold, estimate};
 
 /// So many present holds are known by their start: enough to tell from, and quick to look at. They
 /// are as good as any others, since whether a hold finds a place has nothing to do with its length.
@@ -15,13 +15,13 @@ const SAMPLE: usize = 64;
 
 /// Keeps the length of holds, and the start of those that last.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct HoldTimes {
     holds: Mutex<Holds>,
 }
 
 #[derive(Debug, Default)]
 struct Holds {
-    ended: Lengths,
+    ended: EndedHolds,
     /// When what ended was last made to count less.
     faded: Option<Instant>,
     present: Present,
@@ -35,27 +35,27 @@ struct Present {
 
 /// A hold that is metered; to be handed back at its end.
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct TimedHold {
     since: Instant,
     place: Option<usize>,
 }
 
-impl Meter {
-    pub(crate) fn begin(&self, since: Instant, units: u32) -> Metered {
-        Metered { since, place: lock(&self.holds).present.enter(since, units) }
+impl HoldTimes {
+    pub(crate) fn begin(&self, since: Instant, units: u32) -> TimedHold {
+        TimedHold { since, place: lock(&self.holds).present.enter(since, units) }
     }
 
-    pub(crate) fn end(&self, metered: &Metered) {
+    pub(crate) fn end(&self, timed: &TimedHold) {
         let now = Instant::now();
         let mut holds = lock(&self.holds);
-        if let Some(place) = metered.place {
+        if let Some(place) = timed.place {
             holds.present.leave(place);
         }
-        holds.record(now.saturating_duration_since(metered.since), now);
+        holds.record(now.saturating_duration_since(timed.since), now);
     }
 
     /// When one who wants `units` units and stands behind `ahead` others may expect them.
-    pub(crate) fn estimate(&self, room: Room, ahead: u64, units: u32) -> Duration {
+    pub(crate) fn estimate(&self, room: Occupancy, ahead: u64, units: u32) -> Duration {
         let holds = lock(&self.holds);
         let holders = holds.present.holders(Instant::now());
         estimate(&holds.ended, &holders, room, ahead, units)
@@ -93,9 +93,9 @@ impl Present {
         self.free.push(place);
     }
 
-    fn holders(&self, now: Instant) -> Vec<Holder> {
+    fn holders(&self, now: Instant) -> Vec<PresentHold> {
         let present = self.places.iter().flatten();
-        let holder = |&(since, units): &(Instant, u32)| Holder {
+        let holder = |&(since, units): &(Instant, u32)| PresentHold {
             age: now.saturating_duration_since(since).as_secs_f64(),
             units: units.into(),
         };
@@ -107,36 +107,36 @@ impl Present {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { in_use: Some(2), limit: 2 };
+    const ROOM: Occupancy = Occupancy { in_use: Some(2), limit: 2 };
 
     #[tokio::test(start_paused = true)]
     async fn it_goes_by_the_age_of_those_who_hold_and_the_length_of_those_who_held() {
-        let meter = Meter::default();
-        let estimate = || meter.estimate(ROOM, 0, 1).as_secs();
-        let (one, two) = (meter.begin(Instant::now(), 1), meter.begin(Instant::now(), 1));
+        let hold_times = HoldTimes::default();
+        let estimate = || hold_times.estimate(ROOM, 0, 1).as_secs();
+        let (one, two) = (hold_times.begin(Instant::now(), 1), hold_times.begin(Instant::now(), 1));
         assert_eq!(estimate(), 0);
         tokio::time::advance(Duration::from_secs(40)).await;
         assert_eq!(estimate(), 40);
-        meter.end(&one);
-        let three = meter.begin(Instant::now(), 1);
+        hold_times.end(&one);
+        let three = hold_times.begin(Instant::now(), 1);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(estimate(), 30, "holds take 40 s, and one has lasted for 10 s");
-        meter.end(&three);
+        hold_times.end(&three);
         assert_eq!(estimate(), 50, "what is left has outlived the others");
-        meter.end(&two);
+        hold_times.end(&two);
         assert_eq!(estimate(), 21, "two elsewhere, each (40^2 + 10^2 + 50^2) / (40 + 10 + 50) s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_keeps_no_more_than_a_sample_and_gives_places_back() {
-        let meter = Meter::default();
-        let present = || lock(&meter.holds).present.holders(Instant::now()).len();
+        let hold_times = HoldTimes::default();
+        let present = || lock(&hold_times.holds).present.holders(Instant::now()).len();
         for _ in 0..3 {
-            let all: Vec<_> = (0..1000).map(|_| meter.begin(Instant::now(), 1)).collect();
+            let all: Vec<_> = (0..1000).map(|_| hold_times.begin(Instant::now(), 1)).collect();
             assert_eq!(present(), SAMPLE);
-            all.iter().for_each(|one| meter.end(one));
+            all.iter().for_each(|one| hold_times.end(one));
             assert_eq!(present(), 0);
         }
-        assert_eq!(lock(&meter.holds).present.places.len(), SAMPLE);
+        assert_eq!(lock(&hold_times.holds).present.places.len(), SAMPLE);
     }
 }

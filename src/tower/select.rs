@@ -1,26 +1,25 @@
-//! Which semaphore a request asks, and for how many units.
+//! Selects the semaphore of a request, and weighs the request.
 
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::admission::future::AdmissionFuture;
 use super::admission::limiter::Limiter;
+use super::admission::request::PermitRequest;
 use super::sealed::Sealed;
 use super::settings::Settings;
 use crate::ZSetSemaphore;
 
-/// Decides on which semaphore a request waits. Sealed: see [`Single`], [`Keyed`](super::Keyed),
+/// Selects the semaphore of a request. Sealed: see [`Single`], [`Keyed`](super::Keyed),
 /// [`Weighted`] and [`Exempt`](super::Exempt).
 pub trait SelectSemaphore<Req>: Sealed {
-    /// Whether the request passes as if the layer were not there.
+    /// Returns whether the request passes as if the layer were not there.
     #[doc(hidden)]
     fn exempts(&self, _: &Req) -> bool {
         false
     }
 
-    /// Begins the wait; the future is inert until polled.
+    /// Makes the future that waits for the permit.
     #[doc(hidden)]
     fn select(
         &self,
@@ -30,22 +29,7 @@ pub trait SelectSemaphore<Req>: Sealed {
     ) -> AdmissionFuture;
 }
 
-/// What is known of a wait before its semaphore is.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct PermitRequest {
-    /// What was weighed already; 1 where nobody weighs.
-    pub(crate) units: Option<u32>,
-    /// Until when outer layers let it wait.
-    pub(crate) until: Option<Instant>,
-}
-
-impl PermitRequest {
-    pub(crate) fn units(&self) -> u32 {
-        self.units.unwrap_or(1)
-    }
-}
-
-/// One semaphore for all requests. The default.
+/// Selects one semaphore for all requests. The default.
 #[derive(Debug, Clone)]
 pub struct Single {
     limiter: Arc<Limiter>,
@@ -53,8 +37,8 @@ pub struct Single {
 
 impl Single {
     pub(crate) fn new(semaphore: ZSetSemaphore) -> Self {
-        let name = semaphore.clone_name();
-        Self { limiter: Limiter::new(semaphore, name, Arc::default()) }
+        let limit_name = semaphore.clone_name();
+        Self { limiter: Limiter::new(semaphore, limit_name, Arc::default()) }
     }
 }
 
@@ -62,11 +46,11 @@ impl Sealed for Single {}
 
 impl<Req> SelectSemaphore<Req> for Single {
     fn select(&self, _: &Req, wanted: PermitRequest, settings: &Arc<Settings>) -> AdmissionFuture {
-        AdmissionFuture::to(Arc::clone(&self.limiter), wanted, Arc::clone(settings))
+        AdmissionFuture::by(Arc::clone(&self.limiter), wanted, Arc::clone(settings))
     }
 }
 
-/// Asks what `S` asks, but for as many units as a closure says; made by
+/// Selects the semaphore that `S` selects, for as many units as a closure says; made by
 /// [`ZSetSemaphoreLayer::weight`](super::ZSetSemaphoreLayer::weight).
 pub struct Weighted<F, S = Single> {
     selector: S,
@@ -96,13 +80,12 @@ where
         wanted: PermitRequest,
         settings: &Arc<Settings>,
     ) -> AdmissionFuture {
-        // Of several that weigh, the one that was named last stands outside, and counts.
-        let units = wanted.units.unwrap_or_else(|| (self.weigh)(request));
-        self.selector.select(request, PermitRequest { units: Some(units), ..wanted }, settings)
+        let wanted = wanted.or_weigh(|| (self.weigh)(request));
+        self.selector.select(request, wanted, settings)
     }
 }
 
-// By hand: a derived one would ask the closure to be `Clone`.
+// By hand: a derived one would require that the closure is `Clone`.
 impl<F, S: Clone> Clone for Weighted<F, S> {
     fn clone(&self) -> Self {
         Self { selector: self.selector.clone(), weigh: Arc::clone(&self.weigh) }

@@ -18,7 +18,7 @@ mod client;
 mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
-#[path = "../src/error.rs"]
+#[path = "../src/error/mod.rs"]
 mod error;
 #[path = "../src/hold.rs"]
 mod hold;
@@ -30,10 +30,14 @@ mod inspection;
 mod lease;
 #[path = "../src/lost_reason.rs"]
 mod lost_reason;
+#[path = "../src/numbers.rs"]
+mod numbers;
 #[path = "../src/options.rs"]
 mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/permit_handle.rs"]
+mod permit_handle;
 #[path = "../src/released.rs"]
 mod released;
 #[path = "../src/semaphore.rs"]
@@ -46,6 +50,10 @@ mod semaphore_inner;
 mod store;
 #[path = "../src/sync.rs"]
 mod sync;
+#[path = "../src/try_acquire.rs"]
+mod try_acquire;
+#[path = "../src/wait.rs"]
+mod wait;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -58,9 +66,10 @@ use tokio::time::Instant;
 use backoff::Backoff;
 use driver::{Line, WaitEnd};
 use id::{ClientId, PermitId};
+use numbers::{Millis, TurnNumber};
 use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
-use store::{Rule, Turn, TurnOutcome};
+use store::{Turn, TurnOutcome, WhenFull};
 
 const LEASE_MS: u64 = 30_000;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -70,7 +79,7 @@ const TOKEN: u64 = 1_795_000_000_000_000;
 
 fn options() -> Arc<Options> {
     Arc::new(Options {
-        lease_ms: LEASE_MS,
+        lease: Millis::new(LEASE_MS),
         renew: Renew::Auto,
         max_hold: None,
         backoff: Backoff::default(),
@@ -111,8 +120,8 @@ impl Crowd {
 
     fn enter(&mut self) {
         self.entered += 1;
-        let id = PermitId::new(self.client, self.entered, 1, LEASE_MS);
-        self.line.enter(id, Rule::Wait, Arc::clone(&self.options));
+        let id = PermitId::new(self.client, self.entered, 1, Millis::new(LEASE_MS));
+        self.line.enter(id, WhenFull::Wait, Arc::clone(&self.options));
     }
 
     fn give_back(&mut self, counter: u64) {
@@ -124,12 +133,12 @@ impl Crowd {
         self.line.give_back(counter, None);
     }
 
-    fn next_turn(&mut self) -> (Turn, u64) {
+    fn next_turn(&mut self) -> (Turn, TurnNumber) {
         let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 
-    fn take_in(&mut self, turn: &Turn, number: u64, reply: &Value) {
+    fn take_in(&mut self, turn: &Turn, number: TurnNumber, reply: &Value) {
         match read_turn(reply, turn).unwrap() {
             TurnOutcome::Answered(reply) => self.line.settle(number, reply, Instant::now()),
             TurnOutcome::Stale { .. } => unreachable!("the reply is one of ours"),

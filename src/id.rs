@@ -1,12 +1,19 @@
-//! Ids: made by the caller, so that the same request sent twice is one permit.
+//! The ids of clients and permits.
+//!
+//! # Implementation
+//!
+//! The caller makes the id of a permit before it asks for one, so a request that is sent twice is one
+//! permit.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// The lease that an id need not spell out, in milliseconds.
-pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
+use crate::numbers::Millis;
+
+/// The lease that an id need not spell out.
+pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 
 /// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
 ///
@@ -23,8 +30,8 @@ pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
 pub struct ClientId(u64);
 
 impl ClientId {
-    /// From the system's randomness, asked for each time: whatever a process keeps, `RandomState`
-    /// and seeded generators among it, a fork copies.
+    /// Takes an id from the randomness of the system, each time. A fork copies all that a process
+    /// keeps, such as `RandomState` and seeded generators.
     pub(crate) fn random() -> Self {
         Self(getrandom::u64().unwrap_or_else(|_| without_system_randomness()))
     }
@@ -35,7 +42,7 @@ impl ClientId {
     }
 }
 
-/// Tells processes and instants apart even so.
+/// Tells processes and instants apart without the randomness of the system.
 fn without_system_randomness() -> u64 {
     RandomState::new().hash_one((std::process::id(), SystemTime::now()))
 }
@@ -54,8 +61,10 @@ impl fmt::Debug for ClientId {
 
 /// The id of a permit, as Redis and [`inspect`](crate::ZSetSemaphore::inspect) know it.
 ///
-/// It reads `<client>:<counter>[*units][/lease_ms]` and carries all that a foreign process must
-/// know to grant it: one unit and a lease of 30 seconds are left out. Ids are unique for all time.
+/// It reads `<client>:<counter>[*units][/lease_ms]`, and carries all that another process must know
+/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice.
+///
+/// # Examples
 ///
 /// ```
 /// use zset_semaphore::PermitId;
@@ -72,38 +81,39 @@ pub struct PermitId {
     client: ClientId,
     counter: u64,
     units: u32,
-    lease_ms: u64,
+    lease: Millis,
 }
 
 impl PermitId {
-    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease_ms: u64) -> Self {
-        Self { client, counter, units, lease_ms }
+    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease: Millis) -> Self {
+        Self { client, counter, units, lease }
     }
 
-    /// The client that asked for the permit.
+    /// Returns the client that asked for the permit.
     pub fn client(&self) -> ClientId {
         self.client
     }
 
-    /// How many units the permit takes of the limit.
+    /// Returns how many units of the limit the permit takes.
     pub fn units(&self) -> u32 {
         self.units
     }
 
-    /// How long the permit lives in Redis without a renewal.
+    /// Returns how long the permit lives in the store without a renewal.
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.lease_ms)
+        self.lease.duration()
     }
 
     pub(crate) fn counter(&self) -> u64 {
         self.counter
     }
 
-    pub(crate) fn lease_ms(&self) -> u64 {
-        self.lease_ms
+    pub(crate) fn lease_ms(&self) -> Millis {
+        self.lease
     }
 
-    /// Writes it by hand: a turn names hundreds, and formatting would be a good part of its cost.
+    /// Writes the id without the formatting machinery: a turn names hundreds of ids, and formatting
+    /// them would be a good part of its cost.
     pub(crate) fn write_to(&self, text: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let nibbles = (0..16).rev().map(|nibble| (self.client.0 >> (4 * nibble)) as usize & 15);
@@ -114,9 +124,9 @@ impl PermitId {
             text.push(b'*');
             put_decimal(text, u64::from(self.units));
         }
-        if self.lease_ms != DEFAULT_LEASE_MS {
+        if self.lease != DEFAULT_LEASE {
             text.push(b'/');
-            put_decimal(text, self.lease_ms);
+            put_decimal(text, self.lease.get());
         }
     }
 }
@@ -215,19 +225,19 @@ fn parse_client(text: &str) -> Option<ClientId> {
 
 fn parse_permit(text: &str) -> Option<PermitId> {
     let (client, rest) = text.split_once(':')?;
-    let (rest, lease_ms) = match rest.split_once('/') {
-        Some((rest, lease)) => (rest, decimal(lease)?),
-        None => (rest, DEFAULT_LEASE_MS),
+    let (rest, lease) = match rest.split_once('/') {
+        Some((rest, lease)) => (rest, Millis::new(decimal(lease)?)),
+        None => (rest, DEFAULT_LEASE),
     };
     let (counter, units) = match rest.split_once('*') {
         Some((counter, units)) => (counter, u32::try_from(decimal(units)?).ok()?),
         None => (rest, 1),
     };
     let client = parse_client(client)?;
-    Some(PermitId { client, counter: decimal(counter)?, units, lease_ms })
+    Some(PermitId { client, counter: decimal(counter)?, units, lease })
 }
 
-/// Digits only: `parse` alone would take a sign too.
+/// Reads digits only; `parse` alone would accept a sign.
 fn decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -239,10 +249,10 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         for (units, lease, text) in [
-            (1, DEFAULT_LEASE_MS, "00000000000000ff:9"),
-            (4, DEFAULT_LEASE_MS, "00000000000000ff:9*4"),
-            (1, 50, "00000000000000ff:9/50"),
-            (u32::MAX, 1_000, "00000000000000ff:9*4294967295/1000"),
+            (1, DEFAULT_LEASE, "00000000000000ff:9"),
+            (4, DEFAULT_LEASE, "00000000000000ff:9*4"),
+            (1, Millis::new(50), "00000000000000ff:9/50"),
+            (u32::MAX, Millis::new(1_000), "00000000000000ff:9*4294967295/1000"),
         ] {
             let id = PermitId::new(ClientId(255), 9, units, lease);
             assert_eq!(id.to_string(), text);

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::id::PermitId;
 use crate::lease;
+use crate::numbers::{Epoch, Millis, Seq, TurnNumber};
 use crate::store::{Ask, TURN_BOUND, Turn};
 
 use super::held::{Held, Renewal};
@@ -26,8 +27,8 @@ pub(super) const STRETCH: u32 = 4;
 /// What a turn in flight named, in the order it named it.
 #[derive(Debug)]
 pub(super) struct Flight {
-    pub(super) number: u64,
-    pub(super) epoch: u64,
+    pub(super) number: TurnNumber,
+    pub(super) epoch: Epoch,
     pub(super) sent: Instant,
     /// It went out beside others, only to renew.
     pub(super) relief: bool,
@@ -35,8 +36,8 @@ pub(super) struct Flight {
     pub(super) relieved: bool,
     pub(super) released: Vec<TakeBack>,
     pub(super) cancelled: Vec<TakeBack>,
-    /// With the lease in milliseconds that each was to get.
-    pub(super) renewed: Vec<(u64, u64)>,
+    /// With the lease that each was to get.
+    pub(super) renewed: Vec<(u64, Millis)>,
     pub(super) asked: Vec<u64>,
     pub(super) admitted: Vec<u64>,
     /// The waiter that was asked about only since the client has to speak.
@@ -57,7 +58,7 @@ impl Flight {
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     /// Of the turns of this line.
-    pub(crate) number: u64,
+    pub(crate) number: TurnNumber,
     pub(crate) turn: Turn,
     /// It goes out since the answer to another one is late for a lease.
     pub(crate) relief: bool,
@@ -105,8 +106,9 @@ impl Line {
         if !relief {
             self.put_all_else(&mut turn, &mut flight, speak, now + longest, room);
         }
+        let number = flight.number;
         self.flights.push(flight);
-        Some(Outgoing { number: self.sent_turns, turn, relief })
+        Some(Outgoing { number, turn, relief })
     }
 
     /// A turn that says nothing yet, and what it named.
@@ -120,15 +122,16 @@ impl Line {
             seen: self.seen,
             incarnation: self.incarnation,
             release: Vec::new(),
-            release_from: 0,
+            release_from: None,
             cancel: Vec::new(),
             renew: Vec::new(),
             ask: Vec::new(),
             admit: Vec::new(),
         };
-        self.sent_turns += 1;
+        let number = TurnNumber::after(self.sent_turns);
+        self.sent_turns = Some(number);
         let flight = Flight {
-            number: self.sent_turns,
+            number,
             epoch: self.epoch,
             sent: now,
             relief,
@@ -203,8 +206,8 @@ impl Line {
     /// about none, so the store may run the two in any order; `ARCHITECTURE.md` has the argument.
     fn may_follow(&self, worth: usize) -> bool {
         let [leader] = self.flights.as_slice() else { return false };
-        let free = |take_back: &TakeBack| take_back.behind < leader.number;
-        leader.number > self.old_turns
+        let free = |take_back: &TakeBack| take_back.behind < Some(leader.number);
+        Some(leader.number) > self.old_turns
             && self.trouble.is_none()
             && !self.healing
             && leader.asked.is_empty() // a question that runs later would reopen what this turn settled
@@ -212,9 +215,9 @@ impl Line {
                 >= worth
     }
 
-    /// Of the turns in flight; an id that it, or a later one, may name is not to be named again.
-    pub(super) fn oldest_flight(&self) -> u64 {
-        self.flights.first().map_or(u64::MAX, |flight| flight.number)
+    /// Whether none of the turns up to this one is in flight any more.
+    pub(super) fn has_landed(&self, turn: Option<TurnNumber>) -> bool {
+        self.flights.first().is_none_or(|oldest| turn < Some(oldest.number))
     }
 
     fn skip_the_gone(&mut self) {
@@ -239,18 +242,19 @@ impl Line {
         room: &mut usize,
     ) {
         let most = SHARE.min(*room);
-        let oldest = self.oldest_flight();
+        let oldest = self.flights.first().map(|flight| flight.number);
+        let landed = |turn: Option<TurnNumber>| oldest.is_none_or(|oldest| turn < Some(oldest));
         let mut others = Vec::new(); // for the next turn
         let mut first = true;
         while turn.renew.len() < most
             && let Some(counter) = self.renewing.pop_front()
         {
             let Some(held) = self.held.get_mut(&counter) else { continue };
-            if held.renewal != Renewal::UnderWay || held.renewed_by == flight.number {
+            if held.renewal != Renewal::UnderWay || held.renewed_by == Some(flight.number) {
                 continue; // answered meanwhile, or on the list twice
             }
             let fits = first || held.incarnation == turn.incarnation;
-            if !fits || (held.named_by >= oldest && !flight.relief) {
+            if !fits || (!landed(held.named_by) && !flight.relief) {
                 others.push(counter);
                 continue;
             }
@@ -258,9 +262,9 @@ impl Line {
             first = false;
             let id = held.hold.id;
             let asked = held.extends.iter().map(|&(ms, _)| ms).max();
-            let ms = held.own_lease_ms(now).max(asked.unwrap_or(0));
-            held.server_until = held.server_until.max(now + slack + Duration::from_millis(ms));
-            held.renewed_by = flight.number;
+            let ms = held.own_lease_ms(now).max(asked.unwrap_or(Millis::new(0)));
+            held.server_until = held.server_until.max(now + slack + ms.duration());
+            held.renewed_by = Some(flight.number);
             turn.renew.push((id, ms));
             flight.renewed.push((counter, ms));
         }
@@ -280,7 +284,8 @@ impl Line {
         most: usize,
     ) {
         let most = most.saturating_sub(turn.renew.len()).min(RIDERS);
-        let oldest = self.oldest_flight();
+        let oldest = self.flights.first().map(|flight| flight.number);
+        let landed = |turn: Option<TurnNumber>| oldest.is_none_or(|oldest| turn < Some(oldest));
         let (mut looked_at, mut riders) = (Vec::new(), Vec::new());
         while looked_at.len() < most
             && let Some((at, counter)) = self.next_due()
@@ -291,10 +296,10 @@ impl Line {
             looked_at.push((at, counter));
             let Some(held) = self.held.get_mut(&counter) else { continue };
             let fits = turn.renew.is_empty() || held.incarnation == turn.incarnation;
-            if held.renewal == Renewal::At(at) && fits && held.named_by < oldest {
+            if held.renewal == Renewal::At(at) && fits && landed(held.named_by) {
                 turn.incarnation = held.incarnation;
                 let ms = held.own_lease_ms(now);
-                held.server_until = held.server_until.max(now + slack + Duration::from_millis(ms));
+                held.server_until = held.server_until.max(now + slack + ms.duration());
                 turn.renew.push((held.hold.id, ms));
                 flight.renewed.push((counter, ms));
                 riders.push(counter);
@@ -306,7 +311,7 @@ impl Line {
         for counter in riders {
             if let Some(held) = self.held.get_mut(&counter) {
                 held.renewal = Renewal::UnderWay;
-                held.renewed_by = flight.number;
+                held.renewed_by = Some(flight.number);
             }
             self.look_again(counter);
         }
@@ -320,10 +325,9 @@ impl Line {
         room: &mut usize,
     ) {
         let most = *room - *room / 4; // the rest is for waiters
-        let oldest = self.oldest_flight();
         let mut count = 0;
         while count < most
-            && self.take_backs.front().is_some_and(|next| next.behind < oldest)
+            && self.take_backs.front().is_some_and(|next| self.has_landed(next.behind))
             && let Some(take_back) = self.take_backs.pop_front()
         {
             count += 1;
@@ -343,9 +347,9 @@ impl Line {
         let incarnation = self.incarnation;
         let is_there =
             |it: &TakeBack| it.alive_until > answered_by && it.incarnation == incarnation;
-        let token = |it: &TakeBack| if is_there(it) { it.token } else { 0 };
+        let token = |it: &TakeBack| it.token.filter(|_| is_there(it));
         let light = flight.released.iter().filter(|it| !heavy(it));
-        turn.release_from = light.map(token).min().unwrap_or(0);
+        turn.release_from = light.map(token).min().flatten();
         *room -= count;
     }
 
@@ -360,12 +364,12 @@ impl Line {
             && let Some(ticket) = self.asking.pop_first()
         {
             let Some(&counter) = self.queue.get(&ticket) else { continue };
-            self.put_ask(turn, flight, counter, ticket, room);
+            self.put_ask(turn, flight, counter, Some(ticket), room);
         }
         while *room >= WAITER
             && let Some(counter) = self.again.pop_front()
         {
-            self.put_ask(turn, flight, counter, 0, room);
+            self.put_ask(turn, flight, counter, None, room);
         }
     }
 
@@ -374,7 +378,7 @@ impl Line {
         turn: &mut Turn,
         flight: &mut Flight,
         counter: u64,
-        ticket: u64,
+        ticket: Option<Seq>,
         room: &mut usize,
     ) {
         let Some(waiter) = self.waiters.get_mut(&counter) else { return };
@@ -382,7 +386,7 @@ impl Line {
             return;
         }
         waiter.flying = true;
-        turn.ask.push(Ask { id: waiter.id, ticket, rule: waiter.rule });
+        turn.ask.push(Ask { id: waiter.id, ticket, when_full: waiter.when_full });
         flight.asked.push(counter);
         *room -= WAITER;
     }
@@ -397,7 +401,7 @@ impl Line {
             }
             waiter.stage = Stage::Sent;
             waiter.flying = true;
-            turn.admit.push((waiter.id, waiter.rule));
+            turn.admit.push((waiter.id, waiter.when_full));
             flight.admitted.push(counter);
             *room -= WAITER;
         }

@@ -10,8 +10,9 @@ use crate::error::ExtendError;
 use crate::hold::Hold;
 use crate::lease;
 use crate::lost_reason::LostReason;
+use crate::numbers::{Incarnation, Millis, Seq, TurnNumber};
 use crate::options::{Options, Renew};
-use crate::store::CLAIM_MS;
+use crate::store::CLAIM;
 
 use super::errand::Errand;
 use super::line::Line;
@@ -23,7 +24,7 @@ pub(crate) type ExtendDone = oneshot::Sender<Result<(), ExtendError>>;
 pub(super) struct Held {
     pub(super) hold: Arc<Hold>,
     pub(super) options: Arc<Options>,
-    pub(super) incarnation: u64,
+    pub(super) incarnation: Option<Incarnation>,
     pub(super) renewal: Renewal,
     /// The end of its lease, counted from when the turn that gave it was sent.
     lease_end: Instant,
@@ -31,13 +32,13 @@ pub(super) struct Held {
     pub(super) server_until: Instant,
     /// A turn up to this one named it when another one granted it: no other names it before all of
     /// those have landed.
-    pub(super) named_by: u64,
+    pub(super) named_by: Option<TurnNumber>,
     /// The last turn that was to renew it.
-    pub(super) renewed_by: u64,
+    pub(super) renewed_by: Option<TurnNumber>,
     /// Granted by a foreign turn, and not confirmed yet.
     pub(super) claim: bool,
     max_hold_at: Option<Instant>,
-    pub(super) extends: Vec<(u64, ExtendDone)>,
+    pub(super) extends: Vec<(Millis, ExtendDone)>,
     /// When it next needs a look, as `due` knows it.
     pub(super) next_look: Instant,
 }
@@ -65,24 +66,22 @@ impl Held {
 
     /// The lease that it is renewed for, or the claim that it is until then.
     fn counted_as(&self) -> Duration {
-        let claim = Duration::from_millis(CLAIM_MS);
-        if self.claim { claim } else { self.hold.id.lease() }
+        if self.claim { CLAIM.duration() } else { self.hold.id.lease() }
     }
 
     /// Whether the outcome of that turn is what its renewal waits for.
-    pub(super) fn is_renewed_by(&self, turn: u64) -> bool {
-        self.renewal == Renewal::UnderWay && self.renewed_by == turn
+    pub(super) fn is_renewed_by(&self, turn: TurnNumber) -> bool {
+        self.renewal == Renewal::UnderWay && self.renewed_by == Some(turn)
     }
 
     /// For how long from `now` a renewal is to hold the permit if nobody extends it. A fixed lease
     /// is named so that it can be put back, but gets no longer.
-    pub(super) fn own_lease_ms(&self, now: Instant) -> u64 {
+    pub(super) fn own_lease_ms(&self, now: Instant) -> Millis {
         let id = self.hold.id;
         if self.options.renew == Renew::Auto || self.claim {
             return id.lease_ms();
         }
-        let left = self.lease_end.saturating_duration_since(now);
-        u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
+        Millis::from(self.lease_end.saturating_duration_since(now))
     }
 
     /// A turn sent then gave it a lease; never a shorter one.
@@ -99,23 +98,23 @@ impl Line {
     pub(super) fn grant(
         &mut self,
         counter: u64,
-        token: u64,
+        token: Seq,
         counted_from: Instant,
-        ms: u64,
+        ms: Millis,
         now: Instant,
     ) {
         let Some(waiter) = self.waiters.get(&counter) else { return };
         if matches!(waiter.stage, Stage::Done(_)) {
             return;
         }
-        let lease = Duration::from_millis(ms);
+        let lease = ms.duration();
         let until = lease::provable_until(counted_from, lease);
         if until <= now {
             self.ask_again(counter);
             return;
         }
         let options = Arc::clone(&waiter.options);
-        let full = Duration::from_millis(waiter.id.lease_ms());
+        let full = waiter.id.lease();
         let by_clock = match options.renew {
             Renew::Auto => LostReason::RenewalTimeout,
             Renew::Manual => LostReason::Expired,
@@ -138,8 +137,8 @@ impl Line {
             claim: lease < full,
             lease_end: counted_from + lease,
             server_until: until,
-            named_by: if waiter.flying { self.sent_turns } else { 0 },
-            renewed_by: 0,
+            named_by: if waiter.flying { self.sent_turns } else { None },
+            renewed_by: None,
             extends: Vec::new(),
             next_look: until,
         };
@@ -174,7 +173,7 @@ impl Line {
         }
     }
 
-    pub(crate) fn extend(&mut self, counter: u64, ms: u64, done: ExtendDone) {
+    pub(crate) fn extend(&mut self, counter: u64, ms: Millis, done: ExtendDone) {
         if let Some(held) = self.held.get_mut(&counter)
             && !self.ended
         {

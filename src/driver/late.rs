@@ -7,27 +7,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scene::{LEASE_MS, Scene};
+use super::scene::{LEASE, LEASE_MS, Scene};
 use crate::backoff::Backoff;
 use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
+use crate::numbers::{Millis, Seq};
 use crate::options::{Options, Renew, Wake};
-use crate::store::Rule;
+use crate::store::{WakeUp, WhenFull};
 
 #[tokio::test(start_paused = true)]
 async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
     let mut scene = Scene::new(1);
     let lease = Duration::from_secs(10);
     let options = Options {
-        lease_ms: 10_000,
+        lease: Millis::new(10_000),
         renew: Renew::Manual,
         max_hold: None,
         backoff: Backoff::default(),
         wake: Wake::Push,
         max_queue: None,
     };
-    let id = PermitId::new(ClientId::from_bits(7), 1, 1, 10_000);
-    scene.line.enter(id, Rule::Wait, Arc::new(options));
+    let id = PermitId::new(ClientId::from_bits(7), 1, 1, Millis::new(10_000));
+    scene.line.enter(id, WhenFull::Wait, Arc::new(options));
     let granted_from = Instant::now();
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
@@ -38,7 +39,7 @@ async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
         while let Some(turn) = scene.next() {
             let left = lease.saturating_sub(granted_from.elapsed()).as_millis() as u64;
             for &(_, ms) in &turn.turn.renew {
-                assert!(ms <= left, "named for {ms} ms, {left} before its end");
+                assert!(ms.get() <= left, "named for {ms} ms, {left} before its end");
                 named += 1;
             }
             scene.run_and_settle(turn);
@@ -52,8 +53,8 @@ async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
 #[tokio::test(start_paused = true)]
 async fn a_grant_to_a_waiter_that_was_cancelled_and_forgotten_is_given_back() {
     let mut scene = Scene::new(1);
-    let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE_MS);
-    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE);
+    scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     let waiter = scene.enter();
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
@@ -62,10 +63,11 @@ async fn a_grant_to_a_waiter_that_was_cancelled_and_forgotten_is_given_back() {
     scene.line.tick(Instant::now());
     assert!(scene.next().is_none(), "the cancel is forgotten");
     let id = Scene::id(waiter);
-    scene.line.wake(id, u64::MAX / 2, Instant::now());
+    let granted = WakeUp::Granted(Seq::new(u64::MAX / 2).unwrap());
+    scene.line.wake(id, granted, Instant::now());
     let turn = scene.next().unwrap();
     assert_eq!(turn.turn.cancel, [id]);
-    scene.line.wake(id, u64::MAX / 2, Instant::now());
+    scene.line.wake(id, granted, Instant::now());
     scene.run_and_settle(turn);
     assert!(scene.next().is_none(), "once is enough");
 }

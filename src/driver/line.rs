@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::error::{ReleaseError, StoreError};
 use crate::id::ClientId;
+use crate::numbers::{Epoch, Incarnation, Seq, TurnNumber};
 
 use super::agenda::Agenda;
 use super::batch::Flight;
@@ -44,8 +45,8 @@ pub(crate) struct Line {
     pub(super) closed: bool,
 
     // What the replies told.
-    pub(super) incarnation: u64,
-    pub(super) seen: u64,
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) seen: Option<Seq>,
     pub(super) override_: Option<u32>,
     /// When recent answered turns were sent, and the last number each one told.
     pub(super) stamps: VecDeque<Stamp>,
@@ -57,9 +58,9 @@ pub(crate) struct Line {
     /// Sent in a turn whose outcome is unknown. May name waiters that have gone.
     pub(super) again: VecDeque<u64>,
     /// Ticket -> waiter.
-    pub(super) queue: BTreeMap<u64, u64>,
+    pub(super) queue: BTreeMap<Seq, u64>,
     /// Tickets to ask about in the next turns.
-    pub(super) asking: BTreeSet<u64>,
+    pub(super) asking: BTreeSet<Seq>,
     /// The store had lost a waiter, and all are to be asked about once `asking` is empty.
     pub(super) missed: bool,
     /// When waiters that hear no wake-ups ask.
@@ -91,14 +92,14 @@ pub(crate) struct Line {
     pub(super) ended: bool,
     /// The turns in flight, in the order in which they were sent.
     pub(super) flights: Vec<Flight>,
-    /// How many turns were sent.
-    pub(super) sent_turns: u64,
+    /// The turn that was sent last.
+    pub(super) sent_turns: Option<TurnNumber>,
     /// Turns up to this one may have gone out on an earlier connection.
-    pub(super) old_turns: u64,
+    pub(super) old_turns: Option<TurnNumber>,
     /// How many turns had no definite answer: each may still run, unless the store knows of a higher epoch.
-    pub(super) epoch: u64,
+    pub(super) epoch: Epoch,
     /// No turn with a lower one may still run and count.
-    pub(super) settled_epoch: u64,
+    pub(super) settled_epoch: Epoch,
     /// A turn is wanted though there may be nothing to say.
     pub(super) nudged: bool,
     pub(super) pause: Pause,
@@ -132,8 +133,8 @@ impl Line {
             label: Arc::from(""),
             limits: BTreeMap::new(),
             closed: false,
-            incarnation: 0,
-            seen: 0,
+            incarnation: None,
+            seen: None,
             override_: None,
             stamps: VecDeque::new(),
             waiters: FxHashMap::default(),
@@ -157,10 +158,10 @@ impl Line {
             forget_at: None,
             ended: false,
             flights: Vec::new(),
-            sent_turns: 0,
-            old_turns: 0,
-            epoch: 0,
-            settled_epoch: 0,
+            sent_turns: None,
+            old_turns: None,
+            epoch: Epoch::default(),
+            settled_epoch: Epoch::default(),
             nudged: false,
             pause: Pause::default(),
             trouble: None,
@@ -415,15 +416,16 @@ mod tests {
     use super::*;
     use crate::backoff::Backoff;
     use crate::id::PermitId;
+    use crate::numbers::Millis;
     use crate::options::{Options, Renew, Wake};
-    use crate::store::Rule;
+    use crate::store::WhenFull;
 
     #[tokio::test(start_paused = true)]
     async fn acquires_that_come_and_go_during_an_outage_leave_no_list_behind() {
         let client = ClientId::from_bits(1);
         let mut line = Line::new("outage".into(), client);
         let options = Arc::new(Options {
-            lease_ms: 30_000,
+            lease: Millis::new(30_000),
             renew: Renew::Auto,
             max_hold: None,
             backoff: Backoff::default(),
@@ -431,8 +433,8 @@ mod tests {
             max_queue: None,
         });
         for counter in 1..=10_000 {
-            let id = PermitId::new(client, counter, 1, 30_000);
-            line.enter(id, Rule::Wait, Arc::clone(&options));
+            let id = PermitId::new(client, counter, 1, Millis::new(30_000));
+            line.enter(id, WhenFull::Wait, Arc::clone(&options));
             line.cancel(counter, Instant::now());
         }
         assert!(line.waiters.is_empty() && line.take_backs.is_empty());

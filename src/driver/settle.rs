@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::lease;
 use crate::lost_reason::LostReason;
+use crate::numbers::{Epoch, Millis, TurnNumber};
 use crate::options::Renew;
 use crate::released::Released;
-use crate::store::{CLAIM_MS, Renewed, Rule, Settled, TurnReply};
+use crate::store::{CLAIM, RenewalException, TurnReply, WaiterOutcome, WhenFull};
 
 use super::batch::{Flight, SHARE};
 use super::errand::Errand;
@@ -28,7 +29,7 @@ const SOONER: Duration = Duration::from_millis(100);
 
 impl Line {
     /// A turn in flight was answered.
-    pub(crate) fn settle(&mut self, number: u64, reply: TurnReply, now: Instant) {
+    pub(crate) fn settle(&mut self, number: TurnNumber, reply: TurnReply, now: Instant) {
         let Some(flight) = self.landed(number) else { return };
         self.pause.end();
         self.out_of_trouble();
@@ -55,16 +56,16 @@ impl Line {
         self.speak_sooner(reply.waiting, now);
     }
 
-    fn landed(&mut self, number: u64) -> Option<Flight> {
+    fn landed(&mut self, number: TurnNumber) -> Option<Flight> {
         let index = self.flights.iter().position(|flight| flight.number == number)?;
         Some(self.flights.remove(index))
     }
 
     fn note_header(&mut self, reply: &TurnReply, flight: &Flight) {
-        let before = std::mem::replace(&mut self.incarnation, reply.incarnation);
-        if before == reply.incarnation {
+        let before = self.incarnation.replace(reply.incarnation);
+        if before == self.incarnation {
             self.healing &= self.data_lost;
-        } else if before != 0 {
+        } else if before.is_some() {
             self.untold_loss = true;
             self.data_lost = true;
             self.renew_all();
@@ -105,30 +106,40 @@ impl Line {
         &mut self,
         reply: &TurnReply,
         sent: Instant,
-        renewed: Vec<(u64, u64)>,
+        renewed: Vec<(u64, Millis)>,
         now: Instant,
     ) {
         for (index, (counter, ms)) in renewed.into_iter().enumerate() {
-            let outcome = reply.not_plain.iter().find(|(at, _)| *at == index).map(|(_, o)| *o);
+            let outcome =
+                reply.renewal_exceptions.iter().find(|(at, _)| *at == index).map(|(_, o)| *o);
             match outcome {
-                Some(Renewed::Gone) => self.lose(counter, LostReason::MissingInStore, now),
-                Some(Renewed::Kicked) => self.lose(counter, LostReason::Kicked, now),
-                None | Some(Renewed::PutBack) => self.renewed(counter, ms, sent, reply, now),
+                Some(RenewalException::Gone) => self.lose(counter, LostReason::MissingInStore, now),
+                Some(RenewalException::Kicked) => self.lose(counter, LostReason::Kicked, now),
+                None | Some(RenewalException::PutBack) => {
+                    self.renewed(counter, ms, sent, reply, now)
+                }
             }
         }
     }
 
-    fn renewed(&mut self, counter: u64, ms: u64, sent: Instant, reply: &TurnReply, now: Instant) {
+    fn renewed(
+        &mut self,
+        counter: u64,
+        ms: Millis,
+        sent: Instant,
+        reply: &TurnReply,
+        now: Instant,
+    ) {
         let Some(held) = self.held.get_mut(&counter) else { return };
         if held.hold.deadline() <= now {
             return; // lost already: the next tick says so
         }
-        held.incarnation = reply.incarnation;
+        held.incarnation = Some(reply.incarnation);
         if std::mem::take(&mut held.claim) {
-            self.leases.remove(Duration::from_millis(CLAIM_MS));
+            self.leases.remove(CLAIM.duration());
             self.leases.add(held.hold.id.lease());
         }
-        held.extended(sent, Duration::from_millis(ms));
+        held.extended(sent, ms.duration());
         // More was asked for while this turn was under way.
         let (more, done): (Vec<_>, Vec<_>) =
             std::mem::take(&mut held.extends).into_iter().partition(|(asked, _)| *asked > ms);
@@ -149,7 +160,7 @@ impl Line {
     fn settle_waiter(
         &mut self,
         counter: u64,
-        settled: Settled,
+        settled: WaiterOutcome,
         reply: &TurnReply,
         sent: Instant,
         now: Instant,
@@ -161,13 +172,13 @@ impl Line {
             return false; // the other turn in flight, which ran later, has told more
         }
         match settled {
-            Settled::Granted { token, earlier } => {
+            WaiterOutcome::Granted { token, earlier } => {
                 let ms = waiter.id.lease_ms();
                 self.unheard |= earlier && woken.is_none() && self.hears;
                 self.grant(counter, token, sent, ms, now);
                 return earlier;
             }
-            Settled::Queued { ticket, place } => {
+            WaiterOutcome::Queued { ticket, place } => {
                 // After a loss of data a late turn may have queued it again.
                 if let Stage::Queued { ticket: old } = waiter.stage
                     && old != ticket
@@ -180,17 +191,17 @@ impl Line {
                 waiter.stamp = Some(Stamp { sent, last: reply.last });
                 self.queue.insert(ticket, counter);
                 self.pace(counter, now);
-                if let Some(token) = woken {
-                    self.hear(counter, token, now);
+                if let Some(wake_up) = woken {
+                    self.hear(counter, wake_up, now);
                 }
             }
-            Settled::Refused if reply.more && waiter.tries < LOOKS => {
+            WaiterOutcome::Refused if reply.more && waiter.tries < LOOKS => {
                 waiter.tries += 1;
                 self.ask_again(counter);
             }
-            Settled::Refused => {
-                let end = match waiter.rule {
-                    Rule::Try => WaitEnd::Full {
+            WaiterOutcome::Refused => {
+                let end = match waiter.when_full {
+                    WhenFull::Refuse => WaitEnd::Full {
                         in_use: reply.in_use,
                         limit: reply.limit,
                         waiting: reply.waiting,
@@ -199,12 +210,14 @@ impl Line {
                 };
                 self.end_wait(counter, end);
             }
-            Settled::Kicked => {
+            WaiterOutcome::Kicked => {
                 let id = waiter.id;
                 self.give_back_stray(id, now);
                 self.end_wait(counter, WaitEnd::Kicked);
             }
-            Settled::TooLarge => self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit }),
+            WaiterOutcome::TooLarge => {
+                self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit })
+            }
         }
         false
     }
@@ -257,8 +270,8 @@ impl Line {
     }
 
     /// No definite answer came: the turn may have run, may run later, or never.
-    pub(crate) fn unanswered(&mut self, number: u64, error: &StoreError, now: Instant) {
-        self.epoch += 1;
+    pub(crate) fn unanswered(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
+        self.epoch = self.epoch.next();
         self.restore(number, error, now);
         self.ask_about_all();
     }
@@ -266,9 +279,9 @@ impl Line {
     /// The server refused the turn, which may have begun: it is said again after a pause, in an epoch of
     /// its own. So a server without memory refuses it each time: it refuses the first write, and then
     /// to note the epoch, but not what follows a release.
-    pub(crate) fn was_refused(&mut self, number: u64, error: &StoreError, now: Instant) {
+    pub(crate) fn was_refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         let settled = self.settled_epoch == self.epoch;
-        self.epoch += 1;
+        self.epoch = self.epoch.next();
         if settled {
             self.settled_epoch = self.epoch; // it had its answer, and will not run late
         }
@@ -276,14 +289,14 @@ impl Line {
     }
 
     /// The server said that the turn did not run; it is asked again after a pause.
-    pub(crate) fn did_not_run(&mut self, number: u64, error: &StoreError, now: Instant) {
+    pub(crate) fn did_not_run(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.restore(number, error, now);
         self.pause.lengthen(now);
     }
 
     /// The store knows of a higher epoch, as after a line of this name that was dropped since: the
     /// turn did nothing, and all that it named is said again.
-    pub(crate) fn stale(&mut self, number: u64, epoch: u64) {
+    pub(crate) fn stale(&mut self, number: TurnNumber, epoch: Epoch) {
         let Some(flight) = self.landed(number) else { return };
         self.epoch = self.epoch.max(epoch);
         self.settled_epoch = self.settled_epoch.max(epoch);
@@ -297,7 +310,7 @@ impl Line {
         }
     }
 
-    fn restore(&mut self, number: u64, error: &StoreError, now: Instant) {
+    fn restore(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         let Some(flight) = self.landed(number) else { return };
         self.turn_failed(error, flight.sent, now);
         for take_back in flight.cancelled.into_iter().chain(flight.released) {
@@ -311,7 +324,7 @@ impl Line {
     }
 
     /// A turn that was to renew them may not have; if its answer was late, they are due already.
-    fn renew_again(&mut self, turn: u64, renewed: Vec<(u64, u64)>, relieved: bool) {
+    fn renew_again(&mut self, turn: TurnNumber, renewed: Vec<(u64, Millis)>, relieved: bool) {
         let waits = |counter: &u64| self.held.get(counter).is_some_and(|it| it.is_renewed_by(turn));
         let due =
             renewed.into_iter().map(|(counter, _)| counter).filter(|_| !relieved).filter(waits);

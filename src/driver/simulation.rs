@@ -21,9 +21,10 @@ use crate::backoff::Backoff;
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
+use crate::numbers::{Millis, TurnNumber};
 use crate::options::{Options, Renew, Wake};
-use crate::store::memory::Books;
-use crate::store::{Rule, Turn, TurnOutcome};
+use crate::store::memory::MemoryState;
+use crate::store::{Kick, Turn, TurnOutcome, WakeUp, WhenFull};
 
 const LIMIT: u32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -59,7 +60,7 @@ const CALM: Faults =
 enum Packet {
     Turn { from: usize, sent: u64, turn: Box<Turn> },
     Reply { to: usize, sent: u64, outcome: TurnOutcome },
-    Wake { to: usize, id: PermitId, token: u64 },
+    Wake { to: usize, id: PermitId, wake_up: WakeUp },
 }
 
 struct Node {
@@ -67,7 +68,7 @@ struct Node {
     line: Line,
     counter: u64,
     /// Number in the network, number of the line, and end of each turn in flight.
-    awaited: Vec<(u64, u64, Instant)>,
+    awaited: Vec<(u64, TurnNumber, Instant)>,
     waiting: Vec<u64>,
     holding: Vec<Arc<Hold>>,
     paused_until: Instant,
@@ -93,16 +94,16 @@ impl Node {
         self.counter += 1;
         let lease_ms = *random.choice(&[200, 300, 1_000, 5_000, 30_000]).unwrap_or(&30_000);
         let options = Options {
-            lease_ms,
+            lease: Millis::new(lease_ms),
             renew: Renew::Auto,
             max_hold: None,
             backoff: Backoff::default(),
             wake: if random.u8(..10) == 0 { Wake::Poll } else { Wake::Push },
             max_queue: None,
         };
-        let id = PermitId::new(self.id, self.counter, random.u32(1..=3), lease_ms);
-        let rule = if random.u8(..8) == 0 { Rule::Try } else { Rule::Wait };
-        self.line.enter(id, rule, Arc::new(options));
+        let id = PermitId::new(self.id, self.counter, random.u32(1..=3), Millis::new(lease_ms));
+        let when_full = if random.u8(..8) == 0 { WhenFull::Refuse } else { WhenFull::Wait };
+        self.line.enter(id, when_full, Arc::new(options));
         self.waiting.push(self.counter);
     }
 
@@ -139,7 +140,7 @@ impl Node {
 struct World {
     seed: u64,
     random: Rng,
-    books: Books,
+    books: MemoryState,
     nodes: Vec<Node>,
     /// With the instant at which each arrives.
     network: VecDeque<(Instant, Packet)>,
@@ -160,7 +161,7 @@ impl World {
         Self {
             seed,
             random,
-            books: Books::default(),
+            books: MemoryState::default(),
             nodes,
             network: VecDeque::new(),
             start: Instant::now(),
@@ -222,8 +223,8 @@ impl World {
                 self.send(Packet::Reply { to: from, sent, outcome }, faults);
                 for (client, words) in notes {
                     if let Some(to) = self.nodes.iter().position(|node| node.id == client) {
-                        for (id, token) in words {
-                            self.send(Packet::Wake { to, id, token }, faults);
+                        for (id, wake_up) in words {
+                            self.send(Packet::Wake { to, id, wake_up }, faults);
                         }
                     }
                 }
@@ -231,7 +232,7 @@ impl World {
             Packet::Reply { to, sent, outcome } => {
                 let node = &mut self.nodes[to];
                 let awaits =
-                    |&(awaited, _, end): &(u64, u64, Instant)| awaited == sent && end > now;
+                    |&(awaited, _, end): &(u64, TurnNumber, Instant)| awaited == sent && end > now;
                 let Some(index) = node.awaited.iter().position(awaits) else {
                     return; // its turn was given up
                 };
@@ -243,10 +244,10 @@ impl World {
                     TurnOutcome::Stale { epoch } => node.line.stale(number, epoch),
                 }
             }
-            Packet::Wake { to, id, token } => {
+            Packet::Wake { to, id, wake_up } => {
                 let node = &mut self.nodes[to];
                 if node.id == id.client() {
-                    node.line.wake(id, token, now);
+                    node.line.wake(id, wake_up, now);
                 }
             }
         }
@@ -303,7 +304,7 @@ impl World {
             self.books.set_limit(limit, self.micros());
         }
         if self.percent(faults.wipe) {
-            self.books = Books::default();
+            self.books = MemoryState::default();
             self.wipes += 1;
         }
         if self.percent(faults.key)
@@ -324,10 +325,10 @@ impl World {
         let now_ms = self.micros() / 1000;
         let holders = self.books.inspect(now_ms).holders;
         let Some(holder) = self.random.choice(&holders) else { return };
-        let (_, note) = self.books.kick(holder.id, false, now_ms);
+        let (_, note) = self.books.kick(holder.id, Kick::Mark, now_ms);
         let owner = note.and_then(|(id, _)| self.nodes.iter().position(|node| node.id == id));
         if let Some(to) = owner {
-            self.send(Packet::Wake { to, id: holder.id, token: 0 }, faults);
+            self.send(Packet::Wake { to, id: holder.id, wake_up: WakeUp::Ask }, faults);
         }
     }
 

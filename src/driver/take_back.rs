@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use crate::error::ReleaseError;
 use crate::id::PermitId;
 use crate::lease;
+use crate::numbers::{Incarnation, Seq, TurnNumber};
 use crate::released::Released;
-use crate::store::CLAIM_MS;
+use crate::store::CLAIM;
 
 use super::errand::Errand;
 use super::line::Line;
@@ -20,10 +21,10 @@ pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
 #[derive(Debug)]
 pub(super) struct TakeBack {
     pub(super) id: PermitId,
-    /// 0 where it is not known to be granted.
-    pub(super) token: u64,
+    /// `None` where it is not known to be granted.
+    pub(super) token: Option<Seq>,
     /// Under which the store last had it.
-    pub(super) incarnation: u64,
+    pub(super) incarnation: Option<Incarnation>,
     /// Until then its lease cannot have ended.
     pub(super) alive_until: Instant,
     /// A permit known to be granted need not be looked for in the queue.
@@ -33,7 +34,7 @@ pub(super) struct TakeBack {
     /// An unanswered turn named it: it may have run.
     pub(super) retried: bool,
     /// A turn up to this one may name it: it goes out when none of them is in flight any more.
-    pub(super) behind: u64,
+    pub(super) behind: Option<TurnNumber>,
     pub(super) done: Option<ReleaseDone>,
 }
 
@@ -51,7 +52,7 @@ impl Line {
         let behind = held.named_by.max(held.renewed_by);
         self.take_back(TakeBack {
             id,
-            token,
+            token: Some(token),
             incarnation: held.incarnation,
             alive_until: held.hold.deadline(),
             anywhere: false,
@@ -79,8 +80,8 @@ impl Line {
         let behind = self.sent_turns;
         self.take_back(TakeBack {
             id,
-            token: 0,
-            incarnation: 0,
+            token: None,
+            incarnation: None,
             alive_until: now,
             anywhere: true,
             forget_at,
@@ -102,8 +103,10 @@ impl Line {
         if self.forget_at.is_none_or(|at| at > now) {
             return;
         }
-        let oldest = self.oldest_flight();
-        let held_up = |it: &&mut TakeBack| it.anywhere && it.behind >= oldest;
+        let oldest = self.flights.first().map(|flight| flight.number);
+        let in_flight =
+            |turn: Option<TurnNumber>| oldest.is_some_and(|oldest| turn >= Some(oldest));
+        let held_up = |it: &&mut TakeBack| it.anywhere && in_flight(it.behind);
         for held_up in self.take_backs.iter_mut().filter(held_up) {
             // The turn that names it may run only now.
             held_up.forget_at = held_up.forget_at.max(now + longest_grant(held_up.id));
@@ -124,5 +127,5 @@ impl Line {
 /// How long an id that the store has just heard of may be held there: for its lease, or while a
 /// waiter of a silent client can still be granted a claim.
 fn longest_grant(id: PermitId) -> Duration {
-    id.lease().max(Duration::from_millis(2 * CLAIM_MS))
+    id.lease().max(CLAIM.duration() * 2)
 }

@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::numbers::TurnNumber;
 use crate::store::{Session, TurnOutcome};
 use crate::sync::lock;
 
@@ -39,7 +40,7 @@ const QUIET: Duration = Duration::from_millis(5);
 /// A turn that has come back, and on which connection.
 struct Landed {
     cell: Arc<LineCell>,
-    number: u64,
+    number: TurnNumber,
     session: Arc<dyn Session>,
     answer: Result<TurnOutcome, StoreError>,
     /// Whether it counts towards [`ABREAST`].
@@ -78,7 +79,12 @@ impl Drop for EndGuard {
 impl LineCell {
     /// Takes in the outcome of a turn in flight. Tells how many permits are held here, if by this
     /// turn the store turned out to have lost its data.
-    pub(super) fn take_in(&self, number: u64, outcome: TurnOutcome, now: Instant) -> Option<usize> {
+    pub(super) fn take_in(
+        &self,
+        number: TurnNumber,
+        outcome: TurnOutcome,
+        now: Instant,
+    ) -> Option<usize> {
         self.peek(|line| {
             match outcome {
                 TurnOutcome::Answered(reply) => line.settle(number, reply, now),
@@ -119,7 +125,7 @@ impl Driver {
                 self.connection_changed();
             }
             if shared.abandoned.load(Ordering::SeqCst) && self.may_end() {
-                self.wipe_log.tell(&shared.place());
+                self.wipe_log.tell(&shared.address());
                 return;
             }
             let next = self.next_look();
@@ -178,7 +184,7 @@ impl Driver {
         let (outgoing, old_timer, new_timer, unused, unheard) = cell.peek(|line| {
             line.tick(now);
             match &session {
-                Some(session) => line.set_hears(session.hears(), now),
+                Some(session) => line.set_hears(session.is_subscribed(), now),
                 None => line.without_connection(self.connection.trouble(), now),
             }
             let outgoing = session
@@ -198,7 +204,7 @@ impl Driver {
             (outgoing, old_timer, new_timer, line.is_unused(), unheard)
         });
         if let (true, Some(session)) = (unheard, &session) {
-            session.doubt_hearing();
+            session.doubt_subscription();
         }
         if old_timer != new_timer {
             if let Some(at) = old_timer {
@@ -254,7 +260,7 @@ impl Driver {
     fn failed(
         &mut self,
         cell: &Arc<LineCell>,
-        number: u64,
+        number: TurnNumber,
         session: &Arc<dyn Session>,
         error: &StoreError,
         now: Instant,
@@ -324,7 +330,7 @@ impl Driver {
     fn fire(&mut self) {
         let now = Instant::now();
         if self.wipe_log.tell_at().is_some_and(|at| at <= now) {
-            self.wipe_log.tell(&self.shared.place());
+            self.wipe_log.tell(&self.shared.address());
         }
         while let Some(first) = self.timers.first_entry()
             && first.key().0 <= now

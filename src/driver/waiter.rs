@@ -12,8 +12,9 @@ use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::id::PermitId;
 use crate::lease;
+use crate::numbers::Seq;
 use crate::options::{Options, Wake};
-use crate::store::{CLAIM_MS, Rule};
+use crate::store::{CLAIM, WakeUp, WhenFull};
 
 use super::errand::Errand;
 use super::line::Line;
@@ -21,7 +22,7 @@ use super::line::Line;
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(super) id: PermitId,
-    pub(super) rule: Rule,
+    pub(super) when_full: WhenFull,
     pub(super) options: Arc<Options>,
     pub(super) stage: Stage,
     /// How many stood ahead when the store last told.
@@ -29,7 +30,7 @@ pub(crate) struct Waiter {
     /// Of the last turn that answered "queued".
     pub(super) stamp: Option<Stamp>,
     /// A wake-up that came while a turn that names this id was in flight.
-    pub(super) woken: Option<u64>,
+    pub(super) woken: Option<WakeUp>,
     /// Named by the turn in flight.
     pub(super) flying: bool,
     pub(super) backoff: Option<Box<Backoff>>,
@@ -45,7 +46,7 @@ pub(super) enum Stage {
     /// Named by the turn in flight, or by one whose outcome is unknown.
     Sent,
     Queued {
-        ticket: u64,
+        ticket: Seq,
     },
     Done(WaitEnd),
 }
@@ -67,17 +68,17 @@ pub(crate) enum WaitEnd {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
     pub(super) sent: Instant,
-    pub(super) last: u64,
+    pub(super) last: Option<Seq>,
 }
 
 impl Line {
-    pub(crate) fn enter(&mut self, id: PermitId, rule: Rule, options: Arc<Options>) {
+    pub(crate) fn enter(&mut self, id: PermitId, when_full: WhenFull, options: Arc<Options>) {
         if self.closed {
             return;
         }
         let waiter = Waiter {
             id,
-            rule,
+            when_full,
             options,
             stage: Stage::Fresh,
             ahead: None,
@@ -220,47 +221,45 @@ impl Line {
         self.asking.extend(self.queue.keys());
     }
 
-    /// A wake-up: token of a grant, or 0 for "ask about this id".
-    pub(crate) fn wake(&mut self, id: PermitId, token: u64, now: Instant) {
+    pub(crate) fn wake(&mut self, id: PermitId, wake_up: WakeUp, now: Instant) {
         if id.client() != self.client {
             return;
         }
         let counter = id.counter();
         if let Some(waiter) = self.waiters.get_mut(&counter) {
             if waiter.flying || matches!(waiter.stage, Stage::Sent) {
-                waiter.woken = Some(waiter.woken.map_or(token, |other| other.max(token)));
+                waiter.woken = Some(waiter.woken.map_or(wake_up, |other| other.max(wake_up)));
             } else {
-                self.hear(counter, token, now);
+                self.hear(counter, wake_up, now);
             }
         } else if self.held.contains_key(&counter) {
-            if token == 0 {
+            if wake_up == WakeUp::Ask {
                 self.renew_now(counter);
             }
-        } else if token > 0 && !self.flights.iter().any(|flight| flight.takes_back(id)) {
+        } else if wake_up != WakeUp::Ask && !self.flights.iter().any(|flight| flight.takes_back(id))
+        {
             // It was cancelled: most likely it is on the list already.
             self.give_back_stray(id, now);
         }
     }
 
     /// Takes a wake-up for a waiter that no turn in flight names.
-    pub(super) fn hear(&mut self, counter: u64, token: u64, now: Instant) {
+    pub(super) fn hear(&mut self, counter: u64, wake_up: WakeUp, now: Instant) {
         let Some(waiter) = self.waiters.get(&counter) else { return };
         let Stage::Queued { .. } = waiter.stage else { return };
-        if token == 0 {
-            return self.ask_again(counter);
-        }
-        let Some(stamp) = waiter.stamp.filter(|stamp| token > stamp.last) else {
+        let WakeUp::Granted(token) = wake_up else { return self.ask_again(counter) };
+        let Some(stamp) = waiter.stamp.filter(|stamp| Some(token) > stamp.last) else {
             return; // older than what the last reply told
         };
         // Any turn that ran before the grant tells a later "not before" than the waiter's own.
         let sent = self
             .stamps
             .iter()
-            .filter(|stamp| stamp.last < token)
+            .filter(|stamp| stamp.last < Some(token))
             .map(|stamp| stamp.sent)
             .fold(stamp.sent, Instant::max);
-        let ms = waiter.id.lease_ms().min(CLAIM_MS);
-        let claim = Duration::from_millis(ms);
+        let ms = waiter.id.lease_ms().min(CLAIM);
+        let claim = ms.duration();
         if lease::provable_until(sent, claim) < now + claim / 2 {
             self.ask_again(counter);
         } else {
@@ -309,7 +308,9 @@ impl Line {
         let tries: Vec<PermitId> = self
             .waiters
             .values()
-            .filter(|waiter| waiter.rule == Rule::Try && !matches!(waiter.stage, Stage::Done(_)))
+            .filter(|waiter| {
+                waiter.when_full == WhenFull::Refuse && !matches!(waiter.stage, Stage::Done(_))
+            })
             .map(|waiter| waiter.id)
             .collect();
         for id in tries {

@@ -16,7 +16,7 @@ use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use crate::error::{ConfigError, StoreError};
 use crate::id::ClientId;
 
-use super::{BoxFuture, Ear, Session, Store};
+use super::{BoxFuture, Session, Store, WakeListener};
 use errors::store_error;
 use scripts::Scripts;
 use session::RedisSession;
@@ -145,11 +145,11 @@ impl Store for RedisStore {
     fn open(
         &self,
         client: ClientId,
-        ear: Arc<dyn Ear>,
+        ear: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
         Box::pin(async move {
             let session = self.connect(client, ear).await?;
-            if !session.hears() && !self.told_deaf.swap(true, Ordering::SeqCst) {
+            if !session.is_subscribed() && !self.told_deaf.swap(true, Ordering::SeqCst) {
                 tracing::warn!(
                     store = self.place,
                     "no wake-ups: this user may not subscribe; waiters ask at their backoff's pace"
@@ -160,7 +160,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn place(&self) -> String {
+    fn address(&self) -> String {
         self.place.clone()
     }
 }
@@ -170,7 +170,7 @@ impl RedisStore {
     async fn connect(
         &self,
         client: ClientId,
-        ear: Arc<dyn Ear>,
+        ear: Arc<dyn WakeListener>,
     ) -> Result<RedisSession, StoreError> {
         let parts = session::Parts {
             scripts: Arc::clone(&self.scripts),

@@ -13,9 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::StoreError;
 use crate::id::PermitId;
-use crate::inspection::Inspection;
-use crate::inspection::KickOutcome;
-use crate::store::{BoxFuture, Ear, Session, Turn, TurnOutcome};
+use crate::inspection::{Inspection, KickOutcome};
+use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WakeListener};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};
@@ -26,7 +25,7 @@ pub(super) struct Parts {
     pub(super) scripts: Arc<Scripts>,
     pub(super) prefix: Arc<str>,
     pub(super) channel: String,
-    pub(super) ear: Arc<dyn Ear>,
+    pub(super) ear: Arc<dyn WakeListener>,
 }
 
 pub(super) struct RedisSession {
@@ -200,22 +199,22 @@ impl Session for RedisSession {
         &self,
         name: Arc<str>,
         id: PermitId,
-        now: bool,
+        kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move {
             let write = |args: &mut Args<'_>| {
-                args.put(id).put(u8::from(now));
+                args.put(id).put(u8::from(kick == Kick::Remove));
             };
             let reply = self.run(&self.scripts.kick, &name, write).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
     }
 
-    fn hears(&self) -> bool {
+    fn is_subscribed(&self) -> bool {
         self.health.hears.load(Ordering::SeqCst)
     }
 
-    fn doubt_hearing(&self) {
+    fn doubt_subscription(&self) {
         self.doubt.notify_one(); // where wake-ups share the connection of the turns, nobody minds
     }
 
@@ -228,7 +227,7 @@ fn failed(error: RedisError, call: &str, name: &str) -> StoreError {
     store_error(error, &format!("{call} of semaphore {name:?}"))
 }
 
-fn hear_push(ear: &dyn Ear, health: &Health, push: &PushInfo) {
+fn hear_push(ear: &dyn WakeListener, health: &Health, push: &PushInfo) {
     match push.kind {
         PushKind::Message => {
             if let [_, Value::BulkString(payload)] = push.data.as_slice() {
@@ -237,16 +236,16 @@ fn hear_push(ear: &dyn Ear, health: &Health, push: &PushInfo) {
         }
         PushKind::Disconnection => {
             health.broken.store(true, Ordering::SeqCst);
-            ear.gone();
+            ear.disconnected();
         }
         _ => {}
     }
 }
 
-fn hear_message(ear: &dyn Ear, payload: &[u8]) {
-    if let Some((name, grants)) = wire::read_wake(payload) {
-        for (id, number) in grants {
-            ear.wake(name, id, number);
+fn hear_message(ear: &dyn WakeListener, payload: &[u8]) {
+    if let Some((name, wake_ups)) = wire::read_wake(payload) {
+        for (id, wake_up) in wake_ups {
+            ear.wake(name, id, wake_up);
         }
     }
 }
@@ -262,7 +261,7 @@ async fn subscribe(client: &redis::Client, channel: &str) -> RedisResult<PubSub>
 struct Listener {
     client: redis::Client,
     channel: String,
-    ear: Arc<dyn Ear>,
+    ear: Arc<dyn WakeListener>,
     health: Arc<Health>,
     doubt: Arc<Notify>,
 }
@@ -288,7 +287,7 @@ impl Listener {
 
     fn hears(&self, hears: bool) {
         self.health.hears.store(hears, Ordering::SeqCst);
-        self.ear.hearing_changed();
+        self.ear.subscription_changed();
     }
 
     /// Until the connection breaks.

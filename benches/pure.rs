@@ -18,7 +18,7 @@ mod client;
 mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
-#[path = "../src/error.rs"]
+#[path = "../src/error/mod.rs"]
 mod error;
 #[path = "../src/hold.rs"]
 mod hold;
@@ -36,6 +36,8 @@ mod numbers;
 mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/permit_handle.rs"]
+mod permit_handle;
 #[path = "../src/released.rs"]
 mod released;
 #[path = "../src/semaphore.rs"]
@@ -48,6 +50,10 @@ mod semaphore_inner;
 mod store;
 #[path = "../src/sync.rs"]
 mod sync;
+#[path = "../src/try_acquire.rs"]
+mod try_acquire;
+#[path = "../src/wait.rs"]
+mod wait;
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -63,7 +69,7 @@ use id::{ClientId, PermitId};
 use numbers::{Millis, TurnNumber};
 use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
-use store::{Rule, Turn, TurnOutcome};
+use store::{Turn, TurnOutcome, WhenFull};
 
 const LEASE_MS: u64 = 30_000;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -115,7 +121,7 @@ impl Crowd {
     fn enter(&mut self) {
         self.entered += 1;
         let id = PermitId::new(self.client, self.entered, 1, Millis::new(LEASE_MS));
-        self.line.enter(id, Rule::Wait, Arc::clone(&self.options));
+        self.line.enter(id, WhenFull::Wait, Arc::clone(&self.options));
     }
 
     fn give_back(&mut self, counter: u64) {

@@ -14,8 +14,8 @@ use super::scene::{LEASE, LEASE_MS, Scene};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::numbers::TurnNumber;
-use crate::store::memory::Books;
-use crate::store::{Rule, TurnReply};
+use crate::store::memory::MemoryState;
+use crate::store::{TurnReply, WhenFull};
 
 fn admitted(outgoing: &Outgoing) -> Vec<u64> {
     outgoing.turn.admit.iter().map(|(id, _)| id.counter()).collect()
@@ -128,7 +128,7 @@ async fn the_reply_of_a_follower_does_not_end_the_healing() {
     for counter in 1..=300 {
         holds.push(scene.granted(counter).unwrap());
     }
-    scene.books = Books::default(); // data is lost
+    scene.books = MemoryState::default(); // data is lost
     scene.enter();
     let first = scene.next().unwrap();
     scene.enter();
@@ -145,7 +145,7 @@ async fn the_reply_of_a_follower_does_not_end_the_healing() {
 
 /// A permit with a lease of 300 ms.
 fn hold_briefly(scene: &mut Scene) -> Arc<Hold> {
-    let counter = scene.enter_with(Rule::Wait, 300);
+    let counter = scene.enter_with(WhenFull::Wait, 300);
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     scene.granted(counter).unwrap()
@@ -234,7 +234,7 @@ async fn after_a_loss_of_data_renewals_in_flight_hold_nobody_up_for_ever() {
     let mut scene = Scene::new(9);
     let hold = hold_briefly(&mut scene);
     let other = scene.hold();
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     let mut newcomer = None;
     let mut flying = VecDeque::new();
     for step in 0..400 {
@@ -262,7 +262,7 @@ async fn after_a_loss_of_data_renewals_in_flight_hold_nobody_up_for_ever() {
 async fn a_question_that_arrives_late_leaves_nothing_that_nobody_knows() {
     let mut scene = Scene::new(1);
     let hold = scene.hold();
-    let waiter = scene.enter_with(Rule::Wait, 100);
+    let waiter = scene.enter_with(WhenFull::Wait, 100);
     let queues = scene.next().unwrap();
     scene.run_and_settle(queues);
     scene.line.ask_about_all();
@@ -345,7 +345,7 @@ async fn a_renewal_goes_behind_the_turn_that_names_its_id() {
 #[tokio::test(start_paused = true)]
 async fn a_take_back_is_not_forgotten_while_the_turn_that_names_its_id_is_under_way() {
     let mut scene = Scene::new(1);
-    let cancelled = scene.enter_with(Rule::Wait, 50);
+    let cancelled = scene.enter_with(WhenFull::Wait, 50);
     let admits = scene.next().unwrap();
     scene.line.cancel(cancelled, Instant::now());
     for _ in 0..60 {
@@ -366,7 +366,7 @@ async fn a_turn_asks_about_a_waiter_once() {
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     let hold = scene.granted(holder).unwrap();
-    let _waiter = scene.enter_with(Rule::Wait, 50);
+    let _waiter = scene.enter_with(WhenFull::Wait, 50);
     let queues = scene.next().unwrap();
     assert!(hold.release());
     scene.line.give_back(holder, None);
@@ -384,7 +384,7 @@ async fn a_turn_asks_about_a_waiter_once() {
 /// each `lost`th one lost.
 async fn is_held(lease_ms: u64, round_trip_ms: u64, lost: usize) -> bool {
     let mut scene = Scene::new(9);
-    let counter = scene.enter_with(Rule::Wait, lease_ms);
+    let counter = scene.enter_with(WhenFull::Wait, lease_ms);
     let (start, mut hold) = (Instant::now(), None);
     let mut flying: Vec<(u64, TurnNumber, Option<TurnReply>)> = Vec::new();
     let mut turns = 0;

@@ -17,7 +17,7 @@ use super::{LineCell, Shared};
 
 impl LineCell {
     /// False where the driver is needed.
-    pub(super) fn turn_at_once(self: &Arc<Self>, shared: &Shared) -> bool {
+    pub(super) fn turn_inline(self: &Arc<Self>, shared: &Shared) -> bool {
         // Without a runtime the time may be another than that of the driver; where that has ended,
         // nobody else would hand anything back.
         let on_time = || Handle::try_current().is_ok() || shared.has_ended();
@@ -32,7 +32,7 @@ impl LineCell {
                 line.next_turn(now, shared.call_timeout, None)
             });
             let Some(outgoing) = outgoing else { break };
-            let Some(outcome) = shared.store.turn_at_once(&outgoing.turn) else { return false };
+            let Some(outcome) = shared.store.turn_inline(&outgoing.turn) else { return false };
             self.take_in(outgoing.number, outcome, now);
         }
         shared.flushed.notify_waiters();

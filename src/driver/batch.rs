@@ -386,7 +386,7 @@ impl Line {
             return;
         }
         waiter.flying = true;
-        turn.ask.push(Ask { id: waiter.id, ticket, rule: waiter.rule });
+        turn.ask.push(Ask { id: waiter.id, ticket, when_full: waiter.when_full });
         flight.asked.push(counter);
         *room -= WAITER;
     }
@@ -401,7 +401,7 @@ impl Line {
             }
             waiter.stage = Stage::Sent;
             waiter.flying = true;
-            turn.admit.push((waiter.id, waiter.rule));
+            turn.admit.push((waiter.id, waiter.when_full));
             flight.admitted.push(counter);
             *room -= WAITER;
         }

@@ -85,21 +85,21 @@ impl Connection {
 
     fn up(&mut self, shared: &Shared, session: Arc<dyn Session>) {
         if self.told {
-            tracing::info!(store = shared.place(), "connected again");
+            tracing::info!(store = shared.address(), "connected again");
         }
         self.told = false;
         self.failures = 0;
         self.unanswered = 0;
         *lock(&shared.unconnected_since) = None;
         shared.hear(Instant::now());
-        shared.at_once.store(session.is_at_once(), Ordering::SeqCst);
+        shared.at_once.store(session.is_inline(), Ordering::SeqCst);
         shared.link.send_replace(Link::Up(Arc::clone(&session)));
         self.state = State::Up(session);
     }
 
     fn down(&mut self, shared: &Shared, error: StoreError) {
         if !self.told {
-            tracing::warn!(store = shared.place(), %error, "no connection; trying again");
+            tracing::warn!(store = shared.address(), %error, "no connection; trying again");
             self.told = true;
         }
         let longest = (SHORTEST_PAUSE * 2u32.pow(self.failures.min(5))).min(LONGEST_PAUSE);
@@ -152,7 +152,7 @@ impl Connection {
     pub(super) fn lost_unasked(&mut self, shared: &Shared) -> bool {
         let broken = self.session().is_some_and(|session| !session.is_alive());
         if broken {
-            let what = format!("the connection to {} broke", shared.place());
+            let what = format!("the connection to {} broke", shared.address());
             self.down(shared, StoreError::new(StoreErrorKind::Disconnected, what));
         }
         broken
@@ -175,7 +175,7 @@ fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Arc<dyn Session>, Stor
             Ok(opened) => opened,
             Err(_) => Err(StoreError::timeout(format!(
                 "no connection to {} within {deadline:?}",
-                shared.place()
+                shared.address()
             ))),
         }
     })

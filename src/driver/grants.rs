@@ -11,7 +11,7 @@ use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
 use crate::lease::provable_until;
 use crate::options::Renew;
-use crate::store::{self, Kick, Rule, Settled, WakeUp};
+use crate::store::{self, Kick, WaiterOutcome, WakeUp, WhenFull};
 
 const LEASE: Duration = Duration::from_millis(LEASE_MS);
 const CLAIM_MS: u64 = 3_000;
@@ -23,8 +23,8 @@ fn other(client: u64) -> PermitId {
 
 /// A waiter of the line, behind the permit of another client.
 fn queued(scene: &mut Scene, renew: Renew) -> u64 {
-    scene.foreign(8, |turn| turn.admit.push((other(8), Rule::Wait)));
-    let waiter = scene.enter_renewing(Rule::Wait, LEASE_MS, renew);
+    scene.foreign(8, |turn| turn.admit.push((other(8), WhenFull::Wait)));
+    let waiter = scene.enter_renewing(WhenFull::Wait, LEASE_MS, renew);
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     assert!(scene.granted(waiter).is_none());
@@ -57,7 +57,7 @@ async fn a_grant_and_a_renewal_count_from_when_their_turns_were_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_answered_when_the_lease_is_over_revives_nothing() {
     let mut scene = Scene::new(1);
-    let counter = scene.enter_with(Rule::Wait, 1_000);
+    let counter = scene.enter_with(WhenFull::Wait, 1_000);
     let grants = scene.next().unwrap();
     scene.run_and_settle(grants);
     let hold = scene.granted(counter).unwrap();
@@ -107,8 +107,8 @@ async fn a_wake_up_from_before_the_last_answer_is_no_grant() {
     let waiter = queued(&mut scene, Renew::Auto);
     let (id, wake_up) = grant(&mut scene);
     scene.pass(CLAIM_MS).await; // unheard, so the claim is over
-    let reply = scene.foreign(9, |turn| turn.admit.push((other(9), Rule::Wait)));
-    assert!(matches!(reply.admitted[0], Settled::Granted { .. }));
+    let reply = scene.foreign(9, |turn| turn.admit.push((other(9), WhenFull::Wait)));
+    assert!(matches!(reply.admitted[0], WaiterOutcome::Granted { .. }));
     let asks = scene.next().unwrap();
     assert_eq!(asks.turn.ask.len(), 1);
     scene.run_and_settle(asks); // back in the queue

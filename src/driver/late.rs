@@ -13,7 +13,7 @@ use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, Seq};
 use crate::options::{Options, Renew, Wake};
-use crate::store::{Rule, WakeUp};
+use crate::store::{WakeUp, WhenFull};
 
 #[tokio::test(start_paused = true)]
 async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
@@ -28,7 +28,7 @@ async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
         max_queue: None,
     };
     let id = PermitId::new(ClientId::from_bits(7), 1, 1, Millis::new(10_000));
-    scene.line.enter(id, Rule::Wait, Arc::new(options));
+    scene.line.enter(id, WhenFull::Wait, Arc::new(options));
     let granted_from = Instant::now();
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
@@ -54,7 +54,7 @@ async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
 async fn a_grant_to_a_waiter_that_was_cancelled_and_forgotten_is_given_back() {
     let mut scene = Scene::new(1);
     let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE);
-    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     let waiter = scene.enter();
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);

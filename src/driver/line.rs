@@ -418,7 +418,7 @@ mod tests {
     use crate::id::PermitId;
     use crate::numbers::Millis;
     use crate::options::{Options, Renew, Wake};
-    use crate::store::Rule;
+    use crate::store::WhenFull;
 
     #[tokio::test(start_paused = true)]
     async fn acquires_that_come_and_go_during_an_outage_leave_no_list_behind() {
@@ -434,7 +434,7 @@ mod tests {
         });
         for counter in 1..=10_000 {
             let id = PermitId::new(client, counter, 1, Millis::new(30_000));
-            line.enter(id, Rule::Wait, Arc::clone(&options));
+            line.enter(id, WhenFull::Wait, Arc::clone(&options));
             line.cancel(counter, Instant::now());
         }
         assert!(line.waiters.is_empty() && line.take_backs.is_empty());

@@ -15,21 +15,21 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::released::Released;
-use crate::store::memory::Books;
-use crate::store::{Kick, Rule, Settled, TurnReply};
+use crate::store::memory::MemoryState;
+use crate::store::{Kick, TurnReply, WaiterOutcome, WhenFull};
 
 #[tokio::test(start_paused = true)]
 async fn a_new_ticket_replaces_the_old_one() {
     let mut scene = Scene::new(1);
     let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE);
-    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     let waiter = scene.enter();
     let late = scene.next().unwrap(); // will run again, after the wipe
     scene.line.unanswered(late.number, &StoreError::timeout("late"), Instant::now());
     let asks = scene.next().unwrap();
     scene.run_and_settle(asks);
-    scene.books = Books::default();
-    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    scene.books = MemoryState::default();
+    scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     scene.run(&late);
     scene.line.ask_about_all();
     let asks = scene.next().unwrap();
@@ -54,7 +54,7 @@ async fn a_new_ticket_replaces_the_old_one() {
 #[tokio::test(start_paused = true)]
 async fn a_release_is_not_forgotten_while_a_lost_renewal_may_hold_the_permit() {
     let mut scene = Scene::new(1);
-    let counter = scene.enter_with(Rule::Wait, 5_000);
+    let counter = scene.enter_with(WhenFull::Wait, 5_000);
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     let hold = scene.granted(counter).unwrap();
@@ -90,7 +90,7 @@ async fn the_first_healing_turn_does_not_end_the_healing() {
     for counter in 1..=600 {
         scene.granted(counter).unwrap();
     }
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.enter();
     let first = scene.next().unwrap();
     scene.run_and_settle(first);
@@ -115,7 +115,7 @@ async fn after_a_loss_of_data_nobody_vouches_for_what_was_not_put_back() {
         scene.run_and_settle(turn);
     }
     let holds: Vec<_> = (1..=300).map(|counter| scene.granted(counter).unwrap()).collect();
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.micros -= 1_000_000;
     scene.line.nudge();
     let notices = scene.next().unwrap();
@@ -162,8 +162,8 @@ async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
 async fn ride_along_after(ms: u64) {
     let mut scene = Scene::new(2);
     let old = scene.hold();
-    scene.books = Books::default();
-    scene.enter_with(Rule::Wait, 300);
+    scene.books = MemoryState::default();
+    scene.enter_with(WhenFull::Wait, 300);
     let grants = scene.next().unwrap();
     scene.run_and_settle(grants);
     let new = scene.granted(2).unwrap();
@@ -203,7 +203,7 @@ async fn tokens_rise_where_the_clock_of_an_empty_server_is_behind() {
     scene.release(&old);
     let releases = scene.next().unwrap();
     scene.run_and_settle(releases);
-    scene.books = Books::default();
+    scene.books = MemoryState::default();
     scene.micros -= 1_000_000;
     let new = scene.hold();
     assert!(new.token > old.token);
@@ -248,7 +248,7 @@ async fn a_grant_to_an_id_that_nobody_here_knows_is_given_back() {
     let mut scene = Scene::new(1);
     let hold = scene.hold();
     let stray = PermitId::new(ClientId::from_bits(7), 99, 1, LEASE);
-    scene.foreign(7, |turn| turn.admit.push((stray, Rule::Wait))); // as by a turn of long ago
+    scene.foreign(7, |turn| turn.admit.push((stray, WhenFull::Wait))); // as by a turn of long ago
     scene.release(&hold);
     let frees = scene.next().unwrap();
     scene.run_and_settle(frees);
@@ -288,7 +288,7 @@ async fn a_store_that_refuses_is_asked_again_after_a_pause() {
 #[tokio::test(start_paused = true)]
 async fn an_outage_does_not_make_the_agenda_grow() {
     let mut scene = Scene::new(9);
-    let counter = scene.enter_with(Rule::Wait, 30 * 24 * 3600 * 1000);
+    let counter = scene.enter_with(WhenFull::Wait, 30 * 24 * 3600 * 1000);
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     scene.granted(counter).unwrap();
@@ -306,11 +306,11 @@ async fn an_outage_does_not_make_the_agenda_grow() {
 }
 
 /// Whether a waiter whose wake-up was lost is asked about while others come all the time.
-async fn starves(rule: Rule) {
+async fn starves(when_full: WhenFull) {
     let mut scene = Scene::new(1);
     let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE);
-    let reply = scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
-    assert!(matches!(reply.admitted[0], Settled::Granted { .. }));
+    let reply = scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
+    assert!(matches!(reply.admitted[0], WaiterOutcome::Granted { .. }));
     let waiter = scene.enter();
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
@@ -321,7 +321,7 @@ async fn starves(rule: Rule) {
     let mut asked = 0;
     for _ in 0..40 {
         scene.pass(500).await;
-        let newcomer = scene.enter_with(rule, LEASE_MS);
+        let newcomer = scene.enter_with(when_full, LEASE_MS);
         while let Some(turn) = scene.next() {
             asked += turn.turn.ask.len();
             scene.run_and_settle(turn);
@@ -338,33 +338,33 @@ async fn starves(rule: Rule) {
 
 #[tokio::test(start_paused = true)]
 async fn tries_do_not_starve_the_speaking() {
-    starves(Rule::Try).await;
+    starves(WhenFull::Refuse).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn newcomers_do_not_starve_the_speaking() {
-    starves(Rule::Wait).await;
+    starves(WhenFull::Wait).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_tries_all_the_time_is_not_presumed_dead() {
     let mut scene = Scene::new(1);
     let other = PermitId::new(ClientId::from_bits(8), 1, 1, LEASE);
-    scene.foreign(8, |turn| turn.admit.push((other, Rule::Wait)));
+    scene.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     let waiter = scene.enter();
     let turn = scene.next().unwrap();
     scene.run_and_settle(turn);
     for _ in 0..10 {
         scene.pass(500).await;
-        scene.enter_with(Rule::Try, LEASE_MS);
+        scene.enter_with(WhenFull::Refuse, LEASE_MS);
         while let Some(turn) = scene.next() {
             scene.run_and_settle(turn);
         }
     }
     let next = PermitId::new(ClientId::from_bits(9), 1, 1, LEASE);
     scene.foreign(8, |turn| turn.release.push(other));
-    let barged = scene.foreign(9, |turn| turn.admit.push((next, Rule::Try)));
-    assert_eq!(barged.admitted, [Settled::Refused], "the waiter {waiter} was passed");
+    let barged = scene.foreign(9, |turn| turn.admit.push((next, WhenFull::Refuse)));
+    assert_eq!(barged.admitted, [WaiterOutcome::Refused], "the waiter {waiter} was passed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -392,7 +392,7 @@ async fn a_fresh_line_learns_of_its_epoch_and_nothing_is_amiss() {
         scene.run_and_settle(turn);
     }
     scene.fresh_line(1);
-    let waiter = scene.enter_with(Rule::Try, LEASE_MS);
+    let waiter = scene.enter_with(WhenFull::Refuse, LEASE_MS);
     let cancelled = scene.enter();
     let first = scene.next().unwrap();
     scene.line.cancel(cancelled, Instant::now());
@@ -410,13 +410,13 @@ async fn a_fresh_line_learns_of_its_epoch_and_nothing_is_amiss() {
 async fn a_try_is_not_told_that_all_is_taken_by_more_than_one_turn_prunes() {
     let mut scene = Scene::new(200);
     let dead = (1..=200)
-        .map(|n| (PermitId::new(ClientId::from_bits(8), n, 1, Millis::new(1_000)), Rule::Wait));
+        .map(|n| (PermitId::new(ClientId::from_bits(8), n, 1, Millis::new(1_000)), WhenFull::Wait));
     scene.foreign(8, |turn| {
         turn.limit = 200;
         turn.admit.extend(dead);
     });
     scene.pass(2_000).await;
-    let tries: Vec<u64> = (0..100).map(|_| scene.enter_with(Rule::Try, LEASE_MS)).collect();
+    let tries: Vec<u64> = (0..100).map(|_| scene.enter_with(WhenFull::Refuse, LEASE_MS)).collect();
     while let Some(turn) = scene.next() {
         scene.run_and_settle(turn);
     }

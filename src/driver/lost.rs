@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::scene::{LEASE, LEASE_MS, Scene};
 use crate::id::{ClientId, PermitId};
 use crate::options::Wake;
-use crate::store::{Rule, Settled, WakeUp};
+use crate::store::{WaiterOutcome, WakeUp, WhenFull};
 
 /// An asking period, and a little.
 const PERIOD_MS: u64 = 1_100;
@@ -22,9 +22,9 @@ fn full(limit: u32) -> (Scene, Vec<PermitId>) {
     let holders = others(8, limit.into());
     let reply = scene.foreign(8, |turn| {
         turn.limit = limit;
-        turn.admit.extend(holders.iter().map(|&id| (id, Rule::Wait)));
+        turn.admit.extend(holders.iter().map(|&id| (id, WhenFull::Wait)));
     });
-    assert!(reply.admitted.iter().all(|settled| matches!(settled, Settled::Granted { .. })));
+    assert!(reply.admitted.iter().all(|settled| matches!(settled, WaiterOutcome::Granted { .. })));
     (scene, holders)
 }
 
@@ -92,7 +92,7 @@ async fn a_waiter_that_is_put_back_and_granted_in_one_turn_tells_of_the_others()
 #[tokio::test(start_paused = true)]
 async fn a_waiter_that_is_put_back_and_too_large_tells_of_the_others() {
     let (mut scene, _) = full(3);
-    scene.enter_as(Rule::Wait, 3, LEASE_MS, Wake::Push);
+    scene.enter_as(WhenFull::Wait, 3, LEASE_MS, Wake::Push);
     for _ in 0..4 {
         scene.enter();
     }
@@ -119,7 +119,7 @@ async fn a_turn_that_tells_that_too_few_wait_makes_the_line_speak_soon() {
 #[tokio::test(start_paused = true)]
 async fn waiters_behind_one_that_polls_are_not_forgotten() {
     let (mut scene, _) = full(1);
-    scene.enter_as(Rule::Wait, 1, LEASE_MS, Wake::Poll);
+    scene.enter_as(WhenFull::Wait, 1, LEASE_MS, Wake::Poll);
     for _ in 0..4 {
         scene.enter();
     }
@@ -142,7 +142,7 @@ async fn waiters_behind_one_that_was_woken_late_are_not_forgotten() {
     scene.books.lose_permits();
     scene.books.lose_queue();
     let newcomer = others(9, 1)[0];
-    scene.foreign(9, |turn| turn.admit.push((newcomer, Rule::Wait)));
+    scene.foreign(9, |turn| turn.admit.push((newcomer, WhenFull::Wait)));
     scene.line.wake(Scene::id(1), WakeUp::Granted(token), Instant::now());
     scene.live(PERIOD_MS).await;
     assert_eq!(scene.in_the_queue(), 5);

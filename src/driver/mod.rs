@@ -48,7 +48,6 @@ use errand::Errand;
 
 pub(crate) use line::Line;
 pub(crate) use shared::{Link, NoDriver, Shared};
-pub(crate) use take_back::ReleaseDone;
 pub(crate) use waiter::WaitEnd;
 
 /// A line and the switch that says it waits for the driver.
@@ -63,7 +62,7 @@ impl LineCell {
     /// Changes the line, tells those concerned, and has the driver look at it.
     fn update<T>(self: &Arc<Self>, shared: &Shared, change: impl FnOnce(&mut Line) -> T) -> T {
         let answer = self.peek(change);
-        if !self.turn_at_once(shared) {
+        if !self.turn_inline(shared) {
             shared.make_ready(self);
         }
         answer

@@ -17,8 +17,8 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::options::{Options, Renew, Wake};
-use crate::store::memory::Books;
-use crate::store::{Rule, Turn, TurnOutcome, TurnReply, WakeUp};
+use crate::store::memory::MemoryState;
+use crate::store::{Turn, TurnOutcome, TurnReply, WakeUp, WhenFull};
 
 pub(super) const LEASE_MS: u64 = 30_000;
 pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
@@ -26,7 +26,7 @@ pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
 /// One line, and the books that answer it.
 pub(super) struct Scene {
     pub(super) line: Line,
-    pub(super) books: Books,
+    pub(super) books: MemoryState,
     entered: u64,
     pub(super) micros: u64,
     /// The wake-ups that the last foreign turn sent, undelivered.
@@ -41,7 +41,7 @@ impl Scene {
         line.set_hears(true, Instant::now());
         let micros = 1_000_000_000_000_000;
         let mut scene =
-            Self { line, books: Books::default(), entered: 0, micros, words: Vec::new() };
+            Self { line, books: MemoryState::default(), entered: 0, micros, words: Vec::new() };
         scene.line.nudge();
         let first = scene.next().unwrap();
         scene.run_and_settle(first);
@@ -65,7 +65,7 @@ impl Scene {
     }
 
     pub(super) fn enter(&mut self) -> u64 {
-        self.enter_with(Rule::Wait, LEASE_MS)
+        self.enter_with(WhenFull::Wait, LEASE_MS)
     }
 
     pub(super) fn next(&mut self) -> Option<Outgoing> {
@@ -108,22 +108,33 @@ impl Scene {
         self.line.give_back(hold.id.counter(), None);
     }
 
-    pub(super) fn enter_with(&mut self, rule: Rule, lease_ms: u64) -> u64 {
-        self.enter_as(rule, 1, lease_ms, Wake::Push)
+    pub(super) fn enter_with(&mut self, when_full: WhenFull, lease_ms: u64) -> u64 {
+        self.enter_as(when_full, 1, lease_ms, Wake::Push)
     }
 
-    pub(super) fn enter_as(&mut self, rule: Rule, units: u32, lease_ms: u64, wake: Wake) -> u64 {
-        self.enter_full(rule, units, Options { lease: Millis::new(lease_ms), wake, ..auto() })
+    pub(super) fn enter_as(
+        &mut self,
+        when_full: WhenFull,
+        units: u32,
+        lease_ms: u64,
+        wake: Wake,
+    ) -> u64 {
+        self.enter_full(when_full, units, Options { lease: Millis::new(lease_ms), wake, ..auto() })
     }
 
-    pub(super) fn enter_renewing(&mut self, rule: Rule, lease_ms: u64, renew: Renew) -> u64 {
-        self.enter_full(rule, 1, Options { lease: Millis::new(lease_ms), renew, ..auto() })
+    pub(super) fn enter_renewing(
+        &mut self,
+        when_full: WhenFull,
+        lease_ms: u64,
+        renew: Renew,
+    ) -> u64 {
+        self.enter_full(when_full, 1, Options { lease: Millis::new(lease_ms), renew, ..auto() })
     }
 
-    fn enter_full(&mut self, rule: Rule, units: u32, options: Options) -> u64 {
+    fn enter_full(&mut self, when_full: WhenFull, units: u32, options: Options) -> u64 {
         self.entered += 1;
         let id = PermitId::new(ClientId::from_bits(7), self.entered, units, options.lease);
-        self.line.enter(id, rule, Arc::new(options));
+        self.line.enter(id, when_full, Arc::new(options));
         self.entered
     }
 

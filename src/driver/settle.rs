@@ -10,7 +10,7 @@ use crate::lost_reason::LostReason;
 use crate::numbers::{Epoch, Millis, TurnNumber};
 use crate::options::Renew;
 use crate::released::Released;
-use crate::store::{CLAIM, Renewed, Rule, Settled, TurnReply};
+use crate::store::{CLAIM, RenewalException, TurnReply, WaiterOutcome, WhenFull};
 
 use super::batch::{Flight, SHARE};
 use super::errand::Errand;
@@ -110,11 +110,14 @@ impl Line {
         now: Instant,
     ) {
         for (index, (counter, ms)) in renewed.into_iter().enumerate() {
-            let outcome = reply.not_plain.iter().find(|(at, _)| *at == index).map(|(_, o)| *o);
+            let outcome =
+                reply.renewal_exceptions.iter().find(|(at, _)| *at == index).map(|(_, o)| *o);
             match outcome {
-                Some(Renewed::Gone) => self.lose(counter, LostReason::MissingInStore, now),
-                Some(Renewed::Kicked) => self.lose(counter, LostReason::Kicked, now),
-                None | Some(Renewed::PutBack) => self.renewed(counter, ms, sent, reply, now),
+                Some(RenewalException::Gone) => self.lose(counter, LostReason::MissingInStore, now),
+                Some(RenewalException::Kicked) => self.lose(counter, LostReason::Kicked, now),
+                None | Some(RenewalException::PutBack) => {
+                    self.renewed(counter, ms, sent, reply, now)
+                }
             }
         }
     }
@@ -157,7 +160,7 @@ impl Line {
     fn settle_waiter(
         &mut self,
         counter: u64,
-        settled: Settled,
+        settled: WaiterOutcome,
         reply: &TurnReply,
         sent: Instant,
         now: Instant,
@@ -169,13 +172,13 @@ impl Line {
             return false; // the other turn in flight, which ran later, has told more
         }
         match settled {
-            Settled::Granted { token, earlier } => {
+            WaiterOutcome::Granted { token, earlier } => {
                 let ms = waiter.id.lease_ms();
                 self.unheard |= earlier && woken.is_none() && self.hears;
                 self.grant(counter, token, sent, ms, now);
                 return earlier;
             }
-            Settled::Queued { ticket, place } => {
+            WaiterOutcome::Queued { ticket, place } => {
                 // After a loss of data a late turn may have queued it again.
                 if let Stage::Queued { ticket: old } = waiter.stage
                     && old != ticket
@@ -192,13 +195,13 @@ impl Line {
                     self.hear(counter, wake_up, now);
                 }
             }
-            Settled::Refused if reply.more && waiter.tries < LOOKS => {
+            WaiterOutcome::Refused if reply.more && waiter.tries < LOOKS => {
                 waiter.tries += 1;
                 self.ask_again(counter);
             }
-            Settled::Refused => {
-                let end = match waiter.rule {
-                    Rule::Try => WaitEnd::Full {
+            WaiterOutcome::Refused => {
+                let end = match waiter.when_full {
+                    WhenFull::Refuse => WaitEnd::Full {
                         in_use: reply.in_use,
                         limit: reply.limit,
                         waiting: reply.waiting,
@@ -207,12 +210,14 @@ impl Line {
                 };
                 self.end_wait(counter, end);
             }
-            Settled::Kicked => {
+            WaiterOutcome::Kicked => {
                 let id = waiter.id;
                 self.give_back_stray(id, now);
                 self.end_wait(counter, WaitEnd::Kicked);
             }
-            Settled::TooLarge => self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit }),
+            WaiterOutcome::TooLarge => {
+                self.end_wait(counter, WaitEnd::TooLarge { limit: reply.limit })
+            }
         }
         false
     }

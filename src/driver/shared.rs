@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::lost_reason::LostReason;
-use crate::store::{Ear, Session, Store, WakeUp};
+use crate::store::{Session, Store, WakeListener, WakeUp};
 use crate::sync::lock;
 
 use super::LineCell;
@@ -94,7 +94,7 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
             .field("id", &self.id())
-            .field("store", &self.store.place())
+            .field("store", &self.store.address())
             .finish_non_exhaustive()
     }
 }
@@ -124,8 +124,8 @@ impl Shared {
         })
     }
 
-    pub(crate) fn place(&self) -> String {
-        self.store.place()
+    pub(crate) fn address(&self) -> String {
+        self.store.address()
     }
 
     pub(crate) fn next_counter(&self) -> u64 {
@@ -256,7 +256,7 @@ impl Shared {
                 Link::Down(error) => Link::Down(error),
                 _ => Link::Down(StoreError::timeout(format!(
                     "no connection to {} within {:?}",
-                    self.place(),
+                    self.address(),
                     self.call_timeout
                 ))),
             }),
@@ -380,7 +380,7 @@ impl Shared {
         for cell in self.all() {
             // Where turns need no driver, what it was to hand back goes now, and the rest later.
             if self.at_once.load(Ordering::SeqCst) {
-                cell.turn_at_once(self);
+                cell.turn_inline(self);
             } else {
                 cell.peek(Line::end);
             }
@@ -390,7 +390,7 @@ impl Shared {
     }
 }
 
-impl Ear for Shared {
+impl WakeListener for Shared {
     fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp) {
         if let Some(cell) = self.find(name) {
             // Not by a turn of its own here: this is inside somebody else's.
@@ -406,14 +406,14 @@ impl Ear for Shared {
     }
 
     #[cfg(feature = "redis")]
-    fn hearing_changed(&self) {
+    fn subscription_changed(&self) {
         for cell in self.all() {
             cell.update(self, Line::ask_about_all);
         }
     }
 
     #[cfg(feature = "redis")]
-    fn gone(&self) {
+    fn disconnected(&self) {
         self.work.notify_one();
     }
 }

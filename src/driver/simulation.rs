@@ -23,8 +23,8 @@ use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, TurnNumber};
 use crate::options::{Options, Renew, Wake};
-use crate::store::memory::Books;
-use crate::store::{Kick, Rule, Turn, TurnOutcome, WakeUp};
+use crate::store::memory::MemoryState;
+use crate::store::{Kick, Turn, TurnOutcome, WakeUp, WhenFull};
 
 const LIMIT: u32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -102,8 +102,8 @@ impl Node {
             max_queue: None,
         };
         let id = PermitId::new(self.id, self.counter, random.u32(1..=3), Millis::new(lease_ms));
-        let rule = if random.u8(..8) == 0 { Rule::Try } else { Rule::Wait };
-        self.line.enter(id, rule, Arc::new(options));
+        let when_full = if random.u8(..8) == 0 { WhenFull::Refuse } else { WhenFull::Wait };
+        self.line.enter(id, when_full, Arc::new(options));
         self.waiting.push(self.counter);
     }
 
@@ -140,7 +140,7 @@ impl Node {
 struct World {
     seed: u64,
     random: Rng,
-    books: Books,
+    books: MemoryState,
     nodes: Vec<Node>,
     /// With the instant at which each arrives.
     network: VecDeque<(Instant, Packet)>,
@@ -161,7 +161,7 @@ impl World {
         Self {
             seed,
             random,
-            books: Books::default(),
+            books: MemoryState::default(),
             nodes,
             network: VecDeque::new(),
             start: Instant::now(),
@@ -304,7 +304,7 @@ impl World {
             self.books.set_limit(limit, self.micros());
         }
         if self.percent(faults.wipe) {
-            self.books = Books::default();
+            self.books = MemoryState::default();
             self.wipes += 1;
         }
         if self.percent(faults.key)

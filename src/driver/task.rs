@@ -125,7 +125,7 @@ impl Driver {
                 self.connection_changed();
             }
             if shared.abandoned.load(Ordering::SeqCst) && self.may_end() {
-                self.wipe_log.tell(&shared.place());
+                self.wipe_log.tell(&shared.address());
                 return;
             }
             let next = self.next_look();
@@ -184,7 +184,7 @@ impl Driver {
         let (outgoing, old_timer, new_timer, unused, unheard) = cell.peek(|line| {
             line.tick(now);
             match &session {
-                Some(session) => line.set_hears(session.hears(), now),
+                Some(session) => line.set_hears(session.is_subscribed(), now),
                 None => line.without_connection(self.connection.trouble(), now),
             }
             let outgoing = session
@@ -204,7 +204,7 @@ impl Driver {
             (outgoing, old_timer, new_timer, line.is_unused(), unheard)
         });
         if let (true, Some(session)) = (unheard, &session) {
-            session.doubt_hearing();
+            session.doubt_subscription();
         }
         if old_timer != new_timer {
             if let Some(at) = old_timer {
@@ -330,7 +330,7 @@ impl Driver {
     fn fire(&mut self) {
         let now = Instant::now();
         if self.wipe_log.tell_at().is_some_and(|at| at <= now) {
-            self.wipe_log.tell(&self.shared.place());
+            self.wipe_log.tell(&self.shared.address());
         }
         while let Some(first) = self.timers.first_entry()
             && first.key().0 <= now

@@ -14,7 +14,7 @@ use crate::id::PermitId;
 use crate::lease;
 use crate::numbers::Seq;
 use crate::options::{Options, Wake};
-use crate::store::{CLAIM, Rule, WakeUp};
+use crate::store::{CLAIM, WakeUp, WhenFull};
 
 use super::errand::Errand;
 use super::line::Line;
@@ -22,7 +22,7 @@ use super::line::Line;
 #[derive(Debug)]
 pub(crate) struct Waiter {
     pub(super) id: PermitId,
-    pub(super) rule: Rule,
+    pub(super) when_full: WhenFull,
     pub(super) options: Arc<Options>,
     pub(super) stage: Stage,
     /// How many stood ahead when the store last told.
@@ -72,13 +72,13 @@ pub(super) struct Stamp {
 }
 
 impl Line {
-    pub(crate) fn enter(&mut self, id: PermitId, rule: Rule, options: Arc<Options>) {
+    pub(crate) fn enter(&mut self, id: PermitId, when_full: WhenFull, options: Arc<Options>) {
         if self.closed {
             return;
         }
         let waiter = Waiter {
             id,
-            rule,
+            when_full,
             options,
             stage: Stage::Fresh,
             ahead: None,
@@ -308,7 +308,9 @@ impl Line {
         let tries: Vec<PermitId> = self
             .waiters
             .values()
-            .filter(|waiter| waiter.rule == Rule::Try && !matches!(waiter.stage, Stage::Done(_)))
+            .filter(|waiter| {
+                waiter.when_full == WhenFull::Refuse && !matches!(waiter.stage, Stage::Done(_))
+            })
             .map(|waiter| waiter.id)
             .collect();
         for id in tries {

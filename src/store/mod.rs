@@ -3,12 +3,13 @@
 //! A [`Store`] makes [`Session`]s; a session carries turns. Both are sealed by being private: the
 //! public types hold them as trait objects, so one boxed future is paid per turn, not per permit.
 
+mod bounds;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-#[cfg(all(test, feature = "redis"))]
-mod agreement;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,47 +21,39 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
 
+pub(crate) use bounds::{ALIVE, CLAIM, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
+
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A grant to somebody else's waiter lives so long until its owner confirms it.
-pub(crate) const CLAIM: Millis = Millis::new(3_000);
-/// A client that was heard waiting is presumed alive so long.
-pub(crate) const ALIVE: Millis = Millis::new(3_000);
-/// At most so many ids of the caller go into one turn.
-pub(crate) const TURN_BOUND: usize = 256;
-/// At most so many expired permits and so many heads of the queue are looked at in one turn.
-pub(crate) const LOOK_BOUND: usize = 96;
-/// At most so many holders and so many waiters are listed by `inspect`.
-pub(crate) const INSPECT_BOUND: usize = 500;
-
-/// Somewhere permits are counted.
+/// A place where permits are counted.
 pub(crate) trait Store: Send + Sync {
-    /// Opens a connection for `client`, whose wake-ups go to `ear`.
+    /// Opens a connection for `client`, whose wake-ups go to `listener`.
     fn open(
         &self,
         client: ClientId,
-        ear: Arc<dyn Ear>,
+        listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>>;
 
-    /// As [`Session::turn`], by a store that needs no waiting, nor a session.
-    fn turn_at_once(&self, _: &Turn) -> Option<TurnOutcome> {
+    /// Runs a turn at once, without a session; `None` by a store that has to be awaited.
+    fn turn_inline(&self, _: &Turn) -> Option<TurnOutcome> {
         None
     }
 
-    /// What a log line may call this store; never with a password.
-    fn place(&self) -> String;
+    /// The address as the log shows it, without a password.
+    fn address(&self) -> String;
 }
 
 /// One open connection.
 pub(crate) trait Session: Send + Sync {
-    /// Settles all that a client has to say about one semaphore.
+    /// Sends all that a client has to say about one semaphore.
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>>;
-    /// Whether [`Store::turn_at_once`] has an answer.
-    fn is_at_once(&self) -> bool {
+    /// Whether [`Store::turn_inline`] has an answer.
+    fn is_inline(&self) -> bool {
         false
     }
-    /// A waiter learnt by asking what a wake-up should have told: perhaps they come no more.
-    fn doubt_hearing(&self) {}
+    /// Has the session check its subscription: a waiter learnt by asking what a wake-up should have
+    /// told.
+    fn doubt_subscription(&self) {}
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>>;
     /// `None` clears the override.
     fn set_limit(
@@ -74,31 +67,31 @@ pub(crate) trait Session: Send + Sync {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>>;
-    /// Whether wake-ups reach this session. When they do not, waiters ask at their backoff's pace.
-    fn hears(&self) -> bool;
-    /// False once the connection is known to be broken.
+    /// Whether wake-ups arrive. Where they do not, waiters ask at the pace of their backoff.
+    fn is_subscribed(&self) -> bool;
+    /// Whether the connection is not known to be broken.
     fn is_alive(&self) -> bool;
 }
 
-/// Where a session delivers wake-ups. A hint only: it may come late, twice or not at all.
-pub(crate) trait Ear: Send + Sync {
+/// Where a session delivers wake-ups. Each is a hint: it may come late, twice or not at all.
+pub(crate) trait WakeListener: Send + Sync {
     fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp);
-    /// Wake-ups ceased to be, or are again, heard; some may have been missed.
+    /// Wake-ups no longer arrive, or arrive again. Some may have been missed.
     #[cfg(feature = "redis")]
-    fn hearing_changed(&self);
+    fn subscription_changed(&self);
     /// The session's connection broke.
     #[cfg(feature = "redis")]
-    fn gone(&self);
+    fn disconnected(&self);
 }
 
-/// What a client says in one turn. At most [`TURN_BOUND`] ids in all.
+/// All that a client says about one semaphore in one call. It names at most [`TURN_BOUND`] ids.
 #[derive(Debug, Clone)]
 pub(crate) struct Turn {
     pub(crate) name: Arc<str>,
     pub(crate) client: ClientId,
     /// Who this is, for `inspect`; empty for no label.
     pub(crate) label: Arc<str>,
-    /// How many turns of this client about this semaphore went unanswered: an older turn that runs later is void.
+    /// The store ignores a turn with an older epoch that runs later.
     pub(crate) epoch: Epoch,
     pub(crate) limit: u32,
     /// The highest token or ticket this client has seen.
@@ -117,11 +110,10 @@ pub(crate) struct Turn {
     /// Waiters sent before, whose fate is in doubt.
     pub(crate) ask: Vec<Ask>,
     /// Waiters never sent before.
-    pub(crate) admit: Vec<(PermitId, Rule)>,
+    pub(crate) admit: Vec<(PermitId, WhenFull)>,
 }
 
 impl Turn {
-    /// Then all is looked after.
     fn says_nothing(&self) -> bool {
         let Self { release, cancel, renew, ask, admit, .. } = self;
         release.is_empty()
@@ -137,16 +129,16 @@ pub(crate) struct Ask {
     pub(crate) id: PermitId,
     /// `None` when no reply told a ticket yet.
     pub(crate) ticket: Option<Seq>,
-    pub(crate) rule: Rule,
+    pub(crate) when_full: WhenFull,
 }
 
-/// What to do with an id that does not fit.
+/// What the store does with a newcomer that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rule {
+pub(crate) enum WhenFull {
     Wait,
-    /// Wait unless so many wait already.
+    /// Wait, unless at least this many wait already.
     WaitBehind(u32),
-    Try,
+    Refuse,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,11 +169,11 @@ pub(crate) struct TurnReply {
     /// Indices of releases that found nothing, from 0.
     pub(crate) missing: Vec<usize>,
     /// Indices of renewals that were not plain, from 0.
-    pub(crate) not_plain: Vec<(usize, Renewed)>,
+    pub(crate) renewal_exceptions: Vec<(usize, RenewalException)>,
     /// One per ask.
-    pub(crate) asked: Vec<Settled>,
+    pub(crate) asked: Vec<WaiterOutcome>,
     /// One per admit.
-    pub(crate) admitted: Vec<Settled>,
+    pub(crate) admitted: Vec<WaiterOutcome>,
     /// Waiters of the caller that it did not ask about and that left the queue: token, or `None`
     /// for one that asks for more than the limit.
     pub(crate) others: Vec<(PermitId, Option<Seq>)>,
@@ -201,7 +193,7 @@ impl TurnReply {
             more: false,
             earliest: None,
             missing: Vec::new(),
-            not_plain: Vec::new(),
+            renewal_exceptions: Vec::new(),
             asked: Vec::new(),
             admitted: Vec::new(),
             others: Vec::new(),
@@ -210,7 +202,7 @@ impl TurnReply {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Renewed {
+pub(crate) enum RenewalException {
     Gone,
     Kicked,
     /// It was missing since data was lost, and there was room for it.
@@ -218,7 +210,7 @@ pub(crate) enum Renewed {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Settled {
+pub(crate) enum WaiterOutcome {
     Granted {
         token: Seq,
         /// It had been granted before this turn, unheard.
@@ -233,7 +225,7 @@ pub(crate) enum Settled {
     TooLarge,
 }
 
-impl Settled {
+impl WaiterOutcome {
     /// The same of a newcomer so many places later, who fared alike.
     #[cfg(feature = "redis")]
     fn with_numbers_raised_by(self, nth: u64) -> Self {

@@ -35,7 +35,7 @@ pub struct Acquire {
     max_queue: Option<u32>,
     /// Of the first poll.
     started: Option<Instant>,
-    /// Known to the line while it waits there.
+    /// Known to the driver while it waits.
     counter: Option<u64>,
     #[pin]
     deadline: Option<Sleep>,
@@ -108,7 +108,7 @@ impl Acquire {
     /// ```
     pub fn place(&self) -> Option<u64> {
         let counter = self.counter?;
-        self.semaphore.seat.peek(|line| line.ahead(counter))
+        self.semaphore.driver.with(|state| state.place(counter))
     }
 
     /// As [`max_queue`](crate::SemaphoreBuilder::max_queue), for this wait alone.
@@ -126,13 +126,13 @@ impl Acquire {
         }
     }
 
-    /// Enters the line; the deadline is set once, at the first poll.
+    /// Enters the waiters; the deadline is set once, at the first poll.
     fn start(mut self: Pin<&mut Self>) -> Result<u64, Refusal> {
         let now = Instant::now();
         let when_full = self.when_full();
         let counter = enter(&self.semaphore, self.units, when_full)?;
         let timeout = match when_full {
-            WhenFull::Refuse => Some(self.semaphore.seat.shared().call_timeout),
+            WhenFull::Refuse => Some(self.semaphore.driver.shared().call_timeout),
             _ => self.timeout,
         };
         let mut this = self.as_mut().project();
@@ -157,14 +157,14 @@ impl Acquire {
                 },
             };
             // The grant is looked for before the deadline: one that arrives with it is returned.
-            // Cloned and dropped outside the lock of the line: a waker may own anything.
+            // Cloned and dropped outside the lock of the state: a waker may own anything.
             let mut waker = Some(cx.waker().clone());
-            let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, &mut waker));
+            let polled = self.semaphore.driver.with(|state| state.poll_waiter(counter, &mut waker));
             if let Poll::Ready(end) = polled {
                 *self.as_mut().project().counter = None;
                 return Poll::Ready(match end {
                     WaitEnd::Granted(hold) if matches!(hold.truth(), Truth::HeldUntil(_)) => {
-                        Outcome::Granted(Permit::new(hold, self.semaphore.seat.clone()))
+                        Outcome::Granted(Permit::new(hold, self.semaphore.driver.clone()))
                     }
                     WaitEnd::Granted(_) => continue, // lost before it was looked at: wait again
                     end => Outcome::Ended(end),
@@ -175,9 +175,9 @@ impl Acquire {
                 None => return Poll::Pending,
             }
             *self.as_mut().project().counter = None;
-            return Poll::Ready(self.semaphore.seat.update(|line| {
-                let (place, outage) = (line.ahead(counter), line.trouble().cloned());
-                line.cancel(counter, Instant::now());
+            return Poll::Ready(self.semaphore.driver.update(|state| {
+                let (place, outage) = (state.place(counter), state.outage().cloned());
+                state.cancel(counter, Instant::now());
                 Outcome::TimedOut { place, outage }
             }));
         }
@@ -204,28 +204,28 @@ enum Refusal {
     Closed,
 }
 
-/// Makes the id and puts the waiter into the line.
+/// Makes the id and puts it among the waiters.
 fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<u64, Refusal> {
     if units == 0 {
         return Err(Refusal::ZeroUnits);
     }
-    let shared = semaphore.seat.shared();
-    let client = shared.ensure_driver().map_err(|reason| match reason {
+    let shared = semaphore.driver.shared();
+    let client = semaphore.driver.ensure_driver().map_err(|reason| match reason {
         NoDriver::NoRuntime => Refusal::NoRuntime,
         NoDriver::Ended => Refusal::Closed,
     })?;
     let counter = shared.next_counter();
     let id = PermitId::new(client, counter, units, semaphore.options.lease);
-    semaphore.seat.update(|line| {
-        if line.is_closed() {
+    semaphore.driver.update(|state| {
+        if state.is_closed() {
             return Err(Refusal::Closed);
         }
         // An override may be higher: the store decides, unless it cannot be asked.
         let too_large = semaphore.limit > 0 && units > semaphore.limit;
-        if too_large && line.known_override().is_none() && shared.is_down() {
+        if too_large && state.limit_override().is_none() && shared.link().is_down() {
             return Err(Refusal::TooLarge { limit: semaphore.limit });
         }
-        line.enter(id, when_full, Arc::clone(&semaphore.options));
+        state.enter(id, when_full, Arc::clone(&semaphore.options));
         Ok(counter)
     })
 }
@@ -242,8 +242,9 @@ impl Future for Acquire {
                 // Who only asks waits for nothing but the answer, and nobody can be told that it is
                 // full while there is no connection.
                 let only_asks = self.timeout == Some(Duration::ZERO);
-                let unanswered = (only_asks || self.semaphore.seat.shared().is_unconnected())
-                    .then(|| StoreError::timeout(format!("no answer within {waited:?}")));
+                let unanswered = (only_asks
+                    || self.semaphore.driver.shared().link().unconnected_since().is_some())
+                .then(|| StoreError::timeout(format!("no answer within {waited:?}")));
                 AcquireError::Timeout { waited, place, outage: outage.or(unanswered) }
             }
             Outcome::Refused(refusal) => match refusal {
@@ -274,7 +275,7 @@ impl Future for Acquire {
 impl PinnedDrop for Acquire {
     fn drop(self: Pin<&mut Self>) {
         if let Some(counter) = self.counter {
-            self.semaphore.seat.update(|line| line.cancel(counter, Instant::now()));
+            self.semaphore.driver.update(|state| state.cancel(counter, Instant::now()));
         }
     }
 }

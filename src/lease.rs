@@ -51,8 +51,8 @@ pub(crate) fn answer_in(lease: Duration) -> Duration {
     lease / 6
 }
 
-/// A renewal due within this rides on a turn that goes anyway.
-pub(crate) fn ride(lease: Duration) -> Duration {
+/// A renewal that is due within this span is piggybacked on a turn that goes out anyway.
+pub(crate) fn piggyback(lease: Duration) -> Duration {
     lease / 8
 }
 
@@ -84,7 +84,7 @@ mod tests {
             let end = provable_until(sent, lease);
             assert!(end < sent + lease);
             assert!(renew_at(sent, lease) + lease / 3 < end);
-            assert!(renew_at(sent, lease) + ride(lease) < end);
+            assert!(renew_at(sent, lease) + piggyback(lease) < end);
         }
     }
 

@@ -41,6 +41,7 @@ mod options;
 mod outlook;
 mod permit;
 mod released;
+mod retry_delay;
 mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::driver::{ReleaseDone, Seat, WeakSeat};
+use crate::driver::{DriverHandle, ReleaseDone, WeakDriverHandle};
 use crate::error::{ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
@@ -44,12 +44,12 @@ use crate::released::Released;
 #[must_use = "a permit that is dropped at once caps nothing; bind it to a name other than `_`"]
 pub struct Permit {
     hold: Arc<Hold>,
-    seat: Seat,
+    driver: DriverHandle,
 }
 
 impl Permit {
-    pub(crate) fn new(hold: Arc<Hold>, seat: Seat) -> Self {
-        Self { hold, seat }
+    pub(crate) fn new(hold: Arc<Hold>, driver: DriverHandle) -> Self {
+        Self { hold, driver }
     }
 
     /// The id by which Redis, [`inspect`](crate::ZSetSemaphore::inspect) and
@@ -192,7 +192,7 @@ impl Permit {
             Truth::HeldUntil(_) => {}
         }
         let (done, answer) = oneshot::channel();
-        self.seat.update(|line| line.extend(self.hold.id.counter(), lease, done));
+        self.driver.update(|state| state.extend(self.hold.id.counter(), lease, done));
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
@@ -217,7 +217,7 @@ impl Permit {
     /// The units are given back even if this future is dropped, at any point.
     pub async fn release(self) -> Result<Released, ReleaseError> {
         let answer = give_back(&self.hold, |done| {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
         });
         confirmed(answer).await
     }
@@ -225,14 +225,14 @@ impl Permit {
     /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
     /// logging tasks and the like. It does not keep the permit.
     pub fn handle(&self) -> PermitHandle {
-        PermitHandle { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
+        PermitHandle { hold: Arc::clone(&self.hold), driver: self.driver.downgrade() }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.hold.release() {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), None));
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), None));
         }
     }
 }
@@ -251,7 +251,7 @@ impl fmt::Debug for Permit {
 #[derive(Clone)]
 pub struct PermitHandle {
     hold: Arc<Hold>,
-    seat: WeakSeat,
+    driver: WeakDriverHandle,
 }
 
 impl PermitHandle {
@@ -323,7 +323,7 @@ impl PermitHandle {
     /// Once polled, the units are given back even if this future is dropped.
     pub async fn release(&self) -> Result<Released, ReleaseError> {
         let answer = give_back(&self.hold, |done| {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
         });
         confirmed(answer).await
     }

@@ -86,12 +86,12 @@ impl ZSetSemaphore {
     /// Ends all waiters of this name in this client with `Closed`, and lets in no new ones. Held
     /// permits stay as they are.
     pub fn close(&self) {
-        self.inner.seat.update(|line| line.close(Instant::now()));
+        self.inner.driver.update(|state| state.close(Instant::now()));
     }
 
     /// Whether [`close`](Self::close) was called, on any handle of this name in this client.
     pub fn is_closed(&self) -> bool {
-        self.inner.seat.peek(|line| line.is_closed())
+        self.inner.driver.with(|state| state.is_closed())
     }
 }
 

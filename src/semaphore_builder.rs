@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::driver::{Lifeline, Seat};
+use crate::driver::{DriverHandle, DropGuard};
 use crate::error::ConfigError;
 use crate::lease;
 use crate::numbers::Millis;
@@ -46,7 +46,7 @@ use crate::semaphore_inner::SemaphoreInner;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build()`"]
 pub struct SemaphoreBuilder {
-    client: Arc<Lifeline>,
+    client: Arc<DropGuard>,
     name: String,
     limit: u32,
     lease: Duration,
@@ -55,7 +55,7 @@ pub struct SemaphoreBuilder {
 }
 
 impl SemaphoreBuilder {
-    pub(crate) fn new(client: Arc<Lifeline>, name: String, limit: u32) -> Self {
+    pub(crate) fn new(client: Arc<DropGuard>, name: String, limit: u32) -> Self {
         Self {
             client,
             name,
@@ -139,15 +139,15 @@ impl SemaphoreBuilder {
         }
         let label: Arc<str> = match self.label {
             Some(label) => check_label(label)?.into(),
-            None => Arc::clone(&self.client.0.label),
+            None => Arc::clone(&self.client.shared().label),
         };
-        let cell = self.client.0.line(&self.name, self.limit, &label);
+        let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
         Ok(ZSetSemaphore {
             inner: Arc::new(SemaphoreInner {
                 name: self.name.into(),
                 limit: self.limit,
                 options: Arc::new(Options { lease, ..self.options }),
-                seat: Seat::new(cell, self.client),
+                driver: DriverHandle::new(cell, self.client),
             }),
         })
     }

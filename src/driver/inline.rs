@@ -1,49 +1,33 @@
-//! Turns without the driver, where the store needs no waiting.
+//! Inline turns: a caller takes them itself, where the store need not be awaited.
 //!
 //! # Implementation
 //!
-//! A caller takes the turn that it has given cause for itself: it builds it under the lock of the
-//! line, has the store settle it outside of that lock, and takes in the outcome. The flight is on
-//! the line meanwhile, so others gather as they do for the driver's turns, and whoever gathered
-//! is looked after before the caller goes. Timers stay with the driver.
+//! The caller builds the turn under the lock of the state, has the store run it with the state
+//! unlocked, and takes in the outcome. The turn is in flight meanwhile, so other callers gather as they
+//! do beside the driver's turns, and what they have gathered goes out before the caller returns. Timers
+//! stay with the driver.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::{LineCell, Shared};
+use crate::store::Store;
 
-impl LineCell {
-    /// False where the driver is needed.
-    pub(super) fn turn_inline(self: &Arc<Self>, shared: &Shared) -> bool {
-        // Without a runtime the time may be another than that of the driver; where that has ended,
-        // nobody else would hand anything back.
-        let on_time = || Handle::try_current().is_ok() || shared.has_ended();
-        if !shared.at_once.load(Ordering::SeqCst) || !on_time() {
-            return false;
-        }
-        let now = Instant::now();
-        loop {
-            let outgoing = self.peek(|line| {
-                line.tick(now);
-                line.set_hears(true, now);
-                line.next_turn(now, shared.call_timeout, None)
-            });
-            let Some(outgoing) = outgoing else { break };
-            let Some(outcome) = shared.store.turn_inline(&outgoing.turn) else { return false };
-            self.take_in(outgoing.number, outcome, now);
-        }
-        shared.flushed.notify_waiters();
-        // What the driver has to do: set its timer earlier, or drop a line that nobody misses.
-        self.peek(|line| {
-            let next = line.next_look(true);
-            let sooner = next.is_some_and(|at| line.timer.is_none_or(|timer| at < timer));
-            if sooner {
-                line.look_by = next;
-            }
-            !sooner && !line.is_unused()
-        })
+use super::cell::SemaphoreCell;
+
+/// Takes turns until there is nothing to say. Returns whether the driver must look: because the store
+/// has to be awaited, to set its timer earlier, or to drop a state that nobody misses.
+pub(super) fn take_turns(cell: &SemaphoreCell, store: &dyn Store, call_timeout: Duration) -> bool {
+    let now = Instant::now();
+    loop {
+        let outgoing = cell.with(|state| {
+            state.tick(now);
+            state.set_subscribed(true, now);
+            state.next_turn(now, call_timeout, None)
+        });
+        let Some(outgoing) = outgoing else { break };
+        let Some(outcome) = store.turn_inline(&outgoing.turn) else { return true };
+        cell.take_in(outgoing.number, outcome, now);
     }
+    cell.with(|state| state.wants_look())
 }

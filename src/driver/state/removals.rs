@@ -1,127 +1,162 @@
-//! Ids that go back to the store: released, cancelled, lost. Pure.
+//! The list of ids that the next turns remove from the store: released, cancelled, lost. Pure.
+//!
+//! # Implementation
+//!
+//! An id stays on the list until a turn that names it is answered, or until the store has forgotten it
+//! by itself. It goes out only after all turns that may name it have landed, for such a turn may run
+//! later and bring the id back.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::ReleaseError;
 use crate::id::PermitId;
-use crate::lease;
-use crate::numbers::{Incarnation, Seq, TurnNumber};
-use crate::released::Released;
+use crate::numbers::Incarnation;
 use crate::store::CLAIM;
 
-use super::errand::Errand;
-use super::line::Line;
+use super::super::deferred::{Effect, Effects, ReleaseDone};
+use super::after_turn::{AfterTurn, OldestInFlight};
+use super::batch::Batch;
+use super::removal::{Ended, Grant, Removal, RemovalKind};
 
-pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
+/// How long the list is not looked at again for what the store has forgotten.
+const FORGET_EVERY: Duration = Duration::from_millis(10);
 
-#[derive(Debug)]
-pub(super) struct TakeBack {
-    pub(super) id: PermitId,
-    /// `None` where it is not known to be granted.
-    pub(super) token: Option<Seq>,
-    /// Under which the store last had it.
-    pub(super) incarnation: Option<Incarnation>,
-    /// Until then its lease cannot have ended.
-    pub(super) alive_until: Instant,
-    /// A permit known to be granted need not be looked for in the queue.
-    pub(super) anywhere: bool,
-    /// By then the server has forgotten it anyway.
-    pub(super) forget_at: Instant,
-    /// An unanswered turn named it: it may have run.
-    pub(super) retried: bool,
-    /// A turn up to this one may name it: it goes out when none of them is in flight any more.
-    pub(super) behind: Option<TurnNumber>,
-    pub(super) done: Option<ReleaseDone>,
+#[derive(Debug, Default)]
+pub(super) struct Removals {
+    list: VecDeque<Removal>,
+    /// Nothing is to be forgotten before this.
+    forget_at: Option<Instant>,
+    /// The driver has ended: nobody removes anything any more.
+    closed: bool,
 }
 
-impl Line {
-    /// Its permit was released; the id goes into the next turn.
-    pub(crate) fn give_back(&mut self, counter: u64, done: Option<ReleaseDone>) {
-        let Some(held) = self.forget_held(counter) else {
-            let gone = |done| Errand::Released(done, Ok(Released::AlreadyGone));
-            self.errands.extend(done.map(gone));
-            return;
-        };
-        let (id, token) = (held.hold.id, held.hold.token);
-        let forget_at = held.hold.deadline() + lease::margin(id.lease()) * 2;
-        let forget_at = forget_at.max(held.server_until);
-        let behind = held.named_by.max(held.renewed_by);
-        self.take_back(TakeBack {
-            id,
-            token: Some(token),
-            incarnation: held.incarnation,
-            alive_until: held.hold.deadline(),
-            anywhere: false,
-            forget_at,
-            retried: false,
-            behind,
-            done,
-        });
+impl Removals {
+    /// Removes an id from the queue or from the permits, wherever it is. `held_until` is how long the
+    /// store may keep it as things stand.
+    pub(super) fn cancel(&mut self, ended: Ended, after: AfterTurn, held_until: Instant) {
+        let Some(id) = ended.to_remove() else { return };
+        let forget_at = held_until + longest_grant(id) * 2;
+        let (kind, retried, done) = (RemovalKind::Cancel, false, None);
+        self.list_if_open(Removal { id, kind, after, forget_at, retried, done }, &mut Vec::new());
     }
 
-    /// Puts an id on the list of the next turn.
-    pub(super) fn take_back(&mut self, take_back: TakeBack) {
-        if self.ended {
-            let closed = |done| Errand::Released(done, Err(ReleaseError::Closed));
-            self.errands.extend(take_back.done.map(closed));
+    /// As [`cancel`](Self::cancel), of an id that may be on the list already.
+    pub(super) fn cancel_stray(&mut self, id: PermitId, after: AfterTurn, held_until: Instant) {
+        if !self.list.iter().any(|removal| removal.id == id) {
+            self.cancel(Ended::sent(id), after, held_until);
+        }
+    }
+
+    /// Removes a permit that was released.
+    pub(super) fn release(
+        &mut self,
+        ended: Ended,
+        grant: Grant,
+        after: AfterTurn,
+        forget_at: Instant,
+        done: Option<ReleaseDone>,
+        effects: &mut Effects,
+    ) {
+        let Some(id) = ended.to_remove() else { return };
+        let (kind, retried) = (RemovalKind::Release(grant), false);
+        self.list_if_open(Removal { id, kind, after, forget_at, retried, done }, effects);
+    }
+
+    /// Lists what a turn has named that did nothing, or of which nothing is known.
+    pub(super) fn list_again(&mut self, removal: Removal, effects: &mut Effects) {
+        self.list_if_open(removal, effects);
+    }
+
+    fn list_if_open(&mut self, removal: Removal, effects: &mut Effects) {
+        if self.closed {
+            effects.extend(removal.done.map(closed));
             return;
         }
-        let at = take_back.forget_at;
+        let at = removal.forget_at;
         self.forget_at = Some(self.forget_at.map_or(at, |other| other.min(at)));
-        self.take_backs.push_back(take_back);
-    }
-
-    pub(super) fn take_back_anywhere(&mut self, id: PermitId, now: Instant) {
-        let forget_at = now + longest_grant(id) * 2;
-        let behind = self.sent_turns;
-        self.take_back(TakeBack {
-            id,
-            token: None,
-            incarnation: None,
-            alive_until: now,
-            anywhere: true,
-            forget_at,
-            retried: false,
-            behind,
-            done: None,
-        });
-    }
-
-    /// An id granted to this client that nobody here knows.
-    pub(super) fn give_back_stray(&mut self, id: PermitId, now: Instant) {
-        if !self.take_backs.iter().any(|take_back| take_back.id == id) {
-            self.take_back_anywhere(id, now);
-        }
+        self.list.push_back(removal);
     }
 
     /// Gives up what the store has forgotten by itself.
-    pub(super) fn forget_take_backs(&mut self, now: Instant) {
+    pub(super) fn forget(&mut self, oldest: OldestInFlight, now: Instant, effects: &mut Effects) {
         if self.forget_at.is_none_or(|at| at > now) {
             return;
         }
-        let oldest = self.flights.first().map(|flight| flight.number);
-        let in_flight =
-            |turn: Option<TurnNumber>| oldest.is_some_and(|oldest| turn >= Some(oldest));
-        let held_up = |it: &&mut TakeBack| it.anywhere && in_flight(it.behind);
-        for held_up in self.take_backs.iter_mut().filter(held_up) {
+        let held_up = |it: &&mut Removal| it.is_cancel() && !oldest.is_past(it.after);
+        for removal in self.list.iter_mut().filter(held_up) {
             // The turn that names it may run only now.
-            held_up.forget_at = held_up.forget_at.max(now + longest_grant(held_up.id));
+            removal.forget_at = removal.forget_at.max(now + longest_grant(removal.id));
         }
-        let (over, left) = std::mem::take(&mut self.take_backs)
+        let (over, left) = std::mem::take(&mut self.list)
             .into_iter()
-            .partition::<VecDeque<_>, _>(|take_back| take_back.forget_at <= now);
-        self.take_backs = left;
+            .partition::<VecDeque<_>, _>(|removal| removal.forget_at <= now);
+        self.list = left;
         // Not at once again: in an outage there may be many, each with an end of its own.
-        let next = self.take_backs.iter().map(|take_back| take_back.forget_at).min();
-        self.forget_at = next.map(|at| at.max(now + Duration::from_millis(10)));
-        let unconfirmed = |done| Errand::Released(done, Err(ReleaseError::Unconfirmed));
-        let over = over.into_iter().filter_map(|take_back| take_back.done);
-        self.errands.extend(over.map(unconfirmed));
+        let next = self.list.iter().map(|removal| removal.forget_at).min();
+        self.forget_at = next.map(|at| at.max(now + FORGET_EVERY));
+        let unconfirmed = |done| Effect::Released(done, Err(ReleaseError::Unconfirmed));
+        effects.extend(over.into_iter().filter_map(|removal| removal.done).map(unconfirmed));
     }
+
+    /// When something may be forgotten.
+    pub(super) fn forget_at(&self) -> Option<Instant> {
+        self.forget_at
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// How many of the first `most` may go out now.
+    pub(super) fn ready(&self, oldest: OldestInFlight, most: usize) -> usize {
+        self.list.iter().take(most).filter(|removal| oldest.is_past(removal.after)).count()
+    }
+
+    /// Puts what may go out into the turn. Its answer is awaited until `answered_by`.
+    pub(super) fn put(
+        &mut self,
+        batch: &mut Batch,
+        oldest: OldestInFlight,
+        answered_by: Instant,
+        incarnation: Option<Incarnation>,
+    ) {
+        let mut releases = Vec::new();
+        let mut room = batch.room_for_removals();
+        while room > 0
+            && self.list.front().is_some_and(|next| oldest.is_past(next.after))
+            && let Some(removal) = self.list.pop_front()
+        {
+            room -= 1;
+            if removal.is_cancel() {
+                batch.cancel(removal);
+            } else {
+                releases.push(removal);
+            }
+        }
+        batch.release(releases, |removal| removal.vouched_token(answered_by, incarnation));
+    }
+
+    /// The driver has ended: `carried` are the releases that turns in flight carry.
+    pub(super) fn close(&mut self, carried: impl Iterator<Item = Removal>, effects: &mut Effects) {
+        self.closed = true;
+        let unanswered = carried.chain(self.list.drain(..)).filter_map(|removal| removal.done);
+        effects.extend(unanswered.map(closed));
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+}
+
+fn closed(done: ReleaseDone) -> Effect {
+    Effect::Released(done, Err(ReleaseError::Closed))
 }
 
 /// How long an id that the store has just heard of may be held there: for its lease, or while a

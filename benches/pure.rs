@@ -18,7 +18,7 @@ mod client;
 mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
-#[path = "../src/error.rs"]
+#[path = "../src/error/mod.rs"]
 mod error;
 #[path = "../src/hold.rs"]
 mod hold;
@@ -36,6 +36,8 @@ mod numbers;
 mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/permit_handle.rs"]
+mod permit_handle;
 #[path = "../src/released.rs"]
 mod released;
 #[path = "../src/retry_delay.rs"]
@@ -50,6 +52,10 @@ mod semaphore_inner;
 mod store;
 #[path = "../src/sync.rs"]
 mod sync;
+#[path = "../src/try_acquire.rs"]
+mod try_acquire;
+#[path = "../src/wait.rs"]
+mod wait;
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -6,19 +6,20 @@
 ---
 --- # Reply
 ---
---- 0 not held, 1 marked: its units are free when its holder lets go, or at its deadline, 2 removed
+--- Kick.NOT_HELD, Kick.MARKED (its units are free when its holder lets go, or at its deadline) or
+--- Kick.REMOVED
 ---
 --- # Implementation
 ---
---- The mark is half a millisecond more on the deadline. A marked permit can be released, but neither
---- renewed nor granted to one that asks.
+--- The mark is half a millisecond more on the deadline. A marked permit can be released, but not
+--- renewed, and its owner is told of the kick when it asks.
 
 --- @include "prelude"
 --- @include "clock"
 
 local id = ARGV[1]
 local score = tonumber(call('ZSCORE', permits, id) or '0')
-if score <= now_ms then return 0 end
+if score <= now_ms then return Kick.NOT_HELD end
 
 local outcome
 if ARGV[2] == '1' then
@@ -30,15 +31,17 @@ if ARGV[2] == '1' then
     if units > 1 then call('HINCRBY', meta, 'extra', 1 - units) end
   end
   call('ZREM', permits, id)
-  outcome = 2
+  outcome = Kick.REMOVED
 else
   -- Renewals look for marks only until `kicked`, so that goes first. Without `inc` the next turn
   -- makes meta again, and sets it for all permits.
   local deadline = floor(score)
   local known = call('HMGET', meta, 'inc', 'kicked')
-  if known[1] and (known[2] or 0) + 0 < deadline + 1 then call('HSET', meta, 'kicked', deadline + 1) end
+  if known[1] and (known[2] or 0) + 0 < deadline + 1 then
+    call('HSET', meta, 'kicked', deadline + 1)
+  end
   call('ZADD', permits, 'XX', format('%.1f', deadline + 0.5), id)
-  outcome = 1
+  outcome = Kick.MARKED
 end
 wake(client_of(id), { id, '0' })
 return outcome

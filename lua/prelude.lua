@@ -14,7 +14,8 @@
 ---   <client>    the epoch of a client
 ---   l:<client>  its label
 ---
---- Instants are the server's, in milliseconds unless said otherwise.
+--- Instants are the server's, in milliseconds unless said otherwise. What reads like `Flag.MORE`
+--- is a constant of the crate: the literal is written in when the parts are joined.
 ---
 --- An id reads <client>:<counter>[*units][/lease_ms]. The client part has 16 hex digits. Units of 1
 --- and the default lease are left out. A permit of one unit is light, of more it is heavy.
@@ -29,9 +30,6 @@
 local call, ARGV = redis.call, ARGV
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
-local DEFAULT_LEASE_MS = 30000
-local TTL_SLACK_MS = 10000
-local META_OUTLIVES_MS = 60000
 -- How many members go into one command.
 local CHUNK = 64
 
@@ -50,7 +48,7 @@ end
 
 local function lease_of(id)
   local at = find(id, '/', 19, true)
-  return at and sub(id, at + 1) + 0 or DEFAULT_LEASE_MS
+  return at and sub(id, at + 1) + 0 or Span.DEFAULT_LEASE
 end
 
 local function client_of(id)

@@ -18,7 +18,7 @@ if not known[1] then
   if call('ZCARD', permits) > 0 then
     local extra, latest
     --- @include "recount"
-    ttl = max(latest, now_ms) + TTL_SLACK_MS
+    ttl = max(latest, now_ms) + Span.TTL_SLACK
     call('HSET', meta, 'ttl', ttl)
     for _, key in ipairs({ permits, queue, clients }) do call('PEXPIREAT', key, ttl) end
   end
@@ -29,6 +29,6 @@ if ARGV[1] ~= '' then
   call('PERSIST', meta)
 else
   call('HDEL', meta, 'limit')
-  call('PEXPIREAT', meta, max(ttl, now_ms) + META_OUTLIVES_MS)
+  call('PEXPIREAT', meta, max(ttl, now_ms) + Span.META_OUTLIVES)
 end
 return 1

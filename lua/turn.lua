@@ -3,41 +3,46 @@
 --- # Arguments
 ---
 --- 1 client, 2 limit, 3 seen (the highest number that the client knows), then sections in this
---- order. Sections `e`, `l` and `i` come at most once, the others any number of times.
+--- order. The first two and GRANTED_UNDER come at most once, the others any number of times.
 ---
----   e epoch                     how many turns of this client had no answer; none: 0
----   l label                     the name of the client for `inspect`
----   r count token id ...        releases of light permits, none of which has a lower token;
----                               0: not known, or a lease may have ended
----   R count id ...              releases of heavy permits
----   c count id ...              cancels, of permits and of waiters
----   i incarnation               under which the renewed permits were granted
----   n count ms id ...           renewals
----   q count (id ticket rule)... asks: what has become of waiters; ticket 0: not known
----   w count id ...              newcomers that want one unit, the default lease, and wait
----   a count rule units ms id ...  other newcomers
+---   Section.EPOCH          epoch: how many turns of this client had no answer; left out for 0
+---   Section.LABEL          label: the name of the client for `inspect`
+---   Section.RELEASE_LIGHT  count, token, ids: no permit of these has a lower token; 0: not known,
+---                          or a lease may have ended
+---   Section.RELEASE_HEAVY  count, ids
+---   Section.CANCEL         count, ids: of permits and of waiters
+---   Section.GRANTED_UNDER  incarnation: under which the renewed permits were granted
+---   Section.RENEW          count, ms, ids
+---   Section.ASK            count, (id, ticket, when_full) for each waiter; ticket 0: not known
+---   Section.ADMIT_PLAIN    count, ids: newcomers for one unit and the default lease that wait
+---   Section.ADMIT_OTHER    count, when_full, units, ms, ids: other newcomers of a kind
 ---
---- A rule says what to do with a newcomer that does not fit: `w` it waits, `t` it is refused, a
---- number: it waits unless that many wait already.
+--- What happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE, or a number: it
+--- waits, unless at least this many wait already.
 ---
 --- # Reply
 ---
---- {0, epoch} where a newer turn of this client has run: this one is stale and does nothing. Else
---- one flat list: 1 + flags, incarnation, units in use, waiters, last number; then for each flag
+--- Flag.NONE, epoch where a newer turn of this client has run: this turn is stale and does nothing.
+--- Else a flat list: the flags, incarnation, units in use, waiters, last number; then for each flag
 ---
----     2  overridden           limit
----     4  put back             (nothing) waiters that were asked about had been lost
----     8  more                 (nothing) work is left for another turn
----    16  the caller owns      milliseconds until the earliest deadline, or fewer
----        the head of the queue
----    32  missing releases     count, indices
----    64  renewal exceptions   count, (index, 1 gone | 2 kicked | 3 put back) ...
----   128  other waiters of the caller that left the queue
----                             count, (id, token | 0 too large) ...
+---   Flag.OVERRIDDEN  limit: the override
+---   Flag.PUT_BACK    nothing: waiters that were asked about had been lost
+---   Flag.MORE        nothing: work is left for another turn
+---   Flag.EARLIEST    ms: until the earliest deadline, or less; for the owner of the head
+---   Flag.MISSING     count, indices: releases that found nothing
+---   Flag.EXCEPTIONS  count, (index, RenewalException.*): the other renewals only renewed
+---   Flag.OTHERS      count, (id, token): other waiters of the caller that left the queue; token 0:
+---                    too large
 ---
---- then the outcome of each ask: 1 token | 2 ticket place | 3 refused | 4 kicked | 5 too large |
---- 7 token, granted by an earlier turn; then the newcomers in runs of the same outcome, whose
---- numbers rise by one: count, outcome of the first. Indices count from 1, places from 0.
+--- then for each ask an outcome
+---
+---   Outcome.GRANTED        token
+---   Outcome.FOUND_GRANTED  token: an earlier turn granted it
+---   Outcome.QUEUED         ticket, place
+---   Outcome.REFUSED, Outcome.KICKED, Outcome.TOO_LARGE
+---
+--- then the newcomers in runs of the same outcome, with numbers that rise by one: count, outcome of
+--- the first. Indices count from 1, places from 0.
 ---
 --- # Invariants
 ---

@@ -1,4 +1,9 @@
-//! Ids: made by the caller, so that the same request sent twice is one permit.
+//! The ids of clients and permits.
+//!
+//! # Implementation
+//!
+//! The caller makes the id of a permit before it asks for one, so a request that is sent twice is one
+//! permit.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -25,8 +30,8 @@ pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 pub struct ClientId(u64);
 
 impl ClientId {
-    /// From the system's randomness, asked for each time: whatever a process keeps, `RandomState`
-    /// and seeded generators among it, a fork copies.
+    /// Takes an id from the randomness of the system, each time. A fork copies all that a process
+    /// keeps, such as `RandomState` and seeded generators.
     pub(crate) fn random() -> Self {
         Self(getrandom::u64().unwrap_or_else(|_| without_system_randomness()))
     }
@@ -37,7 +42,7 @@ impl ClientId {
     }
 }
 
-/// Tells processes and instants apart even so.
+/// Tells processes and instants apart without the randomness of the system.
 fn without_system_randomness() -> u64 {
     RandomState::new().hash_one((std::process::id(), SystemTime::now()))
 }
@@ -56,8 +61,10 @@ impl fmt::Debug for ClientId {
 
 /// The id of a permit, as Redis and [`inspect`](crate::ZSetSemaphore::inspect) know it.
 ///
-/// It reads `<client>:<counter>[*units][/lease_ms]` and carries all that a foreign process must
-/// know to grant it: one unit and a lease of 30 seconds are left out. Ids are unique for all time.
+/// It reads `<client>:<counter>[*units][/lease_ms]`, and carries all that another process must know
+/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice.
+///
+/// # Examples
 ///
 /// ```
 /// use zset_semaphore::PermitId;
@@ -82,17 +89,17 @@ impl PermitId {
         Self { client, counter, units, lease }
     }
 
-    /// The client that asked for the permit.
+    /// Returns the client that asked for the permit.
     pub fn client(&self) -> ClientId {
         self.client
     }
 
-    /// How many units the permit takes of the limit.
+    /// Returns how many units of the limit the permit takes.
     pub fn units(&self) -> u32 {
         self.units
     }
 
-    /// How long the permit lives in Redis without a renewal.
+    /// Returns how long the permit lives in the store without a renewal.
     pub fn lease(&self) -> Duration {
         self.lease.duration()
     }
@@ -105,7 +112,8 @@ impl PermitId {
         self.lease
     }
 
-    /// Writes it by hand: a turn names hundreds, and formatting would be a good part of its cost.
+    /// Writes the id without the formatting machinery: a turn names hundreds of ids, and formatting
+    /// them would be a good part of its cost.
     pub(crate) fn write_to(&self, text: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let nibbles = (0..16).rev().map(|nibble| (self.client.0 >> (4 * nibble)) as usize & 15);
@@ -229,7 +237,7 @@ fn parse_permit(text: &str) -> Option<PermitId> {
     Some(PermitId { client, counter: decimal(counter)?, units, lease })
 }
 
-/// Digits only: `parse` alone would take a sign too.
+/// Reads digits only; `parse` alone would accept a sign.
 fn decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -40,6 +40,7 @@ mod options;
 #[cfg(feature = "tower")]
 mod outlook;
 mod permit;
+mod permit_handle;
 mod released;
 mod retry_delay;
 mod semaphore;
@@ -49,8 +50,10 @@ mod store;
 mod sync;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod try_acquire;
+mod wait;
 
-pub use acquire::{Acquire, TryAcquire};
+pub use acquire::Acquire;
 pub use backoff::Backoff;
 pub use client::{Client, ClientBuilder};
 pub use error::{
@@ -61,8 +64,10 @@ pub use id::{ClientId, ParseIdError, PermitId};
 pub use inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 pub use lost_reason::LostReason;
 pub use options::{Renew, Wake};
-pub use permit::{Permit, PermitHandle};
+pub use permit::Permit;
+pub use permit_handle::PermitHandle;
 pub use released::Released;
 pub use semaphore::ZSetSemaphore;
 pub use semaphore_builder::SemaphoreBuilder;
 pub use store::memory::MemoryStore;
+pub use try_acquire::TryAcquire;

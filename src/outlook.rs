@@ -1,4 +1,5 @@
-//! What a client knows of a semaphore without asking the store; the tower layer decides by it.
+//! The outlook: what a client knows of a semaphore without a call to the store. The tower layer
+//! decides by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +9,14 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::semaphore::ZSetSemaphore;
 
-/// What a client knows of a semaphore without asking the store.
+/// What a client knows of a semaphore without a call to the store.
 pub(crate) struct Outlook {
     pub(crate) away: Option<Away>,
     pub(crate) in_use: Option<u64>,
     pub(crate) limit: u32,
 }
 
-/// The store does not answer, or not as it should.
+/// An outage: the store does not answer, or it refuses.
 pub(crate) struct Away {
     pub(crate) since: Instant,
     pub(crate) error: Option<StoreError>,
@@ -27,7 +28,7 @@ impl ZSetSemaphore {
         Arc::clone(&self.inner.name)
     }
 
-    /// What is known here without asking the store.
+    /// Returns what is known without a call to the store.
     pub(crate) fn outlook(&self) -> Outlook {
         let shared = self.inner.driver.shared();
         let (unconnected, heard) = (shared.link().unconnected_since(), shared.link().heard_at());
@@ -46,12 +47,12 @@ impl ZSetSemaphore {
         })
     }
 
-    /// How long the answer to a call may take.
+    /// Returns how long a call to the store may take.
     pub(crate) fn call_timeout(&self) -> Duration {
         self.inner.driver.shared().call_timeout
     }
 
-    /// Whether a caller may ask the store although it is away.
+    /// Whether one caller may ask the store during an outage: true to one of them in each `every`.
     pub(crate) fn may_probe(&self, every: Duration) -> bool {
         let now = Instant::now();
         self.inner.driver.with(|state| state.may_probe(now, every))

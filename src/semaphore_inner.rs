@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::driver::DriverHandle;
 use crate::options::Options;
 
-/// One configured semaphore. Its limit counts for its name until it is dropped.
+/// One configured semaphore. Its limit counts for the name until it is dropped.
 pub(crate) struct SemaphoreInner {
     pub(crate) name: Arc<str>,
     pub(crate) limit: u32,

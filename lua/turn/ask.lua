@@ -1,8 +1,8 @@
 --- Answers asks: what has become of a waiter. One that was lost goes back to its place.
 ---
---- Reads   section `q`; scores in permits and queue
+--- Reads   section ASK; scores in permits and queue
 --- Writes  permits, queue; waiting, last, outcomes, pending, put_back
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/ask.rs
 
 -- outcomes: for each ask the words of the reply, or 'new' for one that is admitted later.
 -- pending: of asks whose outcome may still change, id -> {index of the ask, ticket}.
@@ -10,7 +10,7 @@ local outcomes, pending
 local put_back = false
 -- The first ask stands behind the place `asks`.
 local asks, n_ask = at + 1, 0
-if ARGV[at] == 'q' then
+if ARGV[at] == Section.ASK then
   prune()
   n_ask = ARGV[asks] + 0
   at = asks + 3 * n_ask + 1
@@ -24,11 +24,11 @@ if ARGV[at] == 'q' then
       local i, id = from + k - 1, ids[k]
       local ticket = ARGV[asks + 3 * i - 1] + 0
       if score and is_kicked(score) then
-        outcomes[i] = { 4 }
+        outcomes[i] = { Outcome.KICKED }
       elseif score then
         pushed[#pushed + 1], pushed[#pushed + 2] = deadline_in(lease_of(id)), id
         last = last + 1
-        outcomes[i] = { 7, last }
+        outcomes[i] = { Outcome.FOUND_GRANTED, last }
       elseif tickets[k] then
         pending[id] = { i, tickets[k] + 0 }
       elseif ticket > 0 then

@@ -1,11 +1,8 @@
 --- Begins the turn: what the client says of itself, what the keys hold, whether the turn is stale.
 ---
---- Reads   ARGV 1 to 3, section `e`; meta, the sizes of permits and queue
+--- Reads   ARGV 1 to 3, section EPOCH; meta, the sizes of permits and queue
 --- Writes  nothing
---- Twin    src/store/memory/books.rs
-
-local BOUND, CLAIM_MS, ALIVE_MS = 96, 3000, 3000
-local FORGET_CLIENT_MS, FORGET_AT_ONCE = 3600000, 16
+--- Twin    src/store/memory/turn/begin.rs
 
 local me = ARGV[1]
 local at = 4
@@ -16,11 +13,11 @@ local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
 
 local epoch, stored_epoch = 0, (known[6] or 0) + 0
-if ARGV[at] == 'e' then
+if ARGV[at] == Section.EPOCH then
   epoch = ARGV[at + 1] + 0
   at = at + 2
 end
-if epoch < stored_epoch then return { 0, stored_epoch } end
+if epoch < stored_epoch then return { Flag.NONE, stored_epoch } end
 
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
 local seen = ARGV[3] + 0

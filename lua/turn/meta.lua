@@ -2,7 +2,7 @@
 ---
 --- Reads   known, held; all permits where meta is lost alone
 --- Writes  meta `extra`, `kicked`; extra, latest, incarnation
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/meta.rs
 
 -- The latest deadline, where meta is lost alone.
 local latest = 0

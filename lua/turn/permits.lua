@@ -2,7 +2,7 @@
 ---
 --- Reads   now_ms
 --- Writes  permits, meta `extra`; held, extra, earliest, needed_until
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/permits.rs
 
 -- No deadline is before it; nil: not known.
 local earliest = nil

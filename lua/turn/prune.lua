@@ -2,7 +2,7 @@
 ---
 --- Reads   now_ms; permits
 --- Writes  permits, meta `extra`; held, extra, earliest, more
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/prune.rs
 
 local pruned = false
 -- Returns true where any lease had ended.
@@ -14,8 +14,8 @@ local function prune()
   earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
   if earliest > now_ms then return false end
   earliest = nil
-  local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', BOUND)
-  if #expired == BOUND then more = 1 end
+  local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', Bound.LOOK)
+  if #expired == Bound.LOOK then more = 1 end
   for from = 1, #expired, CHUNK do
     local to, heavy = min(from + CHUNK - 1, #expired), 0
     for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end

@@ -1,12 +1,12 @@
 --- Removes what the client releases or cancels.
 ---
---- Reads   sections `r`, `R`, `c`; meta `removed`
+--- Reads   sections RELEASE_LIGHT, RELEASE_HEAVY, CANCEL; meta `removed`
 --- Writes  permits, queue, meta `extra`; held, extra, waiting, missing
---- Twin    src/store/memory/books.rs
+--- Twin    src/store/memory/turn/remove.rs
 
 -- Indices of the releases that found nothing; and how many releases came before this section.
 local missing, releases = nil, 0
-while ARGV[at] == 'r' do
+while ARGV[at] == Section.RELEASE_LIGHT do
   local count, first = ARGV[at + 1] + 0, at + 3
   local to = first + count - 1
   -- Only permits with tokens up to this number can have gone by a kick, or by a loss of data that
@@ -35,7 +35,7 @@ while ARGV[at] == 'r' do
   end
   releases, at = releases + count, to + 1
 end
-if ARGV[at] == 'R' or ARGV[at] == 'c' then
+if ARGV[at] == Section.RELEASE_HEAVY or ARGV[at] == Section.CANCEL then
   -- Returns true where the id was there.
   local function remove_heavy(id)
     if not call('ZSCORE', permits, id) then return false end
@@ -46,7 +46,7 @@ if ARGV[at] == 'R' or ARGV[at] == 'c' then
     held = held - 1
     return true
   end
-  while ARGV[at] == 'R' do
+  while ARGV[at] == Section.RELEASE_HEAVY do
     local count = ARGV[at + 1] + 0
     for i = 1, count do
       if not remove_heavy(ARGV[at + 1 + i]) then
@@ -56,7 +56,7 @@ if ARGV[at] == 'R' or ARGV[at] == 'c' then
     end
     releases, at = releases + count, at + 2 + count
   end
-  while ARGV[at] == 'c' do
+  while ARGV[at] == Section.CANCEL do
     local first = at + 2
     at = first + ARGV[at + 1]
     for from = first, at - 1, CHUNK do
@@ -64,7 +64,11 @@ if ARGV[at] == 'R' or ARGV[at] == 'c' then
       waiting = waiting - call('ZREM', queue, unpack(ARGV, from, to))
       local light = {}
       for i = from, to do
-        if find(ARGV[i], '*', 19, true) then remove_heavy(ARGV[i]) else light[#light + 1] = ARGV[i] end
+        if find(ARGV[i], '*', 19, true) then
+          remove_heavy(ARGV[i])
+        else
+          light[#light + 1] = ARGV[i]
+        end
       end
       if #light > 0 then held = held - call('ZREM', permits, unpack(light)) end
     end

@@ -1,32 +1,32 @@
 --- Grants to the head of the queue while it fits.
 ---
 --- Reads   queue, clients
---- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, messages
---- Twin    src/store/memory/books.rs
+--- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, wake_ups
+--- Twin    src/store/memory/turn/serve.rs
 
 -- The first waiter, once it is known that it does not fit.
 local head = nil
 -- Waiters of the caller that it did not ask about, as pairs of id and token.
 local others = nil
--- messages: for each other client the words of its wake-up; receivers: those clients in the order
+-- wake_ups: for each other client the words of its wake-ups; woken: those clients, in the order
 -- of their first grant.
-local messages, receivers
+local wake_ups, woken
 if waiting > 0 then
-  messages, receivers = {}, {}
+  wake_ups, woken = {}, {}
   local alive = { [me] = true }
   local looked = 0
   local width = max(1, min(CHUNK, limit - held - extra + 1))
   -- Tells the owner of a waiter that it has left the queue; token 0: without a grant.
   local function tell(id, client, token)
     if client ~= me then
-      local words = messages[client]
+      local words = wake_ups[client]
       if not words then
         words = {}
-        messages[client], receivers[#receivers + 1] = words, client
+        wake_ups[client], woken[#woken + 1] = words, client
       end
       words[#words + 1], words[#words + 2] = id, format(WHOLE, token)
     elseif pending and pending[id] then
-      outcomes[pending[id][1]] = token > 0 and { 1, token } or { 5 }
+      outcomes[pending[id][1]] = token > 0 and { Outcome.GRANTED, token } or { Outcome.TOO_LARGE }
       pending[id] = nil
     else
       others = others or {}
@@ -34,12 +34,12 @@ if waiting > 0 then
     end
   end
   while waiting > 0 and not head do
-    if looked == BOUND then
+    if looked == Bound.LOOK then
       more = 1
       break
     end
     local leaving = {}
-    local heads = call('ZRANGE', queue, '0', min(width, BOUND - looked) - 1)
+    local heads = call('ZRANGE', queue, '0', min(width, Bound.LOOK - looked) - 1)
     for k, id in ipairs(heads) do
       looked = looked + 1
       local client, units = client_of(id), units_of(id)
@@ -54,7 +54,7 @@ if waiting > 0 then
         tell(id, client, 0)
       elseif held + extra + units <= limit then
         leaving[#leaving + 1] = id
-        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), CLAIM_MS))
+        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), Span.CLAIM))
         last = last + 1
         tell(id, client, last)
       elseif prune() then

@@ -3,12 +3,13 @@
 //! A [`Store`] makes [`Session`]s; a session carries turns. Both are sealed by being private: the
 //! public types hold them as trait objects, so one boxed future is paid per turn, not per permit.
 
+mod bounds;
 pub(crate) mod memory;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 
-#[cfg(all(test, feature = "redis"))]
-mod agreement;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,18 +21,9 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
 
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) use bounds::{ALIVE, CLAIM, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
 
-/// How long a grant to another client's waiter lives unless that client confirms it.
-pub(crate) const CLAIM: Millis = Millis::new(3_000);
-/// How long a client that has asked about its waiters is presumed alive.
-pub(crate) const ALIVE: Millis = Millis::new(3_000);
-/// The most ids of the caller in one turn.
-pub(crate) const TURN_BOUND: usize = 256;
-/// The most expired permits, and the most heads of the queue, that one turn looks at.
-pub(crate) const LOOK_BOUND: usize = 96;
-/// The most holders, and the most waiters, that `inspect` lists.
-pub(crate) const INSPECT_BOUND: usize = 500;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A place where permits are counted.
 pub(crate) trait Store: Send + Sync {

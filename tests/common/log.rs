@@ -1,43 +1,65 @@
 //! What is logged, kept for a test to read.
 
-#![allow(dead_code, unreachable_pub)] // each test binary uses a part of it
-#![allow(clippy::unwrap_used)]
-
 use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 use tracing::field::{Field, Visit};
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::subscriber::{DefaultGuard, Interest, set_default, set_global_default};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 /// The lines that a thread logs, by level.
 #[derive(Debug, Clone)]
-pub struct Log {
+pub(crate) struct Log {
     keeps: fn(&Metadata<'_>) -> bool,
     lines: Arc<Mutex<Vec<(Level, String)>>>,
 }
 
 impl Log {
     /// Keeps what `keeps` tells of all that this thread logs, until the guard is dropped.
-    pub fn of_this_thread(keeps: fn(&Metadata<'_>) -> bool) -> (Self, DefaultGuard) {
+    pub(crate) fn of_this_thread(keeps: fn(&Metadata<'_>) -> bool) -> (Self, DefaultGuard) {
+        static OTHER_THREADS: Once = Once::new();
+        OTHER_THREADS.call_once(|| set_global_default(Silence).expect("nobody else sets one"));
         let log = Self { keeps, lines: Arc::default() };
         let guard = set_default(log.clone());
         (log, guard)
     }
 
     /// How many lines of `level` have `words` in them.
-    pub fn count(&self, level: Level, words: &str) -> usize {
+    pub(crate) fn count(&self, level: Level, words: &str) -> usize {
         self.lines().iter().filter(|(at, line)| *at == level && line.contains(words)).count()
     }
 
     /// All lines since the last call.
-    pub fn take(&self) -> Vec<(Level, String)> {
+    pub(crate) fn take(&self) -> Vec<(Level, String)> {
         std::mem::take(&mut *self.lines())
     }
 
     fn lines(&self) -> MutexGuard<'_, Vec<(Level, String)>> {
         self.lines.lock().unwrap()
     }
+}
+
+/// What all other threads log.
+///
+/// `tracing` asks a lone subscriber for its interest in an event on the thread that is the first to log that event.
+/// Without a subscriber for the other threads, one of them could end the interest in the name of all.
+struct Silence;
+
+impl Subscriber for Silence {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        false
+    }
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
 }
 
 struct Text(String);

@@ -1,7 +1,5 @@
 //! The same behaviour over both stores: a test body is run once with each.
 
-#![allow(dead_code)] // each test binary uses a part of it
-
 use zset_semaphore::{Client, MemoryStore};
 
 use test_support::redis_server::RedisServer;

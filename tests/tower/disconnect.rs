@@ -1,4 +1,4 @@
-//! CASES 44, over HTTP/1.1 and HTTP/2: clients that go away, read slowly or send much; and what the
+//! Behaviour 44, over HTTP/1.1 and HTTP/2: clients that go away, read slowly or send much; and what the
 //! handler gets of a body that was read ahead.
 
 use std::convert::Infallible;

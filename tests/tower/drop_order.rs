@@ -1,4 +1,4 @@
-//! CASES 42: what a permit is held for is gone before the permit is. All here leave slowly: whoever
+//! Behaviour 42: what a permit is held for is gone before the permit is. All here leave slowly: whoever
 //! were let in before they are gone would make two.
 
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! CASES 46: the layer in tonic, around a server, around one service, and around a client.
+//! Behaviour 46: the layer in tonic, around a server, around one service, and around a client.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

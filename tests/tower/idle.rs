@@ -1,4 +1,4 @@
-//! CASES 45, with thousands of connections. They are those of another process, as each has two ends and
+//! Behaviour 45, with thousands of connections. They are those of another process, as each has two ends and
 //! a process may have so many open files.
 
 use std::convert::Infallible;

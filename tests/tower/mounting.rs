@@ -1,4 +1,4 @@
-//! CASES 69: the layers that a gateway has around and inside of the cap, each in one builder, mounted
+//! Behaviour 69: the layers that a gateway has around and inside of the cap, each in one builder, mounted
 //! on axum and asked over sockets.
 
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! CASES 67: readers that take nothing keep no stream alive past `max_hold` or the stall time. Over real
+//! Behaviour 67: readers that take nothing keep no stream alive past `max_hold` or the stall time. Over real
 //! sockets, with an upstream that counts its own streams.
 
 use std::convert::Infallible;

@@ -366,6 +366,7 @@ impl SemaphoreState {
     }
 
     /// Makes the next turns ask about all waiters in the queue.
+    #[cfg(any(test, feature = "redis"))]
     pub(super) fn ask_about_all(&mut self) {
         self.waiters.ask_about_all();
     }

@@ -13,7 +13,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::options::{Options, Renew, Wake};
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{Turn, TurnOutcome, TurnReply, WakeUp, WhenFull};
 
 pub(super) const LEASE_MS: u64 = 30_000;
@@ -22,7 +22,7 @@ pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
 /// One line, and the books that answer it.
 pub(super) struct Harness {
     pub(super) state: SemaphoreState,
-    pub(super) books: Books,
+    pub(super) books: MemoryState,
     entered: u64,
     pub(super) micros: u64,
     /// The wake-ups that the last foreign turn sent, undelivered.
@@ -37,7 +37,7 @@ impl Harness {
         state.set_subscribed(true, Instant::now());
         let micros = 1_000_000_000_000_000;
         let mut harness =
-            Self { state, books: Books::default(), entered: 0, micros, words: Vec::new() };
+            Self { state, books: MemoryState::default(), entered: 0, micros, words: Vec::new() };
         harness.state.request_turn();
         let first = harness.next().unwrap();
         harness.run_and_settle(first);

@@ -11,7 +11,7 @@ use crate::driver::state::{Deadlines, Outgoing, SemaphoreState};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::numbers::TurnNumber;
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{TurnReply, WhenFull};
 
 fn admitted(outgoing: &Outgoing) -> Vec<u64> {
@@ -125,7 +125,7 @@ async fn the_reply_of_a_follower_does_not_end_the_healing() {
     for counter in 1..=300 {
         holds.push(harness.granted(counter).unwrap());
     }
-    harness.books = Books::default(); // data is lost
+    harness.books = MemoryState::default(); // data is lost
     harness.enter();
     let first = harness.next().unwrap();
     harness.enter();
@@ -231,7 +231,7 @@ async fn after_a_loss_of_data_renewals_in_flight_hold_nobody_up_for_ever() {
     let mut harness = Harness::new(9);
     let hold = hold_briefly(&mut harness);
     let other = harness.hold();
-    harness.books = Books::default();
+    harness.books = MemoryState::default();
     let mut newcomer = None;
     let mut flying = VecDeque::new();
     for step in 0..400 {

@@ -20,7 +20,7 @@ use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, TurnNumber};
 use crate::options::{Options, Renew, Wake};
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{Kick, Turn, TurnOutcome, WakeUp, WhenFull};
 
 const LIMIT: u32 = 4;
@@ -137,7 +137,7 @@ impl Node {
 struct World {
     seed: u64,
     random: Rng,
-    books: Books,
+    books: MemoryState,
     nodes: Vec<Node>,
     /// With the instant at which each arrives.
     network: VecDeque<(Instant, Packet)>,
@@ -158,7 +158,7 @@ impl World {
         Self {
             seed,
             random,
-            books: Books::default(),
+            books: MemoryState::default(),
             nodes,
             network: VecDeque::new(),
             start: Instant::now(),
@@ -301,7 +301,7 @@ impl World {
             self.books.set_limit(limit, self.micros());
         }
         if self.percent(faults.wipe) {
-            self.books = Books::default();
+            self.books = MemoryState::default();
             self.wipes += 1;
         }
         if self.percent(faults.key)

@@ -13,7 +13,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::released::Released;
-use crate::store::memory::Books;
+use crate::store::memory::MemoryState;
 use crate::store::{Kick, TurnReply, WaiterOutcome, WhenFull};
 
 #[tokio::test(start_paused = true)]
@@ -26,7 +26,7 @@ async fn a_new_ticket_replaces_the_old_one() {
     harness.state.unanswered(late.number, &StoreError::timeout("late"), Instant::now());
     let asks = harness.next().unwrap();
     harness.run_and_settle(asks);
-    harness.books = Books::default();
+    harness.books = MemoryState::default();
     harness.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     harness.run(&late);
     harness.state.ask_about_all();
@@ -88,7 +88,7 @@ async fn the_first_healing_turn_does_not_end_the_healing() {
     for counter in 1..=600 {
         harness.granted(counter).unwrap();
     }
-    harness.books = Books::default();
+    harness.books = MemoryState::default();
     harness.enter();
     let first = harness.next().unwrap();
     harness.run_and_settle(first);
@@ -113,7 +113,7 @@ async fn after_a_loss_of_data_nobody_vouches_for_what_was_not_put_back() {
         harness.run_and_settle(turn);
     }
     let holds: Vec<_> = (1..=300).map(|counter| harness.granted(counter).unwrap()).collect();
-    harness.books = Books::default();
+    harness.books = MemoryState::default();
     harness.micros -= 1_000_000;
     harness.state.request_turn();
     let notices = harness.next().unwrap();
@@ -160,7 +160,7 @@ async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
 async fn ride_along_after(ms: u64) {
     let mut harness = Harness::new(2);
     let old = harness.hold();
-    harness.books = Books::default();
+    harness.books = MemoryState::default();
     harness.enter_with(WhenFull::Wait, 300);
     let grants = harness.next().unwrap();
     harness.run_and_settle(grants);
@@ -201,7 +201,7 @@ async fn tokens_rise_where_the_clock_of_an_empty_server_is_behind() {
     harness.release(&old);
     let releases = harness.next().unwrap();
     harness.run_and_settle(releases);
-    harness.books = Books::default();
+    harness.books = MemoryState::default();
     harness.micros -= 1_000_000;
     let new = harness.hold();
     assert!(new.token > old.token);

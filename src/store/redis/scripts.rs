@@ -6,7 +6,12 @@
 //! text, not a function: Lua makes a function again for each call of the script. So the parts share
 //! their locals, and each part says on top which of them it reads and writes.
 //!
+//! A name like `Flag.MORE` stands for the literal of a constant in [`names`]: Lua would have to look
+//! a variable up.
+//!
 //! A comment has a line of its own and stays here. So a hash changes with the code alone.
+
+use super::wire::names;
 
 /// A script, and the SHA-1 by which Redis knows it once it is loaded.
 pub(super) struct Script {
@@ -41,9 +46,13 @@ impl Scripts {
     }
 
     fn from_parts(part: impl Fn(&str) -> &'static str) -> Self {
+        let names = names::all();
         let script = |name: &str| {
             let mut text = String::new();
             join(&mut text, "", part(name), &part);
+            for (name, literal) in &names {
+                text = text.replace(name, literal);
+            }
             let hash = redis::Script::new(&text).get_hash().to_owned();
             Script { text, hash }
         };

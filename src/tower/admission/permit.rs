@@ -158,6 +158,7 @@ impl fmt::Debug for Pass {
 /// The response no longer gives it back: a handler takes it for work that outlives the response, such
 /// as a WebSocket or a spawned task. [`Admission::take`] and [`Admitted::take_all`] give it.
 #[derive(Debug)]
+#[clippy::has_significant_drop]
 #[must_use = "what is dropped at once caps nothing; keep it for as long as the work goes on"]
 pub struct OwnedAdmission {
     limit_name: Arc<str>,

@@ -1,7 +1,8 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::store::redis::scripts::Scripts;
+use crate::store::redis::wire::names;
 
 /// The server pays for each instruction of a turn, so its code changes only on purpose: a commit
 /// that changes a hash says why. Neither comments nor the cut into parts change one.
@@ -9,23 +10,58 @@ use crate::store::redis::scripts::Scripts;
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "65bdba7bb0f13ce6f89110d0d03b90fd448b7816"),
-        (&scripts.inspect, "382607256dc6e3b062aa1fa6f528d41a9e1b99f2"),
-        (&scripts.set_limit, "96061b65e485d0cfb156f8baa80279374f4baa25"),
-        (&scripts.kick, "1b959598f930d76d6199a5a1260a72bb9827a026"),
+        (&scripts.turn, "53f0d66d93ec093b2a20fcf80c63f26bf8315b0c"),
+        (&scripts.inspect, "6256063f6a9b35f9ec1e02cf5f4e2ba9e9bb6616"),
+        (&scripts.set_limit, "836c999e059799008cabec7cceb55d59e871f5d7"),
+        (&scripts.kick, "486a6f1e6bf5c410e58f3890c09314adb3718634"),
     ] {
         assert_eq!(script.hash, hash, "{}", script.text);
+    }
+}
+
+/// A name that the crate does not know would be a variable of Lua, which is nil.
+#[test]
+fn each_name_of_the_crate_is_known_and_used() {
+    let joined: String = Scripts::new().all().map(|script| script.text.clone()).concat();
+    let names = names::all();
+    let texts = lua_files().into_iter().map(|path| fs::read_to_string(path).unwrap());
+    let texts: String = texts.collect();
+    for (name, _) in &names {
+        assert!(texts.contains(name), "{name} is defined, and no script says it");
+        assert!(!joined.contains(name), "{name} is not replaced");
+        let longer = |other: &str| other != *name && other.starts_with(name);
+        assert!(!names.iter().any(|(other, _)| longer(other)), "{name} begins another name");
+    }
+    for (group, _) in names.iter().filter_map(|(name, _)| name.split_once('.')) {
+        assert!(!joined.contains(&format!("{group}.")), "a name of {group} is not known");
+    }
+}
+
+#[test]
+fn each_file_of_the_scripts_is_part_of_one() {
+    let joined: String = Scripts::new().all().map(|script| script.text.clone()).concat();
+    for path in lua_files() {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_code = |line: &&str| !line.trim_start().starts_with("--") && !line.contains('.');
+        let line = text.lines().filter(is_code).max_by_key(|line| line.len()).unwrap();
+        assert!(joined.contains(line), "{}: {line} is in no script", path.display());
     }
 }
 
 #[test]
 fn each_part_of_the_turn_names_a_twin_in_the_memory_store() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for part in fs::read_dir(root.join("lua/turn")).unwrap() {
-        let path = part.unwrap().path();
+    for path in lua_files().into_iter().filter(|path| path.parent().unwrap().ends_with("turn")) {
         let text = fs::read_to_string(&path).unwrap();
         let twin = text.lines().find_map(|line| line.strip_prefix("--- Twin"));
         let twin = twin.unwrap_or_else(|| panic!("{}: no twin is named", path.display())).trim();
         assert!(root.join(twin).is_file(), "{}: there is no {twin}", path.display());
     }
+}
+
+fn lua_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+    let files = |folder: &Path| fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let is_lua = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "lua");
+    files(&root).chain(files(&root.join("turn"))).filter(is_lua).collect()
 }

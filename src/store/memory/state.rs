@@ -1,0 +1,117 @@
+//! The state of one semaphore: what its four keys are in Redis.
+
+use std::collections::HashMap;
+
+use crate::id::{ClientId, PermitId};
+use crate::numbers::{Incarnation, Seq};
+use crate::store::WakeUp;
+
+use super::meta::Meta;
+use super::sorted_set::SortedSet;
+
+/// All that is known of one semaphore. Instants are milliseconds of the store's clock.
+#[derive(Debug, Default)]
+pub(crate) struct MemoryState {
+    /// A score is twice the deadline, so that a kicked permit can stand half a millisecond behind its
+    /// own; see [`deadline_score`].
+    pub(super) permits: SortedSet,
+    /// A score is a ticket.
+    pub(super) queue: SortedSet,
+    /// Until when each client is presumed alive.
+    pub(super) clients: HashMap<ClientId, u64>,
+    pub(super) meta: Option<Meta>,
+    pub(super) origin: Option<Origin>,
+}
+
+/// What the state of a name begins with where the store loses no data, but drops states in which
+/// there is nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The one of the whole store.
+    pub(super) incarnation: Incarnation,
+    /// No number of any dropped state is higher.
+    pub(super) last: Option<Seq>,
+}
+
+/// Wake-ups for one client.
+pub(crate) type WakeUps = (ClientId, Vec<(PermitId, WakeUp)>);
+
+impl MemoryState {
+    pub(super) fn new(origin: Origin) -> Self {
+        Self { origin: Some(origin), ..Self::default() }
+    }
+
+    /// Whether nothing would be missed without this state, if numbers stay above [`last`](Self::last).
+    pub(super) fn is_blank(&self) -> bool {
+        let plain = |meta: &Meta| meta.limit_override.is_none() && meta.epochs.is_empty();
+        self.permits.is_empty() && self.queue.is_empty() && self.meta.as_ref().is_none_or(plain)
+    }
+
+    /// Returns the last token or ticket given out.
+    pub(super) fn last(&self) -> Option<Seq> {
+        self.meta.as_ref()?.last
+    }
+
+    /// Does what Redis does with keys that expire.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        let Some(meta) = &self.meta else { return };
+        if meta.ttl != 0 && meta.ttl < now_ms {
+            self.permits.clear();
+            self.queue.clear();
+            self.clients.clear();
+        }
+        if meta.expires.is_some_and(|at| at < now_ms) {
+            self.meta = None;
+        }
+    }
+}
+
+/// What tests do to single keys.
+#[cfg(test)]
+impl MemoryState {
+    /// Deletes `meta`; so the other keys never expire.
+    pub(crate) fn lose_meta(&mut self) {
+        self.meta = None;
+    }
+
+    pub(crate) fn lose_permits(&mut self) {
+        self.permits.clear();
+    }
+
+    pub(crate) fn lose_queue(&mut self) {
+        self.queue.clear();
+    }
+
+    pub(crate) fn lose_clients(&mut self) {
+        self.clients.clear();
+    }
+
+    /// Returns how many clients are known, and how many fields `meta` has of clients.
+    pub(crate) fn known_clients(&self) -> (usize, usize) {
+        let fields = self.meta.as_ref().map_or(0, |meta| meta.epochs.len() + meta.labels.len());
+        (self.clients.len(), fields)
+    }
+}
+
+/// Returns the score of a permit that is not kicked.
+pub(super) fn deadline_score(deadline: u64) -> u64 {
+    2 * deadline
+}
+
+/// Returns the deadline of a score; the mark of a kick counts as a millisecond that has begun.
+pub(super) fn deadline_of(score: u64) -> u64 {
+    score.div_ceil(2)
+}
+
+pub(super) fn kicked(score: u64) -> u64 {
+    score | 1
+}
+
+pub(super) fn is_kicked(score: u64) -> bool {
+    score % 2 == 1
+}
+
+/// Returns how many units a permit takes beyond one.
+pub(super) fn extra_units(id: &PermitId) -> u64 {
+    u64::from(id.units()) - 1
+}

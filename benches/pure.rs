@@ -40,6 +40,8 @@ mod permit;
 mod permit_handle;
 #[path = "../src/released.rs"]
 mod released;
+#[path = "../src/retry_delay.rs"]
+mod retry_delay;
 #[path = "../src/semaphore.rs"]
 mod semaphore;
 #[path = "../src/semaphore_builder.rs"]
@@ -64,7 +66,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use tokio::time::Instant;
 
 use backoff::Backoff;
-use driver::{Line, WaitEnd};
+use driver::{SemaphoreState, WaitEnd};
 use id::{ClientId, PermitId};
 use numbers::{Millis, TurnNumber};
 use options::{Options, Renew, Wake};
@@ -88,9 +90,9 @@ fn options() -> Arc<Options> {
     })
 }
 
-/// A line that holds `releases` permits, gives them back, and wants `newcomers` more.
+/// A state that holds `releases` permits, gives them back, and wants `newcomers` more.
 struct Crowd {
-    line: Line,
+    state: SemaphoreState,
     client: ClientId,
     entered: u64,
     options: Arc<Options>,
@@ -99,9 +101,9 @@ struct Crowd {
 impl Crowd {
     fn new(releases: u64, newcomers: u64) -> Self {
         let client = ClientId::random();
-        let mut line = Line::new("bench".into(), client);
-        line.add_handle(1_000, &"".into());
-        let mut crowd = Self { line, client, entered: 0, options: options() };
+        let mut state = SemaphoreState::new("bench".into(), client);
+        state.add_handle(1_000, &"".into());
+        let mut crowd = Self { state, client, entered: 0, options: options() };
         for _ in 0..releases {
             crowd.enter();
         }
@@ -121,26 +123,26 @@ impl Crowd {
     fn enter(&mut self) {
         self.entered += 1;
         let id = PermitId::new(self.client, self.entered, 1, Millis::new(LEASE_MS));
-        self.line.enter(id, WhenFull::Wait, Arc::clone(&self.options));
+        self.state.enter(id, WhenFull::Wait, Arc::clone(&self.options));
     }
 
     fn give_back(&mut self, counter: u64) {
-        let polled = self.line.poll_waiter(counter, &mut None);
+        let polled = self.state.poll_waiter(counter, &mut None);
         let std::task::Poll::Ready(WaitEnd::Granted(hold)) = polled else {
             unreachable!("the reply has granted it: {polled:?}")
         };
         assert!(hold.release());
-        self.line.give_back(counter, None);
+        self.state.give_back(counter, None);
     }
 
     fn next_turn(&mut self) -> (Turn, TurnNumber) {
-        let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
+        let outgoing = self.state.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 
     fn take_in(&mut self, turn: &Turn, number: TurnNumber, reply: &Value) {
         match read_turn(reply, turn).unwrap() {
-            TurnOutcome::Answered(reply) => self.line.settle(number, reply, Instant::now()),
+            TurnOutcome::Answered(reply) => self.state.answered(number, reply, Instant::now()),
             TurnOutcome::Stale { .. } => unreachable!("the reply is one of ours"),
         }
     }

@@ -1,18 +1,14 @@
 //! A line and the books, turn by turn, in the hands of a test.
 
-#![allow(clippy::panic, clippy::unwrap_used)]
-
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, advance};
 
-use super::batch::Outgoing;
-use super::errand::Errand;
-use super::line::Line;
-use super::waiter::WaitEnd;
 use crate::backoff::Backoff;
+use crate::driver::deferred::Effect;
+use crate::driver::state::{Outgoing, SemaphoreState, WaitEnd};
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
@@ -24,8 +20,8 @@ pub(super) const LEASE_MS: u64 = 30_000;
 pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
 
 /// One line, and the books that answer it.
-pub(super) struct Scene {
-    pub(super) line: Line,
+pub(super) struct Harness {
+    pub(super) state: SemaphoreState,
     pub(super) books: MemoryState,
     entered: u64,
     pub(super) micros: u64,
@@ -33,26 +29,26 @@ pub(super) struct Scene {
     pub(super) words: Vec<(PermitId, WakeUp)>,
 }
 
-impl Scene {
+impl Harness {
     /// With one turn answered, so that the line knows where it stands.
     pub(super) fn new(limit: u32) -> Self {
-        let mut line = Line::new("abreast".into(), ClientId::from_bits(7));
-        line.add_handle(limit, &"".into());
-        line.set_hears(true, Instant::now());
+        let mut state = SemaphoreState::new("harness".into(), ClientId::from_bits(7));
+        state.add_handle(limit, &"".into());
+        state.set_subscribed(true, Instant::now());
         let micros = 1_000_000_000_000_000;
-        let mut scene =
-            Self { line, books: MemoryState::default(), entered: 0, micros, words: Vec::new() };
-        scene.line.nudge();
-        let first = scene.next().unwrap();
-        scene.run_and_settle(first);
-        scene
+        let mut harness =
+            Self { state, books: MemoryState::default(), entered: 0, micros, words: Vec::new() };
+        harness.state.request_turn();
+        let first = harness.next().unwrap();
+        harness.run_and_settle(first);
+        harness
     }
 
     /// As after a time in which nobody used the name here.
-    pub(super) fn fresh_line(&mut self, limit: u32) {
-        self.line = Line::new("abreast".into(), ClientId::from_bits(7));
-        self.line.add_handle(limit, &"".into());
-        self.line.set_hears(true, Instant::now());
+    pub(super) fn fresh_state(&mut self, limit: u32) {
+        self.state = SemaphoreState::new("harness".into(), ClientId::from_bits(7));
+        self.state.add_handle(limit, &"".into());
+        self.state.set_subscribed(true, Instant::now());
     }
 
     /// Whether the turn, if it runs now, does nothing.
@@ -69,8 +65,8 @@ impl Scene {
     }
 
     pub(super) fn next(&mut self) -> Option<Outgoing> {
-        self.line.tick(Instant::now());
-        self.line.next_turn(Instant::now(), Duration::from_millis(500), Some(1))
+        self.state.tick(Instant::now());
+        self.state.next_turn(Instant::now(), Duration::from_millis(500), Some(1))
     }
 
     pub(super) fn run(&mut self, outgoing: &Outgoing) -> TurnReply {
@@ -83,12 +79,12 @@ impl Scene {
 
     pub(super) fn run_and_settle(&mut self, outgoing: Outgoing) {
         let reply = self.run(&outgoing);
-        self.line.settle(outgoing.number, reply, Instant::now());
-        std::mem::take(&mut self.line.errands).into_iter().for_each(Errand::run);
+        self.state.answered(outgoing.number, reply, Instant::now());
+        self.state.take_effects().into_iter().for_each(Effect::run);
     }
 
     pub(super) fn granted(&mut self, counter: u64) -> Option<Arc<Hold>> {
-        match self.line.poll_waiter(counter, &mut None) {
+        match self.state.poll_waiter(counter, &mut None) {
             Poll::Ready(WaitEnd::Granted(hold)) => Some(hold),
             Poll::Ready(end) => panic!("the wait ended with {end:?}"),
             Poll::Pending => None,
@@ -105,7 +101,7 @@ impl Scene {
 
     pub(super) fn release(&mut self, hold: &Hold) {
         assert!(hold.release());
-        self.line.give_back(hold.id.counter(), None);
+        self.state.give_back(hold.id.counter(), None);
     }
 
     pub(super) fn enter_with(&mut self, when_full: WhenFull, lease_ms: u64) -> u64 {
@@ -134,7 +130,7 @@ impl Scene {
     fn enter_full(&mut self, when_full: WhenFull, units: u32, options: Options) -> u64 {
         self.entered += 1;
         let id = PermitId::new(ClientId::from_bits(7), self.entered, units, options.lease);
-        self.line.enter(id, when_full, Arc::new(options));
+        self.state.enter(id, when_full, Arc::new(options));
         self.entered
     }
 
@@ -142,7 +138,7 @@ impl Scene {
     pub(super) fn foreign(&mut self, client: u64, change: impl FnOnce(&mut Turn)) -> TurnReply {
         self.micros += 1_000;
         let mut turn = Turn {
-            name: "abreast".into(),
+            name: "harness".into(),
             client: ClientId::from_bits(client),
             label: "".into(),
             epoch: Epoch::default(),
@@ -171,7 +167,7 @@ impl Scene {
     }
 }
 
-fn auto() -> Options {
+pub(super) fn auto() -> Options {
     Options {
         lease: LEASE,
         renew: Renew::Auto,

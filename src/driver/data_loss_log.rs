@@ -11,14 +11,14 @@ const QUIET: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
-pub(super) struct WipeLog {
+pub(super) struct DataLossLog {
     tell_at: Option<Instant>,
     tell_by: Option<Instant>,
     semaphores: usize,
     held: usize,
 }
 
-impl WipeLog {
+impl DataLossLog {
     /// The data of one more semaphore was lost, under `held` permits.
     pub(super) fn note(&mut self, held: usize, now: Instant) {
         let by = *self.tell_by.get_or_insert(now + LONGEST);

@@ -5,8 +5,6 @@
 //! while nobody lets go, every waiter must get into the books, and the books must hold nothing that
 //! its owner does not know. Then every waiter must be served and nothing may be left behind.
 
-#![allow(clippy::panic, clippy::unwrap_used)]
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
@@ -15,9 +13,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, advance};
 
-use super::line::Line;
-use super::waiter::WaitEnd;
 use crate::backoff::Backoff;
+use crate::driver::state::{SemaphoreState, WaitEnd};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
@@ -65,7 +62,7 @@ enum Packet {
 
 struct Node {
     id: ClientId,
-    line: Line,
+    state: SemaphoreState,
     counter: u64,
     /// Number in the network, number of the line, and end of each turn in flight.
     awaited: Vec<(u64, TurnNumber, Instant)>,
@@ -77,11 +74,11 @@ struct Node {
 impl Node {
     fn new(random: &mut Rng) -> Self {
         let id = ClientId::from_bits(random.u64(..));
-        let mut line = Line::new("simulated".into(), id);
-        line.add_handle(LIMIT, &"".into());
+        let mut state = SemaphoreState::new("simulated".into(), id);
+        state.add_handle(LIMIT, &"".into());
         Self {
             id,
-            line,
+            state,
             counter: 0,
             awaited: Vec::new(),
             waiting: Vec::new(),
@@ -103,7 +100,7 @@ impl Node {
         };
         let id = PermitId::new(self.id, self.counter, random.u32(1..=3), Millis::new(lease_ms));
         let when_full = if random.u8(..8) == 0 { WhenFull::Refuse } else { WhenFull::Wait };
-        self.line.enter(id, when_full, Arc::new(options));
+        self.state.enter(id, when_full, Arc::new(options));
         self.waiting.push(self.counter);
     }
 
@@ -111,7 +108,7 @@ impl Node {
     fn collect(&mut self, tokens: &mut u64) {
         let waiting = std::mem::take(&mut self.waiting);
         for counter in waiting {
-            match self.line.poll_waiter(counter, &mut None) {
+            match self.state.poll_waiter(counter, &mut None) {
                 Poll::Pending => self.waiting.push(counter),
                 Poll::Ready(WaitEnd::Granted(hold)) => {
                     *tokens += 1;
@@ -121,13 +118,13 @@ impl Node {
                 Poll::Ready(end) => panic!("a wait ended with {end:?}"),
             }
         }
-        self.line.errands.clear();
+        self.state.take_effects().clear();
     }
 
     fn release(&mut self, index: usize) {
         let hold = self.holding.swap_remove(index);
         if hold.release() {
-            self.line.give_back(hold.id.counter(), None);
+            self.state.give_back(hold.id.counter(), None);
         }
     }
 
@@ -147,7 +144,7 @@ struct World {
     start: Instant,
     sent: u64,
     /// Turns that went out while another one of the same node was in flight.
-    abreast: u64,
+    pipelined: u64,
     grants: u64,
     peak: u32,
     crashes: u64,
@@ -166,7 +163,7 @@ impl World {
             network: VecDeque::new(),
             start: Instant::now(),
             sent: 0,
-            abreast: 0,
+            pipelined: 0,
             grants: 0,
             peak: 0,
             crashes: 0,
@@ -238,16 +235,16 @@ impl World {
                 };
                 let (_, number, _) = node.awaited.remove(index);
                 // As the driver: what ended by the clock has ended before a reply is looked at.
-                node.line.tick(now);
+                node.state.tick(now);
                 match outcome {
-                    TurnOutcome::Answered(reply) => node.line.settle(number, reply, now),
-                    TurnOutcome::Stale { epoch } => node.line.stale(number, epoch),
+                    TurnOutcome::Answered(reply) => node.state.answered(number, reply, now),
+                    TurnOutcome::Stale { epoch } => node.state.overtaken(number, epoch),
                 }
             }
             Packet::Wake { to, id, wake_up } => {
                 let node = &mut self.nodes[to];
                 if node.id == id.client() {
-                    node.line.wake(id, wake_up, now);
+                    node.state.wake(id, wake_up, now);
                 }
             }
         }
@@ -260,20 +257,20 @@ impl World {
             if node.paused_until > now {
                 continue;
             }
-            node.line.set_hears(true, now);
-            node.line.tick(now);
+            node.state.set_subscribed(true, now);
+            node.state.tick(now);
             while let Some(index) = node.awaited.iter().position(|&(_, _, end)| end <= now) {
                 let (_, number, _) = node.awaited.remove(index);
-                node.line.unanswered(number, &StoreError::timeout("lost"), now);
+                node.state.unanswered(number, &StoreError::timeout("lost"), now);
                 if self.random.u8(..4) == 0 {
-                    node.line.reconnected();
+                    node.state.reconnected();
                 }
             }
             node.collect(&mut self.grants);
-            while let Some(outgoing) = node.line.next_turn(now, CALL_TIMEOUT, Some(1)) {
+            while let Some(outgoing) = node.state.next_turn(now, CALL_TIMEOUT, Some(1)) {
                 self.sent += 1;
                 node.awaited.push((self.sent, outgoing.number, now + CALL_TIMEOUT));
-                self.abreast += u64::from(node.awaited.len() > 1);
+                self.pipelined += u64::from(node.awaited.len() > 1);
                 let turn = Box::new(outgoing.turn);
                 self.send(Packet::Turn { from, sent: self.sent, turn }, faults);
                 node = &mut self.nodes[from];
@@ -345,7 +342,7 @@ impl World {
             }
             8 if !node.waiting.is_empty() => {
                 let counter = node.waiting.swap_remove(self.random.usize(..node.waiting.len()));
-                node.line.cancel(counter, Instant::now());
+                node.state.cancel(counter, Instant::now());
             }
             _ => {}
         }
@@ -402,11 +399,9 @@ impl World {
         let written: Vec<_> = books.waiters.iter().map(|one| one.id).chain(holders).collect();
         let mut disagree = Vec::new();
         for node in &self.nodes {
-            let waiters = node.line.waiters.values().map(|waiter| waiter.id);
-            let held = node.line.held.values().map(|held| held.hold.id);
-            let known: Vec<_> = waiters.chain(held).collect();
+            let known: Vec<_> = node.state.waiter_ids().chain(node.state.held_ids()).collect();
             for &counter in &node.waiting {
-                let id = node.line.waiters[&counter].id;
+                let id = node.state.waiter_id(counter).unwrap();
                 if !written.contains(&id) {
                     disagree.push(("forgotten", id));
                 }
@@ -423,7 +418,7 @@ impl World {
     async fn come_to_rest(&mut self) {
         let rested = |world: &Self| {
             let rest = |node: &Node| {
-                node.waiting.is_empty() && node.holding.is_empty() && node.line.is_flushed()
+                node.waiting.is_empty() && node.holding.is_empty() && node.state.is_flushed()
             };
             world.nodes.iter().all(rest)
         };
@@ -448,7 +443,7 @@ impl World {
             assert!(ids.is_empty(), "seed {}: left to their leases: {ids:?}", self.seed);
         }
         advance(Duration::from_secs(31)).await;
-        self.nodes[0].line.nudge();
+        self.nodes[0].state.request_turn();
         for _ in 0..4 {
             self.drive(CALM);
             advance(Duration::from_millis(5)).await;
@@ -460,7 +455,7 @@ impl World {
 }
 
 async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
-    let (mut grants, mut abreast, mut peak, mut crashes) = (0, 0, 0, 0);
+    let (mut grants, mut pipelined, mut peak, mut crashes) = (0, 0, 0, 0);
     let runs = seeds.end - seeds.start;
     for seed in seeds {
         let mut world = World::new(seed);
@@ -468,12 +463,12 @@ async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
         world.come_to_agree().await;
         world.come_to_rest().await;
         grants += world.grants;
-        abreast += world.abreast;
+        pipelined += world.pipelined;
         peak = peak.max(world.peak);
         crashes += world.crashes;
     }
     assert!(grants > 10 * runs, "only {grants} grants were seen");
-    assert!(abreast > 5 * runs, "only {abreast} turns went out beside another one");
+    assert!(pipelined > 5 * runs, "only {pipelined} turns went out beside another one");
     assert!(peak >= LIMIT, "the limit was never reached: {peak}");
     assert_eq!(crashes > 0, faults.crash > 0);
 }

@@ -1,29 +1,37 @@
-//! What a change of a line leads to elsewhere, done once the line is unlocked: a waker, the future
-//! that an answer wakes, and all that these own are somebody else's, and may lock the line.
+//! Effects that are deferred until the state of a semaphore is unlocked.
+//!
+//! A waker, and the future that an answer wakes, are somebody else's code. They may own permits, and
+//! so lock the state again wherever they are run or dropped.
 
 use std::sync::Arc;
 use std::task::Waker;
+
+use tokio::sync::oneshot;
 
 use crate::error::{ExtendError, ReleaseError};
 use crate::hold::Hold;
 use crate::released::Released;
 
-use super::held::ExtendDone;
-use super::take_back::ReleaseDone;
+pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
+pub(crate) type ExtendDone = oneshot::Sender<Result<(), ExtendError>>;
+
+/// What a change of a state collects, in the order in which it is to run.
+pub(super) type Effects = Vec<Effect>;
 
 #[derive(Debug)]
-pub(super) enum Errand {
+pub(super) enum Effect {
     Wake(Waker),
+    /// Drops a waker that is no longer needed.
     Forget(Waker),
-    /// Tells those who await its end.
+    /// Wakes those who await the end of the permit.
     Announce(Arc<Hold>),
     Released(ReleaseDone, Result<Released, ReleaseError>),
     Extended(ExtendDone, Result<(), ExtendError>),
-    /// Whoever asked looks at the permit.
+    /// Gives no answer: who asked looks at the permit.
     Unextended(ExtendDone),
 }
 
-impl Errand {
+impl Effect {
     pub(super) fn run(self) {
         // An answer may find nobody: its future was dropped.
         match self {

@@ -1,16 +1,16 @@
-//! The leases of the permits that a line holds, counted by length. Pure.
+//! The permits that are held, counted by the length of their lease. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How many permits are held for each length of a lease.
 #[derive(Debug, Default)]
-pub(super) struct Leases {
+pub(super) struct LeaseCounts {
     /// The last length stays with a count of 0, so that a permit after another allocates nothing.
     counts: BTreeMap<Duration, usize>,
 }
 
-impl Leases {
+impl LeaseCounts {
     pub(super) fn add(&mut self, lease: Duration) {
         if self.shortest().is_none() && !self.counts.contains_key(&lease) {
             self.counts.clear();
@@ -39,7 +39,7 @@ mod tests {
     #[test]
     fn the_shortest_is_that_of_a_permit_that_is_held() {
         let (short, long) = (Duration::from_millis(300), Duration::from_secs(30));
-        let mut leases = Leases::default();
+        let mut leases = LeaseCounts::default();
         assert_eq!(leases.shortest(), None);
         for lease in [long, short, short] {
             leases.add(lease);

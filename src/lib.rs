@@ -45,6 +45,7 @@ mod outlook;
 mod permit;
 mod permit_handle;
 mod released;
+mod retry_delay;
 mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;

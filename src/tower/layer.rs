@@ -9,14 +9,16 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::body::watched::Ends;
-use super::error::Rejection;
+use super::body::watched::EndWhen;
 use super::exempt::Exempt;
 use super::keyed::Keyed;
 use super::mode::answer::Answer;
 use super::mode::dialect::Dialect;
-use super::mode::hold_body::{HoldBody, ReleaseOnResponse, WatchBody};
+use super::mode::hold_body::HoldBody;
+use super::mode::release_on_response::ReleaseOnResponse;
+use super::mode::watch_body::WatchBody;
 use super::outage::policy::OutagePolicy;
+use super::rejection::Rejection;
 use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
@@ -76,10 +78,10 @@ use crate::ZSetSemaphore;
 /// ```
 #[derive(Debug, Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
-pub struct ZSetSemaphoreLayer<H = HoldBody, S = Single> {
+pub struct ZSetSemaphoreLayer<M = HoldBody, S = Single> {
     selector: S,
     settings: Settings,
-    hold: H,
+    mode: M,
 }
 
 impl ZSetSemaphoreLayer {
@@ -89,7 +91,7 @@ impl ZSetSemaphoreLayer {
     /// Nobody extends the lease of a request: leave [`Renew::Auto`](crate::Renew) on.
     pub fn new(semaphore: ZSetSemaphore) -> Self {
         let settings = Settings::new(semaphore.clone_name());
-        Self { selector: Single::new(semaphore), settings, hold: HoldBody::default() }
+        Self { selector: Single::new(semaphore), settings, mode: HoldBody::default() }
     }
 }
 
@@ -97,13 +99,17 @@ impl<K> ZSetSemaphoreLayer<HoldBody, Keyed<K>> {
     /// Takes one unit of the semaphore of the request's key, and holds it until the body of the
     /// response has ended.
     pub fn keyed(keyed: Keyed<K>) -> Self {
-        Self { settings: Settings::new(keyed.name()), selector: keyed, hold: HoldBody::default() }
+        Self {
+            settings: Settings::new(keyed.limit_name()),
+            selector: keyed,
+            mode: HoldBody::default(),
+        }
     }
 }
 
-impl<H, S> ZSetSemaphoreLayer<H, S> {
-    fn with<G>(self, hold: G) -> ZSetSemaphoreLayer<G, S> {
-        ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, hold }
+impl<M, S> ZSetSemaphoreLayer<M, S> {
+    fn with_mode<N>(self, mode: N) -> ZSetSemaphoreLayer<N, S> {
+        ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, mode }
     }
 
     /// Never waits for room: a request that finds none, or others that wait for it, is rejected
@@ -121,7 +127,7 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
 
     /// What becomes of requests while the store is away. Default: [`OutagePolicy::FailClosed`].
     pub fn outage_policy(mut self, policy: OutagePolicy) -> Self {
-        self.settings.outage = policy;
+        self.settings.outage_policy = policy;
         self
     }
 
@@ -139,7 +145,7 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// No rejected request is told to [come again](Rejection::retry_after) sooner than after this; for
     /// services whose clients are many, or slow to start. Default: 1 s.
     pub fn min_retry_after(mut self, floor: Duration) -> Self {
-        self.settings.retry_floor = floor;
+        self.settings.min_retry_after = floor;
         self
     }
 
@@ -206,7 +212,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # }
     /// ```
     pub fn release_on_response(self) -> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
-        self.with(ReleaseOnResponse::default())
+        self.with_mode(ReleaseOnResponse::default())
     }
 
     /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be
@@ -243,8 +249,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # }
     /// ```
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        let rest = self.hold.rest;
-        self.with(Answer::with(Ends::default(), rest))
+        let max_cooldown = self.mode.max_cooldown;
+        self.with_mode(Answer::new(EndWhen::default(), max_cooldown))
     }
 
     /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
@@ -261,7 +267,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// [`release_on_response`](Self::release_on_response), which leaves responses alone, turns it off again.
     /// Default: off.
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
-        self.hold.rest = Some(longest);
+        self.mode.max_cooldown = Some(longest);
         self
     }
 
@@ -318,33 +324,33 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     }
 
     fn ending(self) -> ZSetSemaphoreLayer<WatchBody, S> {
-        let rest = self.hold.rest;
-        self.with(WatchBody { ends: Ends::default(), rest })
+        let max_cooldown = self.mode.max_cooldown;
+        self.with_mode(WatchBody { end_when: EndWhen::default(), max_cooldown })
     }
 }
 
 impl<S> ZSetSemaphoreLayer<WatchBody, S> {
     /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end as they do without it.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        let WatchBody { ends, rest } = self.hold;
-        self.with(Answer::with(ends, rest))
+        let WatchBody { end_when, max_cooldown } = self.mode;
+        self.with_mode(Answer::new(end_when, max_cooldown))
     }
 
     /// Ends a request whose permit is lost, too.
     pub fn end_when_lost(mut self) -> Self {
-        self.hold.ends.when_lost = true;
+        self.mode.end_when.lost = true;
         self
     }
 
     /// Ends a body whose reader [stalls](ZSetSemaphoreLayer::stall_timeout), too.
     pub fn stall_timeout(mut self, patience: Duration) -> Self {
-        self.hold.ends.stall_timeout = Some(patience);
+        self.mode.end_when.stall_timeout = Some(patience);
         self
     }
 
     /// As [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429); a permit that is lost rests no longer.
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
-        self.hold.rest = Some(longest);
+        self.mode.max_cooldown = Some(longest);
         self
     }
 }
@@ -353,7 +359,7 @@ impl<S> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
     /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped, and
     /// the request fails with [`Reason::Lost`](super::Reason::Lost). Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
-        self.hold.end_when_lost = true;
+        self.mode.end_when_lost = true;
         self
     }
 }
@@ -362,7 +368,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// With what a request is answered for which there was no room, such as `429 Too Many Requests`.
     /// Default: what the [dialect](Self::dialect) says, `503 Service Unavailable`.
     pub fn status(mut self, status: StatusCode) -> Self {
-        Arc::make_mut(&mut self.hold.settings).status = Some(status);
+        Arc::make_mut(&mut self.mode.settings).status = Some(status);
         self
     }
 
@@ -386,7 +392,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// # }
     /// ```
     pub fn dialect(mut self, dialect: Dialect) -> Self {
-        Arc::make_mut(&mut self.hold.settings).dialect = dialect;
+        Arc::make_mut(&mut self.mode.settings).dialect = dialect;
         self
     }
 
@@ -418,7 +424,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         mut self,
         change: impl Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
-        Arc::make_mut(&mut self.hold.settings).change = Some(Arc::new(change));
+        Arc::make_mut(&mut self.mode.settings).change = Some(Arc::new(change));
         self
     }
 
@@ -426,7 +432,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// `x-concurrency-waited-ms` (for this limit) to the responses of requests that hold a permit. Of
     /// stacked layers with this setting the innermost tells. Default: off.
     pub fn add_limit_headers(mut self) -> Self {
-        Arc::make_mut(&mut self.hold.settings).headers = true;
+        Arc::make_mut(&mut self.mode.settings).limit_headers = true;
         self
     }
 
@@ -434,21 +440,21 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// the request answered with `503`, or its body ends with [`PermitLost`](super::PermitLost).
     /// Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
-        Arc::make_mut(&mut self.hold.settings).ends.when_lost = true;
+        Arc::make_mut(&mut self.mode.settings).end_when.lost = true;
         self
     }
 
     /// Ends a body of which its reader takes nothing for `patience`, and gives its permit back; as
     /// [without `answer`](ZSetSemaphoreLayer::stall_timeout). Default: off.
     pub fn stall_timeout(mut self, patience: Duration) -> Self {
-        Arc::make_mut(&mut self.hold.settings).ends.stall_timeout = Some(patience);
+        Arc::make_mut(&mut self.mode.settings).end_when.stall_timeout = Some(patience);
         self
     }
 
     /// As [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429), where the inner service calls a provider
     /// and passes its answer on.
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
-        Arc::make_mut(&mut self.hold.settings).rest = Some(longest);
+        Arc::make_mut(&mut self.mode.settings).max_cooldown = Some(longest);
         self
     }
 
@@ -471,7 +477,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// # }
     /// ```
     pub fn sse_error_event(mut self) -> Self {
-        Arc::make_mut(&mut self.hold.settings).last_event = true;
+        Arc::make_mut(&mut self.mode.settings).sse_error_event = true;
         self
     }
 
@@ -479,12 +485,12 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// is queued, but for the frame that reaches it; beyond it the client has to wait. 0 turns it off, and
     /// so does a request with `Expect: 100-continue`. Default: 256 KiB.
     pub fn read_ahead(mut self, bytes: u64) -> Self {
-        Arc::make_mut(&mut self.hold.settings).read_ahead = bytes;
+        Arc::make_mut(&mut self.mode.settings).read_ahead = bytes;
         self
     }
 }
 
-impl<H, S> ZSetSemaphoreLayer<H, S> {
+impl<M, S> ZSetSemaphoreLayer<M, S> {
     /// Takes as many units as `weigh` says for a request. Called again, the last one counts.
     /// Default: 1.
     ///
@@ -492,14 +498,14 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// the limit ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
     ///
     /// `weigh` runs in `call`; a panic in it is the caller's, with nothing held.
-    pub fn weight<Req, F>(self, weigh: F) -> ZSetSemaphoreLayer<H, Weighted<F, S>>
+    pub fn weight<Req, F>(self, weigh: F) -> ZSetSemaphoreLayer<M, Weighted<F, S>>
     where
         F: Fn(&Req) -> u32,
     {
         ZSetSemaphoreLayer {
             selector: Weighted::new(self.selector, weigh),
             settings: self.settings,
-            hold: self.hold,
+            mode: self.mode,
         }
     }
 
@@ -537,20 +543,20 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn exempt<E>(self, exemption: E) -> ZSetSemaphoreLayer<H, Exempt<E, S>> {
+    pub fn exempt<E>(self, exemption: E) -> ZSetSemaphoreLayer<M, Exempt<E, S>> {
         ZSetSemaphoreLayer {
             selector: Exempt::new(self.selector, exemption),
             settings: self.settings,
-            hold: self.hold,
+            mode: self.mode,
         }
     }
 }
 
-impl<Inner, H: Clone, S: Clone> Layer<Inner> for ZSetSemaphoreLayer<H, S> {
-    type Service = ZSetSemaphoreService<Inner, H, S>;
+impl<Inner, M: Clone, S: Clone> Layer<Inner> for ZSetSemaphoreLayer<M, S> {
+    type Service = ZSetSemaphoreService<Inner, M, S>;
 
     fn layer(&self, inner: Inner) -> Self::Service {
         let settings = Arc::new(self.settings.clone());
-        ZSetSemaphoreService::new(inner, self.selector.clone(), settings, self.hold.clone())
+        ZSetSemaphoreService::new(inner, self.selector.clone(), settings, self.mode.clone())
     }
 }

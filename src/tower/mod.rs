@@ -427,33 +427,39 @@ mod layer;
 mod metrics;
 mod mode;
 mod outage;
+mod rejection;
 mod retry_after;
 mod select;
 mod service;
 mod settings;
 
+pub use admission::admitted::{Admission, Admitted, OwnedAdmission};
 pub use admission::future::AdmissionFuture;
-pub use admission::permit::{Admission, Admitted, OwnedAdmission};
 pub use admission::wait_deadline::WaitDeadline;
-pub use body::capped::{CappedBody, PermitBody};
+pub use body::capped::CappedBody;
+pub use body::permit::PermitBody;
 pub use body::read_ahead::ReadAhead;
-pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
+pub use error::{Error, PermitLost, ReaderStalled};
 pub use exempt::{Exempt, Exemption, Paths};
 pub use future::ResponseFuture;
-pub use keyed::extract::{
-    BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr,
-};
+pub use keyed::Keyed;
+pub use keyed::builder::KeyedBuilder;
+pub use keyed::extract::{BearerToken, FromExtension, Header, KeyExtractor, PathSegment, PeerAddr};
+pub use keyed::key::Key;
 pub use keyed::limit::KeyLimit;
-pub use keyed::{Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
 pub use mode::answer::Answer;
 pub use mode::dialect::Dialect;
-pub use mode::hold_body::{HoldBody, OnRequest, OnResponse, ReleaseOnResponse, WatchBody};
+pub use mode::hold_body::HoldBody;
+pub use mode::release_on_response::ReleaseOnResponse;
+pub use mode::watch_body::WatchBody;
+pub use mode::{OnRequest, OnResponse};
 pub use outage::policy::OutagePolicy;
+pub use rejection::{Reason, Rejection};
 pub use select::{SelectSemaphore, Single, Weighted};
 pub use service::ZSetSemaphoreService;
 
-/// Keeps [`OnRequest`], [`OnResponse`] and [`SelectSemaphore`] ours, so that they can grow.
+/// Seals [`OnRequest`], [`OnResponse`] and [`SelectSemaphore`], so that methods can be added to them.
 mod sealed {
     use std::fmt;
 

@@ -1,57 +1,58 @@
-//! A semaphore as the layer uses it.
+//! A semaphore as the layer uses it: with its public name and what this process knows of it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-
+use super::local_cap::LocalCap;
 use crate::ZSetSemaphore;
-use crate::tower::error::{Facts, Reason, Rejection};
-use crate::tower::retry_after::estimate::Room;
-use crate::tower::retry_after::hold_times::Meter;
+use crate::tower::rejection::{Details, Reason, Rejection};
+use crate::tower::retry_after::estimate::Occupancy;
+use crate::tower::retry_after::hold_times::HoldTimes;
 
-/// A semaphore, with what all requests that use it share.
+/// What limits a request: a semaphore, and what all requests that use it share.
 #[derive(Debug)]
-pub(crate) struct Handle {
+pub(crate) struct Limiter {
     pub(crate) semaphore: ZSetSemaphore,
-    /// The name of the limit, as outsiders may see it.
-    pub(crate) shown: Arc<str>,
-    here: Arc<Here>,
+    /// The name of the limit, without the key of a request; outsiders may see it.
+    pub(crate) limit_name: Arc<str>,
+    local: Arc<LocalState>,
 }
 
-/// What this process knows of a semaphore by itself; it outlives a change of the limit.
+/// What this process alone knows of a semaphore. It outlives a change of the limit.
 #[derive(Debug, Default)]
-pub(crate) struct Here {
-    meter: Meter,
-    /// The cap of this process while the store is away: that of the layer that first asked.
-    local: OnceLock<(u32, Arc<Semaphore>)>,
+pub(crate) struct LocalState {
+    hold_times: HoldTimes,
+    cap: LocalCap,
 }
 
-impl Handle {
-    pub(crate) fn new(semaphore: ZSetSemaphore, shown: Arc<str>, here: Arc<Here>) -> Arc<Self> {
-        Arc::new(Self { semaphore, shown, here })
+impl Limiter {
+    pub(crate) fn new(
+        semaphore: ZSetSemaphore,
+        limit_name: Arc<str>,
+        local: Arc<LocalState>,
+    ) -> Arc<Self> {
+        Arc::new(Self { semaphore, limit_name, local })
     }
 
-    pub(crate) fn meter(&self) -> &Meter {
-        &self.here.meter
+    pub(crate) fn hold_times(&self) -> &HoldTimes {
+        &self.local.hold_times
     }
 
-    /// The cap of this process, which is `cap` if no layer has set another, and its units.
-    pub(crate) fn local(&self, cap: u32) -> &(u32, Arc<Semaphore>) {
-        self.here.local.get_or_init(|| (cap, Arc::new(Semaphore::new(cap as usize))))
+    pub(super) fn local_cap(&self) -> &LocalCap {
+        &self.local.cap
     }
 
-    /// Rejects a request for `units` units, behind `ahead` others if that was heard.
-    pub(crate) fn reject(&self, reason: Reason, units: u32, ahead: Option<u64>) -> Rejection {
+    /// Rejects a request for `units` units. `place` is how many waited ahead of it, if the store said.
+    pub(crate) fn reject(&self, reason: Reason, units: u32, place: Option<u64>) -> Rejection {
         let outlook = self.semaphore.outlook();
-        let room = Room { in_use: outlook.in_use, limit: outlook.limit };
-        Rejection::new(Facts {
-            semaphore: self.semaphore.clone_name(),
-            limit_name: Arc::clone(&self.shown),
+        let occupancy = Occupancy { in_use: outlook.in_use, limit: outlook.limit };
+        Rejection::new(Details {
+            semaphore_name: self.semaphore.clone_name(),
+            limit_name: Arc::clone(&self.limit_name),
             reason,
             in_use: outlook.in_use,
             limit: outlook.limit,
-            place: ahead,
-            retry_after: self.meter().estimate(room, ahead.unwrap_or(0), units),
+            place,
+            retry_after: self.hold_times().estimate(occupancy, place.unwrap_or(0), units),
         })
     }
 }

@@ -1,108 +1,111 @@
-//! What a request was let through with, and what its handler may know of it.
+//! The permit of a request, for as long as the layer holds it.
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
-use crate::sync::lock;
-use crate::tower::admission::limiter::Handle;
-use crate::tower::admission::wait_deadline::WaitDeadline;
-use crate::tower::error::{Reason, Rejection};
+use super::admitted::{Admission, Admitted, Counted, Units};
+use super::limiter::Limiter;
+use super::wait_deadline::WaitDeadline;
 use crate::tower::metrics::Outcome;
-use crate::tower::retry_after::hold_times::Metered;
+use crate::tower::rejection::{Reason, Rejection};
 use crate::{LostReason, Permit, PermitHandle};
 
 /// Resolves when a permit is lost. `Sync`, for bodies that must be.
 pub(crate) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
 
-/// What a request was let through with; gives it back when dropped, unless its handler took it over.
-pub struct Pass {
-    /// None for a request that weighs nothing.
+/// What a request was let through with. Releases it when dropped, unless the handler took it over.
+#[clippy::has_significant_drop]
+pub struct RequestPermit {
+    /// `None` for a request that weighs nothing.
     admission: Option<Admission>,
-    handle: Option<Arc<Handle>>,
-    /// Until when inner layers may let the request wait, where this one has said so.
-    until: Option<Instant>,
-    retry_floor: Duration,
+    limiter: Option<Arc<Limiter>>,
+    /// Until when the layers further in may let the request wait, where this layer limits that.
+    inner_deadline: Option<Instant>,
+    min_retry_after: Duration,
 }
 
-impl Pass {
-    pub(crate) fn permit(
+impl RequestPermit {
+    /// The store granted `permit`, at `since`.
+    pub(crate) fn granted(
         permit: Permit,
-        handle: Arc<Handle>,
+        limiter: Arc<Limiter>,
         waited: Duration,
         since: Instant,
     ) -> Self {
         let counted = Counted::Cluster(permit.handle());
-        let metered = handle.meter().begin(since, permit.units());
-        let units = Units::Permit { permit, handle: Arc::clone(&handle), metered };
-        Self::new(counted, units, handle, waited)
+        let timed = limiter.hold_times().begin(since, permit.units());
+        let units = Units::Permit { permit, limiter: Arc::clone(&limiter), timed };
+        Self::new(counted, units, limiter, waited)
     }
 
-    pub(crate) fn local(
-        permit: OwnedSemaphorePermit,
-        handle: Arc<Handle>,
+    /// The cap of this process had room for `units`.
+    pub(super) fn local_cap(
+        units: OwnedSemaphorePermit,
+        limiter: Arc<Limiter>,
         waited: Duration,
     ) -> Self {
-        let units = Units::Local { _permit: permit, _handle: Arc::clone(&handle) };
-        Self::new(Counted::Local, units, handle, waited)
+        let units = Units::Local { _permit: units, _limiter: Arc::clone(&limiter) };
+        Self::new(Counted::Local, units, limiter, waited)
     }
 
-    pub(crate) fn open(handle: Arc<Handle>, waited: Duration) -> Self {
-        Self::new(Counted::No, Units::None, handle, waited)
+    /// The policy let the request through, and nobody counts it.
+    pub(super) fn uncounted(limiter: Arc<Limiter>, waited: Duration) -> Self {
+        Self::new(Counted::No, Units::None, limiter, waited)
     }
 
-    fn new(counted: Counted, units: Units, handle: Arc<Handle>, waited: Duration) -> Self {
-        let held = OwnedAdmission { limit_name: Arc::clone(&handle.shown), units };
-        let admission = Admission {
-            semaphore: handle.semaphore.clone_name(),
-            limit_name: Arc::clone(&handle.shown),
-            counted,
-            waited,
-            slot: Arc::new(Mutex::new(Some(held))),
-        };
-        Self { admission: Some(admission), handle: Some(handle), ..Self::weightless() }
+    fn new(counted: Counted, units: Units, limiter: Arc<Limiter>, waited: Duration) -> Self {
+        let admission = Some(Admission::new(&limiter, counted, units, waited));
+        Self { admission, limiter: Some(limiter), ..Self::weightless() }
     }
 
+    /// The request needs no permit.
     pub(crate) fn weightless() -> Self {
-        Self { admission: None, handle: None, until: None, retry_floor: Duration::ZERO }
+        Self {
+            admission: None,
+            limiter: None,
+            inner_deadline: None,
+            min_retry_after: Duration::ZERO,
+        }
     }
 
-    /// Tells inner layers until when they may let the request wait.
-    pub(crate) fn wait_until(mut self, until: Option<Instant>) -> Self {
-        self.until = until;
+    /// Sets until when the layers further in may let the request wait.
+    pub(super) fn with_inner_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.inner_deadline = deadline;
         self
     }
 
-    /// With the least that its request is told, if that is ended, of when to come again.
-    pub(crate) fn with_floor(mut self, retry_floor: Duration) -> Self {
-        self.retry_floor = retry_floor;
+    /// Sets the least `Retry-After` of the rejection, should the permit be lost.
+    pub(super) fn with_min_retry_after(mut self, min: Duration) -> Self {
+        self.min_retry_after = min;
         self
     }
 
-    pub(crate) fn watch(&self) -> Option<PermitHandle> {
+    pub(crate) fn handle(&self) -> Option<PermitHandle> {
         self.admission.as_ref()?.permit().cloned()
     }
 
-    /// Resolves when the permit is lost, whoever has it; `None` without one.
+    /// Resolves when the permit is lost, even if a handler took it over; `None` without a permit.
     pub(crate) fn until_lost(&self) -> Option<UntilLost> {
-        let watch = self.watch()?;
-        Some(Box::pin(async move { watch.lost().await }))
+        let handle = self.handle()?;
+        Some(Box::pin(async move { handle.lost().await }))
     }
 
-    /// Why the permit is lost, if it is.
+    /// Returns why the permit is lost, if it is.
     pub(crate) fn lost_reason(&self) -> Option<LostReason> {
         self.admission.as_ref()?.permit()?.lost_reason()
     }
 
-    pub(crate) fn handle(&self) -> Option<&Arc<Handle>> {
-        self.handle.as_ref()
+    pub(crate) fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.limiter.as_ref()
     }
 
-    pub(crate) fn is_permit(&self) -> bool {
+    /// Returns whether the store granted it.
+    pub(crate) fn is_granted(&self) -> bool {
         matches!(self.outcome(), Outcome::Permit)
     }
 
@@ -110,8 +113,8 @@ impl Pass {
         self.admission.as_ref().map_or(Duration::ZERO, Admission::waited)
     }
 
-    pub(crate) fn outcome(&self) -> Outcome {
-        match self.admission.as_ref().map(|admission| &admission.counted) {
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.admission.as_ref().map(Admission::counted) {
             Some(Counted::Cluster(_)) => Outcome::Permit,
             Some(Counted::Local) => Outcome::Local,
             Some(Counted::No) => Outcome::Open,
@@ -119,241 +122,36 @@ impl Pass {
         }
     }
 
-    /// How a request is told that its permit was lost.
-    pub(crate) fn lost(&self, reason: LostReason) -> Option<Rejection> {
-        let units = self.watch().map_or(1, |watch| watch.units());
-        let rejection = self.handle()?.reject(Reason::Lost(reason), units, None);
-        Some(rejection.told(self.retry_floor))
+    /// Makes the rejection of a request whose permit was lost while the inner service ran.
+    pub(crate) fn reject_lost(&self, reason: LostReason) -> Option<Rejection> {
+        let units = self.handle().map_or(1, |handle| handle.units());
+        let rejection = self.limiter()?.reject(Reason::Lost(reason), units, None);
+        Some(rejection.with_jitter(self.min_retry_after))
     }
 
-    /// Tells the handler, behind what outer layers have told.
-    pub(crate) fn tell(&self, extensions: &mut http::Extensions) {
-        if let Some(until) = self.until {
-            extensions.insert(WaitDeadline::at(until));
+    /// Tells the handler and the layers further in, by the extensions of the request. What layers
+    /// further out have told stays in front.
+    pub(crate) fn insert_into(&self, extensions: &mut http::Extensions) {
+        if let Some(deadline) = self.inner_deadline {
+            extensions.insert(WaitDeadline::at(deadline));
         }
-        let outer = extensions.get::<Admitted>().map_or(&[][..], |outer| &outer.admissions);
-        let admissions = outer.iter().chain(&self.admission).cloned().collect();
-        extensions.insert(Admitted { admissions });
+        let admitted = Admitted::behind(extensions.get(), self.admission.as_ref());
+        extensions.insert(admitted);
     }
 }
 
-impl Drop for Pass {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         // The extensions of a request may live on: they keep the slot, but not what was in it.
         drop(self.admission.as_ref().and_then(Admission::take));
     }
 }
 
-impl fmt::Debug for Pass {
+impl fmt::Debug for RequestPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.admission {
-            Some(admission) => admission.counted.fmt(f),
+            Some(admission) => admission.counted().fmt(f),
             None => f.write_str("Weightless"),
         }
-    }
-}
-
-/// What one layer let a request through with, taken over by its handler; given back when dropped.
-///
-/// The response no longer gives it back: a handler takes it for work that outlives the response, such
-/// as a WebSocket or a spawned task. [`Admission::take`] and [`Admitted::take_all`] give it.
-#[derive(Debug)]
-#[clippy::has_significant_drop]
-#[must_use = "what is dropped at once caps nothing; keep it for as long as the work goes on"]
-pub struct OwnedAdmission {
-    limit_name: Arc<str>,
-    units: Units,
-}
-
-#[derive(Debug)]
-enum Units {
-    Permit {
-        permit: Permit,
-        handle: Arc<Handle>,
-        metered: Metered,
-    },
-    Local {
-        _permit: OwnedSemaphorePermit,
-        /// A key is remembered, and its cap with it, for as long as its handle is in use.
-        _handle: Arc<Handle>,
-    },
-    /// Let through uncounted.
-    None,
-}
-
-impl OwnedAdmission {
-    /// The name of the limit, without the key of the request.
-    pub fn limit_name(&self) -> &str {
-        &self.limit_name
-    }
-
-    /// The permit; `None` if the request was let through without one, by the policy for when the
-    /// store is away.
-    pub fn permit(&self) -> Option<&Permit> {
-        match &self.units {
-            Units::Permit { permit, .. } => Some(permit),
-            Units::Local { .. } | Units::None => None,
-        }
-    }
-}
-
-impl Drop for OwnedAdmission {
-    fn drop(&mut self) {
-        if let Units::Permit { handle, metered, .. } = &self.units {
-            handle.meter().end(metered);
-        }
-    }
-}
-
-/// What a request was let through with by the layers it came through, outermost first; in the
-/// extensions of every HTTP request that reaches the inner service, but for layers that
-/// [hold the head](crate::tower::ReleaseOnResponse). Empty for one that weighs nothing or is exempt.
-///
-/// With it a handler can watch for the loss of its permit, read the fencing token, give the permit
-/// back early, say when the model has answered and only the logging goes on, or
-/// [take it over](Self::take_all) for work that outlives the response.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use axum::{Extension, Router, body::Body, routing::get};
-/// use tower::ServiceExt;
-/// use zset_semaphore::{Client, tower::{Admitted, ZSetSemaphoreLayer}};
-///
-/// async fn chat(Extension(admitted): Extension<Admitted>) -> String {
-///     let Some(permit) = admitted.permit("chats") else { return "let through".to_owned() };
-///     let answer = format!("token {}", permit.fencing_token());
-///     let _ = permit.release().await; // the next one may begin, though this answer is not out
-///     answer
-/// }
-///
-/// let chats = Client::in_memory().semaphore("chats", 64).build()?;
-/// let layer = ZSetSemaphoreLayer::new(chats.clone()).answer();
-/// let app: Router = Router::new().route("/", get(chat)).layer(layer);
-/// let response = app.oneshot(axum::extract::Request::new(Body::empty())).await?;
-/// assert_eq!(chats.inspect().await?.in_use, 0);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    admissions: Arc<[Admission]>,
-}
-
-impl Admitted {
-    /// What each layer let the request through with, outermost first.
-    pub fn iter(&self) -> impl Iterator<Item = &Admission> {
-        self.admissions.iter()
-    }
-
-    /// The permit of the limit of that name, if one is held.
-    pub fn permit(&self, limit_name: &str) -> Option<&PermitHandle> {
-        self.iter().find(|admission| admission.limit_name() == limit_name)?.permit()
-    }
-
-    /// Takes over all that the request was let through with, outermost first, as
-    /// [`Admission::take`] does with that of one layer. What was taken before is left out.
-    ///
-    /// # Examples
-    ///
-    /// Work that goes on behind the response, under its permits:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use axum::{Extension, Router, body::Body, http::StatusCode, routing::post};
-    /// use tower::ServiceExt;
-    /// use zset_semaphore::{Client, tower::{Admitted, ZSetSemaphoreLayer}};
-    ///
-    /// async fn begin(Extension(admitted): Extension<Admitted>) -> StatusCode {
-    ///     let held = admitted.take_all();
-    ///     tokio::spawn(async move {
-    ///         // The long work.
-    ///         drop(held);
-    ///     });
-    ///     StatusCode::ACCEPTED
-    /// }
-    ///
-    /// let jobs = Client::in_memory().semaphore("jobs", 1).build()?;
-    /// let layer = ZSetSemaphoreLayer::new(jobs.clone()).answer();
-    /// let app: Router = Router::new().route("/", post(begin)).layer(layer);
-    /// let request = axum::http::Request::post("/").body(Body::empty())?;
-    /// drop(app.oneshot(request).await?);
-    /// assert_eq!(jobs.inspect().await?.in_use, 1); // the response is gone, the work is not
-    /// let next = jobs.acquire(1).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn take_all(&self) -> Vec<OwnedAdmission> {
-        self.iter().filter_map(Admission::take).collect()
-    }
-}
-
-/// What one layer let a request through with.
-#[derive(Debug, Clone)]
-pub struct Admission {
-    semaphore: Arc<str>,
-    limit_name: Arc<str>,
-    counted: Counted,
-    waited: Duration,
-    /// Empty once it is taken over, or given back.
-    slot: Arc<Mutex<Option<OwnedAdmission>>>,
-}
-
-#[derive(Debug, Clone)]
-enum Counted {
-    Cluster(PermitHandle),
-    Local,
-    No,
-}
-
-impl Admission {
-    /// The name of the semaphore.
-    pub fn semaphore_name(&self) -> &str {
-        &self.semaphore
-    }
-
-    /// The name of the limit, without the key of the request.
-    pub fn limit_name(&self) -> &str {
-        &self.limit_name
-    }
-
-    /// The permit; `None` if the request was let through without one, by the policy for when the
-    /// store is away: then it is either [local](Self::is_local) or [uncounted](Self::is_uncounted).
-    pub fn permit(&self) -> Option<&PermitHandle> {
-        match &self.counted {
-            Counted::Cluster(watch) => Some(watch),
-            Counted::Local | Counted::No => None,
-        }
-    }
-
-    /// Whether only this process counts the request: the store was away, and the policy was
-    /// [`OutagePolicy::LocalCap`](crate::tower::OutagePolicy::LocalCap).
-    pub fn is_local(&self) -> bool {
-        matches!(self.counted, Counted::Local)
-    }
-
-    /// Whether neither the cluster nor this process counts the request: the store was away, and
-    /// the policy was [`OutagePolicy::FailOpen`](crate::tower::OutagePolicy::FailOpen).
-    pub fn is_uncounted(&self) -> bool {
-        matches!(self.counted, Counted::No)
-    }
-
-    /// Takes over what the request was let through with: its end no longer gives that back, the drop of
-    /// what is returned does. `None` if it was taken before, or the response has ended.
-    ///
-    /// [`permit`](Self::permit) still watches it, and a layer that
-    /// [ends requests whose permit is lost](crate::tower::ZSetSemaphoreLayer::end_when_lost) still ends the
-    /// response; what else goes on under it has to see to that itself, by
-    /// [`Permit::run`] or [`Permit::lost`].
-    pub fn take(&self) -> Option<OwnedAdmission> {
-        lock(&self.slot).take()
-    }
-
-    /// How long the request waited.
-    pub fn waited(&self) -> Duration {
-        self.waited
     }
 }

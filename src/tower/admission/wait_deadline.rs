@@ -1,18 +1,19 @@
-//! Until when a request waits for its permits, told from layer to layer.
+//! The deadline for all waits of a request, handed from layer to layer.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What stands for "never": as far as the clock goes for sure.
+/// Stands for "never": as far as every clock goes for sure.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
-/// Until when a request may wait for its permits, whatever the timeouts of the layers say; in the
-/// extensions of an HTTP request.
+/// The deadline for all waits of a request for permits, whatever the timeouts of the layers are; an
+/// extension of an HTTP request.
 ///
-/// [`total_timeout`](crate::tower::ZSetSemaphoreLayer::total_timeout) puts it there for the layers further in. A
-/// middleware of your own can do so, too, say by a header that tells how long the client waits. Of
-/// two the earlier counts. Layers that [hold the head](crate::tower::ReleaseOnResponse) do not look at it.
+/// [`total_timeout`](crate::tower::ZSetSemaphoreLayer::total_timeout) puts it there for the layers further
+/// in. A middleware of your own can do so as well, for example by a header that says how long the
+/// client waits. Of two deadlines the earlier one counts. Layers that
+/// [release on response](crate::tower::ReleaseOnResponse) ignore it.
 ///
 /// # Examples
 ///
@@ -50,13 +51,13 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 pub struct WaitDeadline(Instant);
 
 impl WaitDeadline {
-    /// For `wait` from now on.
+    /// Makes a deadline `wait` from now.
     pub fn after(wait: Duration) -> Self {
         let now = Instant::now();
         Self(now.checked_add(wait).unwrap_or_else(|| now + FAR))
     }
 
-    /// How much of it is left; zero once it is over.
+    /// Returns how long a request may still wait; zero once the deadline has passed.
     pub fn remaining(&self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }

@@ -1,12 +1,14 @@
-//! A response body that is ended from outside: when its permit is lost, or its reader stalls.
+//! The response body that is ended from outside: when its permit is lost, or its reader stalls.
 //!
 //! # Implementation
 //!
-//! A server polls a body only while its client has room: a stream of HTTP/2 without a window and a
-//! full socket are not polled at all. So what is to end a body cannot be left to its poll. A task
-//! beside the body waits for it, takes the body out of the slot that both share, and drops it and
-//! its permit there. Whoever polls takes the body out meanwhile, so no lock is held while code of
-//! others runs; if it was to end in that time, it is not put back.
+//! A server polls a body only while its client has room. It does not poll at all for an HTTP/2 stream
+//! without a window, or for a full socket. So the poll of a body cannot be relied on to end it. Instead
+//! a task beside the body, the watcher, waits for the loss or the stall. It takes the body out of the slot
+//! that it shares with the reader, and drops the body and its permit.
+//!
+//! A poll takes the body out of the slot as well, so that no lock is held while foreign code runs. If the
+//! watcher ends the body during a poll, the poll does not put it back, but drops it.
 
 use std::error::Error as StdError;
 use std::future::pending;
@@ -20,115 +22,122 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::task::AbortHandle;
 
+use super::permit::PermitBody;
+use super::stall_detector::StallDetector;
 use crate::LostReason;
 use crate::sync::lock;
-use crate::tower::admission::permit::{Pass, UntilLost};
-use crate::tower::body::capped::PermitBody;
-use crate::tower::body::stall_detector::Turn;
+use crate::tower::admission::permit::{RequestPermit, UntilLost};
 use crate::tower::error::{PermitLost, ReaderStalled};
-use crate::tower::mode::dialect::Dialect;
 
-/// What ends a body from outside.
+/// When a body is ended from outside.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ends {
-    /// The loss of its permit.
-    pub(crate) when_lost: bool,
-    /// That its reader takes nothing for this long.
+pub(crate) struct EndWhen {
+    /// When its permit is lost.
+    pub(crate) lost: bool,
+    /// When its reader has taken nothing for this long.
     pub(crate) stall_timeout: Option<Duration>,
 }
 
 /// Why a body was ended from outside.
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(super) enum EndReason {
     Lost(LostReason),
     Stalled(Duration),
 }
 
-impl End {
+impl EndReason {
     fn into_error(self) -> Box<dyn StdError + Send + Sync> {
         match self {
             Self::Lost(reason) => Box::new(PermitLost(reason)),
-            Self::Stalled(patience) => Box::new(ReaderStalled(patience)),
+            Self::Stalled(timeout) => Box::new(ReaderStalled(timeout)),
         }
     }
 }
 
-impl Ends {
-    /// Whether any of it can come to pass.
-    pub(crate) fn concern<B>(self, body: &PermitBody<B>) -> bool {
-        let lost = |pass: &Pass| self.when_lost && pass.is_permit();
-        let stalls = |pass: &Pass| self.stall_timeout.is_some() && pass.handle().is_some();
-        body.pass().is_some_and(|pass| lost(pass) || stalls(pass))
+impl EndWhen {
+    /// Returns whether anything can end this body from outside.
+    pub(super) fn concerns<B>(self, body: &PermitBody<B>) -> bool {
+        let may_be_lost = |permit: &RequestPermit| self.lost && permit.is_granted();
+        let may_stall =
+            |permit: &RequestPermit| self.stall_timeout.is_some() && permit.limiter().is_some();
+        body.permit().is_some_and(|permit| may_be_lost(permit) || may_stall(permit))
     }
 }
 
-/// A body that is watched.
-pub(crate) struct Watched<B> {
-    slot: Arc<Slot<B>>,
-    turn: Arc<Turn>,
-    /// What the body wakes: the turn, and by way of it the reader.
+/// A body with a watcher.
+pub(super) struct WatchedBody<B> {
+    pub(super) slot: Arc<Slot<B>>,
+    stall: Arc<StallDetector>,
+    /// The waker that the body gets: the stall detector, which wakes the reader.
     waker: Waker,
-    when_lost: bool,
-    /// How a loss is told by an event, instead of an error.
-    last_event: Option<Dialect>,
-    /// `None` outside a runtime, where only who polls notices a loss.
+    end_when_lost: bool,
+    /// Ends the body when its permit is lost, instead of an error.
+    last_event: Option<Bytes>,
+    /// `None` outside a runtime. There only a poll notices a loss.
     watcher: Option<AbortHandle>,
 }
 
-struct Slot<B> {
+/// What the reader and the watcher of a body share.
+pub(super) struct Slot<B> {
     content: Mutex<Content<B>>,
 }
 
 enum Content<B> {
     Body(Pin<Box<PermitBody<B>>>),
-    /// With whoever polls it.
+    /// Taken out by a poll.
     Out,
-    /// Ended from outside, for a reason that the reader is yet to be told.
-    Ended(Option<End>),
+    /// Ended from outside, with the reason until the reader was told.
+    Ended(Option<EndReason>),
 }
 
-impl<B: Send + 'static> Watched<B> {
-    pub(crate) fn new(body: PermitBody<B>, ends: Ends) -> Self {
-        let until_lost = body.pass().filter(|_| ends.when_lost).and_then(Pass::until_lost);
+impl<B: Send + 'static> WatchedBody<B> {
+    pub(super) fn new(body: PermitBody<B>, end_when: EndWhen) -> Self {
+        let until_lost =
+            body.permit().filter(|_| end_when.lost).and_then(RequestPermit::until_lost);
         let slot = Arc::new(Slot { content: Mutex::new(Content::Body(Box::pin(body))) });
-        let turn = Arc::new(Turn::new());
+        let stall = Arc::new(StallDetector::new());
         let watcher = tokio::runtime::Handle::try_current().ok().map(|runtime| {
-            let (slot, turn) = (Arc::downgrade(&slot), Arc::clone(&turn));
+            let (slot, stall) = (Arc::downgrade(&slot), Arc::clone(&stall));
             let watch = async move {
-                let end = first_end(until_lost, ends.stall_timeout, &turn).await;
-                let _told = WakesReader(turn);
+                let end = first_end(until_lost, end_when.stall_timeout, &stall).await;
+                let _wakes = WakeOnDrop(stall);
                 if let Some(slot) = slot.upgrade() {
                     slot.end(end);
                 }
             };
             runtime.spawn(watch).abort_handle()
         });
-        let waker = Waker::from(Arc::clone(&turn));
-        Self { slot, turn, waker, when_lost: ends.when_lost, last_event: None, watcher }
+        let waker = Waker::from(Arc::clone(&stall));
+        Self { slot, stall, waker, end_when_lost: end_when.lost, last_event: None, watcher }
     }
 }
 
-/// Wakes the reader of a body that has ended, when dropped: also where the body panics as it goes.
-struct WakesReader(Arc<Turn>);
+/// Wakes the reader of a body that has ended, even if the drop of the body panics.
+struct WakeOnDrop(Arc<StallDetector>);
 
-impl Drop for WakesReader {
+impl Drop for WakeOnDrop {
     fn drop(&mut self) {
         self.0.wake_by_ref();
     }
 }
 
-async fn first_end(lost: Option<UntilLost>, stall: Option<Duration>, turn: &Turn) -> End {
+/// Waits for the first reason to end a body.
+async fn first_end(
+    lost: Option<UntilLost>,
+    stall_timeout: Option<Duration>,
+    stall: &StallDetector,
+) -> EndReason {
     let lost = async {
         match lost {
-            Some(lost) => End::Lost(lost.await),
+            Some(lost) => EndReason::Lost(lost.await),
             None => pending().await,
         }
     };
     let stalled = async {
-        match stall {
-            Some(patience) => {
-                turn.stalls(patience).await;
-                End::Stalled(patience)
+        match stall_timeout {
+            Some(timeout) => {
+                stall.stalled(timeout).await;
+                EndReason::Stalled(timeout)
             }
             None => pending().await,
         }
@@ -141,36 +150,36 @@ async fn first_end(lost: Option<UntilLost>, stall: Option<Duration>, turn: &Turn
 }
 
 impl<B> Slot<B> {
-    /// Ends the body, unless it has ended: it is dropped, and the permit after it.
-    fn end(&self, end: End) {
+    /// Ends the body, unless it has ended: drops it, and then its permit.
+    pub(super) fn end(&self, end: EndReason) {
         let mut content = lock(&self.content);
         let over = match &*content {
-            Content::Body(body) => body.pass().is_none(),
+            Content::Body(body) => body.permit().is_none(),
             Content::Out => false,
             Content::Ended(_) => true,
         };
         if !over {
             let ended = mem::replace(&mut *content, Content::Ended(Some(end)));
-            // Not while others are kept out: it is code of others that runs.
+            // Foreign code runs in the drop, so the lock is released first.
             drop(content);
             drop(ended);
         }
     }
 
-    /// The body, for as long as it takes to poll it; or why there is none.
-    fn take_out(&self) -> Result<Pin<Box<PermitBody<B>>>, Option<End>> {
+    /// Takes the body out for a poll; or returns why it has ended.
+    fn take_out(&self) -> Result<Pin<Box<PermitBody<B>>>, Option<EndReason>> {
         match &mut *lock(&self.content) {
             Content::Ended(end) => Err(end.take()),
             content => match mem::replace(content, Content::Out) {
                 Content::Body(body) => Ok(body),
-                // It panicked when it was polled.
+                // A poll of the body has panicked.
                 Content::Out | Content::Ended(_) => Err(None),
             },
         }
     }
 
-    /// Puts the body back, unless it was ended meanwhile.
-    fn put_back(&self, body: Pin<Box<PermitBody<B>>>) -> Result<(), Option<End>> {
+    /// Puts the body back after a poll; or returns why it was ended meanwhile.
+    fn put_back(&self, body: Pin<Box<PermitBody<B>>>) -> Result<(), Option<EndReason>> {
         match &mut *lock(&self.content) {
             Content::Ended(end) => Err(end.take()),
             content => {
@@ -181,47 +190,48 @@ impl<B> Slot<B> {
     }
 }
 
-type Polled<D> = Poll<Option<Result<Frame<D>, Box<dyn StdError + Send + Sync>>>>;
+type PolledFrame<D> = Poll<Option<Result<Frame<D>, Box<dyn StdError + Send + Sync>>>>;
 
-impl<B> Watched<B>
+impl<B> WatchedBody<B>
 where
     B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>>,
 {
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Polled<B::Data> {
-        let last_event = self.last_event;
-        let told = |end: Option<End>| {
-            Poll::Ready(end.map(|end| match (end, last_event) {
-                (End::Lost(_), Some(dialect)) => Ok(Frame::data(dialect.lost_event().into())),
-                _ => Err(end.into_error()),
-            }))
-        };
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame<B::Data> {
         let mut body = match self.slot.take_out() {
             Ok(body) => body,
-            Err(end) => return told(end),
+            Err(end) => return self.last_frame(end),
         };
         // The watcher may not have run yet.
-        let lost = body.pass().filter(|_| self.when_lost).and_then(Pass::lost_reason);
-        if let Some(reason) = lost {
+        let permit = body.permit().filter(|_| self.end_when_lost);
+        if let Some(reason) = permit.and_then(RequestPermit::lost_reason) {
             drop(body);
-            self.slot.end(End::Lost(reason));
-            return told(self.slot.take_out().err().flatten());
+            self.slot.end(EndReason::Lost(reason));
+            return self.last_frame(self.slot.take_out().err().flatten());
         }
-        self.turn.asked(cx.waker());
+        self.stall.reader_polled(cx.waker());
         let frame = body.as_mut().poll_frame(&mut Context::from_waker(&self.waker));
-        if body.pass().is_none() {
+        if body.permit().is_none() {
             self.unwatch();
         } else if frame.is_ready() {
-            self.turn.answered();
+            self.stall.body_yielded();
         }
         match self.slot.put_back(body) {
             Ok(()) => frame.map_err(Into::into),
-            Err(end) => told(end),
+            Err(end) => self.last_frame(end),
         }
+    }
+
+    /// Tells the reader once why the body was ended: by the last event, or by an error.
+    fn last_frame(&self, end: Option<EndReason>) -> PolledFrame<B::Data> {
+        Poll::Ready(end.map(|end| match (end, &self.last_event) {
+            (EndReason::Lost(_), Some(event)) => Ok(Frame::data(event.clone().into())),
+            _ => Err(end.into_error()),
+        }))
     }
 }
 
-impl<B: Body> Watched<B> {
-    pub(crate) fn is_end_stream(&self) -> bool {
+impl<B: Body> WatchedBody<B> {
+    pub(super) fn is_end_stream(&self) -> bool {
         match &*lock(&self.slot.content) {
             Content::Body(body) => body.is_end_stream(),
             Content::Out => true,
@@ -229,9 +239,9 @@ impl<B: Body> Watched<B> {
         }
     }
 
-    pub(crate) fn size_hint(&self) -> SizeHint {
+    pub(super) fn size_hint(&self) -> SizeHint {
         match &*lock(&self.slot.content) {
-            // More than the inner body may come.
+            // With a last event more than the inner body may come.
             Content::Body(body) if self.last_event.is_none() || body.is_end_stream() => {
                 body.size_hint()
             }
@@ -240,9 +250,10 @@ impl<B: Body> Watched<B> {
     }
 }
 
-impl<B> Watched<B> {
-    pub(crate) fn tell_loss_by(&mut self, dialect: Dialect) {
-        self.last_event = Some(dialect);
+impl<B> WatchedBody<B> {
+    /// Ends the body with `event` when its permit is lost, instead of an error.
+    pub(super) fn end_with(&mut self, event: Bytes) {
+        self.last_event = Some(event);
     }
 
     fn unwatch(&mut self) {
@@ -252,118 +263,18 @@ impl<B> Watched<B> {
     }
 }
 
-impl<B> Drop for Watched<B> {
+impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
         self.unwatch();
     }
 }
 
-impl<B> fmt::Debug for Watched<B> {
+impl<B> fmt::Debug for WatchedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &*lock(&self.slot.content) {
             Content::Body(body) => body.fmt(f),
             Content::Out => f.write_str("polled"),
             Content::Ended(untold) => f.debug_tuple("Ended").field(untold).finish(),
         }
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
-    use super::*;
-    use crate::tower::admission::limiter::Handle;
-    use crate::{Client, Permit, ZSetSemaphore};
-    use std::convert::Infallible;
-    use std::sync::{OnceLock, Weak};
-    use tokio::runtime::Runtime;
-    use tokio::time::Instant;
-
-    const PATIENCE: Duration = Duration::from_secs(5);
-
-    /// A body without end. Where it is told to, it is ended from outside while it is polled.
-    #[derive(Default)]
-    struct Endless {
-        ends: Option<Arc<OnceLock<Weak<Slot<Self>>>>>,
-        _lives: Arc<()>,
-    }
-
-    impl Body for Endless {
-        type Data = Bytes;
-        type Error = Infallible;
-        fn poll_frame(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-            if let Some(slot) = self.ends.as_ref().and_then(|ends| ends.get()?.upgrade()) {
-                slot.end(End::Stalled(PATIENCE));
-            }
-            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"token")))))
-        }
-    }
-
-    fn semaphore() -> ZSetSemaphore {
-        Client::in_memory().semaphore("chats", 1).build().unwrap()
-    }
-
-    fn watched(chats: &ZSetSemaphore, body: Endless, permit: Permit) -> Watched<Endless> {
-        let handle = Handle::new(chats.clone(), "chats".into(), Arc::default());
-        let pass = Pass::permit(permit, handle, Duration::ZERO, Instant::now());
-        let ends = Ends { when_lost: true, stall_timeout: Some(PATIENCE) };
-        let body = PermitBody::new(body, pass);
-        assert!(ends.concern(&body));
-        Watched::new(body, ends)
-    }
-
-    fn polled(body: &mut Watched<Endless>) -> Option<Result<Bytes, String>> {
-        match body.poll_frame(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(frame) => frame.map(|frame| match frame {
-                Ok(frame) => Ok(frame.into_data().unwrap()),
-                Err(error) => Err(error.to_string()),
-            }),
-            Poll::Pending => panic!("pending"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_that_is_ended_while_it_is_polled_goes_with_what_it_gave() {
-        let chats = semaphore();
-        let (ends, lives) = (Arc::new(OnceLock::new()), Arc::new(()));
-        let body = Endless { ends: Some(Arc::clone(&ends)), _lives: Arc::clone(&lives) };
-        let mut body = watched(&chats, body, chats.acquire(1).await.unwrap());
-        assert_eq!(polled(&mut body), Some(Ok("token".into())));
-        ends.set(Arc::downgrade(&body.slot)).unwrap();
-        let end = Some(Err("the reader took nothing of the body for 5s".to_owned()));
-        assert_eq!(polled(&mut body), end);
-        assert_eq!(Arc::strong_count(&lives), 1, "it is dropped");
-        assert_eq!(polled(&mut body), None);
-        drop(chats.acquire(1).await.unwrap());
-    }
-
-    /// There is no task then, and no timer.
-    #[test]
-    fn outside_a_runtime_who_polls_learns_of_the_loss() {
-        let (runtime, chats) = (Runtime::new().unwrap(), semaphore());
-        let permit = runtime.block_on(async { chats.acquire(1).await.unwrap() });
-        let id = permit.id();
-        let mut body = watched(&chats, Endless::default(), permit);
-        assert_eq!(polled(&mut body), Some(Ok("token".into())));
-        runtime.block_on(async { chats.kick(id).await.unwrap() });
-        while chats.outlook().in_use != Some(0) {
-            runtime.block_on(tokio::task::yield_now());
-        }
-        let end = Some(Err("the permit was lost: it was kicked".to_owned()));
-        assert_eq!(polled(&mut body), end);
-        assert_eq!(polled(&mut body), None);
-    }
-
-    /// Its body goes with it, though the watcher may be there for a while.
-    #[tokio::test]
-    async fn a_watched_body_that_is_dropped_takes_its_permit_along_at_once() {
-        let chats = semaphore();
-        let lives = Arc::new(());
-        let body = Endless { _lives: Arc::clone(&lives), ends: None };
-        drop(watched(&chats, body, chats.acquire(1).await.unwrap()));
-        assert_eq!(Arc::strong_count(&lives), 1);
     }
 }

@@ -1,13 +1,13 @@
-//! The keys that a process remembers, each with its semaphore.
+//! The cache of the keys that a process has seen, each with its limiter.
 //!
 //! # Implementation
 //!
-//! One list, the key used last first. It may grow beyond its capacity: a key in use is put in front
-//! instead of being forgotten. No request looks at more than four others, and adds no more than one, so
-//! the list is as long as its capacity, or by a third longer than there are keys in use.
+//! An LRU list that may grow beyond its capacity: a key in use moves to the front instead of being
+//! evicted. Each request adds at most one key and looks at up to four others to evict. So the list is no
+//! longer than its capacity, or than a third more than the number of keys in use.
 //!
-//! A look-up runs in a task of its own and ends whoever waits for it. Its task knows nothing of the
-//! list: how it ended is taken in when the key is next asked for.
+//! A look-up runs in a task of its own, and finishes even if nobody waits for it any more. The task does
+//! not know the list: the entry takes in the result when the key is next asked for.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -16,139 +16,125 @@ use std::time::Duration;
 use lru::LruCache;
 use tokio::runtime;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::semaphore_builder::SemaphoreBuilder;
+use super::entry::{Entry, KeyState, Replaced, Unknown};
+use super::factory::SemaphoreFactory;
+use super::limit::{KeyLimit, LookupError};
+use super::lookup::{FinishedLookup, PendingLookup, look_up, wait_for};
+use super::lookup_log::LookupLog;
+use crate::AcquireError;
 use crate::sync::lock;
-use crate::tower::admission::limiter::{Handle, Here};
-use crate::tower::error::{Facts, Reason, Rejection};
-use crate::tower::keyed::entry::{Ended, Entry, Look, Pending, Replaced, Unknown};
-use crate::tower::keyed::limit::{KeyLimit, LookupError};
-use crate::tower::keyed::lookup_log::LookupLog;
-use crate::{AcquireError, Client, ConfigError, ZSetSemaphore};
+use crate::tower::admission::limiter::{Limiter, LocalState};
+use crate::tower::rejection::{Details, Reason, Rejection};
 
-/// No look-up of a limit takes longer.
-pub(crate) const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
-/// How many keys one request looks at, whether they may be forgotten.
+/// How many keys one request looks at for eviction.
 const SWEPT_AT_ONCE: usize = 4;
 
-pub(crate) type Adapt = dyn Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync;
-
-/// Makes the semaphores.
-pub(crate) struct Open {
-    pub(crate) client: Client,
-    pub(crate) name: Arc<str>,
-    pub(crate) adapt: Arc<Adapt>,
+/// How many keys are kept, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CacheSettings {
+    pub(super) capacity: NonZeroUsize,
+    pub(super) idle_timeout: Duration,
+    pub(super) refresh_after: Duration,
 }
 
-/// The keys that this process remembers: those in use, and others as long as there is room for them.
-pub(crate) struct Keys {
-    pub(crate) open: Open,
-    pub(crate) limit: KeyLimit,
-    capacity: usize,
-    idle: Duration,
-    refresh: Duration,
-    /// The one used last comes first.
+/// The cached keys: those in use, and others up to the capacity.
+pub(super) struct KeyCache {
+    factory: SemaphoreFactory,
+    limit: KeyLimit,
+    settings: CacheSettings,
+    /// The key that was used last comes first.
     entries: Mutex<LruCache<String, Entry>>,
     log: LookupLog,
 }
 
-impl Open {
-    pub(crate) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
-        let name = format!("{}/{key}", self.name);
-        (self.adapt)(self.client.semaphore(name, limit)).build()
+impl KeyCache {
+    pub(super) fn new(factory: SemaphoreFactory, limit: KeyLimit, settings: CacheSettings) -> Self {
+        let entries = Mutex::new(LruCache::unbounded());
+        Self { factory, limit, settings, entries, log: LookupLog::default() }
     }
 
-    fn handle(&self, key: &str, limit: u32, here: Arc<Here>) -> Result<Arc<Handle>, LookupError> {
-        let semaphore =
-            self.semaphore(key, limit).map_err(|error| Arc::new(error) as LookupError)?;
-        Ok(Handle::new(semaphore, Arc::clone(&self.name), here))
-    }
-}
-
-impl Keys {
-    pub(crate) fn new(
-        open: Open,
-        limit: KeyLimit,
-        capacity: NonZeroUsize,
-        (idle, refresh): (Duration, Duration),
-    ) -> Self {
-        Self {
-            open,
-            limit,
-            capacity: capacity.get(),
-            idle,
-            refresh,
-            entries: Mutex::new(LruCache::unbounded()),
-            log: LookupLog::default(),
-        }
-    }
-
-    pub(crate) fn remembered(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         lock(&self.entries).len()
     }
 
-    /// The handle of a key, where that needs no waiting.
-    pub(crate) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Handle>> {
-        match self.look(key) {
-            Look::Known(handle) => Some(handle),
-            Look::Due { known, here } if known.is_some() || self.limit.is_at_once() => {
-                self.find_out(key, known, here).ok()
+    pub(super) fn limit_name(&self) -> &Arc<str> {
+        &self.factory.limit_name
+    }
+
+    pub(super) fn limit(&self) -> &KeyLimit {
+        &self.limit
+    }
+
+    /// Returns the limiter of a key, if that needs no waiting.
+    pub(super) fn known(self: &Arc<Self>, key: &str) -> Option<Arc<Limiter>> {
+        match self.state(key) {
+            KeyState::Known(limiter) => Some(limiter),
+            KeyState::Due { known, local } if known.is_some() || self.limit.is_immediate() => {
+                self.refresh(key, known, local).ok()
             }
-            Look::Due { .. } | Look::Unknown(_) => None,
+            KeyState::Due { .. } | KeyState::Unknown(_) => None,
         }
     }
 
-    /// Waits for the handle of a key, for `longest` at the most.
-    pub(crate) async fn open(
+    /// Waits for the limiter of a key, for at most `longest`.
+    pub(super) async fn find(
         self: Arc<Self>,
         key: String,
         longest: Duration,
-    ) -> Result<Arc<Handle>, Rejection> {
+    ) -> Result<Arc<Limiter>, Rejection> {
         if runtime::Handle::try_current().is_err() {
             let reason = Reason::Acquire(AcquireError::NoRuntime);
             return Err(self.reject(&key, reason, Duration::ZERO));
         }
-        let found = match self.look(&key) {
-            Look::Known(handle) => Ok(handle),
-            Look::Due { known, here } => self.find_out(&key, known, here),
-            Look::Unknown(unknown) => Err(unknown),
+        let found = match self.state(&key) {
+            KeyState::Known(limiter) => Ok(limiter),
+            KeyState::Due { known, local } => self.refresh(&key, known, local),
+            KeyState::Unknown(unknown) => Err(unknown),
         };
         let (error, pause) = match found {
-            Ok(handle) => return Ok(handle),
+            Ok(limiter) => return Ok(limiter),
             Err(Unknown::Failed(error, pause)) => (error, pause),
-            Err(Unknown::Pending(pending)) => match end_of(pending, longest).await {
-                Ok(handle) => return Ok(handle),
+            Err(Unknown::Pending(pending)) => match wait_for(pending, longest).await {
+                Ok(limiter) => return Ok(limiter),
                 Err(error) => (error, Duration::ZERO),
             },
         };
         Err(self.reject(&key, Reason::LimitLookup(error), pause))
     }
 
-    fn look(&self, key: &str) -> Look {
+    /// Returns what is known of a key, adds the key if it is new, and evicts others.
+    fn state(&self, key: &str) -> KeyState {
         let now = Instant::now();
-        // What this puts out goes when the lock is open again.
-        let mut out = Vec::new();
+        // Declared before the lock guard, so that its content is dropped after the unlock.
+        let mut replaced = Vec::new();
         let mut entries = lock(&self.entries);
         let entry = entries.get_or_insert_mut_ref(key, || Entry::new(now));
-        out.extend(entry.settle(self.refresh));
-        let look = entry.look(now);
-        self.sweep(&mut entries, now, &mut out);
+        replaced.extend(entry.finish_lookup(self.settings.refresh_after));
+        let state = entry.state(now);
+        self.evict(&mut entries, now, &mut replaced);
         drop(entries);
-        look
+        state
     }
 
-    /// Forgets keys that are idle, or too many. A few at a time: no request pays for all.
-    fn sweep(&self, entries: &mut LruCache<String, Entry>, now: Instant, out: &mut Vec<Replaced>) {
-        // What is known cannot be found out again while look-ups fail.
+    /// Evicts keys that are idle, or beyond the capacity. It looks at a few keys only, so that no request
+    /// pays for all.
+    fn evict(
+        &self,
+        entries: &mut LruCache<String, Entry>,
+        now: Instant,
+        replaced: &mut Vec<Replaced>,
+    ) {
+        // While look-ups fail, an evicted limit could not be looked up again.
         let is_idle = |entry: &Entry| {
-            entry.unused_for(now) >= self.idle && !(entry.is_known() && self.log.is_in_trouble())
+            entry.unused_for(now) >= self.settings.idle_timeout
+                && !(entry.is_known() && self.log.is_failing())
         };
         for _ in 0..SWEPT_AT_ONCE {
-            let too_many = entries.len() > self.capacity;
+            let too_many = entries.len() > self.settings.capacity.get();
             let Some((key, entry)) = entries.iter_mut().next_back() else { break };
-            out.extend(entry.settle(self.refresh));
+            replaced.extend(entry.finish_lookup(self.settings.refresh_after));
             if !too_many && !is_idle(entry) {
                 break;
             }
@@ -157,72 +143,85 @@ impl Keys {
                 entry.touch(now);
                 entries.promote(&key);
             } else {
-                out.extend(entries.pop(&key).map(Entry::into_replaced));
+                replaced.extend(entries.pop(&key).map(Entry::into_replaced));
             }
         }
     }
 
-    /// Finds out the limit of a key: at once, or in the background. What is known is served meanwhile.
-    fn find_out(
+    /// Gets a new limit for a key: immediately, or by a look-up in the background. Returns the known limiter
+    /// meanwhile.
+    fn refresh(
         self: &Arc<Self>,
         key: &str,
-        known: Option<Arc<Handle>>,
-        here: Arc<Here>,
-    ) -> Result<Arc<Handle>, Unknown> {
-        let unknown = match (self.limit.at_once(key), runtime::Handle::try_current()) {
-            (Some(limit), _) => match self.learn(key, limit, here) {
-                Ok(handle) => return Ok(handle),
+        known: Option<Arc<Limiter>>,
+        local: Arc<LocalState>,
+    ) -> Result<Arc<Limiter>, Unknown> {
+        let unknown = match (self.limit.immediate(key), runtime::Handle::try_current()) {
+            (Some(limit), _) => match self.set_limit(key, limit, local) {
+                Ok(limiter) => return Ok(limiter),
                 Err(error) => Unknown::Failed(error, Duration::ZERO),
             },
-            (None, Ok(runtime)) => Unknown::Pending(self.begin(key, here, &runtime)),
-            // A later request finds it out.
+            (None, Ok(runtime)) => Unknown::Pending(self.begin_lookup(key, local, &runtime)),
+            // A later request looks it up.
             (None, Err(error)) => Unknown::Failed(Arc::new(error), Duration::ZERO),
         };
         known.ok_or(unknown)
     }
 
-    fn learn(&self, key: &str, limit: u32, here: Arc<Here>) -> Result<Arc<Handle>, LookupError> {
-        let found = self.open.handle(key, limit, here);
-        let ended = Ended { found: found.clone(), at: Instant::now() };
+    fn set_limit(
+        &self,
+        key: &str,
+        limit: u32,
+        local: Arc<LocalState>,
+    ) -> Result<Arc<Limiter>, LookupError> {
+        let found = self.factory.limiter(key, limit, local);
+        let finished = FinishedLookup { found: found.clone(), at: Instant::now() };
         let mut entries = lock(&self.entries);
-        let replaced = entries.get_mut(key).map(|entry| entry.learn(ended, self.refresh));
+        let refresh_after = self.settings.refresh_after;
+        let replaced = entries.get_mut(key).map(|entry| entry.update(finished, refresh_after));
         drop(entries);
         drop(replaced);
         found
     }
 
-    /// The look-up of a key, which is begun if there is none. Who asks holds `here`: so it is in use,
-    /// and on the list.
-    fn begin(self: &Arc<Self>, key: &str, here: Arc<Here>, runtime: &runtime::Handle) -> Pending {
+    /// Returns the look-up of a key under way, and begins it if there is none. The caller holds `local`, so
+    /// the key is in use and on the list.
+    fn begin_lookup(
+        self: &Arc<Self>,
+        key: &str,
+        local: Arc<LocalState>,
+        runtime: &runtime::Handle,
+    ) -> PendingLookup {
         let mut entries = lock(&self.entries);
         let entry = entries.get_or_insert_mut_ref(key, || Entry::new(Instant::now()));
-        entry.pending(|retried| {
+        entry.pending_or_begin(|retried| {
             let (sender, receiver) = watch::channel(None);
-            runtime.spawn(Arc::clone(self).look_up(key.to_owned(), here, retried, sender));
+            runtime.spawn(Arc::clone(self).run_lookup(key.to_owned(), local, retried, sender));
             receiver
         })
     }
 
-    async fn look_up(
+    /// The task of a look-up.
+    async fn run_lookup(
         self: Arc<Self>,
         key: String,
-        here: Arc<Here>,
+        local: Arc<LocalState>,
         retried: bool,
-        sender: watch::Sender<Option<Ended>>,
+        sender: watch::Sender<Option<FinishedLookup>>,
     ) {
-        let limit = limit_of(self.limit.clone(), key.clone()).await;
-        let found = limit.and_then(|limit| self.open.handle(&key, limit, here));
+        let limit = look_up(self.limit.clone(), key.clone()).await;
+        let found = limit.and_then(|limit| self.factory.limiter(&key, limit, local));
         match &found {
-            Ok(_) => self.log.succeeded(&self.open.name, retried),
-            Err(error) => self.log.failed(&self.open.name, error),
+            Ok(_) => self.log.succeeded(self.limit_name(), retried),
+            Err(error) => self.log.failed(self.limit_name(), error),
         }
-        sender.send_replace(Some(Ended { found, at: Instant::now() }));
+        sender.send_replace(Some(FinishedLookup { found, at: Instant::now() }));
     }
 
     fn reject(&self, key: &str, reason: Reason, pause: Duration) -> Rejection {
-        Rejection::new(Facts {
-            semaphore: format!("{}/{key}", self.open.name).into(),
-            limit_name: Arc::clone(&self.open.name),
+        Rejection::new(Details {
+            semaphore_name: self.factory.semaphore_name(key).into(),
+            limit_name: Arc::clone(self.limit_name()),
             reason,
             in_use: None,
             limit: 0,
@@ -231,33 +230,3 @@ impl Keys {
         })
     }
 }
-
-/// What the source says of a key. In a task of its own, so that a panic is a failure as others are.
-async fn limit_of(limit: KeyLimit, key: String) -> Result<u32, LookupError> {
-    let mut task = JoinSet::new();
-    task.spawn(async move { limit.find(&key).await });
-    match timeout(LONGEST_LOOKUP, task.join_next()).await {
-        Ok(Some(Ok(limit))) => limit,
-        Ok(Some(Err(panic))) => Err(Arc::new(panic)),
-        Ok(None) => Err(Arc::new(LookupLost)),
-        Err(elapsed) => Err(Arc::new(elapsed)),
-    }
-}
-
-/// How a look-up ends for one who waits for it for `longest` at the most.
-async fn end_of(mut pending: Pending, longest: Duration) -> Result<Arc<Handle>, LookupError> {
-    let ended = pending.wait_for(Option::is_some);
-    match timeout(longest, ended).await {
-        Ok(Ok(ended)) => match &*ended {
-            Some(ended) => ended.found.clone(),
-            None => Err(Arc::new(LookupLost)),
-        },
-        Ok(Err(_)) => Err(Arc::new(LookupLost)),
-        Err(elapsed) => Err(Arc::new(elapsed)),
-    }
-}
-
-/// The runtime that looked it up has ended.
-#[derive(Debug, thiserror::Error)]
-#[error("the runtime of the look-up has ended")]
-struct LookupLost;

@@ -1,283 +1,166 @@
-//! What this process knows of one key: its semaphore, and when to find out its limit again. Pure.
+//! The cache entry of a key: its limiter, and when to look up its limit again. Pure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::limit::LookupError;
+use super::lookup::{FinishedLookup, PendingLookup};
 use crate::Backoff;
-use crate::tower::admission::limiter::{Handle, Here};
-use crate::tower::keyed::limit::LookupError;
+use crate::tower::admission::limiter::{Limiter, LocalState};
 
-/// No pause between two look-ups of a key that fail is longer: where its limit is known already,
-/// and where requests are rejected until it is.
+/// The longest pause between two look-ups that fail, if the limit is known.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The same if it is not known, so that requests are rejected meanwhile.
 const LONGEST_PAUSE_UNKNOWN: Duration = Duration::from_secs(5);
 
-/// How a look-up ended.
-#[derive(Clone)]
-pub(crate) struct Ended {
-    pub(crate) found: Result<Arc<Handle>, LookupError>,
-    pub(crate) at: Instant,
-}
-
-/// A look-up under way; `None` until it has ended.
-pub(crate) type Pending = watch::Receiver<Option<Ended>>;
-
-/// What there is to be done for a request of a key.
-pub(crate) enum Look {
-    Known(Arc<Handle>),
-    /// The limit is to be found out; until then what was known before counts.
+/// What is known of a key when a request comes.
+pub(super) enum KeyState {
+    Known(Arc<Limiter>),
+    /// The limit has to be looked up. A known limiter is used meanwhile.
     Due {
-        known: Option<Arc<Handle>>,
-        here: Arc<Here>,
+        known: Option<Arc<Limiter>>,
+        local: Arc<LocalState>,
     },
     Unknown(Unknown),
 }
 
-/// Why there is no limit yet.
-pub(crate) enum Unknown {
-    Pending(Pending),
-    /// It could not be looked up, and nobody asks again for this long.
+/// Why the limit is not known.
+pub(super) enum Unknown {
+    Pending(PendingLookup),
+    /// The look-up failed, and the next one follows after this long.
     Failed(LookupError, Duration),
 }
 
-pub(crate) struct Entry {
-    here: Arc<Here>,
-    known: Option<Arc<Handle>>,
-    pending: Option<Pending>,
-    /// How often the look-up has failed in a row, and how it failed last.
+/// The cache entry of a key.
+pub(super) struct Entry {
+    pub(super) local: Arc<LocalState>,
+    known: Option<Arc<Limiter>>,
+    pending: Option<PendingLookup>,
+    /// How often the look-up has failed in a row.
     failures: u32,
+    /// The last failure.
     error: Option<LookupError>,
-    /// When to find out the limit; `None` is never again.
+    /// When to look up the limit; `None` is never again.
     due: Option<Instant>,
-    used: Instant,
+    last_used: Instant,
 }
 
-/// What an entry has no more use for. The last of a handle or an error runs code of others when it
-/// goes: it is to be dropped where no lock is held.
+/// What an entry no longer needs. Dropping the last reference to it may run foreign code, so it is dropped
+/// where no lock is held.
 #[derive(Default)]
-#[must_use]
-pub(crate) struct Replaced {
-    _handle: Option<Arc<Handle>>,
+#[must_use = "drop it where no lock is held"]
+pub(super) struct Replaced {
+    pub(super) _limiter: Option<Arc<Limiter>>,
     _error: Option<LookupError>,
-    _pending: Option<Pending>,
+    _pending: Option<PendingLookup>,
 }
 
 impl Entry {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            here: Arc::default(),
+            local: Arc::default(),
             known: None,
             pending: None,
             failures: 0,
             error: None,
             due: Some(now),
-            used: now,
+            last_used: now,
         }
     }
 
-    pub(crate) fn look(&mut self, now: Instant) -> Look {
-        self.used = now;
+    /// Returns what is known for a request that comes at `now`.
+    pub(super) fn state(&mut self, now: Instant) -> KeyState {
+        self.last_used = now;
         let is_due = self.due.is_some_and(|due| due <= now);
         match (&self.known, &self.pending, &self.error) {
             (Some(known), pending, _) if pending.is_some() || !is_due => {
-                Look::Known(Arc::clone(known))
+                KeyState::Known(Arc::clone(known))
             }
-            (None, Some(pending), _) => Look::Unknown(Unknown::Pending(pending.clone())),
+            (None, Some(pending), _) => KeyState::Unknown(Unknown::Pending(pending.clone())),
             (None, None, Some(error)) if !is_due => {
                 let left = self.due.map_or(Duration::ZERO, |due| due - now);
-                Look::Unknown(Unknown::Failed(Arc::clone(error), left))
+                KeyState::Unknown(Unknown::Failed(Arc::clone(error), left))
             }
-            (known, _, _) => Look::Due { known: known.clone(), here: Arc::clone(&self.here) },
+            (known, _, _) => KeyState::Due { known: known.clone(), local: Arc::clone(&self.local) },
         }
     }
 
-    /// The look-up under way, which is `begin` if there is none; `begin` is told whether the last
-    /// one failed.
-    pub(crate) fn pending(&mut self, begin: impl FnOnce(bool) -> Pending) -> Pending {
+    /// Returns the look-up under way. If there is none, `begin` begins it; its argument says whether the
+    /// last one failed.
+    pub(super) fn pending_or_begin(
+        &mut self,
+        begin: impl FnOnce(bool) -> PendingLookup,
+    ) -> PendingLookup {
         let failed = self.failures > 0;
         self.pending.get_or_insert_with(|| begin(failed)).clone()
     }
 
-    /// Takes in how the look-up under way ended, if it has.
-    pub(crate) fn settle(&mut self, refresh: Duration) -> Option<Replaced> {
+    /// Takes in the result of the look-up under way, if it has finished.
+    pub(super) fn finish_lookup(&mut self, refresh: Duration) -> Option<Replaced> {
         let pending = self.pending.as_ref()?;
-        // In this order: it may end between the two.
+        // In this order, since it may finish between the two.
         let is_over = pending.has_changed().is_err();
-        let ended = pending.borrow().clone();
-        if !is_over && ended.is_none() {
+        let finished = pending.borrow().clone();
+        if !is_over && finished.is_none() {
             return None;
         }
         let pending = self.pending.take();
-        // Without an end it went down with its runtime, which says nothing about the limit.
-        let replaced = ended.map(|ended| self.learn(ended, refresh)).unwrap_or_default();
+        // Without a result it ended with its runtime, which says nothing about the limit.
+        let replaced = finished.map(|finished| self.update(finished, refresh)).unwrap_or_default();
         Some(Replaced { _pending: pending, ..replaced })
     }
 
-    /// Takes in what was found out.
-    pub(crate) fn learn(&mut self, ended: Ended, refresh: Duration) -> Replaced {
-        match ended.found {
-            Ok(handle) => {
+    /// Takes in the result of a look-up.
+    pub(super) fn update(&mut self, finished: FinishedLookup, refresh: Duration) -> Replaced {
+        match finished.found {
+            Ok(limiter) => {
                 self.failures = 0;
-                self.due = ended.at.checked_add(refresh);
-                let (handle, error) = (self.known.replace(handle), self.error.take());
-                Replaced { _handle: handle, _error: error, _pending: None }
+                self.due = finished.at.checked_add(refresh);
+                let (limiter, error) = (self.known.replace(limiter), self.error.take());
+                Replaced { _limiter: limiter, _error: error, _pending: None }
             }
             Err(error) => {
                 let pause = pause(self.failures, self.known.is_some());
-                self.due = Some(ended.at + pause);
+                self.due = Some(finished.at + pause);
                 self.failures = self.failures.saturating_add(1);
                 Replaced { _error: self.error.replace(error), ..Replaced::default() }
             }
         }
     }
 
-    /// Whether a request waits or runs, or its limit is being looked up: this process must not
-    /// forget it. Whoever does so holds the handle, or at least what is known here.
-    pub(crate) fn is_in_use(&self) -> bool {
-        let handles = usize::from(self.known.is_some());
+    /// Returns whether a request of the key waits or runs, or its limit is being looked up; then the
+    /// entry must stay. Each of them holds the limiter, or at least the local state.
+    pub(super) fn is_in_use(&self) -> bool {
+        let limiters = usize::from(self.known.is_some());
         self.pending.is_some()
-            || Arc::strong_count(&self.here) > 1 + handles
+            || Arc::strong_count(&self.local) > 1 + limiters
             || self.known.as_ref().is_some_and(|known| Arc::strong_count(known) > 1)
     }
 
-    pub(crate) fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.known.is_some()
     }
 
-    pub(crate) fn touch(&mut self, now: Instant) {
-        self.used = now;
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.last_used = now;
     }
 
-    pub(crate) fn unused_for(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.used)
+    pub(super) fn unused_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_used)
     }
 
-    pub(crate) fn into_replaced(self) -> Replaced {
-        Replaced { _handle: self.known, _error: self.error, _pending: self.pending }
+    pub(super) fn into_replaced(self) -> Replaced {
+        Replaced { _limiter: self.known, _error: self.error, _pending: self.pending }
     }
 }
 
-/// How long to wait when one more look-up has failed after `failures` failures; jittered, since many keys
-/// fail at once.
-fn pause(failures: u32, is_known: bool) -> Duration {
+/// Returns the pause after one more failure of a look-up that has failed `failures` times; with jitter, since
+/// many keys fail at once.
+pub(super) fn pause(failures: u32, is_known: bool) -> Duration {
     let most = if is_known { LONGEST_PAUSE } else { LONGEST_PAUSE_UNKNOWN };
     let mut pauses = Backoff::exponential(Duration::from_secs(1), 2.0, most).jitter(0.2);
-    // Beyond the tenth they are all the same.
+    // From the tenth on they are all the same.
     pauses.nth(failures.min(10) as usize).unwrap_or(most)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::Client;
-
-    const REFRESH: Duration = Duration::from_secs(60);
-
-    fn handle(entry: &Entry, limit: u32) -> Arc<Handle> {
-        let semaphore = Client::in_memory().semaphore("s", limit).build().unwrap();
-        Handle::new(semaphore, "s".into(), Arc::clone(&entry.here))
-    }
-
-    fn failed(at: Instant) -> Ended {
-        Ended { found: Err(Arc::new(std::io::Error::other("no database"))), at }
-    }
-
-    /// The handle that was replaced.
-    fn settled(entry: &mut Entry) -> Option<Arc<Handle>> {
-        entry.settle(REFRESH)?._handle
-    }
-
-    fn begun(entry: &mut Entry) -> watch::Sender<Option<Ended>> {
-        let (sender, receiver) = watch::channel(None);
-        entry.pending(|_| receiver);
-        sender
-    }
-
-    #[test]
-    fn what_is_known_counts_until_something_else_was_found_out() {
-        let start = Instant::now();
-        let mut entry = Entry::new(start);
-        assert!(matches!(entry.look(start), Look::Due { known: None, .. }));
-        let sender = begun(&mut entry);
-        assert!(matches!(entry.look(start), Look::Unknown(Unknown::Pending(_))));
-        assert!(settled(&mut entry).is_none());
-        sender.send_replace(Some(Ended { found: Ok(handle(&entry, 4)), at: start }));
-        drop(sender);
-        assert!(settled(&mut entry).is_none());
-        assert!(matches!(entry.look(start), Look::Known(_)));
-
-        let late = start + REFRESH;
-        assert!(matches!(entry.look(late), Look::Due { known: Some(_), .. }));
-        let sender = begun(&mut entry);
-        assert!(matches!(entry.look(late), Look::Known(_)), "it is being looked up");
-        sender.send_replace(Some(failed(late)));
-        assert!(settled(&mut entry).is_none());
-        assert!(matches!(entry.look(late + Duration::from_millis(799)), Look::Known(_)));
-        let retry = late + Duration::from_millis(1200);
-        assert!(matches!(entry.look(retry), Look::Due { known: Some(_), .. }));
-        let found = Ended { found: Ok(handle(&entry, 9)), at: retry };
-        assert_eq!(entry.learn(found, REFRESH)._handle.unwrap().semaphore.limit(), 4);
-        let Look::Known(handle) = entry.look(retry) else { panic!("not known") };
-        assert_eq!(handle.semaphore.limit(), 9);
-    }
-
-    #[test]
-    fn a_look_up_that_went_down_with_its_runtime_is_begun_again_at_once() {
-        let start = Instant::now();
-        let mut entry = Entry::new(start);
-        drop(begun(&mut entry));
-        assert!(settled(&mut entry).is_none());
-        assert!(matches!(entry.look(start), Look::Due { known: None, .. }));
-    }
-
-    #[test]
-    fn pauses_grow_with_the_failures_and_are_short_where_nothing_is_known() {
-        let seconds = |failures, known| {
-            let pause = pause(failures, known).as_secs_f64();
-            pause / 1.2..=pause / 0.8
-        };
-        for (failures, known, expected) in [
-            (0, true, 1.0),
-            (1, true, 2.0),
-            (5, true, 32.0),
-            (6, true, 60.0),
-            (u32::MAX, true, 60.0),
-            (0, false, 1.0),
-            (2, false, 4.0),
-            (3, false, 5.0),
-            (u32::MAX, false, 5.0),
-        ] {
-            let range = seconds(failures, known);
-            let near = range.start() - 1e-6..=range.end() + 1e-6;
-            assert!(near.contains(&expected), "{failures}: {expected} is not in {range:?}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_in_use_while_anybody_holds_what_is_known_of_it() {
-        let start = Instant::now();
-        let mut entry = Entry::new(start);
-        assert!(!entry.is_in_use());
-        let look = entry.look(start);
-        assert!(entry.is_in_use(), "somebody is about to find out its limit");
-        drop(look);
-        let sender = begun(&mut entry);
-        assert!(entry.is_in_use(), "its limit is being looked up");
-        sender.send_replace(Some(Ended { found: Ok(handle(&entry, 1)), at: start }));
-        drop(sender);
-        assert!(settled(&mut entry).is_none());
-        assert!(!entry.is_in_use());
-        let Look::Known(first) = entry.look(start) else { panic!("not known") };
-        assert!(entry.is_in_use());
-        let second = Ended { found: Ok(handle(&entry, 2)), at: start };
-        drop(entry.learn(second, REFRESH));
-        assert!(entry.is_in_use(), "by one who came in under the limit of before");
-        drop(first);
-        assert!(!entry.is_in_use());
-    }
 }

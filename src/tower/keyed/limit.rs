@@ -1,4 +1,4 @@
-//! The limit of each key: fixed, made, or looked up.
+//! The limit of each key: fixed, computed, or looked up.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use crate::store::BoxFuture;
 
-/// Shared by all who waited for the limit.
-pub(crate) type LookupError = Arc<dyn StdError + Send + Sync>;
-type By = dyn Fn(&str) -> u32 + Send + Sync;
+/// The error of a look-up, shared by all requests that waited for it.
+pub(super) type LookupError = Arc<dyn StdError + Send + Sync>;
+type Compute = dyn Fn(&str) -> u32 + Send + Sync;
 type Lookup = dyn Fn(&str) -> BoxFuture<'static, Result<u32, LookupError>> + Send + Sync;
 
-/// The limit of each key.
+/// The limit of each key: fixed, computed, or looked up.
 ///
-/// Keys are given as they stand in the store: as [`Key`](crate::tower::Key) says, a secret by its hash.
-/// Requests without a key have the key `-`.
+/// Keys are given as they stand in the store (see [`Key`](crate::tower::Key)); a secret is given by its
+/// hash. Requests without a key have the key `-`.
 #[derive(Clone)]
 pub struct KeyLimit {
     source: Source,
@@ -24,39 +24,45 @@ pub struct KeyLimit {
 #[derive(Clone)]
 enum Source {
     Fixed(u32),
-    By(Arc<By>),
+    Computed(Arc<Compute>),
     Lookup(Arc<Lookup>),
 }
 
 impl KeyLimit {
-    /// What `limit` says for a key.
+    /// Computes the limit of a key by a closure.
     ///
-    /// It is asked at the first request of a key and after each
-    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period, in `call`: it must be quick. A panic in it is
-    /// the caller's, with nothing held.
+    /// The closure runs in `call`, for the first request of a key and after each
+    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period, so it must be quick. If it panics,
+    /// `call` panics, with nothing held.
     pub fn from_fn(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
-        Self { source: Source::By(Arc::new(limit)) }
+        Self { source: Source::Computed(Arc::new(limit)) }
     }
 
-    /// What `limit` finds out, say from the plan of a customer. A limit of 0 lets nobody in.
+    /// Looks up the limit of a key by an async closure, for example from the plan of a customer. A limit
+    /// of 0 lets nobody in.
     ///
-    /// The first requests of a key wait for it, up to their timeout (one of zero is for room alone), and
-    /// 10 s at the most. From then on nobody waits: after each
-    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period it is asked in the background, while the limit
-    /// that is known is served. It is asked once for all requests of the key, and runs to its end, or
-    /// for 10 s, also when those who waited have gone.
+    /// The first requests of a key wait for the look-up, at most for their timeout and for 10 s. A timeout
+    /// of zero does not count: it says not to wait for units. Later requests do not wait: after each
+    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period the limit is looked up in the
+    /// background, and the known one is used meanwhile.
     ///
-    /// # When it fails
+    /// One look-up serves all requests of the key. It runs to its end, for 10 s at most, even if
+    /// the requests that waited for it are gone.
     ///
-    /// An error, a panic and a look-up that takes too long are the same. A limit that is known stays in
-    /// force, and it is asked again after a second, then after two and so on, up to a minute. Requests of a
-    /// key whose limit is not known end with [`Reason::LimitLookup`](crate::tower::Reason::LimitLookup) meanwhile; there
-    /// the pause grows to 5 s only. While look-ups fail, keys whose limits are known are not forgotten for
-    /// being idle.
+    /// # Errors
     ///
-    /// The log tells it by one line for all keys, and by one with the count of failures when a key is
-    /// looked up that had failed, or a minute has passed without a failure. So let an error mean that the
-    /// source could not answer: for a key that it does not know answer with a limit, say 0.
+    /// An error, a panic and a look-up that takes too long are treated alike:
+    ///
+    /// - A known limit stays in force. The next look-up follows after one second, then after two and so on,
+    ///   up to a minute.
+    /// - Without a known limit, requests of the key end with
+    ///   [`Reason::LimitLookup`](crate::tower::Reason::LimitLookup). The pause grows to 5 s only.
+    /// - While look-ups fail, keys with a known limit stay in the cache even if they are idle.
+    ///
+    /// The log has one line for all keys when look-ups begin to fail. It has a second one, with the count of
+    /// failures, when a key succeeds that had failed, or a key succeeds a minute after the last failure.
+    /// So return an error only if the source could not answer. For a key that the source does not know return
+    /// a limit, for example 0.
     pub fn lookup<F, Fut, E>(limit: F) -> Self
     where
         F: Fn(String) -> Fut + Send + Sync + 'static,
@@ -72,31 +78,32 @@ impl KeyLimit {
 }
 
 impl KeyLimit {
-    /// Whether it takes no time to find out a limit.
-    pub(crate) fn is_at_once(&self) -> bool {
+    /// Returns whether a limit is known without waiting.
+    pub(super) fn is_immediate(&self) -> bool {
         !matches!(self.source, Source::Lookup(_))
     }
 
-    /// The limit of a key, if it takes no time to find it out.
-    pub(crate) fn at_once(&self, key: &str) -> Option<u32> {
+    /// Returns the limit of a key, if it is known without waiting.
+    pub(super) fn immediate(&self, key: &str) -> Option<u32> {
         match &self.source {
             Source::Fixed(limit) => Some(*limit),
-            Source::By(limit) => Some(limit(key)),
+            Source::Computed(limit) => Some(limit(key)),
             Source::Lookup(_) => None,
         }
     }
 
-    pub(crate) async fn find(&self, key: &str) -> Result<u32, LookupError> {
+    /// Returns the limit of a key.
+    pub(super) async fn find(&self, key: &str) -> Result<u32, LookupError> {
         match &self.source {
             Source::Fixed(limit) => Ok(*limit),
-            Source::By(limit) => Ok(limit(key)),
+            Source::Computed(limit) => Ok(limit(key)),
             Source::Lookup(lookup) => lookup(key).await,
         }
     }
 }
 
 impl From<u32> for KeyLimit {
-    /// The same for each key.
+    /// Fixes the same limit for each key.
     fn from(limit: u32) -> Self {
         Self { source: Source::Fixed(limit) }
     }
@@ -106,7 +113,7 @@ impl fmt::Debug for KeyLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.source {
             Source::Fixed(limit) => f.debug_tuple("KeyLimit").field(&limit).finish(),
-            Source::By(_) | Source::Lookup(_) => f.write_str("KeyLimit"),
+            Source::Computed(_) | Source::Lookup(_) => f.write_str("KeyLimit"),
         }
     }
 }

@@ -1,36 +1,36 @@
-//! What the log tells of look-ups that fail: one line for all, and one when they succeed again.
+//! The log lines for look-ups that fail: one for all keys, and one when they succeed again.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::limit::LookupError;
 use crate::sync::lock;
-use crate::tower::keyed::limit::LookupError;
 
-/// After this long without a failure, any success says that all is well again.
+/// After this long without a failure, any success ends the failures.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// The look-ups of one keyed limit.
+/// The log of the look-ups of one keyed limit.
 #[derive(Debug, Default)]
-pub(crate) struct LookupLog {
-    trouble: Mutex<Option<Trouble>>,
+pub(super) struct LookupLog {
+    failing: Mutex<Option<Failing>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Trouble {
+struct Failing {
     since: Instant,
     latest: Instant,
     failures: u64,
 }
 
 impl LookupLog {
-    /// Whether look-ups fail just now.
-    pub(crate) fn is_in_trouble(&self) -> bool {
-        lock(&self.trouble).is_some()
+    /// Returns whether look-ups fail at present.
+    pub(super) fn is_failing(&self) -> bool {
+        lock(&self.failing).is_some()
     }
 
-    pub(crate) fn failed(&self, limit: &str, error: &LookupError) {
+    pub(super) fn failed(&self, limit: &str, error: &LookupError) {
         if self.note_failure(Instant::now()) {
             tracing::warn!(
                 limit,
@@ -40,31 +40,31 @@ impl LookupLog {
         }
     }
 
-    /// `retried` says whether the look-up of that key had failed before.
-    pub(crate) fn succeeded(&self, limit: &str, retried: bool) {
-        if let Some(Trouble { since, failures, .. }) = self.note_success(Instant::now(), retried) {
+    /// Notes a success. `retried` says whether the look-up of that key had failed before.
+    pub(super) fn succeeded(&self, limit: &str, retried: bool) {
+        if let Some(Failing { since, failures, .. }) = self.note_success(Instant::now(), retried) {
             let lasted = since.elapsed();
             tracing::info!(limit, failures, ?lasted, "limits are looked up again");
         }
     }
 
-    /// True for the first one.
+    /// Returns whether it is the first failure.
     fn note_failure(&self, now: Instant) -> bool {
-        let mut trouble = lock(&self.trouble);
-        let is_first = trouble.is_none();
-        let trouble = trouble.get_or_insert(Trouble { since: now, latest: now, failures: 0 });
-        trouble.latest = now;
-        trouble.failures += 1;
+        let mut failing = lock(&self.failing);
+        let is_first = failing.is_none();
+        let failing = failing.get_or_insert(Failing { since: now, latest: now, failures: 0 });
+        failing.latest = now;
+        failing.failures += 1;
         is_first
     }
 
-    /// The trouble that is over by it. The success of a key that never failed says nothing: others
-    /// may be ones that the source does not know.
-    fn note_success(&self, now: Instant, retried: bool) -> Option<Trouble> {
-        let mut trouble = lock(&self.trouble);
-        let latest = trouble.as_ref()?.latest;
+    /// Returns the failures that it ends. The success of a key that never failed ends none, since the
+    /// source may not know the failing ones.
+    fn note_success(&self, now: Instant, retried: bool) -> Option<Failing> {
+        let mut failing = lock(&self.failing);
+        let latest = failing.as_ref()?.latest;
         if retried || now.saturating_duration_since(latest) >= QUIET {
-            return trouble.take();
+            return failing.take();
         }
         None
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_told_once_and_its_end_with_the_count() {
+    fn failures_are_logged_once_and_their_end_with_the_count() {
         let log = LookupLog::default();
         let start = Instant::now();
         assert!(log.note_success(start, false).is_none());
@@ -89,8 +89,8 @@ mod tests {
         assert!(log.note_success(start + QUIET, true).is_none());
 
         assert!(log.note_failure(start + QUIET));
-        assert!(log.is_in_trouble());
+        assert!(log.is_failing());
         assert_eq!(log.note_success(start + 2 * QUIET, false).unwrap().failures, 1);
-        assert!(!log.is_in_trouble());
+        assert!(!log.is_failing());
     }
 }

@@ -1,124 +1,40 @@
-//! A semaphore per key of the request.
+//! A limit per key of the request: one semaphore for each key.
 
+pub(crate) mod builder;
 mod cache;
 mod entry;
 pub(crate) mod extract;
+mod factory;
+pub(crate) mod key;
 pub(crate) mod limit;
+mod lookup;
 mod lookup_log;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::semaphore_builder::SemaphoreBuilder;
-use crate::tower::admission::future::AdmissionFuture;
-use crate::tower::keyed::cache::{Adapt, Keys, LONGEST_LOOKUP, Open};
-use crate::tower::keyed::extract::{KeyExtractor, NO_KEY};
-use crate::tower::keyed::limit::KeyLimit;
-use crate::tower::sealed::Sealed;
-use crate::tower::select::{Ask, SelectSemaphore};
-use crate::tower::settings::Settings;
-use crate::{Client, ConfigError};
+use self::cache::KeyCache;
+use self::extract::KeyExtractor;
+use self::lookup::LONGEST_LOOKUP;
+use super::admission::future::AdmissionFuture;
+use super::admission::request::PermitRequest;
+use super::rejection::NO_KEY;
+use super::sealed::Sealed;
+use super::select::SelectSemaphore;
+use super::settings::Settings;
 
-/// Configures a [`Keyed`]; made by [`Keyed::builder`].
+/// One semaphore per key of the requests, all under one name.
 ///
-/// # Default
-///
-/// | setting | default |
-/// |---|---|
-/// | [`configure_semaphore`](Self::configure_semaphore) | as those of [`Client::semaphore`] |
-/// | [`capacity`](Self::capacity) | 10 000 keys |
-/// | [`idle_timeout`](Self::idle_timeout) | 60 s |
-/// | [`refresh_after`](Self::refresh_after) | 60 s |
-#[derive(Clone)]
-#[must_use = "a builder does nothing until `build()`"]
-pub struct KeyedBuilder<K> {
-    client: Client,
-    name: String,
-    key: K,
-    limit: KeyLimit,
-    adapt: Arc<Adapt>,
-    capacity: usize,
-    idle: Duration,
-    refresh: Duration,
-}
-
-impl<K> KeyedBuilder<K> {
-    /// Changes the settings of the semaphore of each key: its lease, its `max_hold` and so on. Called
-    /// again, it changes what the calls before have made of them.
-    pub fn configure_semaphore(
-        mut self,
-        adapt: impl Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync + 'static,
-    ) -> Self {
-        let before = self.adapt;
-        self.adapt = Arc::new(move |builder| adapt(before(builder)));
-        self
-    }
-
-    /// Of how many keys this process remembers the semaphore and its limit, 1 or more. Beyond it,
-    /// keys are forgotten that were not used for long, and when they come again their limit is found
-    /// out again. A key in use (its requests wait or run) is never forgotten: where more are in
-    /// use, more are remembered. Default: 10 000.
-    pub fn capacity(mut self, keys: usize) -> Self {
-        self.capacity = keys;
-        self
-    }
-
-    /// After how long without a request, waiting or running, a key is forgotten. Default: 60 s.
-    pub fn idle_timeout(mut self, idle: Duration) -> Self {
-        self.idle = idle;
-        self
-    }
-
-    /// After how long the limit of a key is found out again; see [`KeyLimit::lookup`].
-    /// Default: 60 s.
-    pub fn refresh_after(mut self, refresh: Duration) -> Self {
-        self.refresh = refresh;
-        self
-    }
-
-    /// Checks the settings.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError`] names the setting, its value and what is allowed. The name may have up to
-    /// 440 bytes, which leaves room for the keys.
-    pub fn build(self) -> Result<Keyed<K>, ConfigError> {
-        let Some(capacity) = NonZeroUsize::new(self.capacity) else {
-            return Err(ConfigError::new("capacity", self.capacity, "1 key or more"));
-        };
-        if self.name.len() > 440 {
-            return Err(ConfigError::new("name of a keyed limit", self.name, "up to 440 bytes"));
-        }
-        let open = Open { client: self.client, name: self.name.into(), adapt: self.adapt };
-        open.semaphore(NO_KEY, 1)?;
-        let keys = Keys::new(open, self.limit, capacity, (self.idle, self.refresh));
-        Ok(Keyed { key: Arc::new(self.key), keys: Arc::new(keys) })
-    }
-}
-
-impl<K> fmt::Debug for KeyedBuilder<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedBuilder")
-            .field("name", &self.name)
-            .field("limit", &self.limit)
-            .field("capacity", &self.capacity)
-            .field("idle", &self.idle)
-            .field("refresh", &self.refresh)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A semaphore for each key of the requests, all with one name in front.
-///
-/// What keys others choose costs them, not this process: it remembers a bounded number of them beside those in use, long
-/// ones and secrets go by their hash, and the store forgets a key some seconds after its last
-/// permit.
+/// The number of keys is bounded by nothing but the requests, and costs are bounded all the same. This
+/// process caches a bounded number of keys beside those in use. Long keys and secrets are kept as hashes.
+/// The store forgets a key some seconds after its last permit.
 ///
 /// # Examples
 ///
-/// At most 4 chats at once for each API key, and 20 for that of the boss:
+/// At most 4 chats at once for each tenant, and 20 for one of them:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -141,69 +57,57 @@ impl<K> fmt::Debug for KeyedBuilder<K> {
 /// ```
 pub struct Keyed<K> {
     key: Arc<K>,
-    keys: Arc<Keys>,
+    cache: Arc<KeyCache>,
 }
 
 impl<K> Keyed<K> {
-    /// A semaphore named `<name>/<key>` for each key that `key` takes out of requests, with the
-    /// `limit` of each.
-    pub fn builder(
-        client: &Client,
-        name: impl Into<String>,
-        key: K,
-        limit: impl Into<KeyLimit>,
-    ) -> KeyedBuilder<K> {
-        KeyedBuilder {
-            client: client.clone(),
-            name: name.into(),
-            key,
-            limit: limit.into(),
-            adapt: Arc::new(|builder| builder),
-            capacity: 10_000,
-            idle: Duration::from_secs(60),
-            refresh: Duration::from_secs(60),
-        }
+    fn new(key: K, cache: KeyCache) -> Self {
+        Self { key: Arc::new(key), cache: Arc::new(cache) }
     }
 
-    /// Of how many keys this process remembers the semaphore just now.
+    /// Returns the number of keys that this process has in its cache.
     pub fn cached_keys(&self) -> usize {
-        self.keys.remembered()
+        self.cache.len()
     }
 
-    pub(crate) fn name(&self) -> Arc<str> {
-        Arc::clone(&self.keys.open.name)
+    pub(crate) fn limit_name(&self) -> Arc<str> {
+        Arc::clone(self.cache.limit_name())
     }
 }
 
 impl<K> Sealed for Keyed<K> {}
 
 impl<Req, K: KeyExtractor<Req>> SelectSemaphore<Req> for Keyed<K> {
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
+    fn select(
+        &self,
+        request: &Req,
+        wanted: PermitRequest,
+        settings: &Arc<Settings>,
+    ) -> AdmissionFuture {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
-        if let Some(handle) = self.keys.known(&key) {
-            return AdmissionFuture::to(handle, ask, settings);
+        if let Some(limiter) = self.cache.known(&key) {
+            return AdmissionFuture::by(limiter, wanted, settings);
         }
-        let longest = settings
-            .lookup_patience(ask.until)
-            .map_or(LONGEST_LOOKUP, |left| left.min(LONGEST_LOOKUP));
-        let opening = Arc::clone(&self.keys).open(key, longest);
-        AdmissionFuture::opening(Box::pin(opening), ask, settings)
+        let timeout = settings.lookup_timeout(wanted.wait_until);
+        let longest = timeout.map_or(LONGEST_LOOKUP, |timeout| timeout.min(LONGEST_LOOKUP));
+        let lookup = Box::pin(Arc::clone(&self.cache).find(key, longest));
+        AdmissionFuture::looking_up(lookup, wanted, settings)
     }
 }
 
-// By hand: a derived one would ask the extractor to be `Clone`.
+// By hand: a derived one would require that the extractor is `Clone`.
 impl<K> Clone for Keyed<K> {
     fn clone(&self) -> Self {
-        Self { key: Arc::clone(&self.key), keys: Arc::clone(&self.keys) }
+        Self { key: Arc::clone(&self.key), cache: Arc::clone(&self.cache) }
     }
 }
 
 impl<K> fmt::Debug for Keyed<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keyed")
-            .field("name", &self.keys.open.name)
-            .field("limit", &self.keys.limit)
+            .field("name", &self.cache.limit_name())
+            .field("limit", &self.cache.limit())
             .field("cached_keys", &self.cached_keys())
             .finish_non_exhaustive()
     }

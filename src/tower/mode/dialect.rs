@@ -1,91 +1,48 @@
-//! Rejections over HTTP, in the words that clients understand. Pure.
+//! Answers rejections over HTTP, in the error formats that SDKs understand. Pure.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
-};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 
-use crate::tower::error::{Reason, Rejection};
+use super::cause::Cause;
+use crate::tower::rejection::Rejection;
 
-/// Whether an event can be put behind what streams: plain server-sent events of no known length.
-pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("text/event-stream")
-        && !headers.contains_key(CONTENT_ENCODING)
-        && !headers.contains_key(CONTENT_LENGTH)
-}
+/// The longest wait that SDKs of before 2026 obey. Told of a longer one, they come again within seconds.
+const SDK_MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// The SDKs of before 2026 do not wait for longer, but come again within seconds.
-const SDK_PATIENCE: Duration = Duration::from_secs(60);
-
-/// In whose words rejections are answered over HTTP; set by
+/// The error format in which rejections are answered over HTTP; set by
 /// [`dialect`](crate::tower::ZSetSemaphoreLayer::dialect).
 ///
-/// | why | [`Plain`](Self::Plain) | [`OpenAi`](Self::OpenAi): status, type, code | [`Anthropic`](Self::Anthropic): status, type |
+/// | cause | [`Plain`](Self::Plain) | [`OpenAi`](Self::OpenAi): status, type, code | [`Anthropic`](Self::Anthropic): status, type |
 /// |---|---|---|---|
-/// | no room | `503` | `503`, `service_unavailable_error`, `server_is_overloaded` | `529`, `overloaded_error` |
-/// | no room, with [`status`](crate::tower::ZSetSemaphoreLayer::status) `429` | `429` | `429`, `rate_limit_error`, `rate_limit_exceeded` | `429`, `rate_limit_error` |
-/// | the store is away, and the like | `503` | `503`, `service_unavailable_error`, `service_unavailable` | `503`, `api_error` |
-/// | heavier than the limit | `413` | `413`, `invalid_request_error`, `request_too_large` | `413`, `request_too_large` |
-/// | its body broke off | `400` | `400`, `invalid_request_error`, `request_incomplete` | `400`, `invalid_request_error` |
+/// | limit reached | `503` | `503`, `service_unavailable_error`, `server_is_overloaded` | `529`, `overloaded_error` |
+/// | limit reached, with [`status`](crate::tower::ZSetSemaphoreLayer::status) `429` | `429` | `429`, `rate_limit_error`, `rate_limit_exceeded` | `429`, `rate_limit_error` |
+/// | store unavailable, and the like | `503` | `503`, `service_unavailable_error`, `service_unavailable` | `503`, `api_error` |
+/// | weighs more than the limit | `413` | `413`, `invalid_request_error`, `request_too_large` | `413`, `request_too_large` |
+/// | request body broke off | `400` | `400`, `invalid_request_error`, `request_incomplete` | `400`, `invalid_request_error` |
 ///
-/// The SDKs of both (`openai`, `anthropic`) come again by themselves when `retry-after-ms` or
-/// `Retry-After` says, as `x-should-retry` allows. Beyond 60 s they are told not to: their older versions
-/// would come back within seconds.
+/// The SDKs `openai` and `anthropic` retry by themselves after the time in `retry-after-ms` or
+/// `Retry-After`, if `x-should-retry` allows it. For more than 60 s it forbids it, since older versions would
+/// retry within seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Dialect {
     /// `{"error":"too many requests at once","limit_name":"chats",...}`. The default.
     #[default]
     Plain,
-    /// `{"error":{"message":"..","type":"..","param":null,"code":".."}}`, as the API of OpenAI and all that
-    /// are made after it.
+    /// `{"error":{"message":"..","type":"..","param":null,"code":".."}}`, as the API of OpenAI and compatible
+    /// ones answer.
     OpenAi,
-    /// `{"type":"error","error":{"type":"..","message":".."}}`, as the API of Anthropic.
+    /// `{"type":"error","error":{"type":"..","message":".."}}`, as the API of Anthropic answers.
     Anthropic,
 }
 
-/// What stands in the way, as far as a client is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cause {
-    Full,
-    TooLarge,
-    RequestBody,
-    Unavailable,
-}
-
-impl Cause {
-    pub(crate) fn of(rejection: &Rejection) -> Self {
-        match rejection.reason() {
-            _ if rejection.is_full() => Self::Full,
-            _ if rejection.is_too_large() => Self::TooLarge,
-            Reason::RequestBody => Self::RequestBody,
-            _ => Self::Unavailable,
-        }
-    }
-
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::Full => "too many requests at once",
-            Self::TooLarge => "the request weighs more than the limit",
-            Self::RequestBody => "the body of the request is not complete",
-            Self::Unavailable => "the service is not available just now",
-        }
-    }
-
-    pub(crate) fn may_pass(self) -> bool {
-        matches!(self, Self::Full | Self::Unavailable)
-    }
-}
-
 impl Dialect {
-    /// What a rejected request is answered in this dialect; for
-    /// [`answer_with`](crate::tower::ZSetSemaphoreLayer::answer_with), where the request decides on it.
-    /// `full` is the status for want of room; by default that of the table above.
+    /// Makes the answer to a rejected request; for
+    /// [`answer_with`](crate::tower::ZSetSemaphoreLayer::answer_with), where the dialect depends on the
+    /// request. `full` is the status if the limit was reached; the default is that of the table above.
     pub fn answer(self, rejection: &Rejection, full: Option<StatusCode>) -> Response<Bytes> {
         let cause = Cause::of(rejection);
         let status = self.status(cause, full);
@@ -103,9 +60,9 @@ impl Dialect {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds(time)));
         }
         if self != Self::Plain {
-            let again = cause.may_pass() && time <= SDK_PATIENCE;
-            let again = HeaderValue::from_static(if again { "true" } else { "false" });
-            headers.insert("x-should-retry", again);
+            let retry = cause.may_pass() && time <= SDK_MAX_WAIT;
+            let retry = HeaderValue::from_static(if retry { "true" } else { "false" });
+            headers.insert("x-should-retry", retry);
             if cause.may_pass() {
                 let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
                 headers.insert("retry-after-ms", HeaderValue::from(millis));
@@ -114,9 +71,9 @@ impl Dialect {
         response
     }
 
-    /// The last event of a stream whose permit was lost. Empty lines go before it, since what came last
-    /// may have been half an event.
-    pub(crate) fn lost_event(self) -> Bytes {
+    /// Returns the last event of a stream whose permit was lost. It begins with empty lines, since the
+    /// stream may have been cut off in the midst of an event.
+    pub(super) fn lost_event(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Plain => b"\n\nevent: error\ndata: {\"error\":\"the permit of this stream was lost\"}\n\n",
             Self::OpenAi => b"\n\nevent: error\ndata: {\"error\":{\"message\":\"the permit of this stream was lost\",\"type\":\"server_error\",\"param\":null,\"code\":\"permit_lost\"}}\n\n",
@@ -137,7 +94,7 @@ impl Dialect {
     }
 }
 
-/// As Anthropic answers when it is overloaded.
+/// The status that Anthropic sends when it is overloaded.
 fn overloaded() -> StatusCode {
     StatusCode::from_u16(529).unwrap_or(StatusCode::SERVICE_UNAVAILABLE)
 }
@@ -190,12 +147,12 @@ fn anthropic(cause: Cause, status: StatusCode, message: &str) -> String {
     format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"{message}"}}}}"#)
 }
 
-/// Whole seconds, not less.
+/// Rounds up to whole seconds.
 fn seconds(duration: Duration) -> u64 {
     duration.as_secs().saturating_add((duration.subsec_nanos() > 0).into())
 }
 
-/// As a JSON string has it (RFC 8259, 7); names have no control characters.
+/// Escapes a name for a JSON string (RFC 8259, 7). Names have no control characters.
 fn escaped(name: &str) -> String {
     name.replace('\\', r"\\").replace('"', r#"\""#)
 }

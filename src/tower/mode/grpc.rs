@@ -1,36 +1,55 @@
-//! Rejections in the words of gRPC. Pure.
+//! Answers rejections over gRPC. Pure.
 
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use http::HeaderValue;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
 
-/// What of the status codes of gRPC a rejection can be; see `grpc/doc/statuscodes.md`.
+use super::cause::Cause;
+use crate::tower::rejection::Rejection;
+
+/// The status codes of gRPC that a rejection can have; see `grpc/doc/statuscodes.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
+pub(super) enum Code {
     Cancelled = 1,
     InvalidArgument = 3,
     ResourceExhausted = 8,
     Unavailable = 14,
 }
 
-/// Whether a request is one of gRPC, by its content type (`application/grpc`, `application/grpc+proto`,
-/// not `application/grpc-web`).
-pub(crate) fn is_grpc(headers: &http::HeaderMap) -> bool {
+/// Answers a rejected request: with a status, and when to retry if that may help.
+pub(super) fn answer(rejection: &Rejection) -> Response<Bytes> {
+    let cause = Cause::of(rejection);
+    let code = match cause {
+        Cause::Full => Code::ResourceExhausted,
+        Cause::TooLarge => Code::InvalidArgument,
+        Cause::RequestBody => Code::Cancelled,
+        Cause::Unavailable => Code::Unavailable,
+    };
+    let text = if cause == Cause::Unavailable { "not available just now" } else { cause.text() };
+    let message = format!("{}: {text}", rejection.limit_name());
+    let retry = cause.may_pass().then(|| rejection.retry_after());
+    trailers_only(code, &message, retry).map(|()| Bytes::new())
+}
+
+/// Returns whether a request is one of gRPC, by its content type: `application/grpc` or
+/// `application/grpc+proto`, not `application/grpc-web`.
+pub(super) fn is_grpc(headers: &http::HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
     kind.and_then(|kind| kind.strip_prefix(b"application/grpc"))
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// The head of an answer that has only trailers: gRPC sends them as its head.
-pub(crate) fn trailers_only(
+/// Makes a response that has only trailers; gRPC sends them as the head.
+pub(super) fn trailers_only(
     code: Code,
     message: &str,
     retry_after: Option<Duration>,
-) -> http::Response<()> {
-    let mut response = http::Response::new(());
+) -> Response<()> {
+    let mut response = Response::new(());
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     headers.insert("grpc-status", HeaderValue::from(code as u16));
@@ -48,7 +67,7 @@ pub(crate) fn trailers_only(
     response
 }
 
-/// As `grpc/doc/PROTOCOL-HTTP2.md` has it for `grpc-message`.
+/// Encodes a `grpc-message`, as in `grpc/doc/PROTOCOL-HTTP2.md`.
 fn percent_encoded(message: &str) -> String {
     message.bytes().fold(String::new(), |mut text, byte| {
         match byte {
@@ -59,7 +78,7 @@ fn percent_encoded(message: &str) -> String {
     })
 }
 
-/// `google.rpc.Status { code, message, details: [RetryInfo { retry_delay }] }` as protobuf.
+/// Encodes `google.rpc.Status { code, message, details: [RetryInfo { retry_delay }] }` as protobuf.
 fn status(code: Code, message: &str, delay: Duration) -> Vec<u8> {
     let mut duration = number(1, delay.as_secs());
     duration.extend(number(2, delay.subsec_nanos().into()));

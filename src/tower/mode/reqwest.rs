@@ -1,22 +1,26 @@
-//! [`reqwest::Client`] as an inner service: its requests and responses are types of its own.
+//! The modes for [`reqwest::Client`], whose requests and responses are types of its own.
 
 use reqwest::{Body, Request, Response, ResponseBuilderExt};
 
-use crate::tower::admission::permit::Pass;
-use crate::tower::body::capped::{CappedBody, PermitBody};
-use crate::tower::error::{Error, Rejection};
-use crate::tower::mode::hold_body::{HoldBody, OnRequest, OnResponse, WatchBody, rest_if_429};
+use super::hold_body::HoldBody;
+use super::watch_body::WatchBody;
+use super::{OnRequest, OnResponse, cooldown};
+use crate::tower::admission::permit::RequestPermit;
+use crate::tower::body::capped::CappedBody;
+use crate::tower::body::permit::PermitBody;
+use crate::tower::error::Error;
+use crate::tower::rejection::Rejection;
 
 impl OnRequest<Request> for HoldBody {
     type Request = Request;
     type Queued = Request;
-    type Asked = ();
+    type Info = ();
 
     fn take_in(&self, request: Request) -> ((), Request) {
         ((), request)
     }
 
-    fn let_in(&self, request: Request, _: &Pass) -> Request {
+    fn let_in(&self, request: Request, _: &RequestPermit) -> Request {
         request
     }
 }
@@ -25,10 +29,10 @@ impl<E> OnResponse<Request, Response, E> for HoldBody {
     type Response = Response;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: Response, pass: Pass) -> Response {
+    fn hold(&self, (): &(), response: Response, permit: RequestPermit) -> Response {
         map(response, |response| {
-            let pass = rest_if_429(self.rest, &response, pass);
-            response.map(|body| Body::wrap(PermitBody::new(body, pass)))
+            let permit = cooldown::keep_if_busy(self.max_cooldown, &response, permit);
+            response.map(|body| Body::wrap(PermitBody::new(body, permit)))
         })
     }
 
@@ -44,18 +48,18 @@ impl<E> OnResponse<Request, Response, E> for HoldBody {
 impl OnRequest<Request> for WatchBody {
     type Request = Request;
     type Queued = Request;
-    type Asked = ();
+    type Info = ();
 
     fn take_in(&self, request: Request) -> ((), Request) {
         ((), request)
     }
 
-    fn let_in(&self, request: Request, _: &Pass) -> Request {
+    fn let_in(&self, request: Request, _: &RequestPermit) -> Request {
         request
     }
 
     fn ends_when_lost(&self) -> bool {
-        self.ends.when_lost
+        self.end_when.lost
     }
 }
 
@@ -63,10 +67,10 @@ impl<E> OnResponse<Request, Response, E> for WatchBody {
     type Response = Response;
     type Error = Error<E>;
 
-    fn hold(&self, (): &(), response: Response, pass: Pass) -> Response {
+    fn hold(&self, (): &(), response: Response, permit: RequestPermit) -> Response {
         map(response, |response| {
-            let pass = rest_if_429(self.rest, &response, pass);
-            response.map(|body| Body::wrap(CappedBody::new(body, pass, self.ends)))
+            let permit = cooldown::keep_if_busy(self.max_cooldown, &response, permit);
+            response.map(|body| Body::wrap(CappedBody::new(body, permit, self.end_when)))
         })
     }
 
@@ -79,14 +83,14 @@ impl<E> OnResponse<Request, Response, E> for WatchBody {
     }
 }
 
-/// Changes a response as one of `http`.
+/// Changes a response as an [`http::Response`].
 fn map(
     response: Response,
     change: impl FnOnce(http::Response<Body>) -> http::Response<Body>,
 ) -> Response {
     let url = response.url().clone();
     let mut response = change(response.into());
-    // A response of `http` has no place for a URL but this one, which only a builder can fill.
+    // An `http::Response` keeps a URL only in this extension, which only a builder can fill.
     if let Ok(of_url) = http::Response::builder().url(url).body(()) {
         response.extensions_mut().extend(of_url.into_parts().0.extensions);
     }

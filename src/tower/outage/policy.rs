@@ -1,74 +1,39 @@
-//! What happens to requests while the store is away.
+//! The policy for outages, as users set it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-use crate::StoreError;
-use crate::tower::admission::limiter::Handle;
-
-/// What a layer does with requests while the store is away.
+/// What a layer does with requests while the store is unavailable.
 ///
-/// The store counts as away once it has not answered, or refused, for
-/// [`outage_after`](crate::tower::ZSetSemaphoreLayer::outage_after) (default 1 s) though it was asked. From then
-/// on the policy decides at once about requests that come, and about those that wait; those keep
-/// their place in the queue until then. One request in a while still waits, to ask the store whether
-/// it is back, and so do all that come when nobody has asked lately. As soon as the store answers
-/// again, requests queue there as before. Permits that are held live on for as long as their lease is
-/// provably alive.
+/// The store counts as unavailable once it was asked and has not answered for
+/// [`outage_after`](crate::tower::ZSetSemaphoreLayer::outage_after) (default 1 s), or has refused for as
+/// long. From then on the policy decides at once about new requests and about those that wait. Until
+/// then a waiting request keeps its place in the queue.
 ///
-/// Stacked layers decide one by one: the outermost that is `FailClosed` rejects, whatever those further
-/// in would do. Give each layer its policy.
+/// One request in a while still waits for the store, to find out whether it is back. So do all requests
+/// that come when nobody has asked lately. As soon as the store answers, requests queue there as
+/// before. A permit that is held stays valid for as long as its lease is provably alive.
 ///
-/// A client that was closed, or whose runtime has ended, is not away: its requests are rejected,
+/// Each of several stacked layers decides by its own policy. The outermost layer with `FailClosed`
+/// rejects, whatever the layers further in would do.
+///
+/// A client that was closed, or whose runtime has ended, is no outage: its requests are rejected,
 /// whatever the policy.
 ///
-/// An outage and its end are each told by one line in the log, for each layer.
+/// Each layer logs one line when an outage begins and one when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OutagePolicy {
-    /// Requests are rejected, with [`Reason::Unavailable`](crate::tower::Reason::Unavailable). The
-    /// default: the limit holds, whatever it costs.
+    /// Rejects requests with [`Reason::Unavailable`](crate::tower::Reason::Unavailable): the limit
+    /// holds at all times. The default.
     #[default]
     FailClosed,
-    /// Requests are let through, uncounted; see
+    /// Lets requests through uncounted; see
     /// [`Admission::is_uncounted`](crate::tower::Admission::is_uncounted).
     FailOpen,
-    /// Requests share a cap of so many units in this process, first come first served, and wait for
-    /// it within their timeout. With a key per request, each key has that cap. Clones of a layer
-    /// share it; where they were told different ones, the first that is needed counts. What
-    /// it let through still runs, uncounted by the cluster, when the store is back. 0 is as
+    /// Lets requests share a cap of this many units in this process, first come first served. They wait
+    /// for it within their timeout.
+    ///
+    /// With a key per request, each key has its own cap. Clones of a layer share the cap; if they were
+    /// given different ones, the first that is needed counts. When the store is back, the requests that
+    /// the cap let through run on, uncounted by the cluster. 0 is the same as
     /// [`FailClosed`](Self::FailClosed).
     LocalCap(u32),
-}
-
-/// One line in the log per outage, and one at its end.
-#[derive(Debug, Default)]
-pub(crate) struct OutageLog {
-    told: AtomicBool,
-}
-
-impl OutageLog {
-    pub(crate) fn away(
-        &self,
-        handle: &Handle,
-        policy: OutagePolicy,
-        since: Duration,
-        error: Option<&StoreError>,
-    ) {
-        if !self.told.load(Ordering::Relaxed) && !self.told.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                limit = &*handle.shown,
-                ?policy,
-                ?since,
-                error = error.map(tracing::field::display),
-                "the store is away; the policy decides about requests"
-            );
-        }
-    }
-
-    pub(crate) fn back(&self, handle: &Handle) {
-        if self.told.load(Ordering::Relaxed) && self.told.swap(false, Ordering::Relaxed) {
-            tracing::info!(limit = &*handle.shown, "the store is back; requests are counted again");
-        }
-    }
 }

@@ -1,105 +1,110 @@
-//! What this process knows of the holds of a semaphore: how long those that ended were, and since
-//! when those that did not have lasted.
+//! How long the permits of a semaphore are held in this process: those that were released, and the present
+//! ones.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::ended_holds::EndedHolds;
+use super::estimate::{Occupancy, PresentHold, estimate};
 use crate::sync::lock;
-use crate::tower::retry_after::estimate::{Holder, Lengths, Room, estimate};
 
-/// So many present holds are known by their start: enough to tell from, and quick to look at. They
-/// are as good as any others, since whether a hold finds a place has nothing to do with its length.
+/// The number of present holds whose start is kept: enough for an estimate, and quick to look at. They are
+/// a fair sample, since whether a hold gets a slot does not depend on its length.
 const SAMPLE: usize = 64;
 
-/// Keeps the length of holds, and the start of those that last.
+/// Keeps the lengths of the holds that have ended, and the start of a sample of the present ones.
 #[derive(Debug, Default)]
-pub(crate) struct Meter {
+pub(crate) struct HoldTimes {
     holds: Mutex<Holds>,
 }
 
 #[derive(Debug, Default)]
 struct Holds {
-    ended: Lengths,
-    /// When what ended was last made to count less.
-    faded: Option<Instant>,
-    present: Present,
+    ended: EndedHolds,
+    /// When the ended holds were last decayed.
+    decayed: Option<Instant>,
+    present: PresentHolds,
 }
 
+/// A sample of the present holds.
 #[derive(Debug, Default)]
-struct Present {
-    places: Vec<Option<(Instant, u32)>>,
+struct PresentHolds {
+    /// The start and the units of each.
+    slots: Vec<Option<(Instant, u32)>>,
     free: Vec<usize>,
 }
 
-/// A hold that is metered; to be handed back at its end.
+/// A hold that is timed; to be handed back at its end.
 #[derive(Debug)]
-pub(crate) struct Metered {
+pub(crate) struct TimedHold {
     since: Instant,
-    place: Option<usize>,
+    slot: Option<usize>,
 }
 
-impl Meter {
-    pub(crate) fn begin(&self, since: Instant, units: u32) -> Metered {
-        Metered { since, place: lock(&self.holds).present.enter(since, units) }
+impl HoldTimes {
+    /// Notes the begin of a hold.
+    pub(crate) fn begin(&self, since: Instant, units: u32) -> TimedHold {
+        TimedHold { since, slot: lock(&self.holds).present.enter(since, units) }
     }
 
-    pub(crate) fn end(&self, metered: &Metered) {
+    /// Notes the end of a hold.
+    pub(crate) fn end(&self, timed: &TimedHold) {
         let now = Instant::now();
         let mut holds = lock(&self.holds);
-        if let Some(place) = metered.place {
-            holds.present.leave(place);
+        if let Some(slot) = timed.slot {
+            holds.present.leave(slot);
         }
-        holds.record(now.saturating_duration_since(metered.since), now);
+        holds.record(now.saturating_duration_since(timed.since), now);
     }
 
-    /// When one who wants `units` units and stands behind `ahead` others may expect them.
-    pub(crate) fn estimate(&self, room: Room, ahead: u64, units: u32) -> Duration {
+    /// Returns in what time a request with `ahead` others ahead of it can expect `units` units.
+    pub(crate) fn estimate(&self, occupancy: Occupancy, ahead: u64, units: u32) -> Duration {
         let holds = lock(&self.holds);
-        let holders = holds.present.holders(Instant::now());
-        estimate(&holds.ended, &holders, room, ahead, units)
+        let present = holds.present.at(Instant::now());
+        estimate(&holds.ended, &present, occupancy, ahead, units)
     }
 }
 
 impl Holds {
     fn record(&mut self, held: Duration, now: Instant) {
-        let faded = *self.faded.get_or_insert(now);
-        let passed = now.saturating_duration_since(faded);
-        // Not for each: it walks all lengths.
+        let decayed = *self.decayed.get_or_insert(now);
+        let passed = now.saturating_duration_since(decayed);
+        // Not for each hold, since it walks all buckets.
         if passed >= Duration::from_secs(1) {
-            self.ended.fade(passed.as_secs_f64());
-            self.faded = Some(now);
+            self.ended.decay(passed.as_secs_f64());
+            self.decayed = Some(now);
         }
         self.ended.record(held.as_secs_f64());
     }
 }
 
-impl Present {
+impl PresentHolds {
     fn enter(&mut self, since: Instant, units: u32) -> Option<usize> {
-        if let Some(place) = self.free.pop() {
-            self.places[place] = Some((since, units));
-            return Some(place);
+        if let Some(slot) = self.free.pop() {
+            self.slots[slot] = Some((since, units));
+            return Some(slot);
         }
-        let place = self.places.len();
-        (place < SAMPLE).then(|| {
-            self.places.push(Some((since, units)));
-            place
+        let slot = self.slots.len();
+        (slot < SAMPLE).then(|| {
+            self.slots.push(Some((since, units)));
+            slot
         })
     }
 
-    fn leave(&mut self, place: usize) {
-        self.places[place] = None;
-        self.free.push(place);
+    fn leave(&mut self, slot: usize) {
+        self.slots[slot] = None;
+        self.free.push(slot);
     }
 
-    fn holders(&self, now: Instant) -> Vec<Holder> {
-        let present = self.places.iter().flatten();
-        let holder = |&(since, units): &(Instant, u32)| Holder {
+    fn at(&self, now: Instant) -> Vec<PresentHold> {
+        let present = self.slots.iter().flatten();
+        let hold = |&(since, units): &(Instant, u32)| PresentHold {
             age: now.saturating_duration_since(since).as_secs_f64(),
             units: units.into(),
         };
-        present.map(holder).collect()
+        present.map(hold).collect()
     }
 }
 
@@ -107,36 +112,36 @@ impl Present {
 mod tests {
     use super::*;
 
-    const ROOM: Room = Room { in_use: Some(2), limit: 2 };
+    const FULL: Occupancy = Occupancy { in_use: Some(2), limit: 2 };
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_by_the_age_of_those_who_hold_and_the_length_of_those_who_held() {
-        let meter = Meter::default();
-        let estimate = || meter.estimate(ROOM, 0, 1).as_secs();
-        let (one, two) = (meter.begin(Instant::now(), 1), meter.begin(Instant::now(), 1));
+    async fn the_estimate_uses_the_ages_of_present_holds_and_the_lengths_of_ended_ones() {
+        let hold_times = HoldTimes::default();
+        let estimate = || hold_times.estimate(FULL, 0, 1).as_secs();
+        let (one, two) = (hold_times.begin(Instant::now(), 1), hold_times.begin(Instant::now(), 1));
         assert_eq!(estimate(), 0);
         tokio::time::advance(Duration::from_secs(40)).await;
         assert_eq!(estimate(), 40);
-        meter.end(&one);
-        let three = meter.begin(Instant::now(), 1);
+        hold_times.end(&one);
+        let three = hold_times.begin(Instant::now(), 1);
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(estimate(), 30, "holds take 40 s, and one has lasted for 10 s");
-        meter.end(&three);
+        hold_times.end(&three);
         assert_eq!(estimate(), 50, "what is left has outlived the others");
-        meter.end(&two);
+        hold_times.end(&two);
         assert_eq!(estimate(), 21, "two elsewhere, each (40^2 + 10^2 + 50^2) / (40 + 10 + 50) s");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_keeps_no_more_than_a_sample_and_gives_places_back() {
-        let meter = Meter::default();
-        let present = || lock(&meter.holds).present.holders(Instant::now()).len();
+    async fn no_more_than_a_sample_is_kept_and_slots_are_reused() {
+        let hold_times = HoldTimes::default();
+        let present = || lock(&hold_times.holds).present.at(Instant::now()).len();
         for _ in 0..3 {
-            let all: Vec<_> = (0..1000).map(|_| meter.begin(Instant::now(), 1)).collect();
+            let all: Vec<_> = (0..1000).map(|_| hold_times.begin(Instant::now(), 1)).collect();
             assert_eq!(present(), SAMPLE);
-            all.iter().for_each(|one| meter.end(one));
+            all.iter().for_each(|one| hold_times.end(one));
             assert_eq!(present(), 0);
         }
-        assert_eq!(lock(&meter.holds).present.places.len(), SAMPLE);
+        assert_eq!(lock(&hold_times.holds).present.slots.len(), SAMPLE);
     }
 }

@@ -7,7 +7,7 @@ use test_support::redis_server::RedisServer;
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::redis::RedisStore;
+use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
 use crate::sync::lock;
 
@@ -37,7 +37,8 @@ impl RedisSide {
     pub(super) async fn start(clients: impl Iterator<Item = ClientId>) -> Self {
         let server = RedisServer::start().await;
         let connection = server.connection().await;
-        let store = RedisStore::with_test_clock(&server.url());
+        let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
+        let store = config.store().unwrap().with_test_clock();
         let mut sessions = Vec::new();
         for client in clients {
             let recorder = Arc::new(Recorder::default());

@@ -13,7 +13,7 @@ use ::redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use crate::Backoff;
-use crate::driver::{Line, WaitEnd};
+use crate::driver::{SemaphoreState, WaitEnd};
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, TurnNumber};
 use crate::options::{Options, Renew, Wake};
@@ -27,7 +27,7 @@ const TOKEN: u64 = 1_795_000_000_000_000;
 /// One semaphore of a client: permits that were released, and newcomers that ask for more.
 #[derive(Debug)]
 pub struct TurnBench {
-    line: Line,
+    state: SemaphoreState,
     client: ClientId,
     entered: u64,
     options: Arc<Options>,
@@ -49,8 +49,8 @@ impl TurnBench {
     /// answered before that went wrong.
     pub fn new(releases: u64, newcomers: u64) -> Option<Self> {
         let client = ClientId::random();
-        let mut line = Line::new("bench".into(), client);
-        line.add_handle(1_000, &"".into());
+        let mut state = SemaphoreState::new("bench".into(), client);
+        state.add_handle(1_000, &"".into());
         let options = Arc::new(Options {
             lease: LEASE,
             renew: Renew::Auto,
@@ -59,7 +59,7 @@ impl TurnBench {
             wake: Wake::Push,
             max_queue: None,
         });
-        let mut bench = Self { line, client, entered: 0, options };
+        let mut bench = Self { state, client, entered: 0, options };
         if releases > 0 {
             bench.enter(releases);
             let turn = bench.next_turn()?;
@@ -74,7 +74,7 @@ impl TurnBench {
 
     /// Builds the next turn.
     pub fn next_turn(&mut self) -> Option<OutgoingTurn> {
-        let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None)?;
+        let outgoing = self.state.next_turn(Instant::now(), CALL_TIMEOUT, None)?;
         Some(OutgoingTurn { turn: outgoing.turn, number: outgoing.number })
     }
 
@@ -82,7 +82,7 @@ impl TurnBench {
     pub fn settle(&mut self, outgoing: &OutgoingTurn, reply: &GrantingReply) -> Option<()> {
         match read_turn(&reply.0, &outgoing.turn).ok()? {
             TurnOutcome::Answered(reply) => {
-                self.line.settle(outgoing.number, reply, Instant::now());
+                self.state.answered(outgoing.number, reply, Instant::now());
                 Some(())
             }
             TurnOutcome::Stale { .. } => None,
@@ -93,15 +93,15 @@ impl TurnBench {
         for _ in 0..count {
             self.entered += 1;
             let id = PermitId::new(self.client, self.entered, 1, LEASE);
-            self.line.enter(id, WhenFull::Wait, Arc::clone(&self.options));
+            self.state.enter(id, WhenFull::Wait, Arc::clone(&self.options));
         }
     }
 
     fn release(&mut self, counter: u64) -> Option<()> {
-        let Poll::Ready(WaitEnd::Granted(hold)) = self.line.poll_waiter(counter, &mut None) else {
+        let Poll::Ready(WaitEnd::Granted(hold)) = self.state.poll_waiter(counter, &mut None) else {
             return None;
         };
-        hold.release().then(|| self.line.give_back(counter, None))
+        hold.release().then(|| self.state.give_back(counter, None))
     }
 }
 

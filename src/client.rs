@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::driver::{Lifeline, Link, NoDriver, Shared};
+use crate::driver::{DropGuard, NoDriver, NoSession, Shared};
 use crate::error::{ConfigError, ConnectError, ShutdownError};
 use crate::id::ClientId;
 use crate::lost_reason::LostReason;
@@ -47,7 +47,7 @@ const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    lifeline: Arc<Lifeline>,
+    guard: Arc<DropGuard>,
 }
 
 impl Client {
@@ -96,20 +96,20 @@ impl Client {
     }
 
     fn over(store: Box<dyn Store>, call_timeout: Duration, label: Arc<str>) -> Self {
-        Self { lifeline: Arc::new(Lifeline(Shared::new(store, call_timeout, label))) }
+        Self { guard: Arc::new(DropGuard::new(Shared::new(store, call_timeout, label))) }
     }
 
     /// Returns a builder of the semaphore `name`. Names are case-sensitive.
     ///
     /// `limit` is how many units may be held at once. 0 admits nobody.
     pub fn semaphore(&self, name: impl Into<String>, limit: u32) -> SemaphoreBuilder {
-        SemaphoreBuilder::new(Arc::clone(&self.lifeline), name.into(), limit)
+        SemaphoreBuilder::new(Arc::clone(&self.guard), name.into(), limit)
     }
 
     /// Returns the id of this client, which is the first part of the ids of its permits. In a process
     /// that was forked before the first call it is another one.
     pub fn id(&self) -> ClientId {
-        self.lifeline.0.id()
+        self.guard.shared().id()
     }
 
     /// Shuts the client down once all its permits are released.
@@ -128,7 +128,7 @@ impl Client {
     ///
     /// If this future is dropped, the client stays closed, and goes on releasing what is dropped.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        let shared = &self.lifeline.0;
+        let shared = self.guard.shared();
         shared.close();
         shared.until_none_held().await;
         self.flush().await
@@ -145,14 +145,14 @@ impl Client {
     ///
     /// As [`shutdown`](Self::shutdown).
     pub async fn shutdown_now(&self) -> Result<(), ShutdownError> {
-        let shared = &self.lifeline.0;
+        let shared = self.guard.shared();
         shared.close();
         shared.lose_all(LostReason::Shutdown);
         self.flush().await
     }
 
     async fn flush(&self) -> Result<(), ShutdownError> {
-        let shared = &self.lifeline.0;
+        let shared = self.guard.shared();
         let patience = shared.call_timeout * 2;
         let flushed = timeout(patience, shared.until_flushed()).await;
         let unconfirmed = shared.unflushed();
@@ -169,7 +169,7 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.id())
-            .field("store", &self.lifeline.0.address())
+            .field("store", &self.guard.shared().address())
             .finish()
     }
 }
@@ -318,14 +318,13 @@ impl ClientBuilder {
     /// Cancel-safe: nothing is left behind.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let client = self.build()?;
-        let shared = &client.lifeline.0;
-        shared.ensure_driver().map_err(|reason| match reason {
+        client.guard.ensure_driver().map_err(|reason| match reason {
             NoDriver::NoRuntime | NoDriver::Ended => ConnectError::Closed,
         })?;
-        match shared.first_link().await {
-            Link::Down(error) => Err(error.into()),
-            Link::Ended => Err(ConnectError::Closed),
-            Link::Up(_) | Link::Opening => Ok(client),
+        match client.guard.shared().first_connection().await {
+            Ok(()) => Ok(client),
+            Err(NoSession::Unavailable(error)) => Err(error.into()),
+            Err(NoSession::Ended) => Err(ConnectError::Closed),
         }
     }
 }

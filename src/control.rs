@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
-use crate::driver::{Line, Link, NoDriver};
+use crate::driver::{NoDriver, NoSession, SemaphoreState};
 use crate::error::{ControlError, StoreError};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
@@ -28,7 +28,7 @@ impl ZSetSemaphore {
     pub async fn set_limit(&self, limit: u32) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
         self.ask(|session| session.set_limit(name, Some(limit))).await?;
-        self.inner.seat.update(Line::nudge);
+        self.inner.driver.update(SemaphoreState::request_turn);
         Ok(())
     }
 
@@ -45,7 +45,7 @@ impl ZSetSemaphore {
     pub async fn clear_limit(&self) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
         self.ask(|session| session.set_limit(name, None)).await?;
-        self.inner.seat.update(Line::nudge);
+        self.inner.driver.update(SemaphoreState::request_turn);
         Ok(())
     }
 
@@ -80,7 +80,7 @@ impl ZSetSemaphore {
     pub async fn kick_now(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
         let outcome = self.ask(|session| session.kick(name, id, Kick::Remove)).await?;
-        self.inner.seat.update(Line::nudge);
+        self.inner.driver.update(SemaphoreState::request_turn);
         Ok(outcome)
     }
 
@@ -108,15 +108,15 @@ impl ZSetSemaphore {
         &self,
         question: impl for<'a> FnOnce(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> Result<T, ControlError> {
-        let shared = self.inner.seat.shared();
-        shared.ensure_driver().map_err(|reason| match reason {
+        let shared = self.inner.driver.shared();
+        self.inner.driver.ensure_driver().map_err(|reason| match reason {
             NoDriver::NoRuntime => ControlError::NoRuntime,
             NoDriver::Ended => ControlError::Closed,
         })?;
         let start = Instant::now();
-        let session = shared.session().await.map_err(|link| match link {
-            Link::Down(error) => ControlError::Unavailable(error),
-            _ => ControlError::Closed,
+        let session = shared.session().await.map_err(|none| match none {
+            NoSession::Unavailable(error) => ControlError::Unavailable(error),
+            NoSession::Ended => ControlError::Closed,
         })?;
         let left = shared.call_timeout.saturating_sub(start.elapsed());
         let answer = timeout(left, question(&*session)).await.unwrap_or_else(|_| {

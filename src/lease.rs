@@ -52,7 +52,7 @@ pub(crate) fn answer_in(lease: Duration) -> Duration {
 }
 
 /// Returns how long before it is due a renewal is piggybacked on a turn that is sent anyway.
-pub(crate) fn ride(lease: Duration) -> Duration {
+pub(crate) fn piggyback(lease: Duration) -> Duration {
     lease / 8
 }
 
@@ -85,7 +85,7 @@ mod tests {
             let end = provable_until(sent, lease);
             assert!(end < sent + lease);
             assert!(renew_at(sent, lease) + lease / 3 < end);
-            assert!(renew_at(sent, lease) + ride(lease) < end);
+            assert!(renew_at(sent, lease) + piggyback(lease) < end);
         }
     }
 

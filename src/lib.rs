@@ -33,6 +33,9 @@ mod error;
 mod hold;
 mod id;
 mod inspection;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod internals;
 mod lease;
 mod lost_reason;
 mod numbers;
@@ -42,6 +45,7 @@ mod outlook;
 mod permit;
 mod permit_handle;
 mod released;
+mod retry_delay;
 mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;

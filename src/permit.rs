@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::driver::Seat;
+use crate::driver::DriverHandle;
 use crate::error::{ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
@@ -49,12 +49,12 @@ use crate::released::Released;
 #[must_use = "a permit that is dropped at once caps nothing; bind it to a name other than `_`"]
 pub struct Permit {
     hold: Arc<Hold>,
-    seat: Seat,
+    driver: DriverHandle,
 }
 
 impl Permit {
-    pub(crate) fn new(hold: Arc<Hold>, seat: Seat) -> Self {
-        Self { hold, seat }
+    pub(crate) fn new(hold: Arc<Hold>, driver: DriverHandle) -> Self {
+        Self { hold, driver }
     }
 
     /// Returns the id by which Redis, [`inspect`](crate::ZSetSemaphore::inspect) and
@@ -202,7 +202,7 @@ impl Permit {
             Truth::HeldUntil(_) => {}
         }
         let (done, answer) = oneshot::channel();
-        self.seat.update(|line| line.extend(self.hold.id.counter(), lease, done));
+        self.driver.update(|state| state.extend(self.hold.id.counter(), lease, done));
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
@@ -232,14 +232,14 @@ impl Permit {
     /// Makes a handle, which tells whether the permit is lost and can release it early from elsewhere:
     /// from the extensions of a request, or from a logging task. A handle does not keep the permit.
     pub fn handle(&self) -> PermitHandle {
-        PermitHandle::new(Arc::clone(&self.hold), self.seat.downgrade())
+        PermitHandle::new(Arc::clone(&self.hold), self.driver.downgrade())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.hold.release() {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), None));
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), None));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::driver::WeakSeat;
+use crate::driver::WeakDriverHandle;
 use crate::error::ReleaseError;
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
@@ -42,12 +42,12 @@ use crate::released::Released;
 #[derive(Clone)]
 pub struct PermitHandle {
     hold: Arc<Hold>,
-    seat: WeakSeat,
+    driver: WeakDriverHandle,
 }
 
 impl PermitHandle {
-    pub(crate) fn new(hold: Arc<Hold>, seat: WeakSeat) -> Self {
-        Self { hold, seat }
+    pub(crate) fn new(hold: Arc<Hold>, driver: WeakDriverHandle) -> Self {
+        Self { hold, driver }
     }
 
     /// Returns the id, as [`Permit::id`](crate::Permit::id) does.
@@ -130,7 +130,7 @@ impl PermitHandle {
             return Ok(Released::AlreadyGone);
         }
         let (done, answer) = oneshot::channel();
-        self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
+        self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
         answer.await.unwrap_or(Err(ReleaseError::Closed))
     }
 }

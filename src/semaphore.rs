@@ -88,12 +88,12 @@ impl ZSetSemaphore {
     /// Closes this name in this client: all its waiters end with `Closed`, and no new ones are let in.
     /// Held permits stay as they are.
     pub fn close(&self) {
-        self.inner.seat.update(|line| line.close(Instant::now()));
+        self.inner.driver.update(|state| state.close(Instant::now()));
     }
 
     /// Whether [`close`](Self::close) was called, on any handle of this name in this client.
     pub fn is_closed(&self) -> bool {
-        self.inner.seat.peek(|line| line.is_closed())
+        self.inner.driver.with(|state| state.is_closed())
     }
 }
 

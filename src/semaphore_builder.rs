@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::driver::{Lifeline, Seat};
+use crate::driver::{DriverHandle, DropGuard};
 use crate::error::ConfigError;
 use crate::lease;
 use crate::options::{Options, Renew, Wake};
@@ -45,7 +45,7 @@ use crate::semaphore_inner::SemaphoreInner;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build()`"]
 pub struct SemaphoreBuilder {
-    client: Arc<Lifeline>,
+    client: Arc<DropGuard>,
     name: String,
     limit: u32,
     lease: Duration,
@@ -58,7 +58,7 @@ pub struct SemaphoreBuilder {
 }
 
 impl SemaphoreBuilder {
-    pub(crate) fn new(client: Arc<Lifeline>, name: String, limit: u32) -> Self {
+    pub(crate) fn new(client: Arc<DropGuard>, name: String, limit: u32) -> Self {
         Self {
             client,
             name,
@@ -144,7 +144,7 @@ impl SemaphoreBuilder {
         }
         let label: Arc<str> = match self.label {
             Some(label) => check_label(label)?.into(),
-            None => Arc::clone(&self.client.0.label),
+            None => Arc::clone(&self.client.shared().label),
         };
         let options = Options {
             lease,
@@ -154,13 +154,13 @@ impl SemaphoreBuilder {
             wake: self.wake,
             max_queue: self.max_queue,
         };
-        let cell = self.client.0.line(&self.name, self.limit, &label);
+        let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
         Ok(ZSetSemaphore {
             inner: Arc::new(SemaphoreInner {
                 name: self.name.into(),
                 limit: self.limit,
                 options: Arc::new(options),
-                seat: Seat::new(cell, self.client),
+                driver: DriverHandle::new(cell, self.client),
             }),
         })
     }

@@ -144,7 +144,7 @@ impl Wait {
     pub(crate) fn place(&self) -> Option<u64> {
         match self.stage {
             Stage::Outside => None,
-            Stage::Queued { counter } => self.semaphore.seat.peek(|line| line.ahead(counter)),
+            Stage::Queued { counter } => self.semaphore.driver.with(|state| state.place(counter)),
         }
     }
 
@@ -180,7 +180,7 @@ impl Wait {
         if this.started.is_none() {
             *this.started = Some(now);
             let timeout = match when_full {
-                WhenFull::Refuse => Some(this.semaphore.seat.shared().call_timeout),
+                WhenFull::Refuse => Some(this.semaphore.driver.shared().call_timeout),
                 WhenFull::Wait | WhenFull::WaitBehind(_) => *this.timeout,
             };
             // A timeout beyond the end of time is none.
@@ -207,12 +207,12 @@ impl Wait {
     ) -> Poll<Result<Option<Permit>, NoPermit>> {
         // Cloned and dropped outside the lock: a waker may own anything.
         let mut waker = Some(cx.waker().clone());
-        let polled = self.semaphore.seat.peek(|line| line.poll_waiter(counter, &mut waker));
+        let polled = self.semaphore.driver.with(|state| state.poll_waiter(counter, &mut waker));
         let end = ready!(polled);
         *self.as_mut().project().stage = Stage::Outside;
         Poll::Ready(match end {
             WaitEnd::Granted(hold) => Ok(match hold.truth() {
-                Truth::HeldUntil(_) => Some(Permit::new(hold, self.semaphore.seat.clone())),
+                Truth::HeldUntil(_) => Some(Permit::new(hold, self.semaphore.driver.clone())),
                 Truth::Lost(_) | Truth::Released => None,
             }),
             WaitEnd::Full { in_use, limit, waiting } => {
@@ -238,15 +238,15 @@ impl Wait {
     /// Leaves the queue, and tells how things stood.
     fn time_out(mut self: Pin<&mut Self>, counter: u64) -> NoPermit {
         *self.as_mut().project().stage = Stage::Outside;
-        let (place, outage) = self.semaphore.seat.update(|line| {
-            let seen = (line.ahead(counter), line.trouble().cloned());
-            line.cancel(counter, Instant::now());
+        let (place, outage) = self.semaphore.driver.update(|state| {
+            let seen = (state.place(counter), state.outage().cloned());
+            state.cancel(counter, Instant::now());
             seen
         });
         // A wait that only asks lasts as long as the answer may take. And without a connection
         // nobody has been told that there is no room.
-        let unanswered =
-            self.timeout == Some(Duration::ZERO) || self.semaphore.seat.shared().is_unconnected();
+        let unanswered = self.timeout == Some(Duration::ZERO)
+            || self.semaphore.driver.shared().link().unconnected_since().is_some();
         let outage = outage.or_else(|| unanswered.then(|| self.no_answer()));
         NoPermit::TimedOut { place, outage }
     }
@@ -262,23 +262,23 @@ fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<
     if units == 0 {
         return Err(NoPermit::ZeroUnits);
     }
-    let shared = semaphore.seat.shared();
-    let client = shared.ensure_driver().map_err(|reason| match reason {
+    let shared = semaphore.driver.shared();
+    let client = semaphore.driver.ensure_driver().map_err(|reason| match reason {
         NoDriver::NoRuntime => NoPermit::NoRuntime,
         NoDriver::Ended => NoPermit::Closed,
     })?;
     let counter = shared.next_counter();
     let id = PermitId::new(client, counter, units, semaphore.options.lease);
-    semaphore.seat.update(|line| {
-        if line.is_closed() {
+    semaphore.driver.update(|state| {
+        if state.is_closed() {
             return Err(NoPermit::Closed);
         }
         // An override may be higher: the store decides, unless it cannot be asked.
         let too_large = semaphore.limit > 0 && units > semaphore.limit;
-        if too_large && line.known_override().is_none() && shared.is_down() {
+        if too_large && state.limit_override().is_none() && shared.link().is_down() {
             return Err(NoPermit::TooLarge { limit: semaphore.limit });
         }
-        line.enter(id, when_full, Arc::clone(&semaphore.options));
+        state.enter(id, when_full, Arc::clone(&semaphore.options));
         Ok(counter)
     })
 }
@@ -287,7 +287,7 @@ fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<
 impl PinnedDrop for Wait {
     fn drop(self: Pin<&mut Self>) {
         if let Stage::Queued { counter } = self.stage {
-            self.semaphore.seat.update(|line| line.cancel(counter, Instant::now()));
+            self.semaphore.driver.update(|state| state.cancel(counter, Instant::now()));
         }
     }
 }

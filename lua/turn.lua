@@ -1,5 +1,7 @@
 --- The turn: one atomic call that settles all that a client has to say about one semaphore.
 ---
+--- Twin    src/store/memory/turn/mod.rs
+---
 --- # Arguments
 ---
 --- 1 client, 2 limit, 3 seen (the highest number that the client knows), then sections in this

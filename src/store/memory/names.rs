@@ -8,7 +8,8 @@ use crate::id::ClientId;
 use crate::numbers::{Incarnation, Seq};
 use crate::store::WakeListener;
 
-use super::state::{MemoryState, Origin};
+use super::meta::Origin;
+use super::state::MemoryState;
 
 /// How many turns lie between two sweeps, and how many names each looks at.
 const SWEEP_EVERY: u32 = 16;

@@ -2,7 +2,7 @@
 
 use crate::id::PermitId;
 use crate::store::RenewalException;
-use crate::store::memory::state::is_kicked;
+use crate::store::memory::score::is_kicked;
 
 use super::RunningTurn;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::body::watched::EndWhen;
+use super::body::end::EndWhen;
 use super::exempt::Exempt;
 use super::keyed::Keyed;
 use super::mode::answer::Answer;

@@ -16,11 +16,7 @@ use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Ledger, Reporter};
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use test_support::wait::{PATIENCE, eventually, ms, within};
 
 fn semaphore(client: &Client, name: &str, limit: u32, lease: Duration) -> ZSetSemaphore {
     client.semaphore(name, limit).lease(lease).build().unwrap()

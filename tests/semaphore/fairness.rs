@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::stores::Place;
 use futures_util::future::join_all;
-use test_support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, runtime, say, setting};
 use test_support::ledger::{Ledger, Reporter, monotonic_nanos};
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -24,14 +24,6 @@ pub(crate) fn play(role: &str, from_parent: FromParent) {
         "crowd" => crowd(from_parent),
         _ => panic!("no role {role}"),
     }
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 /// Every task takes one unit, holds it for a moment and asks again at once.

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::task::{Context, Waker};
 
+use crate::common::inspect::emptied;
 use crate::common::stores::Place;
 use test_support::wait::{PATIENCE, eventually, within};
 use tokio::task::{JoinHandle, JoinSet};
@@ -31,15 +32,6 @@ async fn queue(semaphore: &ZSetSemaphore, acquire: Acquire) -> Waiting {
 
 async fn granted(waiting: Waiting) -> Permit {
     within(PATIENCE, waiting).await.unwrap().unwrap()
-}
-
-/// Nothing is held and nobody waits, or soon so.
-async fn emptied(semaphore: &ZSetSemaphore) {
-    eventually("nothing is left", PATIENCE, async || {
-        let books = semaphore.inspect().await.unwrap();
-        books.in_use == 0 && books.holders_total == 0 && books.waiters_total == 0
-    })
-    .await;
 }
 
 // Behaviour 35, invariant 4

@@ -6,16 +6,12 @@ use crate::common::connect::connected;
 use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{
     Client, KickOutcome, LostReason, PermitId, ReleaseError, Released, Renew, TryAcquireError,
     ZSetSemaphore,
 };
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("gate", limit).build().unwrap()

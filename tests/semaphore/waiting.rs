@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use crate::common::inspect::emptied;
 use crate::common::stores::Place;
 use futures_util::FutureExt;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zset_semaphore::{
@@ -14,10 +15,6 @@ use zset_semaphore::{
 };
 
 type Waiting = JoinHandle<Result<Permit, AcquireError>>;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("door", limit).build().unwrap()
@@ -40,15 +37,6 @@ async fn queue(semaphore: &ZSetSemaphore, acquire: Acquire) -> Waiting {
 
 async fn granted(waiting: Waiting) -> Permit {
     within(PATIENCE, waiting).await.unwrap().unwrap()
-}
-
-/// Nothing is held and nobody waits, or soon so.
-async fn emptied(semaphore: &ZSetSemaphore) {
-    eventually("nothing is left", PATIENCE, async || {
-        let books = semaphore.inspect().await.unwrap();
-        books.in_use == 0 && books.holders_total == 0 && books.waiters_total == 0
-    })
-    .await;
 }
 
 // Behaviour 5

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::common::inspect::emptied;
 use crate::common::stores::Place;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::task::JoinHandle;
 use zset_semaphore::{
     Acquire, AcquireError, Client, ExtendError, LostReason, Permit, Released, Renew,
@@ -14,10 +15,6 @@ use zset_semaphore::{
 };
 
 type Waiting = JoinHandle<Result<Permit, AcquireError>>;
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("weights", limit).build().unwrap()
@@ -44,14 +41,6 @@ async fn queue(semaphore: &ZSetSemaphore, acquire: Acquire) -> Waiting {
 
 async fn granted(waiting: Waiting) -> Permit {
     within(PATIENCE, waiting).await.unwrap().unwrap()
-}
-
-async fn emptied(semaphore: &ZSetSemaphore) {
-    eventually("nothing is left", PATIENCE, async || {
-        let books = semaphore.inspect().await.unwrap();
-        books.in_use == 0 && books.holders_total == 0 && books.waiters_total == 0
-    })
-    .await;
 }
 
 // Behaviour 10

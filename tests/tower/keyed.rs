@@ -18,11 +18,7 @@ use zset_semaphore::tower::{
 use zset_semaphore::{AcquireError, Client, MemoryStore};
 
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use test_support::wait::{PATIENCE, eventually, ms, within};
 
 fn tenant() -> Header {
     Header::new(HeaderName::from_static("x-tenant"))

@@ -17,16 +17,12 @@ use zset_semaphore::tower::{Admitted, Error, OutagePolicy, ReadAhead, ZSetSemaph
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 
 const LIMIT: u32 = 4;
 const AWAY_AFTER: Duration = Duration::from_millis(300);
 const POLICIES: [OutagePolicy; 3] =
     [OutagePolicy::FailClosed, OutagePolicy::FailOpen, OutagePolicy::LocalCap(2)];
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -14,6 +14,8 @@ mod acquire;
 mod backoff;
 #[path = "../src/client.rs"]
 mod client;
+#[path = "../src/control.rs"]
+mod control;
 #[path = "../src/driver/mod.rs"]
 mod driver;
 #[path = "../src/error.rs"]
@@ -22,12 +24,24 @@ mod error;
 mod hold;
 #[path = "../src/id.rs"]
 mod id;
+#[path = "../src/inspection.rs"]
+mod inspection;
 #[path = "../src/lease.rs"]
 mod lease;
+#[path = "../src/lost_reason.rs"]
+mod lost_reason;
+#[path = "../src/options.rs"]
+mod options;
 #[path = "../src/permit.rs"]
 mod permit;
+#[path = "../src/released.rs"]
+mod released;
 #[path = "../src/semaphore.rs"]
 mod semaphore;
+#[path = "../src/semaphore_builder.rs"]
+mod semaphore_builder;
+#[path = "../src/semaphore_inner.rs"]
+mod semaphore_inner;
 #[path = "../src/store/mod.rs"]
 mod store;
 #[path = "../src/sync.rs"]
@@ -44,12 +58,12 @@ use tokio::time::Instant;
 use backoff::Backoff;
 use driver::{Line, WaitEnd};
 use id::{ClientId, PermitId};
-use semaphore::{Options, Renew, Wake};
+use options::{Options, Renew, Wake};
 use store::redis::wire::{Args, read_turn, write_turn};
 use store::{Rule, Turn, TurnOutcome};
 
 const LEASE_MS: u64 = 30_000;
-const CALL_DEADLINE: Duration = Duration::from_millis(500);
+const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Newcomers, and as many releases, of a full turn.
 const FULL: u64 = 85;
 const TOKEN: u64 = 1_795_000_000_000_000;
@@ -111,7 +125,7 @@ impl Crowd {
     }
 
     fn next_turn(&mut self) -> (Turn, u64) {
-        let outgoing = self.line.next_turn(Instant::now(), CALL_DEADLINE, None).unwrap();
+        let outgoing = self.line.next_turn(Instant::now(), CALL_TIMEOUT, None).unwrap();
         (outgoing.turn, outgoing.number)
     }
 

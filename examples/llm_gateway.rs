@@ -34,8 +34,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 use tower::ServiceBuilder;
-use zset_semaphore::tower::{Header, Keyed, Outage, ZSetSemaphoreLayer};
-use zset_semaphore::{Client, ClientBuilder, ConnectError, Memory, ZSetSemaphore};
+use zset_semaphore::tower::{Header, Keyed, OutagePolicy, ZSetSemaphoreLayer};
+use zset_semaphore::{Client, ClientBuilder, ConnectError, MemoryStore, ZSetSemaphore};
 
 const HELP: &str = "\
 Usage: llm_gateway [OPTION]...
@@ -95,7 +95,7 @@ async fn run(args: impl Iterator<Item = String>) -> Result<ExitCode> {
 fn store() -> ClientBuilder {
     match env::var_os("REDIS_URL") {
         Some(url) => Client::builder().url(url.to_string_lossy()),
-        None => Client::builder().memory(&Memory::new()),
+        None => Client::builder().memory(&MemoryStore::new()),
     }
 }
 
@@ -111,10 +111,10 @@ fn gateway(
     let api_key = Header::secret(HeaderName::from_static("x-api-key")); // Redis sees its hash only.
     let of_key = format!("{}-of-key", options.name);
     let of_key = Keyed::builder(client, of_key, api_key, options.per_key)
-        .semaphore(|semaphore| semaphore.lease(LEASE))
+        .configure_semaphore(|semaphore| semaphore.lease(LEASE))
         .build()?;
     let outage_of_key = match options.outage {
-        Outage::Local(cap) => Outage::Local(cap.min(options.per_key)),
+        OutagePolicy::LocalCap(cap) => OutagePolicy::LocalCap(cap.min(options.per_key)),
         policy => policy,
     };
     // Behind these, a request holds a permit of each until the last byte of its answer is out, or
@@ -124,14 +124,14 @@ fn gateway(
         .layer(
             ZSetSemaphoreLayer::keyed(of_key)
                 .timeout(options.max_wait)
-                .outage(outage_of_key)
+                .outage_policy(outage_of_key)
                 .answer()
                 .status(StatusCode::TOO_MANY_REQUESTS),
         )
         .layer(
             ZSetSemaphoreLayer::new(chats.clone())
                 .timeout(options.max_wait)
-                .outage(options.outage)
+                .outage_policy(options.outage)
                 .answer(),
         );
     let routes = Router::new().route("/chat", post(chat)).route_layer(caps).with_state(upstream);
@@ -181,7 +181,7 @@ async fn serve(addr: &str, options: &Options) -> Result<()> {
 
 /// Goes on without Redis if that is just not there yet. What no waiting will mend, say a wrong
 /// password, is an error.
-async fn connect_or_go_on(outage: Outage) -> Result<Client> {
+async fn connect_or_go_on(outage: OutagePolicy) -> Result<Client> {
     match store().connect().await {
         Ok(client) => return Ok(client),
         Err(ConnectError::Store(error)) if error.is_transient() => {
@@ -307,7 +307,7 @@ async fn stats(State(load): State<SharedLoad>) -> Json<Value> {
 
 async fn show(options: &Options) -> Result<ExitCode> {
     // The default is 500 ms. With more, a start on a very busy machine does not fail.
-    let client = store().call_deadline(Duration::from_secs(3)).connect().await;
+    let client = store().call_timeout(Duration::from_secs(3)).connect().await;
     let client = client.map_err(|error| format!("REDIS_URL: {error}"))?;
     let verdict = tokio::select! {
         verdict = crowd(&client, options) => verdict,
@@ -422,7 +422,7 @@ struct Options {
     limit: u32,
     per_key: u32,
     max_wait: Duration,
-    outage: Outage,
+    outage: OutagePolicy,
     clients: usize,
     keys: usize,
     streams: usize,
@@ -439,7 +439,7 @@ impl Options {
             limit: 16,
             per_key: 4,
             max_wait: Duration::from_secs(60),
-            outage: Outage::Closed,
+            outage: OutagePolicy::FailClosed,
             clients: 64,
             keys: 8,
             streams: 240,
@@ -479,11 +479,11 @@ impl Options {
     }
 }
 
-fn outage(value: &str) -> Result<Outage> {
+fn outage(value: &str) -> Result<OutagePolicy> {
     match value.split_once(':') {
-        None if value == "closed" => Ok(Outage::Closed),
-        None if value == "open" => Ok(Outage::Open),
-        Some(("local", cap)) => Ok(Outage::Local(number("--outage local", cap)?)),
+        None if value == "closed" => Ok(OutagePolicy::FailClosed),
+        None if value == "open" => Ok(OutagePolicy::FailOpen),
+        Some(("local", cap)) => Ok(OutagePolicy::LocalCap(number("--outage local", cap)?)),
         _ => Err(format!("--outage is `{value}`; it must be closed, open or local:N").into()),
     }
 }

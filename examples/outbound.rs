@@ -33,7 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tower::{Layer, Service, ServiceExt};
 use zset_semaphore::tower::{Error as CapError, PermitBody, ZSetSemaphoreLayer};
-use zset_semaphore::{Client, Memory};
+use zset_semaphore::{Client, MemoryStore};
 
 const HELP: &str = "\
 Usage: outbound [OPTION]...
@@ -82,10 +82,10 @@ async fn run(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     }
     let client = match env::var_os("REDIS_URL") {
         Some(url) => Client::builder().url(url.to_string_lossy()),
-        None => Client::builder().memory(&Memory::new()),
+        None => Client::builder().memory(&MemoryStore::new()),
     };
     // The default is 500 ms. With more, a start on a very busy machine does not fail.
-    let client = client.call_deadline(Duration::from_secs(3)).connect().await;
+    let client = client.call_timeout(Duration::from_secs(3)).connect().await;
     let client = client.map_err(|error| format!("REDIS_URL: {error}"))?;
     let verdict = tokio::select! {
         verdict = show(&client, &options) => verdict,

@@ -35,7 +35,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 use tower::Service;
 use zset_semaphore::tower::ZSetSemaphoreLayer;
-use zset_semaphore::{Client, Memory, ZSetSemaphore};
+use zset_semaphore::{Client, MemoryStore, ZSetSemaphore};
 
 const HELP: &str = "\
 Usage: tonic_service [OPTION]...
@@ -84,10 +84,10 @@ async fn run(args: impl Iterator<Item = String>) -> Result<ExitCode> {
     }
     let client = match env::var_os("REDIS_URL") {
         Some(url) => Client::builder().url(url.to_string_lossy()),
-        None => Client::builder().memory(&Memory::new()),
+        None => Client::builder().memory(&MemoryStore::new()),
     };
     // The default is 500 ms. With more, a start on a very busy machine does not fail.
-    let client = client.call_deadline(Duration::from_secs(3)).connect().await;
+    let client = client.call_timeout(Duration::from_secs(3)).connect().await;
     let client = client.map_err(|error| format!("REDIS_URL: {error}"))?;
     let chats = client.semaphore(&options.name, options.limit).lease(LEASE).build()?;
     match &options.serve {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use zset_semaphore::{Client, Memory};
+use zset_semaphore::{Client, MemoryStore};
 
 const HELP: &str = "\
 Usage: worker [OPTION]...
@@ -60,10 +60,10 @@ async fn run(args: impl Iterator<Item = String>) -> Result<()> {
     // Most workers are processes of their own. So those here have a client of their own each.
     let client = match env::var_os("REDIS_URL") {
         Some(url) => Client::builder().url(url.to_string_lossy()),
-        None => Client::builder().memory(&Memory::new()),
+        None => Client::builder().memory(&MemoryStore::new()),
     };
     // The default is 500 ms. With more, a start on a very busy machine does not fail.
-    let client = client.call_deadline(Duration::from_secs(3));
+    let client = client.call_timeout(Duration::from_secs(3));
     let mut clients = Vec::new();
     for number in 1..=options.workers {
         let client = client.clone().label(format!("worker {number}")).connect().await;

@@ -1,3 +1,5 @@
+--- @include "prelude"
+--- @include "clock"
 -- Who holds and who waits, for operators. Changes nothing.
 --
 -- ARGV  1 how many holders and how many waiters to list at the most

@@ -1,3 +1,5 @@
+--- @include "prelude"
+--- @include "clock"
 -- Ends a permit on an operator's word.
 --
 -- ARGV  1 permit id  2 '1' = free the unit now, though its holder does not know yet

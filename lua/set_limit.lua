@@ -1,3 +1,5 @@
+--- @include "prelude"
+--- @include "clock"
 -- Sets or clears the limit override of the whole cluster. It stays until cleared: no TTL.
 --
 -- ARGV  1 the limit, or '' to clear it

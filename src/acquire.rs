@@ -15,7 +15,7 @@ use crate::error::{AcquireError, StoreError, TryAcquireError};
 use crate::hold::Truth;
 use crate::id::PermitId;
 use crate::permit::Permit;
-use crate::semaphore::Inner;
+use crate::semaphore_inner::SemaphoreInner;
 use crate::store::Rule;
 
 /// Waits for a permit; made by [`ZSetSemaphore::acquire`](crate::ZSetSemaphore::acquire).
@@ -29,7 +29,7 @@ use crate::store::Rule;
 #[pin_project(PinnedDrop)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Acquire {
-    semaphore: Arc<Inner>,
+    semaphore: Arc<SemaphoreInner>,
     units: u32,
     timeout: Option<Duration>,
     max_queue: Option<u32>,
@@ -42,7 +42,7 @@ pub struct Acquire {
 }
 
 impl Acquire {
-    pub(crate) fn new(semaphore: Arc<Inner>, units: u32) -> Self {
+    pub(crate) fn new(semaphore: Arc<SemaphoreInner>, units: u32) -> Self {
         let max_queue = semaphore.options.max_queue;
         Self {
             semaphore,
@@ -87,7 +87,7 @@ impl Acquire {
         let rule = self.rule();
         let counter = enter(&self.semaphore, self.units, rule)?;
         let timeout = match rule {
-            Rule::Try => Some(self.semaphore.seat.shared().call_deadline),
+            Rule::Try => Some(self.semaphore.seat.shared().call_timeout),
             _ => self.timeout,
         };
         let mut this = self.as_mut().project();
@@ -131,9 +131,9 @@ impl Acquire {
             }
             *self.as_mut().project().counter = None;
             return Poll::Ready(self.semaphore.seat.update(|line| {
-                let (ahead, trouble) = (line.ahead(counter), line.trouble().cloned());
+                let (place, outage) = (line.ahead(counter), line.trouble().cloned());
                 line.cancel(counter, Instant::now());
-                Outcome::TimedOut { ahead, trouble }
+                Outcome::TimedOut { place, outage }
             }));
         }
     }
@@ -148,7 +148,7 @@ enum Outcome {
     Granted(Permit),
     Refused(Refusal),
     Ended(WaitEnd),
-    TimedOut { ahead: Option<u64>, trouble: Option<StoreError> },
+    TimedOut { place: Option<u64>, outage: Option<StoreError> },
 }
 
 /// Why a wait never began.
@@ -160,7 +160,7 @@ enum Refusal {
 }
 
 /// Makes the id and puts the waiter into the line.
-fn enter(semaphore: &Inner, units: u32, rule: Rule) -> Result<u64, Refusal> {
+fn enter(semaphore: &SemaphoreInner, units: u32, rule: Rule) -> Result<u64, Refusal> {
     if units == 0 {
         return Err(Refusal::ZeroUnits);
     }
@@ -193,13 +193,13 @@ impl Future for Acquire {
         let (units, waited) = (self.units, self.waited());
         Poll::Ready(Err(match outcome {
             Outcome::Granted(permit) => return Poll::Ready(Ok(permit)),
-            Outcome::TimedOut { ahead, trouble } => {
+            Outcome::TimedOut { place, outage } => {
                 // Who only asks waits for nothing but the answer, and nobody can be told that it is
                 // full while there is no connection.
                 let only_asks = self.timeout == Some(Duration::ZERO);
                 let unanswered = (only_asks || self.semaphore.seat.shared().is_unconnected())
                     .then(|| StoreError::timeout(format!("no answer within {waited:?}")));
-                AcquireError::Timeout { waited, ahead, trouble: trouble.or(unanswered) }
+                AcquireError::Timeout { waited, place, outage: outage.or(unanswered) }
             }
             Outcome::Refused(refusal) => match refusal {
                 Refusal::ZeroUnits => AcquireError::ZeroUnits,
@@ -214,7 +214,7 @@ impl Future for Acquire {
                     AcquireError::QueueFull { waiting, max_queue }
                 }
                 WaitEnd::Full { waiting, .. } => {
-                    AcquireError::Timeout { waited, ahead: Some(waiting), trouble: None }
+                    AcquireError::Timeout { waited, place: Some(waiting), outage: None }
                 }
                 WaitEnd::GaveUp { tries } => AcquireError::GaveUp { tries, waited },
                 WaitEnd::Kicked => AcquireError::Kicked,
@@ -260,7 +260,7 @@ pub struct TryAcquire {
 }
 
 impl TryAcquire {
-    pub(crate) fn new(semaphore: Arc<Inner>, units: u32) -> Self {
+    pub(crate) fn new(semaphore: Arc<SemaphoreInner>, units: u32) -> Self {
         Self { acquire: Acquire::new(semaphore, units).timeout(Duration::ZERO) }
     }
 }
@@ -273,9 +273,9 @@ impl Future for TryAcquire {
         let units = self.acquire.units;
         Poll::Ready(Err(match outcome {
             Outcome::Granted(permit) => return Poll::Ready(Ok(permit)),
-            Outcome::TimedOut { trouble, .. } => {
+            Outcome::TimedOut { outage, .. } => {
                 let waited = self.acquire.waited();
-                TryAcquireError::Unavailable(trouble.unwrap_or_else(|| {
+                TryAcquireError::Unavailable(outage.unwrap_or_else(|| {
                     StoreError::timeout(format!("the store did not answer within {waited:?}"))
                 }))
             }

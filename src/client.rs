@@ -9,14 +9,14 @@ use tokio::time::timeout;
 use crate::driver::{Lifeline, Link, NoDriver, Shared};
 use crate::error::{ConfigError, ConnectError, ShutdownError};
 use crate::id::ClientId;
-use crate::permit::LostReason;
-use crate::semaphore::{SemaphoreBuilder, check_label};
+use crate::lost_reason::LostReason;
+use crate::semaphore_builder::{SemaphoreBuilder, check_label};
 use crate::store::Store;
-use crate::store::memory::Memory;
+use crate::store::memory::MemoryStore;
 #[cfg(feature = "redis")]
 use crate::store::redis::RedisConfig;
 
-const DEFAULT_CALL_DEADLINE: Duration = Duration::from_millis(500);
+const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// One connection to the store, shared by all semaphores made from it. Cheap to clone.
 ///
@@ -80,12 +80,12 @@ impl Client {
     /// A client with a store of its own inside this process: the same behaviour without Redis. It
     /// runs on tokio's clock, so that tests can pause time.
     pub fn in_memory() -> Self {
-        Self::with_memory(&Memory::new())
+        Self::with_memory(&MemoryStore::new())
     }
 
-    /// A client of a [`Memory`] store that it shares with others.
-    pub fn with_memory(memory: &Memory) -> Self {
-        Self::over(Box::new(memory.clone()), DEFAULT_CALL_DEADLINE, Arc::from(""))
+    /// A client of a [`MemoryStore`] that it shares with others.
+    pub fn with_memory(memory: &MemoryStore) -> Self {
+        Self::over(Box::new(memory.clone()), DEFAULT_CALL_TIMEOUT, Arc::from(""))
     }
 
     /// A builder, for settings beyond the URL.
@@ -93,8 +93,8 @@ impl Client {
         ClientBuilder::default()
     }
 
-    fn over(store: Box<dyn Store>, call_deadline: Duration, label: Arc<str>) -> Self {
-        Self { lifeline: Arc::new(Lifeline(Shared::new(store, call_deadline, label))) }
+    fn over(store: Box<dyn Store>, call_timeout: Duration, label: Arc<str>) -> Self {
+        Self { lifeline: Arc::new(Lifeline(Shared::new(store, call_timeout, label))) }
     }
 
     /// A semaphore of this name, to be configured and built. Names are case-sensitive.
@@ -118,7 +118,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ShutdownError`] when the store did not confirm everything within twice the call deadline
+    /// [`ShutdownError`] when the store did not confirm everything within twice the call timeout
     /// after the last release; the leases do the rest.
     ///
     /// # Cancel safety
@@ -150,11 +150,15 @@ impl Client {
 
     async fn flush(&self) -> Result<(), ShutdownError> {
         let shared = &self.lifeline.0;
-        let patience = shared.call_deadline * 2;
+        let patience = shared.call_timeout * 2;
         let flushed = timeout(patience, shared.until_flushed()).await;
-        let left = shared.unflushed();
+        let unconfirmed = shared.unflushed();
         shared.abandon();
-        if flushed.is_ok() && left == 0 { Ok(()) } else { Err(ShutdownError { left }) }
+        if flushed.is_ok() && unconfirmed == 0 {
+            Ok(())
+        } else {
+            Err(ShutdownError { unconfirmed })
+        }
     }
 }
 
@@ -175,7 +179,7 @@ impl fmt::Debug for Client {
 /// |---|---|
 /// | [`url`](Self::url) | `redis://127.0.0.1:6379` |
 /// | [`prefix`](Self::prefix) | `zsem:` |
-/// | [`call_deadline`](Self::call_deadline) | 500 ms |
+/// | [`call_timeout`](Self::call_timeout) | 500 ms |
 /// | [`label`](Self::label) | none |
 ///
 /// # Examples
@@ -188,17 +192,17 @@ impl fmt::Debug for Client {
 ///     .url("redis://127.0.0.1:6379/2")
 ///     .credentials("gateway", "secret")
 ///     .prefix("prod:zsem:")
-///     .call_deadline(Duration::from_millis(250))
+///     .call_timeout(Duration::from_millis(250))
 ///     .build()?;
 /// # Ok::<(), zset_semaphore::ConfigError>(())
 /// ```
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build()` or `connect()`"]
 pub struct ClientBuilder {
-    memory: Option<Memory>,
+    memory: Option<MemoryStore>,
     #[cfg(feature = "redis")]
     redis: RedisConfig,
-    call_deadline: Duration,
+    call_timeout: Duration,
     label: String,
 }
 
@@ -208,16 +212,16 @@ impl Default for ClientBuilder {
             memory: None,
             #[cfg(feature = "redis")]
             redis: RedisConfig::default(),
-            call_deadline: DEFAULT_CALL_DEADLINE,
+            call_timeout: DEFAULT_CALL_TIMEOUT,
             label: String::new(),
         }
     }
 }
 
 impl ClientBuilder {
-    /// Keeps the count in a [`Memory`] store instead of Redis. What was said of Redis has no effect
+    /// Keeps the count in a [`MemoryStore`] instead of Redis. What was said of Redis has no effect
     /// then, the [`prefix`](Self::prefix) included, unless a [`url`](Self::url) is given after it.
-    pub fn memory(mut self, memory: &Memory) -> Self {
+    pub fn memory(mut self, memory: &MemoryStore) -> Self {
         self.memory = Some(memory.clone());
         self
     }
@@ -266,8 +270,8 @@ impl ClientBuilder {
 
     /// How long any one call to the store may take before it counts as unanswered; opening a
     /// connection may take four times as long. 10 ms to 60 s. Default: 500 ms.
-    pub fn call_deadline(mut self, deadline: Duration) -> Self {
-        self.call_deadline = deadline;
+    pub fn call_timeout(mut self, deadline: Duration) -> Self {
+        self.call_timeout = deadline;
         self
     }
 
@@ -285,8 +289,8 @@ impl ClientBuilder {
     /// [`ConfigError`] names the setting, its value and what is allowed.
     pub fn build(self) -> Result<Client, ConfigError> {
         let allowed = Duration::from_millis(10)..=Duration::from_secs(60);
-        if !allowed.contains(&self.call_deadline) {
-            return Err(ConfigError::new("call_deadline", self.call_deadline, "10 ms to 60 s"));
+        if !allowed.contains(&self.call_timeout) {
+            return Err(ConfigError::new("call_timeout", self.call_timeout, "10 ms to 60 s"));
         }
         let label: Arc<str> = check_label(self.label)?.into();
         let store: Box<dyn Store> = match self.memory {
@@ -294,9 +298,9 @@ impl ClientBuilder {
             #[cfg(feature = "redis")]
             None => Box::new(self.redis.store()?),
             #[cfg(not(feature = "redis"))]
-            None => Box::new(Memory::new()),
+            None => Box::new(MemoryStore::new()),
         };
-        Ok(Client::over(store, self.call_deadline, label))
+        Ok(Client::over(store, self.call_timeout, label))
     }
 
     /// Makes a client and returns once the store answers.
@@ -330,7 +334,7 @@ impl fmt::Debug for ClientBuilder {
         #[cfg(feature = "redis")]
         out.field("credentials", &self.redis.credentials.is_some())
             .field("prefix", &self.redis.prefix);
-        out.field("call_deadline", &self.call_deadline)
+        out.field("call_timeout", &self.call_timeout)
             .field("label", &self.label)
             .finish_non_exhaustive()
     }

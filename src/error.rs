@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 
 type Source = Arc<dyn Error + Send + Sync>;
 
@@ -176,16 +176,16 @@ pub enum AcquireError {
     /// The wait ran out.
     #[error(
         "no permit within {waited:?}{}{}",
-        ahead.map(|n| format!(", {n} waiters ahead when last heard")).unwrap_or_default(),
-        trouble.as_ref().map(|e| format!("; the store is in trouble: {e}")).unwrap_or_default()
+        place.map(|n| format!(", {n} waiters ahead when last heard")).unwrap_or_default(),
+        outage.as_ref().map(|e| format!("; the store is in trouble: {e}")).unwrap_or_default()
     )]
     Timeout {
         /// How long it waited.
         waited: Duration,
         /// How many waiters stood ahead when the store last told; `None` if it never did.
-        ahead: Option<u64>,
+        place: Option<u64>,
         /// What was wrong with the store at the end, if anything was.
-        trouble: Option<StoreError>,
+        outage: Option<StoreError>,
     },
     /// As many wait already as [`max_queue`](crate::SemaphoreBuilder::max_queue) allows.
     #[error("{waiting} wait already, and max_queue is {max_queue}")]
@@ -251,7 +251,7 @@ pub enum TryAcquireError {
     /// The future was polled outside a tokio runtime.
     #[error("no tokio runtime here; poll this future inside one")]
     NoRuntime,
-    /// The store did not answer within the call deadline, or refused.
+    /// The store did not answer within the call timeout, or refused.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] StoreError),
 }
@@ -292,7 +292,7 @@ pub enum ExtendError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ControlError {
-    /// The store did not answer within the call deadline, or refused.
+    /// The store did not answer within the call timeout, or refused.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] StoreError),
     /// The client was shut down, or its tokio runtime has ended.
@@ -305,14 +305,16 @@ pub enum ControlError {
 
 /// [`Client::shutdown`](crate::Client::shutdown) could not hand everything back.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{left} permits or waiters were not confirmed as handed back; they end with their lease")]
+#[error(
+    "{unconfirmed} permits or waiters were not confirmed as handed back; they end with their lease"
+)]
 pub struct ShutdownError {
-    pub(crate) left: usize,
+    pub(crate) unconfirmed: usize,
 }
 
 impl ShutdownError {
     /// How many ids were not confirmed as handed back.
-    pub fn left(&self) -> usize {
-        self.left
+    pub fn unconfirmed(&self) -> usize {
+        self.unconfirmed
     }
 }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 
 const HELD: u8 = 0;
 const RELEASED: u8 = 1;
@@ -147,7 +147,7 @@ mod tests {
 
     fn hold(until: Instant) -> Hold {
         let id = PermitId::new(ClientId::from_bits(1), 1, 1, 30_000);
-        Hold::new(id, 1, until, LostReason::Unprovable)
+        Hold::new(id, 1, until, LostReason::RenewalTimeout)
     }
 
     #[tokio::test(start_paused = true)]
@@ -155,9 +155,9 @@ mod tests {
         let hold = hold(Instant::now() + Duration::from_secs(1));
         assert!(matches!(hold.truth(), Truth::HeldUntil(_)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(hold.truth(), Truth::Lost(LostReason::Unprovable));
+        assert_eq!(hold.truth(), Truth::Lost(LostReason::RenewalTimeout));
         hold.extend(Instant::now() + Duration::from_secs(9));
-        assert_eq!(hold.truth(), Truth::Lost(LostReason::Unprovable));
+        assert_eq!(hold.truth(), Truth::Lost(LostReason::RenewalTimeout));
         assert!(!hold.release());
     }
 
@@ -167,9 +167,9 @@ mod tests {
         hold.extend(Instant::now() + Duration::from_secs(3));
         hold.extend(Instant::now() + Duration::from_secs(2)); // never back
         let start = Instant::now();
-        assert_eq!(hold.lost().await, LostReason::Unprovable);
+        assert_eq!(hold.lost().await, LostReason::RenewalTimeout);
         assert_eq!(start.elapsed(), Duration::from_secs(3));
-        assert_eq!(hold.lost().await, LostReason::Unprovable);
+        assert_eq!(hold.lost().await, LostReason::RenewalTimeout);
     }
 
     #[tokio::test(start_paused = true)]

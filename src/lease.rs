@@ -4,10 +4,20 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::error::ConfigError;
+
 /// The shortest lease that is accepted: below it, the margin and a round trip leave nothing.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(50);
 /// The longest lease that is accepted, 30 days: a crashed holder keeps its units that long.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// A lease in milliseconds, if `lease` is one; `field` names the setting.
+pub(crate) fn checked_ms(field: &'static str, lease: Duration) -> Result<u64, ConfigError> {
+    if lease < SHORTEST || lease > LONGEST {
+        return Err(ConfigError::new(field, lease, "50 ms to 30 days"));
+    }
+    Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
+}
 
 /// By how much the local end of a lease comes before the server's: `clamp(lease / 50, 5 ms, 1 s)`.
 ///

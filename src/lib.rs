@@ -4,13 +4,22 @@
 mod acquire;
 mod backoff;
 mod client;
+mod control;
 mod driver;
 mod error;
 mod hold;
 mod id;
+mod inspection;
 mod lease;
+mod lost_reason;
+mod options;
+#[cfg(feature = "tower")]
+mod outlook;
 mod permit;
+mod released;
 mod semaphore;
+mod semaphore_builder;
+mod semaphore_inner;
 mod store;
 mod sync;
 #[cfg(feature = "tower")]
@@ -24,9 +33,11 @@ pub use error::{
     ShutdownError, StoreError, StoreErrorKind, TryAcquireError,
 };
 pub use id::{ClientId, ParseIdError, PermitId};
-pub use permit::{LostReason, Permit, PermitWatch, Released};
-pub use semaphore::{
-    Holder, Inspection, QueuedWaiter, Renew, SemaphoreBuilder, Wake, ZSetSemaphore,
-};
-pub use store::KickOutcome;
-pub use store::memory::Memory;
+pub use inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
+pub use lost_reason::LostReason;
+pub use options::{Renew, Wake};
+pub use permit::{Permit, PermitHandle};
+pub use released::Released;
+pub use semaphore::ZSetSemaphore;
+pub use semaphore_builder::SemaphoreBuilder;
+pub use store::memory::MemoryStore;

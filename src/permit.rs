@@ -8,73 +8,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::driver::{ReleaseDone, Seat, WeakSeat};
-use crate::error::{ConfigError, ExtendError, ReleaseError};
+use crate::error::{ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::lease;
-
-/// Why a permit is no longer ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LostReason {
-    /// A manual lease ran out without an [`extend`](Permit::extend).
-    Expired,
-    /// An operator kicked it.
-    Kicked,
-    /// Redis no longer knows it though its lease had not ended: data was lost or deleted, or the
-    /// server's clock was stepped, and there was no room to put it back; or an operator removed it
-    /// with [`kick_now`](crate::ZSetSemaphore::kick_now).
-    Forgotten,
-    /// No renewal was confirmed in time: Redis may have given the units to somebody else.
-    Unprovable,
-    /// It was held for [`max_hold`](crate::SemaphoreBuilder::max_hold).
-    MaxHold,
-    /// The client was shut down with [`shutdown_now`](crate::Client::shutdown_now).
-    Shutdown,
-}
-
-impl LostReason {
-    const ALL: [Self; 6] = [
-        Self::Expired,
-        Self::Kicked,
-        Self::Forgotten,
-        Self::Unprovable,
-        Self::MaxHold,
-        Self::Shutdown,
-    ];
-
-    pub(crate) fn code(self) -> u8 {
-        self as u8
-    }
-
-    pub(crate) fn from_code(code: u8) -> Self {
-        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::Unprovable)
-    }
-}
-
-impl fmt::Display for LostReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Expired => "its lease ran out",
-            Self::Kicked => "it was kicked",
-            Self::Forgotten => "Redis forgot it",
-            Self::Unprovable => "no renewal was confirmed in time",
-            Self::MaxHold => "it was held too long",
-            Self::Shutdown => "the client was shut down",
-        })
-    }
-}
-
-impl std::error::Error for LostReason {}
-
-/// How a release ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Released {
-    /// This release freed the units.
-    Freed,
-    /// The permit had ended before: it was lost, or released already. Nothing changed.
-    AlreadyGone,
-}
+use crate::lost_reason::LostReason;
+use crate::released::Released;
 
 /// Units of a semaphore, held until this is dropped, released or lost.
 ///
@@ -190,7 +129,7 @@ impl Permit {
     ///
     /// If dropped, the extension may or may not happen.
     pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
-        let lease_ms = lease_ms("extend", lease)?;
+        let lease_ms = lease::checked_ms("extend", lease)?;
         match self.hold.truth() {
             Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
             Truth::Released => return Err(ExtendError::Released),
@@ -229,8 +168,8 @@ impl Permit {
 
     /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
     /// logging tasks and the like. It does not keep the permit.
-    pub fn watch(&self) -> PermitWatch {
-        PermitWatch { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
+    pub fn handle(&self) -> PermitHandle {
+        PermitHandle { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
     }
 }
 
@@ -254,12 +193,12 @@ impl fmt::Debug for Permit {
 
 /// Watches a [`Permit`] from elsewhere; cheap to clone.
 #[derive(Clone)]
-pub struct PermitWatch {
+pub struct PermitHandle {
     hold: Arc<Hold>,
     seat: WeakSeat,
 }
 
-impl PermitWatch {
+impl PermitHandle {
     /// As [`Permit::is_lost`]. A released permit is not lost.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
@@ -324,9 +263,9 @@ impl PermitWatch {
     }
 }
 
-impl fmt::Debug for PermitWatch {
+impl fmt::Debug for PermitHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PermitWatch")
+        f.debug_struct("PermitHandle")
             .field("id", &self.hold.id)
             .field("truth", &self.hold.truth())
             .finish()
@@ -359,12 +298,4 @@ async fn confirmed(answer: Option<Answer>) -> Result<Released, ReleaseError> {
         Some(answer) => answer.await.unwrap_or(Err(ReleaseError::Closed)),
         None => Ok(Released::AlreadyGone),
     }
-}
-
-/// A lease in milliseconds, if it is one.
-pub(crate) fn lease_ms(field: &'static str, lease: Duration) -> Result<u64, ConfigError> {
-    if lease < lease::SHORTEST || lease > lease::LONGEST {
-        return Err(ConfigError::new(field, lease, "50 ms to 30 days"));
-    }
-    Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
 }

@@ -26,7 +26,7 @@ async fn held(server: &RedisServer, name: &str) -> u64 {
 async fn a_second_turn_does_not_wait_for_the_reply_to_the_first_but_a_third_one_does() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let client = Client::builder().url(proxy.url()).call_deadline(PATIENCE).build().unwrap();
+    let client = Client::builder().url(proxy.url()).call_timeout(PATIENCE).build().unwrap();
     let semaphore = client.semaphore("abreast", 100).build().unwrap();
     let first = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
     within(PATIENCE, first.release()).await.unwrap(); // no answer is on its way any more
@@ -107,7 +107,7 @@ async fn whatever_becomes_of_two_turns_the_limit_holds_and_nothing_is_left_to_a_
         let server = RedisServer::start().await;
         let proxy = Arc::new(FaultProxy::start(server.addr()).await);
         let deadline = Duration::from_millis(100);
-        let client = Client::builder().url(proxy.url()).call_deadline(deadline).build().unwrap();
+        let client = Client::builder().url(proxy.url()).call_timeout(deadline).build().unwrap();
         let semaphore = client.semaphore("abreast", limit).build().unwrap();
         let (holders, tokens) = (Arc::default(), Arc::default());
         let crowd = (0..200).map(|seed| {

@@ -14,7 +14,9 @@ use std::time::Duration;
 use stores::Place;
 use support::wait::{PATIENCE, eventually, within};
 use tokio::time::Instant;
-use zset_semaphore::{AcquireError, Backoff, Client, Memory, TryAcquireError, Wake, ZSetSemaphore};
+use zset_semaphore::{
+    AcquireError, Backoff, Client, MemoryStore, TryAcquireError, Wake, ZSetSemaphore,
+};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -85,7 +87,7 @@ async fn when_the_tries_are_used_up_it_says_so_and_leaves_nothing() {
 // CASES 47
 #[tokio::test(start_paused = true)]
 async fn each_waiter_asks_at_the_times_its_backoff_says() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let holder = polling(&Client::with_memory(&memory), Backoff::default());
     let _held = holder.acquire(1).await.unwrap();
     let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -111,7 +113,7 @@ async fn each_waiter_asks_at_the_times_its_backoff_says() {
 async fn a_waiter_starts_from_the_beginning_of_a_backoff_that_was_iterated() {
     let mut backoff = Backoff::linear(ms(10), ms(1_000), ms(60_000)).tries(3);
     assert_eq!(backoff.by_ref().take(2).collect::<Vec<_>>(), [ms(10), ms(1_010)]);
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let _held = polling(&Client::with_memory(&memory), Backoff::default()).acquire(1).await;
     let asking = polling(&Client::with_memory(&memory), backoff.clone());
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use zset_semaphore::{
     Acquire, AcquireError, Backoff, Client, ClientBuilder, ConfigError, ConnectError, ControlError,
-    ExtendError, Inspection, LostReason, Memory, Permit, PermitId, PermitWatch, ReleaseError,
+    ExtendError, Inspection, LostReason, MemoryStore, Permit, PermitHandle, PermitId, ReleaseError,
     SemaphoreBuilder, ShutdownError, StoreError, TryAcquire, TryAcquireError, ZSetSemaphore,
 };
 
@@ -19,14 +19,14 @@ fn public_types_cross_threads_and_tasks() {
     shared::<Acquire>();
     shared::<Permit>();
     unpin::<Permit>();
-    shared::<PermitWatch>();
-    clone::<PermitWatch>();
+    shared::<PermitHandle>();
+    clone::<PermitHandle>();
     shared::<ZSetSemaphore>();
     clone::<ZSetSemaphore>();
     shared::<Client>();
     clone::<Client>();
-    shared::<Memory>();
-    clone::<Memory>();
+    shared::<MemoryStore>();
+    clone::<MemoryStore>();
     shared::<ClientBuilder>();
     shared::<SemaphoreBuilder>();
     shared::<Backoff>();

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 use zset_semaphore::tower::{
-    Answer, EndBody, HoldHead, Keyed, KeyedBuilder, Outage, ZSetSemaphoreLayer,
+    Answer, Keyed, KeyedBuilder, OutagePolicy, ReleaseOnResponse, WatchBody, ZSetSemaphoreLayer,
 };
-use zset_semaphore::{Backoff, Client, ClientBuilder, Memory, Renew, SemaphoreBuilder, Wake};
+use zset_semaphore::{Backoff, Client, ClientBuilder, MemoryStore, Renew, SemaphoreBuilder, Wake};
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -49,7 +49,7 @@ macro_rules! step {
         $layer.end_when_lost().answer()
     };
     (head $layer:expr) => {
-        $layer.hold_head()
+        $layer.release_on_response()
     };
 }
 
@@ -81,7 +81,7 @@ fn semaphores() {
 fn clients() {
     any_two_in_any_order!(
         ClientBuilder = Client::builder();
-        credentials("user", "secret"), prefix("a:"), call_deadline(secs(2)), label("gateway"),
+        credentials("user", "secret"), prefix("a:"), call_timeout(secs(2)), label("gateway"),
     );
 }
 
@@ -92,7 +92,7 @@ fn a_client_keeps_its_count_where_it_was_told_last() {
         let all = said(client);
         all[all.find("store").unwrap()..].to_owned()
     };
-    let (memory, url) = (Memory::new(), "redis://127.0.0.1:1");
+    let (memory, url) = (MemoryStore::new(), "redis://127.0.0.1:1");
     let redis = place(Client::builder().url(url).build().unwrap());
     assert_ne!(place(Client::with_memory(&memory)), redis);
     let both = Client::builder().memory(&memory).prefix("a:").url(url).build().unwrap();
@@ -108,7 +108,7 @@ fn keyed_limits() {
     let key: Key = |_| None;
     any_two_in_any_order!(
         KeyedBuilder<Key> = Keyed::builder(&client, "plans", key, 1);
-        capacity(5), idle(secs(7)), refresh(secs(8)),
+        capacity(5), idle_timeout(secs(7)), refresh_after(secs(8)),
     );
 }
 
@@ -116,23 +116,23 @@ fn keyed_limits() {
 fn layers() {
     any_two_in_any_order!(
         ZSetSemaphoreLayer = layer();
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), rest_on_429(secs(8)),
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), cooldown_on_429(secs(8)),
     );
     any_two_in_any_order!(
-        ZSetSemaphoreLayer<EndBody> = layer().end_when_lost();
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), rest_on_429(secs(8)),
+        ZSetSemaphoreLayer<WatchBody> = layer().end_when_lost();
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), cooldown_on_429(secs(8)),
     );
     any_two_in_any_order!(
-        ZSetSemaphoreLayer<HoldHead> = layer().hold_head();
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), end_when_lost(),
+        ZSetSemaphoreLayer<ReleaseOnResponse> = layer().release_on_response();
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), end_when_lost(),
     );
     any_two_in_any_order!(
         ZSetSemaphoreLayer<Answer> = layer().answer();
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), rest_on_429(secs(8)), end_when_lost(), headers(), read_ahead(9),
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), cooldown_on_429(secs(8)), end_when_lost(), add_limit_headers(), read_ahead(9),
         status(StatusCode::TOO_MANY_REQUESTS), answer_with(|_, _, answer| answer),
     );
 }
@@ -141,23 +141,23 @@ fn layers() {
 fn layers_that_change_their_type_on_the_way() {
     before_and_after!(
         answer;
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), rest_on_429(secs(8)), end_when_lost(), weight(|_: &()| 1),
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), cooldown_on_429(secs(8)), end_when_lost(), weight(|_: &()| 1),
         exempt(|_: &()| true),
     );
     before_and_after!(
         end;
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), rest_on_429(secs(8)), weight(|_: &()| 1), exempt(|_: &()| true),
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), cooldown_on_429(secs(8)), weight(|_: &()| 1), exempt(|_: &()| true),
     );
     before_and_after!(
         end_and_answer;
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), rest_on_429(secs(8)), weight(|_: &()| 1), exempt(|_: &()| true),
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), cooldown_on_429(secs(8)), weight(|_: &()| 1), exempt(|_: &()| true),
     );
     before_and_after!(
         head;
-        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage(Outage::Open),
-        away_after(secs(7)), weight(|_: &()| 1), exempt(|_: &()| true),
+        timeout(secs(5)), total_timeout(secs(6)), max_queue(3), outage_policy(OutagePolicy::FailOpen),
+        outage_after(secs(7)), weight(|_: &()| 1), exempt(|_: &()| true),
     );
 }

@@ -16,7 +16,7 @@ use hyper::body::Bytes;
 use tokio::time::Instant;
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{Admitted, Header, KeyLimit, Keyed, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Admitted, Header, KeyLimit, Keyed, OutagePolicy, ZSetSemaphoreLayer};
 
 use support::redis_server::RedisServer;
 use support::wait::within;
@@ -53,17 +53,18 @@ async fn a_burst_of_keys_on_a_busy_machine_is_no_outage() {
     let server = RedisServer::start().await;
     let client = Client::connect(server.url()).await.unwrap();
     let tenant = Header::new(HeaderName::from_static("x-tenant"));
-    let keyed = Keyed::builder(&client, "chats-of", tenant, KeyLimit::by(|_| 1)).build().unwrap();
+    let keyed =
+        Keyed::builder(&client, "chats-of", tenant, KeyLimit::from_fn(|_| 1)).build().unwrap();
     let uncounted = Arc::new(AtomicUsize::new(0));
     let counts = Arc::clone(&uncounted);
-    let service = ZSetSemaphoreLayer::keyed(keyed).outage(Outage::Open).layer(service_fn(
-        move |request: Request<()>| {
+    let service = ZSetSemaphoreLayer::keyed(keyed).outage_policy(OutagePolicy::FailOpen).layer(
+        service_fn(move |request: Request<()>| {
             let admitted = request.extensions().get::<Admitted>().expect("told by the layer");
             let by_whom = admitted.iter().next().expect("there is one layer");
             counts.fetch_add(usize::from(by_whom.is_uncounted()), SeqCst);
             async { Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())) }
-        },
-    ));
+        }),
+    );
     let _busy = Busy::threads(2);
     let started = Instant::now();
     let burst: Vec<_> = (0..KEYS)

@@ -168,10 +168,10 @@ struct Far {
 
 impl Far {
     /// One client beside the server, one behind a proxy.
-    async fn start(server: &RedisServer, call_deadline: Duration) -> Self {
+    async fn start(server: &RedisServer, call_timeout: Duration) -> Self {
         let proxy = FaultProxy::start(server.addr()).await;
         let near = semaphore(&Client::connect(server.url()).await.unwrap());
-        let far = Client::builder().url(proxy.url()).call_deadline(call_deadline);
+        let far = Client::builder().url(proxy.url()).call_timeout(call_timeout);
         let far = semaphore(&far.connect().await.unwrap());
         Self { proxy, near, far }
     }

@@ -71,11 +71,11 @@ async fn connecting_with_a_wrong_setting_names_it_too() {
 fn a_wrong_setting_of_a_client_is_named_with_its_value_and_what_is_allowed() {
     let builder = Client::builder;
     for deadline in [Duration::ZERO, ms(9), Duration::from_secs(61), Duration::MAX] {
-        let error = refused_client(builder().call_deadline(deadline));
-        names(&error, "call_deadline", &format!("{deadline:?}"), "10 ms to 60 s");
+        let error = refused_client(builder().call_timeout(deadline));
+        names(&error, "call_timeout", &format!("{deadline:?}"), "10 ms to 60 s");
     }
     for deadline in [ms(10), Duration::from_secs(60)] {
-        builder().call_deadline(deadline).build().unwrap();
+        builder().call_timeout(deadline).build().unwrap();
     }
     for prefix in ["", "a{b", "a}", "a\n", "a\0", &"x".repeat(65)] {
         let error = refused_client(builder().prefix(prefix));
@@ -208,7 +208,7 @@ async fn no_password_is_in_any_error_or_debug_text() {
     ];
     let mut told = Vec::new();
     for url in &urls {
-        let builder = Client::builder().url(url).call_deadline(ms(100));
+        let builder = Client::builder().url(url).call_timeout(ms(100));
         told.push(format!("{builder:?}"));
         match builder.clone().build() {
             Ok(client) => {

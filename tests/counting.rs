@@ -184,7 +184,7 @@ async fn a_limit_of_zero_admits_nobody_and_is_no_error() {
         eventually("it waits", PATIENCE, async || none.inspect().await.unwrap().waiters_total == 1)
             .await;
         let short = none.acquire(1).timeout(Duration::from_millis(100)).await.unwrap_err();
-        assert!(matches!(short, AcquireError::Timeout { ahead: Some(1), .. }), "{short:?}");
+        assert!(matches!(short, AcquireError::Timeout { place: Some(1), .. }), "{short:?}");
         assert!(!waiting.is_finished());
         // The limit of zero was no mistake: once it is raised, who waited is let in.
         none.set_limit(5).await.unwrap();

@@ -14,8 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use zset_semaphore::{
-    AcquireError, Client, ControlError, ExtendError, LostReason, Memory, ReleaseError, Released,
-    Renew, TryAcquireError, ZSetSemaphore,
+    AcquireError, Client, ControlError, ExtendError, LostReason, MemoryStore, ReleaseError,
+    Released, Renew, TryAcquireError, ZSetSemaphore,
 };
 
 use connect::connect;
@@ -262,7 +262,7 @@ fn who_releases_or_extends_after_the_runtime_of_the_driver_has_ended_is_told_the
 #[test]
 fn in_memory_a_permit_dropped_after_its_runtime_comes_back_at_once() {
     let here = Runtime::new().unwrap();
-    let place = Place::Memory(Memory::new());
+    let place = Place::Memory(MemoryStore::new());
     let (_semaphore, client, permit) = orphan(&place, &here, Renew::Auto, LONG);
     let next = semaphore(&place.client(), LONG);
     let next = here.spawn(next.acquire(1));
@@ -279,7 +279,7 @@ fn a_permit_whose_runtime_has_ended_is_lost_with_its_lease_and_the_next_one_is_l
     let here = Runtime::new().unwrap();
     for place in here.block_on(Place::each()) {
         for (renew, reason) in
-            [(Renew::Auto, LostReason::Unprovable), (Renew::Manual, LostReason::Expired)]
+            [(Renew::Auto, LostReason::RenewalTimeout), (Renew::Manual, LostReason::Expired)]
         {
             let (_semaphore, _client, permit) = orphan(&place, &here, renew, LEASE);
             here.block_on(async {
@@ -306,7 +306,7 @@ async fn a_granted_unit_comes_back_however_its_holder_ends() {
         take().await.unwrap().release().await.unwrap();
         drop(take().await.unwrap());
         let permit = take().await.unwrap();
-        permit.watch().release().await.unwrap();
+        permit.handle().release().await.unwrap();
         let permit = take().await.unwrap();
         let panicked = tokio::spawn(async move {
             let _held = permit;

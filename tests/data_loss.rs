@@ -69,7 +69,7 @@ async fn a_holder_that_comes_back_too_late_for_its_room_is_told_that_it_is_forgo
     let next = within(PATIENCE, near.acquire(1)).await.unwrap();
     assert!(!permit.is_lost(), "it cannot know yet");
     proxy.refuse(false);
-    assert_eq!(within(LEASE, permit.lost()).await, LostReason::Forgotten);
+    assert_eq!(within(LEASE, permit.lost()).await, LostReason::MissingInStore);
     assert!(timeout(LEASE, next.lost()).await.is_err());
 }
 

@@ -20,7 +20,7 @@ use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
 use tempfile::TempDir;
 use tokio::time::Instant;
-use zset_semaphore::{Client, LostReason, Memory, Permit, Renew, ZSetSemaphore};
+use zset_semaphore::{Client, LostReason, MemoryStore, Permit, Renew, ZSetSemaphore};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -71,7 +71,7 @@ fn a_waiter_is_served_within_milliseconds_of_the_end_of_a_dead_holders_lease() {
         // A clock of its own for each: it is left far ahead.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let memory = Memory::new();
+            let memory = MemoryStore::new();
             let (before, after) = hold_and_die(Client::with_memory(&memory), lease);
             tokio::time::pause();
             let waiter = semaphore(&Client::with_memory(&memory), Duration::from_secs(30));

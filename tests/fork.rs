@@ -37,7 +37,7 @@ fn child_process() {
 }
 
 fn semaphore() -> ZSetSemaphore {
-    let client = Client::builder().url(setting("URL")).call_deadline(PATIENCE).build().unwrap();
+    let client = Client::builder().url(setting("URL")).call_timeout(PATIENCE).build().unwrap();
     client.semaphore("s", LIMIT).build().unwrap()
 }
 

@@ -22,7 +22,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{
     Error, Header, KeyExtractor, KeyLimit, Keyed, PermitBody, Reason, ZSetSemaphoreLayer,
 };
-use zset_semaphore::{AcquireError, Client, Memory};
+use zset_semaphore::{AcquireError, Client, MemoryStore};
 
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
@@ -55,9 +55,9 @@ where
 
 #[tokio::test(start_paused = true)]
 async fn each_key_has_its_own_limit_and_those_without_one_share_one() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let client = Client::with_memory(&memory);
-    let limit = KeyLimit::by(|key| if key == "boss" { 3 } else { 1 });
+    let limit = KeyLimit::from_fn(|key| if key == "boss" { 3 } else { 1 });
     let keyed = Keyed::builder(&client, "chats-of", tenant(), limit).build().unwrap();
     let layer = ZSetSemaphoreLayer::keyed(keyed.clone()).reject_when_full();
     let service = chats(layer);
@@ -70,13 +70,13 @@ async fn each_key_has_its_own_limit_and_those_without_one_share_one() {
         }
         let Err(Error::Rejected(rejection)) = ask(of(tenant)).await else { panic!("let in") };
         assert!(rejection.is_full());
-        assert_eq!(rejection.semaphore(), format!("chats-of/{tenant}"));
+        assert_eq!(rejection.semaphore_name(), format!("chats-of/{tenant}"));
         assert_eq!(rejection.limit_name(), "chats-of");
         assert_eq!((rejection.in_use(), rejection.limit()), (Some(limit.into()), limit));
     }
     held.push(ask(Request::new(())).await.unwrap());
     assert!(matches!(ask(Request::new(())).await, Err(Error::Rejected(_))));
-    assert_eq!(keyed.remembered(), 4);
+    assert_eq!(keyed.cached_keys(), 4);
     // The semaphore of a key is one as any other.
     let alice = client.semaphore("chats-of/alice", 1).build().unwrap();
     assert_eq!(alice.inspect().await.unwrap().in_use, 1);
@@ -100,7 +100,7 @@ async fn a_limit_is_looked_up_once_for_all_who_wait_for_it_and_anew_when_it_is_o
         })
     };
     let keyed = Keyed::builder(&Client::in_memory(), "chats-of", tenant(), limit)
-        .refresh(Duration::from_secs(60))
+        .refresh_after(Duration::from_secs(60))
         .build()
         .unwrap();
     let service = chats(ZSetSemaphoreLayer::keyed(keyed).reject_when_full());
@@ -149,7 +149,7 @@ async fn a_lookup_that_fails_ends_the_request_and_is_tried_again_by_the_next() {
     let Err(Error::Rejected(rejection)) = service.clone().oneshot(of("alice")).await else {
         panic!("let in")
     };
-    assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+    assert!(matches!(rejection.reason(), Reason::LimitLookup(_)), "{rejection:?}");
     let said = rejection.to_string();
     assert_eq!(said, r#"semaphore "chats-of/alice": the limit is not known: no database"#);
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -160,7 +160,7 @@ async fn a_lookup_that_fails_ends_the_request_and_is_tried_again_by_the_next() {
 async fn a_key_in_use_is_remembered_beside_those_that_are_forgotten() {
     let keyed = Keyed::builder(&Client::in_memory(), "chats-of", tenant(), 1)
         .capacity(2)
-        .idle(Duration::from_secs(5))
+        .idle_timeout(Duration::from_secs(5))
         .build()
         .unwrap();
     let layer = ZSetSemaphoreLayer::keyed(keyed.clone());
@@ -170,12 +170,12 @@ async fn a_key_in_use_is_remembered_beside_those_that_are_forgotten() {
     tokio::task::yield_now().await; // else it would come only when all others are through
     for n in 0..10 {
         drop(service.clone().oneshot(of(format!("other{n}"))).await.unwrap());
-        assert!(keyed.remembered() <= 2);
+        assert!(keyed.cached_keys() <= 2);
     }
     assert!(hasty.clone().oneshot(of("alice")).await.is_err());
     tokio::time::sleep(Duration::from_secs(6)).await;
     drop(service.clone().oneshot(of("bob")).await.unwrap());
-    assert_eq!(keyed.remembered(), 2);
+    assert_eq!(keyed.cached_keys(), 2);
     assert!(hasty.clone().oneshot(of("alice")).await.is_err());
     drop(held);
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
@@ -185,11 +185,11 @@ async fn a_key_in_use_is_remembered_beside_those_that_are_forgotten() {
     for n in 0..10 {
         held.push(service.clone().oneshot(of(format!("busy{n}"))).await.unwrap());
     }
-    assert!((10..=12).contains(&keyed.remembered()), "{}", keyed.remembered());
+    assert!((10..=12).contains(&keyed.cached_keys()), "{}", keyed.cached_keys());
     for n in 0..20 {
         drop(service.clone().oneshot(of(format!("other{n}"))).await.unwrap());
     }
-    assert!((11..=14).contains(&keyed.remembered()), "{}", keyed.remembered());
+    assert!((11..=14).contains(&keyed.cached_keys()), "{}", keyed.cached_keys());
     for n in 0..10 {
         assert!(hasty.clone().oneshot(of(format!("busy{n}"))).await.is_err());
     }
@@ -197,15 +197,15 @@ async fn a_key_in_use_is_remembered_beside_those_that_are_forgotten() {
     for _ in 0..5 {
         drop(service.clone().oneshot(of("bob")).await.unwrap());
     }
-    assert_eq!(keyed.remembered(), 2);
+    assert_eq!(keyed.cached_keys(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_said_of_the_semaphores_of_keys_adds_up() {
     let client = Client::in_memory();
     let keyed = Keyed::builder(&client, "chats-of", tenant(), 1)
-        .semaphore(|semaphore| semaphore.max_queue(0))
-        .semaphore(|semaphore| semaphore.label("gateway"))
+        .configure_semaphore(|semaphore| semaphore.max_queue(0))
+        .configure_semaphore(|semaphore| semaphore.label("gateway"))
         .build()
         .unwrap();
     let service = chats(ZSetSemaphoreLayer::keyed(keyed));
@@ -215,7 +215,7 @@ async fn what_is_said_of_the_semaphores_of_keys_adds_up() {
         panic!("let in")
     };
     let no_permit = rejection.reason();
-    assert!(matches!(no_permit, Reason::NoPermit(AcquireError::QueueFull { .. })), "{rejection:?}");
+    assert!(matches!(no_permit, Reason::Acquire(AcquireError::QueueFull { .. })), "{rejection:?}");
     let alice = client.semaphore("chats-of/alice", 1).build().unwrap();
     let books = alice.inspect().await.unwrap();
     assert_eq!(books.holders[0].label.as_deref(), Some("gateway"));
@@ -242,14 +242,14 @@ async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
     let server = RedisServer::start().await;
     let client = Client::builder()
         .url(server.url())
-        .call_deadline(Duration::from_secs(20))
+        .call_timeout(Duration::from_secs(20))
         .connect()
         .await
         .unwrap();
     let keyed = Keyed::builder(&client, "chats-of", tenant(), 1)
         .capacity(CAPACITY)
-        .idle(ms(5_000))
-        .semaphore(|semaphore| semaphore.lease(ms(1000)))
+        .idle_timeout(ms(5_000))
+        .configure_semaphore(|semaphore| semaphore.lease(ms(1000)))
         .build()
         .unwrap();
     let service = chats(ZSetSemaphoreLayer::keyed(keyed.clone()));
@@ -261,7 +261,7 @@ async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
             let key = if n % 100 == 0 { "k".repeat(4000) + &n.to_string() } else { n.to_string() };
             let chat = within(PATIENCE * 4, service.clone().oneshot(of(key))).await.unwrap();
             drop(chat);
-            most.fetch_max(keyed.remembered(), SeqCst);
+            most.fetch_max(keyed.cached_keys(), SeqCst);
         })
         .await;
     let most = most.load(SeqCst);
@@ -276,7 +276,7 @@ async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
     .await;
     // All have been idle for longer than that by now.
     drop(service.oneshot(of("one more")).await.unwrap());
-    assert!(keyed.remembered() < CAPACITY);
+    assert!(keyed.cached_keys() < CAPACITY);
 }
 
 fn resident_bytes() -> u64 {
@@ -293,7 +293,7 @@ async fn two_gateways_share_the_limit_of_each_key_by_redis() {
         let client = Client::connect(server.url()).await.unwrap();
         let keyed = Keyed::builder(&client, "chats-of", tenant(), 2).build().unwrap();
         let running = Arc::clone(&running);
-        gateways.push(ZSetSemaphoreLayer::keyed(keyed).hold_head().layer(service_fn(
+        gateways.push(ZSetSemaphoreLayer::keyed(keyed).release_on_response().layer(service_fn(
             move |request: Request<()>| {
                 let tenant = request.headers()["x-tenant"].to_str().unwrap().to_owned();
                 let running = Arc::clone(&running);

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use stores::Place;
 use support::wait::{PATIENCE, eventually, within};
-use zset_semaphore::{AcquireError, Client, Memory, Permit, TryAcquireError, ZSetSemaphore};
+use zset_semaphore::{AcquireError, Client, MemoryStore, Permit, TryAcquireError, ZSetSemaphore};
 
 async fn waiting(semaphore: &ZSetSemaphore, count: u64) {
     eventually(&format!("{count} wait"), PATIENCE * 3, async || {
@@ -185,7 +185,7 @@ async fn idle_for_long(place: &Place) {
 // CASES 58
 #[tokio::test(start_paused = true)]
 async fn a_pause_outlives_a_year_without_anybody() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let jobs = || Client::with_memory(&memory).semaphore("jobs", 8).build().unwrap();
     jobs().set_limit(0).await.unwrap();
     tokio::time::advance(Duration::from_secs(365 * 24 * 3600)).await;

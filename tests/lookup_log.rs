@@ -35,7 +35,7 @@ async fn look_ups_that_fail_are_told_by_one_line_and_their_end_by_one_with_the_c
     };
     let key = |key: &u32| Some(key.to_string());
     let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
-    let layer = ZSetSemaphoreLayer::keyed(keyed).hold_head();
+    let layer = ZSetSemaphoreLayer::keyed(keyed).release_on_response();
     let service = layer.layer(service_fn(async |key: u32| Ok::<_, Infallible>(key)));
     // Twenty tenants, who ask once in ten seconds, for ten minutes.
     let ten_minutes = async || {

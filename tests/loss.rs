@@ -12,8 +12,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{sleep, timeout};
 use zset_semaphore::{
-    AcquireError, Client, ControlError, KickOutcome, LostReason, Memory, Permit, Released, Renew,
-    StoreErrorKind, TryAcquireError, ZSetSemaphore,
+    AcquireError, Client, ControlError, KickOutcome, LostReason, MemoryStore, Permit, Released,
+    Renew, StoreErrorKind, TryAcquireError, ZSetSemaphore,
 };
 
 use connect::connect;
@@ -72,7 +72,7 @@ async fn a_holder_whose_room_was_taken_after_flushall_is_told_and_the_newcomer_s
             break new;
         }
     };
-    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Forgotten);
+    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::MissingInStore);
     assert_eq!(permit.release().await.unwrap(), Released::AlreadyGone);
     stays_held(&new).await;
 }
@@ -87,7 +87,7 @@ async fn deleted_permits_are_lost_and_new_work_goes_on() {
     let waiting = tokio::spawn(second.acquire(1));
     eventually_found("one waits", &second, |f| f.waiters_total == 1).await;
     server.cmd(&["DEL", "zsem:{s}:permits"]).await;
-    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Forgotten);
+    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::MissingInStore);
     let next = within(PATIENCE, waiting).await.unwrap().unwrap();
     stays_held(&next).await;
 }
@@ -177,7 +177,7 @@ async fn a_key_of_a_wrong_type_is_a_typed_error_and_work_goes_on_once_it_is_gone
         other => panic!("{other:?}"),
     }
     // Nobody said that it is gone; it just cannot be proven any more.
-    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Unprovable);
+    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::RenewalTimeout);
     server.cmd(&["DEL", "zsem:{s}:permits"]).await;
     let next = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
     stays_held(&next).await;
@@ -186,10 +186,10 @@ async fn a_key_of_a_wrong_type_is_a_typed_error_and_work_goes_on_once_it_is_gone
 // CASES 23
 #[tokio::test(start_paused = true)]
 async fn lost_never_resolves_on_an_ordinary_end() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let semaphore = semaphore(&Client::with_memory(&memory), 2);
     let (one, two) = (semaphore.acquire(1).await.unwrap(), semaphore.acquire(1).await.unwrap());
-    let (watch_one, watch_two) = (one.watch(), two.watch());
+    let (watch_one, watch_two) = (one.handle(), two.handle());
     one.release().await.unwrap();
     drop(two);
     let hour = Duration::from_secs(3600);
@@ -218,10 +218,10 @@ async fn lost_tells_the_reason_to_all_who_ask_early_or_late() {
     for (permit, reason) in [
         (expired, LostReason::Expired),
         (kicked, LostReason::Kicked),
-        (forgotten, LostReason::Forgotten),
-        (unprovable, LostReason::Unprovable),
+        (forgotten, LostReason::MissingInStore),
+        (unprovable, LostReason::RenewalTimeout),
     ] {
-        let watch = permit.watch();
+        let watch = permit.handle();
         let (here, there) =
             within(PATIENCE, async { tokio::join!(permit.lost(), watch.lost()) }).await;
         assert_eq!((here, there), (reason, reason));
@@ -299,7 +299,7 @@ async fn a_renewal_never_resurrects_what_was_kicked_at_once_and_granted_to_anoth
     let next = control.try_acquire(1).await.unwrap();
     assert!(next.fencing_token() > permit.fencing_token());
     proxy.pass();
-    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Forgotten);
+    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::MissingInStore);
     // Not even where there is room again: under the same incarnation it was ended for good.
     next.release().await.unwrap();
     sleep(LEASE * 2).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::runtime::Builder;
-use zset_semaphore::{Client, Memory, Permit, Renew};
+use zset_semaphore::{Client, MemoryStore, Permit, Renew};
 
 const NAMES: u32 = 30_000;
 /// Far above what a call takes in a debug build, far below a look at all names.
@@ -23,7 +23,7 @@ fn alone<T>(play: impl AsyncFnOnce() -> T) -> T {
     Builder::new_current_thread().enable_all().build().unwrap().block_on(play())
 }
 
-fn names(memory: &Memory) -> u32 {
+fn names(memory: &MemoryStore) -> u32 {
     let shown = format!("{memory:?}");
     let digits: String = shown.chars().filter(char::is_ascii_digit).collect();
     digits.parse().unwrap_or_else(|_| panic!("{shown} tells no number"))
@@ -66,7 +66,7 @@ impl Longest {
 // CASES 62
 #[test]
 fn names_used_in_turn_leave_nothing_behind_and_no_call_works_for_them_all() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     alone(async || {
         let client = Client::with_memory(&memory);
         let mut longest = Longest::new("use");
@@ -84,7 +84,7 @@ fn names_used_in_turn_leave_nothing_behind_and_no_call_works_for_them_all() {
 // CASES 62
 #[test]
 fn no_call_works_for_all_the_names_that_are_held() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     alone(async || {
         let client = Client::with_memory(&memory);
         let (mut acquire, mut release) = (Longest::new("acquire"), Longest::new("release"));
@@ -110,7 +110,7 @@ fn no_call_works_for_all_the_names_that_are_held() {
 // CASES 62, invariant 6
 #[tokio::test(start_paused = true)]
 async fn names_whose_holders_vanished_go_when_their_time_is_over_but_overrides_stay() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let gone = Client::with_memory(&memory);
     let client = Client::with_memory(&memory);
     for name in 0..100 {
@@ -131,7 +131,7 @@ async fn names_whose_holders_vanished_go_when_their_time_is_over_but_overrides_s
 // Invariant 5
 #[tokio::test(start_paused = true)]
 async fn tokens_rise_though_the_books_of_a_name_have_gone() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let mut last = [0; 3];
     for round in 0..100 {
         let client = Client::with_memory(&memory); // knows no earlier token

@@ -18,7 +18,7 @@ use hyper::body::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-use zset_semaphore::tower::{Admitted, Error, Outage, ReadAhead, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Admitted, Error, OutagePolicy, ReadAhead, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use support::redis_server::RedisServer;
@@ -26,7 +26,8 @@ use support::wait::{PATIENCE, eventually, within};
 
 const LIMIT: u32 = 4;
 const AWAY_AFTER: Duration = Duration::from_millis(300);
-const POLICIES: [Outage; 3] = [Outage::Closed, Outage::Open, Outage::Local(2)];
+const POLICIES: [OutagePolicy; 3] =
+    [OutagePolicy::FailClosed, OutagePolicy::FailOpen, OutagePolicy::LocalCap(2)];
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -42,10 +43,10 @@ enum End {
 }
 
 impl End {
-    fn of(policy: Outage) -> Self {
+    fn of(policy: OutagePolicy) -> Self {
         match policy {
-            Outage::Closed => Self::Rejected,
-            Outage::Open => Self::Uncounted,
+            OutagePolicy::FailClosed => Self::Rejected,
+            OutagePolicy::FailOpen => Self::Uncounted,
             _ => Self::Local,
         }
     }
@@ -87,7 +88,7 @@ type Reply = Result<Response<Bytes>, Infallible>;
 /// The layer with a policy, around a service that tells by what it was reached.
 fn capped(
     semaphore: &ZSetSemaphore,
-    policy: Outage,
+    policy: OutagePolicy,
     tally: &Arc<Tally>,
 ) -> impl Service<Request<Full<Bytes>>, Response = Response<Bytes>, Error = Infallible, Future: Send>
 + Clone
@@ -113,8 +114,8 @@ fn capped(
         }
     });
     ZSetSemaphoreLayer::new(semaphore.clone())
-        .outage(policy)
-        .away_after(AWAY_AFTER)
+        .outage_policy(policy)
+        .outage_after(AWAY_AFTER)
         .answer()
         .layer(inner)
         .and_then(async |response: Response<_>| -> Reply {
@@ -190,7 +191,7 @@ enum Fault {
 }
 
 /// Under load: the policy decides once Redis is away, and Redis counts again once it is back.
-async fn outage(fault: Fault, policy: Outage) {
+async fn outage(fault: Fault, policy: OutagePolicy) {
     let what = format!("{fault:?}, {policy:?}");
     let mut server = RedisServer::start().await;
     let client = Client::connect(server.url()).await.unwrap();
@@ -278,13 +279,13 @@ async fn a_timeout_before_the_first_connection_is_up_to_the_policy() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let semaphore = Client::open(url).unwrap().semaphore("s", LIMIT).build().unwrap();
-    let layer = ZSetSemaphoreLayer::new(semaphore).timeout(ms(100)).hold_head();
+    let layer = ZSetSemaphoreLayer::new(semaphore).timeout(ms(100)).release_on_response();
     let inner = service_fn(async |n: u32| Ok::<_, Infallible>(n));
     let Err(Error::Rejected(rejection)) = layer.clone().layer(inner).oneshot(1).await else {
         panic!("let in")
     };
     assert!(!rejection.is_full(), "{rejection}");
-    layer.outage(Outage::Open).layer(inner).oneshot(1).await.unwrap();
+    layer.outage_policy(OutagePolicy::FailOpen).layer(inner).oneshot(1).await.unwrap();
 }
 
 /// A short outage is ridden out: who waits keeps the place.
@@ -296,7 +297,9 @@ async fn those_who_wait_keep_their_places_through_a_short_outage() {
     let other = Client::connect(server.url()).await.unwrap().semaphore("s", 1).build().unwrap();
     let held = other.acquire(1).await.unwrap();
     let tally = Arc::new(Tally::default());
-    let layer = ZSetSemaphoreLayer::new(semaphore).away_after(Duration::from_secs(20)).hold_head();
+    let layer = ZSetSemaphoreLayer::new(semaphore)
+        .outage_after(Duration::from_secs(20))
+        .release_on_response();
     let served = Arc::new(Mutex::new(Vec::new()));
     let service = {
         let served = Arc::clone(&served);
@@ -331,7 +334,7 @@ async fn held_permits_survive_an_outage_for_as_long_as_their_lease_is_provable()
     let semaphore = client.semaphore("s", 1).lease(Duration::from_secs(20)).build().unwrap();
     let held = semaphore.acquire(1).await.unwrap();
     let tally = Arc::new(Tally::default());
-    let service = capped(&semaphore, Outage::Closed, &tally);
+    let service = capped(&semaphore, OutagePolicy::FailClosed, &tally);
     server.freeze();
     assert_eq!(send(service.clone(), &tally).await, End::Rejected);
     assert!(!held.is_lost());
@@ -359,7 +362,7 @@ async fn a_semaphore_that_was_idle_in_an_outage_serves_all_who_come_after_it() {
 
     sleep(AWAY_AFTER * 2).await;
     let tally = Arc::new(Tally::default());
-    let service = capped(&idle, Outage::Closed, &tally);
+    let service = capped(&idle, OutagePolicy::FailClosed, &tally);
     let requests = (0..10).map(|_| send(service.clone(), &tally));
     let ends = futures_util::future::join_all(requests).await;
     assert_eq!(ends, [End::Counted; 10]);
@@ -377,7 +380,7 @@ async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
         let client = Client::connect(server.url()).await.unwrap();
         let semaphore = client.semaphore("s", LIMIT).build().unwrap();
         let tally = Arc::new(Tally::default());
-        let service = capped(&semaphore, Outage::Open, &tally);
+        let service = capped(&semaphore, OutagePolicy::FailOpen, &tally);
         assert_eq!(send(service.clone(), &tally).await, End::Counted);
         server.cmd(refuse).await;
         // Only one in a while waits, to find out whether it is still so.
@@ -403,7 +406,8 @@ async fn a_layer_without_patience_finds_out_when_the_server_writes_again() {
     let server = RedisServer::start().await;
     let client = Client::connect(server.url()).await.unwrap();
     let semaphore = client.semaphore("s", LIMIT).lease(ms(500)).build().unwrap();
-    let layer = ZSetSemaphoreLayer::new(semaphore).away_after(Duration::ZERO).hold_head();
+    let layer =
+        ZSetSemaphoreLayer::new(semaphore).outage_after(Duration::ZERO).release_on_response();
     let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     let ask = async || within(PATIENCE, service.clone().oneshot(1)).await;
     ask().await.unwrap();

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::Level;
 use zset_semaphore::Client;
-use zset_semaphore::tower::{Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{OutagePolicy, ZSetSemaphoreLayer};
 
 use log::Log;
 use support::redis_server::RedisServer;
@@ -27,9 +27,9 @@ async fn an_outage_and_its_end_are_told_by_one_line_each() {
     let client = Client::connect(server.url()).await.unwrap();
     let semaphore = client.semaphore("s", 4).build().unwrap();
     let service = ZSetSemaphoreLayer::new(semaphore)
-        .outage(Outage::Open)
-        .away_after(Duration::from_millis(200))
-        .hold_head()
+        .outage_policy(OutagePolicy::FailOpen)
+        .outage_after(Duration::from_millis(200))
+        .release_on_response()
         .layer(service_fn(async |()| Ok::<_, Infallible>(())));
     for outage in 1..=2 {
         within(PATIENCE, service.clone().oneshot(())).await.unwrap();

@@ -22,7 +22,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 fn semaphore(url: &str) -> ZSetSemaphore {
-    let client = Client::builder().url(url).call_deadline(ms(300)).build().unwrap();
+    let client = Client::builder().url(url).call_timeout(ms(300)).build().unwrap();
     client.semaphore("jobs", 4).build().unwrap()
 }
 
@@ -69,11 +69,11 @@ async fn is_ridden_out(
 
     let timed_out = within(PATIENCE, semaphore.acquire(1).timeout(ms(100))).await;
     match timed_out {
-        Err(AcquireError::Timeout { trouble: Some(trouble), waited, .. }) => {
-            names(&trouble, kind, code);
+        Err(AcquireError::Timeout { outage: Some(outage), waited, .. }) => {
+            names(&outage, kind, code);
             assert!(waited >= ms(100));
         }
-        other => panic!("expected a Timeout that tells the trouble, got {other:?}"),
+        other => panic!("expected a Timeout that tells the outage, got {other:?}"),
     }
 
     let waiter = tokio::spawn(semaphore.acquire(1));
@@ -344,7 +344,7 @@ async fn the_code_of_an_error_decides_and_its_text_never() {
             refused(&semaphore).await
         } else {
             match semaphore.acquire(1).timeout(ms(150)).await {
-                Err(AcquireError::Timeout { trouble: Some(error), .. }) => error,
+                Err(AcquireError::Timeout { outage: Some(error), .. }) => error,
                 other => panic!("{answer}: {other:?}"),
             }
         };

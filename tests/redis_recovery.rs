@@ -21,7 +21,7 @@ const fn ms(ms: u64) -> Duration {
 }
 
 fn client(url: &str) -> Client {
-    Client::builder().url(url).call_deadline(ms(200)).build().unwrap()
+    Client::builder().url(url).call_timeout(ms(200)).build().unwrap()
 }
 
 /// Tasks that take and give back permits, and end with the first thing that goes wrong.
@@ -213,7 +213,7 @@ async fn a_reply_that_never_comes_and_is_retried_takes_one_permit() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let behind = client(&proxy.url()).semaphore("jobs", 8).build().unwrap();
-    let beside = Client::builder().url(server.url()).call_deadline(PATIENCE).build().unwrap();
+    let beside = Client::builder().url(server.url()).call_timeout(PATIENCE).build().unwrap();
     let beside = beside.semaphore("jobs", 8).build().unwrap();
     for round in 1..=5 {
         drop(behind.acquire(1).await.unwrap());
@@ -238,7 +238,7 @@ async fn a_try_whose_reply_never_comes_says_so_and_keeps_nothing() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let behind = client(&proxy.url()).semaphore("jobs", 8).build().unwrap();
-    let beside = Client::builder().url(server.url()).call_deadline(PATIENCE).build().unwrap();
+    let beside = Client::builder().url(server.url()).call_timeout(PATIENCE).build().unwrap();
     let beside = beside.semaphore("jobs", 8).build().unwrap();
     behind.inspect().await.unwrap();
     proxy.lose_next_reply();

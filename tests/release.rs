@@ -57,7 +57,7 @@ async fn a_release_frees_once_and_says_so_ever_after() {
     for place in Place::each().await {
         let three = semaphore(&place.client(), 3);
         let (a, b) = (three.acquire(1).await.unwrap(), three.acquire(1).await.unwrap());
-        let watch = a.watch();
+        let watch = a.handle();
         assert_eq!(watch.release().await.unwrap(), Released::Freed);
         for _ in 0..3 {
             assert_eq!(watch.release().await.unwrap(), Released::AlreadyGone);
@@ -208,7 +208,7 @@ async fn a_release_over_a_broken_connection_is_retried_until_it_arrives() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let near = semaphore(&Client::connect(server.url()).await.unwrap(), 1);
-    let builder = Client::builder().url(proxy.url()).call_deadline(ms(200));
+    let builder = Client::builder().url(proxy.url()).call_timeout(ms(200));
     let far = semaphore(&builder.connect().await.unwrap(), 1);
     for fault in ["cut", "refused", "black hole", "reply lost"] {
         let held = far.acquire(1).await.unwrap();
@@ -260,7 +260,7 @@ async fn unconfirmed_release(cancel_before: bool) -> Duration {
     const LEASE: Duration = Duration::from_millis(600);
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let client = Client::builder().url(proxy.url()).call_deadline(ms(100)).connect();
+    let client = Client::builder().url(proxy.url()).call_timeout(ms(100)).connect();
     let client = client.await.unwrap();
     let short = client.semaphore("gate", 1).lease(LEASE).build().unwrap();
     let held = short.acquire(1).await.unwrap();

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use zset_semaphore::{Client, ExtendError, LostReason, Memory, Renew, ZSetSemaphore};
+use zset_semaphore::{Client, ExtendError, LostReason, MemoryStore, Renew, ZSetSemaphore};
 
 use connect::connect;
 use stores::Place;
@@ -77,7 +77,7 @@ async fn a_permit_held_for_many_leases_is_still_held_and_the_contender_still_wai
 // CASES 22
 #[tokio::test(start_paused = true)]
 async fn a_permit_is_held_for_five_thousand_leases() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let permit = semaphore(&Client::with_memory(&memory), 1, ms(50)).acquire(1).await.unwrap();
     assert!(timeout(ms(50) * 5000, permit.lost()).await.is_err());
     let other = semaphore(&Client::with_memory(&memory), 1, ms(50));
@@ -140,7 +140,7 @@ async fn a_definite_loss_stops_the_renewals_at_once() {
     let semaphore = semaphore(&client, 1, lease);
     let permit = semaphore.acquire(1).await.unwrap();
     server.cmd(&["DEL", "zsem:{s}:permits"]).await;
-    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Forgotten);
+    assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::MissingInStore);
     // What was lost is handed back, too; that may be under way.
     eventually("the store has nothing to say", PATIENCE, async || {
         server.reset_stats().await;
@@ -156,7 +156,7 @@ async fn a_definite_loss_stops_the_renewals_at_once() {
 // CASES 26
 #[tokio::test(start_paused = true)]
 async fn max_hold_ends_a_hung_holder_at_its_time_and_the_next_one_is_let_in() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let (one, two) = (Client::with_memory(&memory), Client::with_memory(&memory));
     let capped = one.semaphore("s", 1).max_hold(Duration::from_secs(100)).build().unwrap();
     let permit = capped.acquire(1).await.unwrap();
@@ -220,7 +220,7 @@ async fn a_process_frozen_past_its_lease_knows_at_once_that_its_permit_is_lost()
     child.send("look");
     child.thaw();
     let answer = child.expect_line("@true ", PATIENCE).await;
-    assert_eq!(answer, "Some(Unprovable)");
+    assert_eq!(answer, "Some(RenewalTimeout)");
     // The late renewals of the thawed process do no harm.
     assert!(timeout(ms(2000), next.lost()).await.is_err());
     assert_eq!(ledger.holds().len(), 1);
@@ -229,7 +229,7 @@ async fn a_process_frozen_past_its_lease_knows_at_once_that_its_permit_is_lost()
 // CASES 26
 #[tokio::test(start_paused = true)]
 async fn a_manual_lease_ends_by_itself_before_the_next_one_is_let_in() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let (one, two) = (Client::with_memory(&memory), Client::with_memory(&memory));
     let start = Instant::now();
     let permit = manual(&one, 1, Duration::from_secs(10)).acquire(1).await.unwrap();
@@ -269,7 +269,7 @@ async fn extend_pushes_a_manual_lease_and_never_shortens_it() {
 }
 
 /// A manual permit of 30 s that was granted by somebody else's turn: 3 s at first.
-async fn manual_by_hand_over(memory: &Memory) -> zset_semaphore::Permit {
+async fn manual_by_hand_over(memory: &MemoryStore) -> zset_semaphore::Permit {
     let lease = Duration::from_secs(30);
     let first = manual(&Client::with_memory(memory), 1, lease).acquire(1).await.unwrap();
     let second = manual(&Client::with_memory(memory), 1, lease);
@@ -282,7 +282,7 @@ async fn manual_by_hand_over(memory: &Memory) -> zset_semaphore::Permit {
 // CASES 26
 #[tokio::test(start_paused = true)]
 async fn a_manual_permit_that_was_handed_over_lives_for_its_whole_lease() {
-    let permit = manual_by_hand_over(&Memory::new()).await;
+    let permit = manual_by_hand_over(&MemoryStore::new()).await;
     assert!(timeout(Duration::from_secs(28), permit.lost()).await.is_err());
     assert_eq!(within(Duration::from_secs(5), permit.lost()).await, LostReason::Expired);
 }
@@ -290,7 +290,7 @@ async fn a_manual_permit_that_was_handed_over_lives_for_its_whole_lease() {
 // CASES 26
 #[tokio::test(start_paused = true)]
 async fn a_short_extension_right_after_a_hand_over_does_not_cost_the_rest_of_the_lease() {
-    let permit = manual_by_hand_over(&Memory::new()).await;
+    let permit = manual_by_hand_over(&MemoryStore::new()).await;
     permit.extend(ms(100)).await.unwrap();
     assert!(timeout(Duration::from_secs(28), permit.lost()).await.is_err());
 }

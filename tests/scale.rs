@@ -22,7 +22,7 @@ const LEASE: Duration = Duration::from_secs(30);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 fn semaphore(server: &RedisServer, limit: u32) -> ZSetSemaphore {
-    let client = Client::builder().url(server.url()).call_deadline(Duration::from_secs(2));
+    let client = Client::builder().url(server.url()).call_timeout(Duration::from_secs(2));
     client.build().unwrap().semaphore("jobs", limit).lease(LEASE).build().unwrap()
 }
 

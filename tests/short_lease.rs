@@ -1,4 +1,4 @@
-//! Leases that are short next to the round trip, or to the call deadline.
+//! Leases that are short next to the round trip, or to the call timeout.
 
 #![cfg(feature = "redis")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
@@ -83,7 +83,7 @@ async fn a_lost_answer_to_an_acquire_does_not_cost_those_who_hold_their_lease() 
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client =
-        Client::builder().url(proxy.url()).call_deadline(ms(2_000)).connect().await.unwrap();
+        Client::builder().url(proxy.url()).call_timeout(ms(2_000)).connect().await.unwrap();
     let semaphore = client.semaphore("s", 2).lease(lease).build().unwrap();
     let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
     // Too early for a renewal to ride along, too late for another turn before it.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use stores::Place;
 use support::redis_server::RedisServer;
 use support::wait::{PATIENCE, eventually, within};
-use zset_semaphore::{Client, Memory, Renew, ZSetSemaphore};
+use zset_semaphore::{Client, MemoryStore, Renew, ZSetSemaphore};
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("tokens", limit).build().unwrap()
@@ -37,7 +37,7 @@ async fn tokens_rise_strictly_from_holder_to_holder_across_clients() {
                         };
                         if let Some(permit) = permit {
                             tokens.lock().unwrap().push(permit.fencing_token());
-                            assert_eq!(permit.watch().fencing_token(), permit.fencing_token());
+                            assert_eq!(permit.handle().fencing_token(), permit.fencing_token());
                         }
                     }
                 })
@@ -124,7 +124,7 @@ async fn tokens_rise_across_lost_data_also_for_who_never_saw_the_old_ones() {
 // Invariant 5
 #[tokio::test(start_paused = true)]
 async fn tokens_rise_after_the_name_was_idle_for_so_long_that_nothing_is_left_of_it() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let mut last = 0;
     for idle in [0, 1, 60, 3_600, 86_400] {
         tokio::time::sleep(Duration::from_secs(idle)).await;

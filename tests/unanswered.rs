@@ -53,7 +53,7 @@ async fn a_name_that_idled_after_an_unanswered_turn_is_used_again_with_one_more_
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client =
-        connected(Client::builder().url(proxy.url()).call_deadline(Duration::from_secs(2))).await;
+        connected(Client::builder().url(proxy.url()).call_timeout(Duration::from_secs(2))).await;
     lose_an_answer(&server, &proxy, &client, "lost").await;
     // A line that was dropped meanwhile learns by its first turn where this client stands.
     eventually("the name had idled here", PATIENCE, async || {

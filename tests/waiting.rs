@@ -16,7 +16,7 @@ use support::wait::{PATIENCE, eventually, within};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zset_semaphore::{
-    Acquire, AcquireError, Client, Memory, Permit, TryAcquireError, ZSetSemaphore,
+    Acquire, AcquireError, Client, MemoryStore, Permit, TryAcquireError, ZSetSemaphore,
 };
 
 type Waiting = JoinHandle<Result<Permit, AcquireError>>;
@@ -100,7 +100,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
             assert_eq!((in_use, limit, waiting), (1, 2, 1));
             // Nor does a newcomer that waits.
             let late = semaphore.acquire(1).timeout(ms(50)).await.unwrap_err();
-            assert!(matches!(late, AcquireError::Timeout { ahead: Some(1), .. }), "{late:?}");
+            assert!(matches!(late, AcquireError::Timeout { place: Some(1), .. }), "{late:?}");
             waiters(&here, 1).await;
         }
         drop(held);
@@ -112,7 +112,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
 // CASES 6
 #[tokio::test(start_paused = true)]
 async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let holder = semaphore(&Client::with_memory(&memory), 1);
     let waiter = semaphore(&Client::with_memory(&memory), 1);
     let held = holder.acquire(1).await.unwrap();
@@ -121,9 +121,9 @@ async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
         let error = waiter.acquire(1).timeout(timeout).await.unwrap_err();
         let took = start.elapsed();
         assert!((timeout..=timeout + ms(2)).contains(&took), "{timeout:?} took {took:?}");
-        let AcquireError::Timeout { waited, ahead, trouble } = error else { panic!("{error:?}") };
+        let AcquireError::Timeout { waited, place, outage } = error else { panic!("{error:?}") };
         assert_eq!(waited, took);
-        assert_eq!((ahead, trouble.is_none()), (Some(0), true));
+        assert_eq!((place, outage.is_none()), (Some(0), true));
         waiters(&waiter, 0).await;
     }
     assert!(!held.is_lost());
@@ -139,7 +139,7 @@ async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
     for _ in 0..5 {
         let start = Instant::now();
         let error = one.acquire(1).timeout(ms(150)).await.unwrap_err();
-        assert!(matches!(error, AcquireError::Timeout { ahead: Some(0), .. }), "{error:?}");
+        assert!(matches!(error, AcquireError::Timeout { place: Some(0), .. }), "{error:?}");
         assert!(start.elapsed() >= ms(150));
         best = best.min(start.elapsed());
         waiters(&one, 0).await;
@@ -151,7 +151,7 @@ async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
 // CASES 6, 9
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_arrives_around_the_deadline_is_returned_or_given_back() {
-    let memory = Memory::new();
+    let memory = MemoryStore::new();
     let holder = semaphore(&Client::with_memory(&memory), 1);
     let waiter = semaphore(&Client::with_memory(&memory), 1);
     let (mut returned, mut given_back) = (0, 0);
@@ -187,7 +187,7 @@ async fn a_zero_timeout_is_a_try() {
         let one = semaphore(&place.client(), 1);
         let permit = one.acquire(1).timeout(Duration::ZERO).await.unwrap();
         let error = within(PATIENCE, one.acquire(1).timeout(Duration::ZERO)).await.unwrap_err();
-        assert!(matches!(error, AcquireError::Timeout { ahead: Some(0), .. }), "{error:?}");
+        assert!(matches!(error, AcquireError::Timeout { place: Some(0), .. }), "{error:?}");
         assert_eq!(one.inspect().await.unwrap().waiters_total, 0);
         drop(permit);
         emptied(&one).await;
@@ -236,7 +236,7 @@ async fn a_grant_that_crosses_with_a_cancellation_is_released() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let holder = semaphore(&Client::connect(server.url()).await.unwrap(), 1);
-    let far = Client::builder().url(proxy.url()).call_deadline(PATIENCE).connect().await.unwrap();
+    let far = Client::builder().url(proxy.url()).call_timeout(PATIENCE).connect().await.unwrap();
     let waiter = semaphore(&far, 1);
     for round in 0..10 {
         let held = holder.acquire(1).await.unwrap();

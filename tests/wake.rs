@@ -146,7 +146,7 @@ async fn a_lost_wake_up_costs_one_asking_period() {
 async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
     for (server, connections) in [(RedisServer::start().await, 1), (without_resp3().await, 2)] {
         let proxy = FaultProxy::start(server.addr()).await;
-        let patient = Client::builder().url(proxy.url()).call_deadline(PATIENCE);
+        let patient = Client::builder().url(proxy.url()).call_timeout(PATIENCE);
         let to = one(&connected(patient).await);
         let from = one(&connect(server.url()).await);
         let took = usual_hand_over(&from, &to, async || {}).await;
@@ -164,7 +164,7 @@ async fn wake_ups_come_at_once_over_resp3_and_where_hello_fails_over_resp2() {
 async fn a_wake_up_connection_that_goes_silent_is_replaced_when_grants_are_learnt_by_asking() {
     let server = without_resp3().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let patient = Client::builder().url(proxy.url()).call_deadline(PATIENCE);
+    let patient = Client::builder().url(proxy.url()).call_timeout(PATIENCE);
     let to = one(&connected(patient).await);
     let from = one(&connect(server.url()).await);
     let took = usual_hand_over(&from, &to, async || {}).await;

@@ -301,7 +301,7 @@ async fn units_in_use_are_right_when_heavy_permits_are_renewed() {
         assert!(!a.is_lost() && !b.is_lost());
         let full = renewed.try_acquire(4).await.unwrap_err();
         assert!(matches!(full, TryAcquireError::Full { in_use: 7, .. }), "{full:?}");
-        let watch = b.watch();
+        let watch = b.handle();
         b.release().await.unwrap();
         assert_eq!(in_use(&renewed).await, 4);
         assert_eq!(watch.release().await.unwrap(), Released::AlreadyGone);
@@ -317,7 +317,7 @@ async fn units_in_use_are_right_when_heavy_permits_are_released_twice() {
     for place in Place::each().await {
         let ten = semaphore(&place.client(), 10);
         let (a, b) = (ten.acquire(7).await.unwrap(), ten.acquire(2).await.unwrap());
-        let watches = [a.watch(), a.watch()];
+        let watches = [a.handle(), a.handle()];
         let (first, second) = tokio::join!(watches[0].release(), watches[1].release());
         let mut said = [first.unwrap(), second.unwrap()];
         said.sort_by_key(|released| *released == Released::AlreadyGone);
@@ -327,7 +327,7 @@ async fn units_in_use_are_right_when_heavy_permits_are_released_twice() {
         // Capacity is as it was: 8 more and no 9.
         assert!(ten.try_acquire(9).await.is_err());
         let c = ten.try_acquire(8).await.unwrap();
-        let released = c.watch();
+        let released = c.handle();
         c.release().await.unwrap();
         assert!(!released.is_lost());
         assert_eq!(in_use(&ten).await, 2);

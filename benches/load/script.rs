@@ -1,15 +1,10 @@
 //! The turn as `lua/turn.lua` reads it, sent without the driver, and the server's account of it.
 
+use futures_util::StreamExt;
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
 use crate::support::redis_server::RedisServer;
-
-const TURN: [&str; 3] = [
-    include_str!("../../lua/prelude.lua"),
-    include_str!("../../lua/clock.lua"),
-    include_str!("../../lua/turn.lua"),
-];
 
 /// The lists of a turn; all of them may be empty.
 pub(crate) struct Turn<'a> {
@@ -79,8 +74,8 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) async fn load(server: &RedisServer) -> Self {
-        let mut connection = server.connection().await;
-        let turn = load(&mut connection, &TURN.concat()).await;
+        let connection = server.connection().await;
+        let turn = hash_of_turn(server).await;
         let bare = BareScript::load(connection.clone()).await;
         Self { connection, turn, bare }
     }
@@ -191,4 +186,22 @@ impl Account {
 /// The keys of a semaphore.
 pub(crate) fn keys(name: &str) -> [String; 4] {
     ["permits", "queue", "clients", "meta"].map(|key| format!("zsem:{{{name}}}:{key}"))
+}
+
+/// By what hash the crate calls the turn that it has loaded, as the server sees it.
+async fn hash_of_turn(server: &RedisServer) -> String {
+    let url = server.url();
+    let client = redis::Client::open(url.as_str()).expect("the url of a server");
+    let monitor = client.get_async_monitor().await.expect("a monitor");
+    let client = zset_semaphore::Client::connect(&url).await.expect("connecting");
+    let semaphore = client.semaphore("hash of the turn", 1).build().expect("a semaphore");
+    drop(semaphore.acquire(1).await.expect("a permit"));
+    let mut seen = monitor.into_on_message::<String>();
+    loop {
+        let line = seen.next().await.expect("the server shows the call");
+        let call = line.split_once("\"EVALSHA\" \"").and_then(|(_, words)| words.split_once('"'));
+        if let Some((hash, _)) = call {
+            return hash.to_owned();
+        }
+    }
 }

@@ -348,7 +348,7 @@ async fn a_take_back_is_not_forgotten_while_the_turn_that_names_its_id_is_under_
     let admits = scene.next().unwrap();
     scene.line.cancel(cancelled, Instant::now());
     for _ in 0..60 {
-        scene.pass(1_000).await; // call deadlines may be as long
+        scene.pass(1_000).await; // call timeouts may be as long
         assert!(scene.next().is_none());
     }
     scene.run_and_settle(admits);

@@ -42,12 +42,12 @@ pub(super) async fn answer_to(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::Memory;
+    use crate::store::memory::MemoryStore;
 
     #[tokio::test(start_paused = true)]
     async fn what_a_process_slept_through_is_given_back_to_an_answer_once() {
         let deadline = Duration::from_millis(500);
-        let shared = Shared::new(Box::new(Memory::new()), deadline, "".into());
+        let shared = Shared::new(Box::new(MemoryStore::new()), deadline, "".into());
         let never = Box::pin(std::future::pending());
         let answer = answer_to(never, deadline, &shared);
         tokio::pin!(answer);

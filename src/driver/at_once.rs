@@ -29,7 +29,7 @@ impl LineCell {
             let outgoing = self.peek(|line| {
                 line.tick(now);
                 line.set_hears(true, now);
-                line.next_turn(now, shared.call_deadline, None)
+                line.next_turn(now, shared.call_timeout, None)
             });
             let Some(outgoing) = outgoing else { break };
             let Some(outcome) = shared.store.turn_at_once(&outgoing.turn) else { return false };

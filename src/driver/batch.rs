@@ -20,7 +20,7 @@ const WAITER: usize = 2;
 /// How many renewals that are not due yet ride along at the most.
 const RIDERS: usize = 64;
 
-/// For how many call deadlines an answer is awaited while the server answers others.
+/// For how many call timeouts an answer is awaited while the server answers others.
 pub(super) const STRETCH: u32 = 4;
 
 /// What a turn in flight named, in the order it named it.
@@ -70,7 +70,7 @@ impl Line {
     pub(crate) fn next_turn(
         &mut self,
         now: Instant,
-        call_deadline: Duration,
+        call_timeout: Duration,
         follower: Option<usize>,
     ) -> Option<Outgoing> {
         if self.pause.until.is_some_and(|until| now < until) {
@@ -100,7 +100,7 @@ impl Line {
 
         let (mut turn, mut flight) = self.begin(now, relief);
         let mut room = TURN_BOUND;
-        let longest = call_deadline * STRETCH;
+        let longest = call_timeout * STRETCH;
         self.put_renewals(&mut turn, &mut flight, now, longest, &mut room);
         if !relief {
             self.put_all_else(&mut turn, &mut flight, speak, now + longest, room);

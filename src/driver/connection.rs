@@ -129,7 +129,7 @@ impl Connection {
         }
         if error.is_timeout() {
             // Old ones tell nothing: a client that only inspects has no turns that reset the count.
-            let old = self.unanswered_since.elapsed() > shared.call_deadline * 10;
+            let old = self.unanswered_since.elapsed() > shared.call_timeout * 10;
             if self.unanswered == 0 || old {
                 self.unanswered = 0;
                 self.unanswered_since = Instant::now();
@@ -138,7 +138,7 @@ impl Connection {
         }
         // Turns of a short lease have short deadlines: a few of them alone say little.
         let silent = self.unanswered >= PATIENCE
-            && self.unanswered_since.elapsed() >= shared.call_deadline / 2;
+            && self.unanswered_since.elapsed() >= shared.call_timeout / 2;
         let stale = matches!(error.kind(), StoreErrorKind::ReadOnly);
         let give_up = error.breaks_connection() || stale || silent;
         if give_up {
@@ -170,7 +170,7 @@ impl Connection {
 fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Arc<dyn Session>, StoreError>> {
     Box::pin(async move {
         let ear = Arc::clone(&shared);
-        let deadline = shared.call_deadline * OPENING;
+        let deadline = shared.call_timeout * OPENING;
         match timeout(deadline, shared.store.open(shared.id(), ear)).await {
             Ok(opened) => opened,
             Err(_) => Err(StoreError::timeout(format!(

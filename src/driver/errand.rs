@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use crate::error::{ExtendError, ReleaseError};
 use crate::hold::Hold;
-use crate::permit::Released;
+use crate::released::Released;
 
 use super::held::ExtendDone;
 use super::take_back::ReleaseDone;

@@ -10,7 +10,7 @@ use super::scene::{LEASE_MS, Scene};
 use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
 use crate::lease::provable_until;
-use crate::semaphore::Renew;
+use crate::options::Renew;
 use crate::store::{CLAIM_MS, Rule, Settled};
 
 const LEASE: Duration = Duration::from_millis(LEASE_MS);

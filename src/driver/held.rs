@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::error::ExtendError;
 use crate::hold::Hold;
 use crate::lease;
-use crate::permit::LostReason;
-use crate::semaphore::{Options, Renew};
+use crate::lost_reason::LostReason;
+use crate::options::{Options, Renew};
 use crate::store::CLAIM_MS;
 
 use super::errand::Errand;
@@ -117,7 +117,7 @@ impl Line {
         let options = Arc::clone(&waiter.options);
         let full = Duration::from_millis(waiter.id.lease_ms());
         let by_clock = match options.renew {
-            Renew::Auto => LostReason::Unprovable,
+            Renew::Auto => LostReason::RenewalTimeout,
             Renew::Manual => LostReason::Expired,
         };
         let hold = Arc::new(Hold::new(waiter.id, token, until, by_clock));
@@ -223,7 +223,7 @@ impl Line {
         {
             if held.hold.has_ended() || held.hold.deadline() <= now {
                 let reason = match held.options.renew {
-                    Renew::Auto => LostReason::Unprovable,
+                    Renew::Auto => LostReason::RenewalTimeout,
                     Renew::Manual => LostReason::Expired,
                 };
                 self.lose(counter, reason, now);

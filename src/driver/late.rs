@@ -11,7 +11,7 @@ use super::scene::{LEASE_MS, Scene};
 use crate::backoff::Backoff;
 use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::options::{Options, Renew, Wake};
 use crate::store::Rule;
 
 #[tokio::test(start_paused = true)]

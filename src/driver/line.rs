@@ -415,7 +415,7 @@ mod tests {
     use super::*;
     use crate::backoff::Backoff;
     use crate::id::PermitId;
-    use crate::semaphore::{Options, Renew, Wake};
+    use crate::options::{Options, Renew, Wake};
     use crate::store::Rule;
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use super::waiter::WaitEnd;
 use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
-use crate::permit::Released;
+use crate::released::Released;
 use crate::store::memory::Books;
 use crate::store::{Rule, Settled, TurnReply};
 

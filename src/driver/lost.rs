@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::scene::{LEASE_MS, Scene};
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::Wake;
+use crate::options::Wake;
 use crate::store::{Rule, Settled};
 
 /// An asking period, and a little.

@@ -15,7 +15,7 @@ use super::waiter::WaitEnd;
 use crate::backoff::Backoff;
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::options::{Options, Renew, Wake};
 use crate::store::memory::Books;
 use crate::store::{Rule, Turn, TurnOutcome, TurnReply};
 

@@ -6,8 +6,9 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::lease;
-use crate::permit::{LostReason, Released};
-use crate::semaphore::Renew;
+use crate::lost_reason::LostReason;
+use crate::options::Renew;
+use crate::released::Released;
 use crate::store::{CLAIM_MS, Renewed, Rule, Settled, TurnReply};
 
 use super::batch::{Flight, SHARE};
@@ -20,7 +21,7 @@ use super::waiter::{Stage, Stamp, WaitEnd};
 /// So many recent turns are remembered to count a claim from the latest that fits.
 const STAMPS: usize = 8;
 /// So often a waiter that is refused looks again where the turn left undone what may hide the room for
-/// it: a try is to end within the call deadline.
+/// it: a try is to end within the call timeout.
 const LOOKS: u32 = 64;
 /// When a client speaks that has cause to think that its waiters are not all in the queue.
 const SOONER: Duration = Duration::from_millis(100);
@@ -110,7 +111,7 @@ impl Line {
         for (index, (counter, ms)) in renewed.into_iter().enumerate() {
             let outcome = reply.not_plain.iter().find(|(at, _)| *at == index).map(|(_, o)| *o);
             match outcome {
-                Some(Renewed::Gone) => self.lose(counter, LostReason::Forgotten, now),
+                Some(Renewed::Gone) => self.lose(counter, LostReason::MissingInStore, now),
                 Some(Renewed::Kicked) => self.lose(counter, LostReason::Kicked, now),
                 None | Some(Renewed::PutBack) => self.renewed(counter, ms, sent, reply, now),
             }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
-use crate::permit::LostReason;
+use crate::lost_reason::LostReason;
 use crate::store::{Ear, Session, Store};
 use crate::sync::lock;
 
@@ -21,7 +21,7 @@ use super::line::Line;
 use super::task::Driver;
 
 pub(crate) struct Shared {
-    pub(crate) call_deadline: Duration,
+    pub(crate) call_timeout: Duration,
     pub(crate) label: Arc<str>,
     pub(super) store: Box<dyn Store>,
     counter: AtomicU64,
@@ -100,13 +100,9 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        store: Box<dyn Store>,
-        call_deadline: Duration,
-        label: Arc<str>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(store: Box<dyn Store>, call_timeout: Duration, label: Arc<str>) -> Arc<Self> {
         Arc::new(Self {
-            call_deadline,
+            call_timeout,
             label,
             store,
             counter: AtomicU64::new(0),
@@ -238,12 +234,12 @@ impl Shared {
         }
     }
 
-    /// The open connection, waiting for one up to the call deadline.
+    /// The open connection, waiting for one up to the call timeout.
     pub(crate) async fn session(self: &Arc<Self>) -> Result<Arc<dyn Session>, Link> {
         self.end_if_inherited();
         let mut link = self.link.subscribe();
         let settled = timeout(
-            self.call_deadline,
+            self.call_timeout,
             link.wait_for(|link| match link {
                 Link::Opening => false,
                 Link::Down(error) => error.is_final(),
@@ -261,7 +257,7 @@ impl Shared {
                 _ => Link::Down(StoreError::timeout(format!(
                     "no connection to {} within {:?}",
                     self.place(),
-                    self.call_deadline
+                    self.call_timeout
                 ))),
             }),
         }

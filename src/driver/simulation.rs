@@ -21,12 +21,12 @@ use crate::backoff::Backoff;
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::{Options, Renew, Wake};
+use crate::options::{Options, Renew, Wake};
 use crate::store::memory::Books;
 use crate::store::{Rule, Turn, TurnOutcome};
 
 const LIMIT: u32 = 4;
-const CALL_DEADLINE: Duration = Duration::from_millis(500);
+const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// The longest that a turn is under way, an asking period, and what they cause.
 const SETTLES_IN: Duration = Duration::from_secs(8);
 
@@ -269,9 +269,9 @@ impl World {
                 }
             }
             node.collect(&mut self.grants);
-            while let Some(outgoing) = node.line.next_turn(now, CALL_DEADLINE, Some(1)) {
+            while let Some(outgoing) = node.line.next_turn(now, CALL_TIMEOUT, Some(1)) {
                 self.sent += 1;
-                node.awaited.push((self.sent, outgoing.number, now + CALL_DEADLINE));
+                node.awaited.push((self.sent, outgoing.number, now + CALL_TIMEOUT));
                 self.abreast += u64::from(node.awaited.len() > 1);
                 let turn = Box::new(outgoing.turn);
                 self.send(Packet::Turn { from, sent: self.sent, turn }, faults);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::error::ReleaseError;
 use crate::id::PermitId;
 use crate::lease;
-use crate::permit::Released;
+use crate::released::Released;
 use crate::store::CLAIM_MS;
 
 use super::errand::Errand;

@@ -184,7 +184,7 @@ impl Driver {
             let outgoing = session
                 .as_ref()
                 .filter(|_| in_turn || (renews && line.has_renewals()))
-                .and_then(|_| line.next_turn(now, self.shared.call_deadline, FOLLOWER));
+                .and_then(|_| line.next_turn(now, self.shared.call_timeout, FOLLOWER));
             let old_timer = line.timer;
             let kept = old_timer.filter(|_| at_once);
             let next = match in_turn {
@@ -216,7 +216,7 @@ impl Driver {
             self.abreast += usize::from(in_turn);
             self.flying.push(Box::pin(async move {
                 let turn = session.turn(outgoing.turn);
-                let answer = answer_to(turn, shared.call_deadline, &shared).await;
+                let answer = answer_to(turn, shared.call_timeout, &shared).await;
                 Landed { cell, number: outgoing.number, session, answer, counts: in_turn }
             }));
             let error = || StoreError::timeout("no answer to a renewal in time for its lease");
@@ -338,7 +338,7 @@ impl Driver {
     /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
     /// been away, or has taken nothing back, for too long: then the leases must do it.
     fn may_end(&mut self) -> bool {
-        let patience = self.shared.call_deadline * 2;
+        let patience = self.shared.call_timeout * 2;
         let away = || self.connection.down_for() > patience;
         if self.flying.is_empty() && (self.shared.is_flushed() || away()) {
             return true;

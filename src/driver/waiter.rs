@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::id::PermitId;
 use crate::lease;
-use crate::semaphore::{Options, Wake};
+use crate::options::{Options, Wake};
 use crate::store::{CLAIM_MS, Rule};
 
 use super::errand::Errand;

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::Inspection;
+use crate::inspection::{Inspection, KickOutcome};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -223,17 +223,4 @@ impl Settled {
             alike => alike,
         }
     }
-}
-
-/// What [`kick`](crate::ZSetSemaphore::kick) found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KickOutcome {
-    /// No permit of that id is held.
-    NotHeld,
-    /// The permit is marked: it cannot be renewed, and its units are free when its holder has let
-    /// go, or at its deadline at the latest.
-    Marked,
-    /// The permit was removed at once.
-    Removed,
 }

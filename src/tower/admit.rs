@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use super::error::{Reason, Rejection};
 use super::handle::Handle;
 use super::metrics::{Outcome, Tally};
-use super::outage::Outage;
+use super::outage::OutagePolicy;
 use super::pass::Pass;
 use super::select::Ask;
 use super::settings::Settings;
@@ -28,7 +28,7 @@ use crate::{Acquire, AcquireError, StoreError};
 /// As that of [`Acquire`]: dropping it at any point leaves no permit and no queue entry.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct Admit {
+pub struct AdmissionFuture {
     settings: Arc<Settings>,
     units: u32,
     /// Until when outer layers let it wait.
@@ -66,7 +66,7 @@ struct Waiting {
     local: Option<BoxFuture<'static, Option<OwnedSemaphorePermit>>>,
 }
 
-impl Admit {
+impl AdmissionFuture {
     fn new(stage: Stage, ask: Ask, settings: Arc<Settings>) -> Self {
         let tally = Tally::new(&settings.metrics);
         Self { settings, units: ask.units(), until: ask.until, tally, stage }
@@ -111,7 +111,7 @@ impl Admit {
     }
 }
 
-impl Future for Admit {
+impl Future for AdmissionFuture {
     type Output = Result<Pass, Rejection>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -199,18 +199,18 @@ impl Waiting {
                 }
                 Err(
                     AcquireError::Refused(error)
-                    | AcquireError::Timeout { trouble: Some(error), .. },
-                ) if settings.outage != Outage::Closed => {
+                    | AcquireError::Timeout { outage: Some(error), .. },
+                ) if settings.outage != OutagePolicy::FailClosed => {
                     *this.refused = Some(error);
                     this.acquire.set(None);
                 }
                 Err(error) => {
                     let ahead = match &error {
-                        AcquireError::Timeout { ahead, .. } => *ahead,
+                        AcquireError::Timeout { place, .. } => *place,
                         AcquireError::QueueFull { waiting, .. } => Some(*waiting),
                         _ => None,
                     };
-                    return Poll::Ready(Err(handle.reject(Reason::NoPermit(error), units, ahead)));
+                    return Poll::Ready(Err(handle.reject(Reason::Acquire(error), units, ahead)));
                 }
             }
         }
@@ -224,11 +224,12 @@ impl Waiting {
             };
             let first_look = this.patience.is_none() && this.local.is_none();
             // A probe has to live until its turn may be answered.
-            let probe = settings.away_after.max(handle.semaphore.call_deadline());
+            let probe = settings.outage_after.max(handle.semaphore.call_timeout());
             if first_look && away.connected && handle.semaphore.may_probe(probe) {
                 *this.probing_until = now.checked_add(probe);
             }
-            let until = this.probing_until.or_else(|| away.since.checked_add(settings.away_after));
+            let until =
+                this.probing_until.or_else(|| away.since.checked_add(settings.outage_after));
             // Beyond the end of time: every outage is ridden out.
             let Some(until) = until else { return Poll::Pending };
             if now < until {
@@ -246,11 +247,11 @@ impl Waiting {
         let error = this.refused.clone().or(error);
         settings.log.away(handle, settings.outage, since, error.as_ref());
         match settings.outage {
-            Outage::Closed | Outage::Local(0) => {
-                Poll::Ready(Err(handle.reject(Reason::Unavailable { since, error }, units, None)))
-            }
-            Outage::Open => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
-            Outage::Local(cap) => {
+            OutagePolicy::FailClosed | OutagePolicy::LocalCap(0) => Poll::Ready(Err(
+                handle.reject(Reason::Unavailable { down_for: since, error }, units, None)
+            )),
+            OutagePolicy::FailOpen => Poll::Ready(Ok(Pass::open(Arc::clone(handle), waited))),
+            OutagePolicy::LocalCap(cap) => {
                 let local = this.local.get_or_insert_with(|| {
                     let (cap, here) = handle.local(cap);
                     let here = Arc::clone(here).acquire_many_owned(units.min(*cap));
@@ -265,7 +266,11 @@ impl Waiting {
                 });
                 Poll::Ready(match ready!(local.as_mut().poll(cx)) {
                     Some(permit) => Ok(Pass::local(permit, Arc::clone(handle), waited)),
-                    None => Err(handle.reject(Reason::Unavailable { since, error }, units, None)),
+                    None => Err(handle.reject(
+                        Reason::Unavailable { down_for: since, error },
+                        units,
+                        None,
+                    )),
                 })
             }
         }
@@ -273,9 +278,9 @@ impl Waiting {
 }
 
 // By hand: futures need not be `Debug`.
-impl fmt::Debug for Admit {
+impl fmt::Debug for AdmissionFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admit")
+        f.debug_struct("AdmissionFuture")
             .field("units", &self.units)
             .field("tally", &self.tally)
             .finish_non_exhaustive()

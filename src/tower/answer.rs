@@ -17,11 +17,11 @@ use super::body::CappedBody;
 use super::dialect::{self, Cause, Dialect};
 use super::error::Rejection;
 use super::grpc::{self, Code};
-use super::hold::{Hold, Reply, rest_if_429};
+use super::hold::{OnRequest, OnResponse, rest_if_429};
 use super::pass::Pass;
 use super::read_ahead::ReadAhead;
 use super::sealed::Sealed;
-use super::wait_until::WaitUntil;
+use super::wait_until::WaitDeadline;
 use super::watched::Ends;
 
 type Change = dyn Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync;
@@ -85,13 +85,13 @@ impl Answer {
 
 impl Sealed for Answer {}
 
-impl<B: Body> Hold<Request<B>> for Answer {
+impl<B: Body> OnRequest<Request<B>> for Answer {
     type Request = Request<ReadAhead<B>>;
     type Queued = Request<ReadAhead<B>>;
     type Asked = Asked;
 
     fn until(&self, request: &Request<B>) -> Option<Instant> {
-        WaitUntil::of(request.extensions())
+        WaitDeadline::of(request.extensions())
     }
 
     fn take_in(&self, request: Request<B>) -> (Asked, Self::Queued) {
@@ -122,7 +122,7 @@ impl<B: Body> Hold<Request<B>> for Answer {
     }
 }
 
-impl<ReqB, B, E> Reply<Request<ReqB>, Response<B>, E> for Answer
+impl<ReqB, B, E> OnResponse<Request<ReqB>, Response<B>, E> for Answer
 where
     ReqB: Body,
     B: Body<Data: From<Bytes>, Error: Into<Box<dyn StdError + Send + Sync>>> + Send + 'static,

@@ -28,15 +28,15 @@ use crate::{AcquireError, LostReason, StoreError};
 /// let held = jobs.acquire(1).await?;
 /// let service = ZSetSemaphoreLayer::new(jobs)
 ///     .timeout(Duration::from_millis(10))
-///     .hold_head()
+///     .release_on_response()
 ///     .layer(service_fn(|n: u32| async move { Ok::<_, Infallible>(n) }));
 ///
 /// match service.oneshot(1).await {
 ///     Err(Error::Rejected(rejection)) => {
-///         assert_eq!(rejection.semaphore(), "jobs");
+///         assert_eq!(rejection.semaphore_name(), "jobs");
 ///         assert!(rejection.is_full());
 ///         assert_eq!((rejection.in_use(), rejection.limit(), rejection.place()), (Some(1), 1, Some(0)));
-///         assert!(matches!(rejection.reason(), Reason::NoPermit(AcquireError::Timeout { .. })));
+///         assert!(matches!(rejection.reason(), Reason::Acquire(AcquireError::Timeout { .. })));
 ///     }
 ///     other => panic!("{other:?}"),
 /// }
@@ -96,11 +96,11 @@ pub(super) struct Facts {
 #[non_exhaustive]
 pub enum Reason {
     /// The wait ended without a permit.
-    NoPermit(AcquireError),
-    /// The store was away, and the policy is to reject meanwhile; see [`Outage`](super::Outage).
+    Acquire(AcquireError),
+    /// The store was away, and the policy is to reject meanwhile; see [`OutagePolicy`](super::OutagePolicy).
     Unavailable {
-        /// For how long it has been away.
-        since: Duration,
+        /// How long the outage has lasted.
+        down_for: Duration,
         /// What the latest try to ask it ended with, if any has ended.
         error: Option<StoreError>,
     },
@@ -109,7 +109,7 @@ pub enum Reason {
     Lost(LostReason),
     /// The limit of the request's key could not be found out; see
     /// [`KeyLimit::lookup`](super::KeyLimit::lookup).
-    NoLimit(Arc<dyn StdError + Send + Sync>),
+    LimitLookup(Arc<dyn StdError + Send + Sync>),
     /// The body of the request failed while the request was queued: most likely its client has
     /// gone. Told only by layers that [read ahead](super::ReadAhead).
     RequestBody,
@@ -128,7 +128,7 @@ impl Rejection {
     }
 
     /// The name of the semaphore: where layers are stacked, it tells which of them it was.
-    pub fn semaphore(&self) -> &str {
+    pub fn semaphore_name(&self) -> &str {
         &self.facts.semaphore
     }
 
@@ -141,7 +141,7 @@ impl Rejection {
     /// The key of the request, as it stands in the store: of a [secret](super::Key::secret) only its
     /// hash. `None` for a request without a key, and where one semaphore serves all.
     pub fn key(&self) -> Option<&str> {
-        let key = self.semaphore().strip_prefix(self.limit_name())?.strip_prefix('/')?;
+        let key = self.semaphore_name().strip_prefix(self.limit_name())?.strip_prefix('/')?;
         (key != NO_KEY).then_some(key)
     }
 
@@ -155,16 +155,16 @@ impl Rejection {
         use AcquireError::{GaveUp, QueueFull, Timeout};
         matches!(
             self.reason(),
-            Reason::NoPermit(
+            Reason::Acquire(
                 // Without a place in the queue the store has not said that there was no room.
-                Timeout { trouble: None, ahead: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
+                Timeout { outage: None, place: Some(_), .. } | QueueFull { .. } | GaveUp { .. }
             )
         )
     }
 
     /// Whether the request weighs more than the limit: it will never do.
     pub fn is_too_large(&self) -> bool {
-        matches!(self.reason(), Reason::NoPermit(AcquireError::TooLarge { .. }))
+        matches!(self.reason(), Reason::Acquire(AcquireError::TooLarge { .. }))
     }
 
     /// Units in use, as the store last told this process; `None` if it never did.
@@ -189,7 +189,7 @@ impl Rejection {
     /// It goes by how long permits were held that were given back lately, and by how long those have
     /// been held that are in use, both as this process knows them. What has outlived all that was
     /// seen is expected to last as long again. It is never less than the
-    /// [floor](super::ZSetSemaphoreLayer::retry_after_floor), 1 s unless that is set. A higher floor
+    /// [floor](super::ZSetSemaphoreLayer::min_retry_after), 1 s unless that is set. A higher floor
     /// aside it is 2 minutes at the most; a paused semaphore (limit 0) counts as full for that long.
     pub fn retry_after(&self) -> Duration {
         self.facts.retry_after
@@ -211,16 +211,16 @@ impl fmt::Debug for Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "semaphore {:?}: {}", self.semaphore(), self.reason())
+        write!(f, "semaphore {:?}: {}", self.semaphore_name(), self.reason())
     }
 }
 
 impl StdError for Rejection {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self.reason() {
-            Reason::NoPermit(error) => Some(error),
+            Reason::Acquire(error) => Some(error),
             Reason::Unavailable { error, .. } => error.as_ref().map(|error| error as _),
-            Reason::NoLimit(error) => Some(&**error),
+            Reason::LimitLookup(error) => Some(&**error),
             Reason::Lost(_) | Reason::RequestBody => None,
         }
     }
@@ -250,8 +250,8 @@ impl Reason {
             Closed, GaveUp, Kicked, NoRuntime, QueueFull, Refused, Timeout, TooLarge, ZeroUnits,
         };
         match self {
-            Self::NoPermit(error) => match error {
-                Timeout { trouble: None, ahead: Some(_), .. } => "timeout",
+            Self::Acquire(error) => match error {
+                Timeout { outage: None, place: Some(_), .. } => "timeout",
                 Timeout { .. } => "unavailable",
                 GaveUp { .. } => "full",
                 QueueFull { .. } => "queue_full",
@@ -261,7 +261,7 @@ impl Reason {
                 Refused(_) => "refused",
             },
             Self::Unavailable { .. } => "unavailable",
-            Self::NoLimit(_) => "lookup",
+            Self::LimitLookup(_) => "lookup",
             Self::RequestBody => "body",
             Self::Lost(_) => "lost",
         }
@@ -271,15 +271,15 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPermit(error) => error.fmt(f),
-            Self::Unavailable { since, error: Some(error) } => {
-                write!(f, "the store has been away for {since:?}: {error}")
+            Self::Acquire(error) => error.fmt(f),
+            Self::Unavailable { down_for, error: Some(error) } => {
+                write!(f, "the store has been away for {down_for:?}: {error}")
             }
-            Self::Unavailable { since, error: None } => {
-                write!(f, "the store has been away for {since:?}")
+            Self::Unavailable { down_for, error: None } => {
+                write!(f, "the store has been away for {down_for:?}")
             }
             Self::Lost(reason) => write!(f, "the permit was lost: {reason}"),
-            Self::NoLimit(error) => write!(f, "the limit is not known: {error}"),
+            Self::LimitLookup(error) => write!(f, "the limit is not known: {error}"),
             Self::RequestBody => f.write_str("the body of the request ended before its end"),
         }
     }

@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::admit::Admit;
+use super::admit::AdmissionFuture;
 use super::sealed::Sealed;
-use super::select::{Ask, Select, Single};
+use super::select::{Ask, SelectSemaphore, Single};
 use super::settings::Settings;
 
 /// Tells which requests pass a layer without a permit; see
@@ -62,12 +62,12 @@ impl<E, S> Exempt<E, S> {
 
 impl<E, S: Sealed> Sealed for Exempt<E, S> {}
 
-impl<Req, E: Exemption<Req>, S: Select<Req>> Select<Req> for Exempt<E, S> {
+impl<Req, E: Exemption<Req>, S: SelectSemaphore<Req>> SelectSemaphore<Req> for Exempt<E, S> {
     fn exempts(&self, request: &Req) -> bool {
         self.exemption.exempts(request) || self.selector.exempts(request)
     }
 
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
         self.selector.select(request, ask, settings)
     }
 }

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::admit::Admit;
+use super::admit::AdmissionFuture;
 use super::error::{Reason, Rejection};
-use super::hold::{self, Hold, HoldBody, Reply};
+use super::hold::{self, HoldBody, OnRequest, OnResponse};
 use super::pass::{Pass, UntilLost};
 
 /// The response future of [`ZSetSemaphoreService`](super::ZSetSemaphoreService).
@@ -29,8 +29,8 @@ use super::pass::{Pass, UntilLost};
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<Inner, Req, H = HoldBody>
 where
-    Inner: Service<<H as Hold<Req>>::Request>,
-    H: Hold<Req>,
+    Inner: Service<<H as OnRequest<Req>>::Request>,
+    H: OnRequest<Req>,
 {
     hold: H,
     asked: H::Asked,
@@ -43,7 +43,7 @@ where
 enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {
         #[pin]
-        admit: Admit,
+        admit: AdmissionFuture,
         next: Option<(Inner, Queued)>,
     },
     Readying {
@@ -64,10 +64,10 @@ enum Stage<Inner: Service<Req>, Req, Queued> {
 
 impl<Inner, Req, H> ResponseFuture<Inner, Req, H>
 where
-    Inner: Service<<H as Hold<Req>>::Request>,
-    H: Hold<Req>,
+    Inner: Service<<H as OnRequest<Req>>::Request>,
+    H: OnRequest<Req>,
 {
-    pub(super) fn new(admit: Admit, inner: Inner, request: Req, hold: H) -> Self {
+    pub(super) fn new(admit: AdmissionFuture, inner: Inner, request: Req, hold: H) -> Self {
         let (asked, queued) = hold.take_in(request);
         Self { hold, asked, stage: Stage::Queued { admit, next: Some((inner, queued)) } }
     }
@@ -75,12 +75,12 @@ where
 
 impl<Inner, Req, H> Future for ResponseFuture<Inner, Req, H>
 where
-    Inner: Service<<H as Hold<Req>>::Request>,
-    H: Hold<Req>
-        + Reply<
+    Inner: Service<<H as OnRequest<Req>>::Request>,
+    H: OnRequest<Req>
+        + OnResponse<
             Req,
-            <Inner as Service<<H as Hold<Req>>::Request>>::Response,
-            <Inner as Service<<H as Hold<Req>>::Request>>::Error,
+            <Inner as Service<<H as OnRequest<Req>>::Request>>::Response,
+            <Inner as Service<<H as OnRequest<Req>>::Request>>::Error,
         >,
 {
     type Output = Result<H::Response, H::Error>;
@@ -177,8 +177,8 @@ fn poll_lost(
 // By hand: neither the services nor the requests need to be `Debug`.
 impl<Inner, Req, H> fmt::Debug for ResponseFuture<Inner, Req, H>
 where
-    Inner: Service<<H as Hold<Req>>::Request>,
-    H: Hold<Req>,
+    Inner: Service<<H as OnRequest<Req>>::Request>,
+    H: OnRequest<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (stage, pass) = match &self.stage {

@@ -12,13 +12,13 @@ use super::error::{Error, Rejection};
 use super::pass::Pass;
 use super::rest::rest_time;
 use super::sealed::Sealed;
-use super::wait_until::WaitUntil;
+use super::wait_until::WaitDeadline;
 use super::watched::Ends;
 use crate::LostReason;
 
-/// What becomes of a request on its way in. Sealed: see [`HoldBody`], [`HoldHead`] and
+/// What becomes of a request on its way in. Sealed: see [`HoldBody`], [`ReleaseOnResponse`] and
 /// [`Answer`](super::Answer).
-pub trait Hold<Req>: Sealed {
+pub trait OnRequest<Req>: Sealed {
     /// What the inner service is called with.
     type Request;
     /// The request while it is queued.
@@ -54,10 +54,10 @@ pub trait Hold<Req>: Sealed {
     }
 }
 
-/// What becomes of a response, or of a failure, on its way out. Sealed, as [`Hold`] is.
+/// What becomes of a response, or of a failure, on its way out. Sealed, as [`OnRequest`] is.
 ///
 /// `Res` and `E` are the response and the error of the inner service.
-pub trait Reply<Req, Res, E>: Hold<Req> {
+pub trait OnResponse<Req, Res, E>: OnRequest<Req> {
     /// What the layer answers.
     type Response;
     /// How the layer fails.
@@ -99,13 +99,13 @@ pub struct HoldBody {
 
 impl Sealed for HoldBody {}
 
-impl<B> Hold<http::Request<B>> for HoldBody {
+impl<B> OnRequest<http::Request<B>> for HoldBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
     type Asked = ();
 
     fn until(&self, request: &http::Request<B>) -> Option<Instant> {
-        WaitUntil::of(request.extensions())
+        WaitDeadline::of(request.extensions())
     }
 
     fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
@@ -118,7 +118,7 @@ impl<B> Hold<http::Request<B>> for HoldBody {
     }
 }
 
-impl<ReqB, B: Body, E> Reply<http::Request<ReqB>, http::Response<B>, E> for HoldBody {
+impl<ReqB, B: Body, E> OnResponse<http::Request<ReqB>, http::Response<B>, E> for HoldBody {
     type Response = http::Response<PermitBody<B>>;
     type Error = Error<E>;
 
@@ -171,21 +171,21 @@ fn rest(pass: Pass, time: Duration) {
 /// A body that is ended so is dropped by a task beside it, so it must be `Send + 'static`.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct EndBody {
+pub struct WatchBody {
     pub(super) ends: Ends,
     /// For how long at most a `429` from the inner service keeps the permit.
     pub(super) rest: Option<Duration>,
 }
 
-impl Sealed for EndBody {}
+impl Sealed for WatchBody {}
 
-impl<B> Hold<http::Request<B>> for EndBody {
+impl<B> OnRequest<http::Request<B>> for WatchBody {
     type Request = http::Request<B>;
     type Queued = http::Request<B>;
     type Asked = ();
 
     fn until(&self, request: &http::Request<B>) -> Option<Instant> {
-        WaitUntil::of(request.extensions())
+        WaitDeadline::of(request.extensions())
     }
 
     fn take_in(&self, request: http::Request<B>) -> ((), http::Request<B>) {
@@ -202,7 +202,7 @@ impl<B> Hold<http::Request<B>> for EndBody {
     }
 }
 
-impl<ReqB, B, E> Reply<http::Request<ReqB>, http::Response<B>, E> for EndBody
+impl<ReqB, B, E> OnResponse<http::Request<ReqB>, http::Response<B>, E> for WatchBody
 where
     B: Body<Data: From<Bytes>> + Send + 'static,
 {
@@ -226,16 +226,16 @@ where
 /// Holds the permit until the inner service has answered; leaves the response, of any type, alone.
 ///
 /// What streams after the head is not capped; see
-/// [`hold_head`](super::ZSetSemaphoreLayer::hold_head).
+/// [`release_on_response`](super::ZSetSemaphoreLayer::release_on_response).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
-pub struct HoldHead {
+pub struct ReleaseOnResponse {
     pub(super) end_when_lost: bool,
 }
 
-impl Sealed for HoldHead {}
+impl Sealed for ReleaseOnResponse {}
 
-impl<Req> Hold<Req> for HoldHead {
+impl<Req> OnRequest<Req> for ReleaseOnResponse {
     type Request = Req;
     type Queued = Req;
     type Asked = ();
@@ -253,7 +253,7 @@ impl<Req> Hold<Req> for HoldHead {
     }
 }
 
-impl<Req, Res, E> Reply<Req, Res, E> for HoldHead {
+impl<Req, Res, E> OnResponse<Req, Res, E> for ReleaseOnResponse {
     type Response = Res;
     type Error = Error<E>;
 

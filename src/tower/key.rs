@@ -181,7 +181,7 @@ impl<B> KeyExtractor<http::Request<B>> for PathSegment {
 /// use axum::extract::ConnectInfo;
 /// use zset_semaphore::tower::PeerAddr;
 ///
-/// let peer = PeerAddr::of(|info: &ConnectInfo<SocketAddr>| Some(info.0));
+/// let peer = PeerAddr::new(|info: &ConnectInfo<SocketAddr>| Some(info.0));
 /// ```
 #[derive(Clone)]
 pub struct PeerAddr<T, F> {
@@ -191,7 +191,7 @@ pub struct PeerAddr<T, F> {
 
 impl<T, F: Fn(&T) -> Option<SocketAddr>> PeerAddr<T, F> {
     /// Read from the extension by `address`.
-    pub fn of(address: F) -> Self {
+    pub fn new(address: F) -> Self {
         Self { address, extension: PhantomData }
     }
 }
@@ -230,7 +230,7 @@ pub struct FromExtension<T, F> {
 
 impl<T, F: Fn(&T) -> Option<String>> FromExtension<T, F> {
     /// The key that `key` makes of the extension of type `T`.
-    pub fn of(key: F) -> Self {
+    pub fn new(key: F) -> Self {
         Self { key, extension: PhantomData }
     }
 }
@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(name(&PathSegment::new(2), &plain).as_deref(), Some("llama"));
         assert_eq!(name(&PathSegment::new(3), &plain), None);
 
-        let peer = PeerAddr::of(|addr: &SocketAddr| Some(*addr));
+        let peer = PeerAddr::new(|addr: &SocketAddr| Some(*addr));
         for (address, key) in [
             ("192.0.2.7:80", "192.0.2.7"),
             ("[::ffff:192.0.2.7]:80", "192.0.2.7"),
@@ -328,7 +328,7 @@ mod tests {
         let mut user = request("x", "y");
         user.extensions_mut().insert(7_u64);
         assert_eq!(
-            name(&FromExtension::of(|id: &u64| Some(id.to_string())), &user).as_deref(),
+            name(&FromExtension::new(|id: &u64| Some(id.to_string())), &user).as_deref(),
             Some("7")
         );
         let closure = |request: &http::Request<()>| Some(request.uri().path()[1..3].to_owned());

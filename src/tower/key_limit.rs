@@ -32,9 +32,9 @@ impl KeyLimit {
     /// What `limit` says for a key.
     ///
     /// It is asked at the first request of a key and after each
-    /// [`refresh`](super::KeyedBuilder::refresh) period, in `call`: it must be quick. A panic in it is
+    /// [`refresh_after`](super::KeyedBuilder::refresh_after) period, in `call`: it must be quick. A panic in it is
     /// the caller's, with nothing held.
-    pub fn by(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
+    pub fn from_fn(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
         Self { source: Source::By(Arc::new(limit)) }
     }
 
@@ -42,7 +42,7 @@ impl KeyLimit {
     ///
     /// The first requests of a key wait for it, up to their timeout (one of zero is for room alone), and
     /// 10 s at the most. From then on nobody waits: after each
-    /// [`refresh`](super::KeyedBuilder::refresh) period it is asked in the background, while the limit
+    /// [`refresh_after`](super::KeyedBuilder::refresh_after) period it is asked in the background, while the limit
     /// that is known is served. It is asked once for all requests of the key, and runs to its end, or
     /// for 10 s, also when those who waited have gone.
     ///
@@ -50,7 +50,7 @@ impl KeyLimit {
     ///
     /// An error, a panic and a look-up that takes too long are the same. A limit that is known stays in
     /// force, and it is asked again after a second, then after two and so on, up to a minute. Requests of a
-    /// key whose limit is not known end with [`Reason::NoLimit`](super::Reason::NoLimit) meanwhile; there
+    /// key whose limit is not known end with [`Reason::LimitLookup`](super::Reason::LimitLookup) meanwhile; there
     /// the pause grows to 5 s only. While look-ups fail, keys whose limits are known are not forgotten for
     /// being idle.
     ///

@@ -5,14 +5,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admit::Admit;
+use super::admit::AdmissionFuture;
 use super::key::{KeyExtractor, NO_KEY};
 use super::key_limit::KeyLimit;
 use super::keys::{Adapt, Keys, LONGEST_LOOKUP, Open};
 use super::sealed::Sealed;
-use super::select::{Ask, Select};
+use super::select::{Ask, SelectSemaphore};
 use super::settings::Settings;
-use crate::semaphore::SemaphoreBuilder;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::{Client, ConfigError};
 
 /// Configures a [`Keyed`]; made by [`Keyed::builder`].
@@ -21,10 +21,10 @@ use crate::{Client, ConfigError};
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`semaphore`](Self::semaphore) | as those of [`Client::semaphore`] |
+/// | [`configure_semaphore`](Self::configure_semaphore) | as those of [`Client::semaphore`] |
 /// | [`capacity`](Self::capacity) | 10 000 keys |
-/// | [`idle`](Self::idle) | 60 s |
-/// | [`refresh`](Self::refresh) | 60 s |
+/// | [`idle_timeout`](Self::idle_timeout) | 60 s |
+/// | [`refresh_after`](Self::refresh_after) | 60 s |
 #[derive(Clone)]
 #[must_use = "a builder does nothing until `build()`"]
 pub struct KeyedBuilder<K> {
@@ -41,7 +41,7 @@ pub struct KeyedBuilder<K> {
 impl<K> KeyedBuilder<K> {
     /// Changes the settings of the semaphore of each key: its lease, its `max_hold` and so on. Called
     /// again, it changes what the calls before have made of them.
-    pub fn semaphore(
+    pub fn configure_semaphore(
         mut self,
         adapt: impl Fn(SemaphoreBuilder) -> SemaphoreBuilder + Send + Sync + 'static,
     ) -> Self {
@@ -60,14 +60,14 @@ impl<K> KeyedBuilder<K> {
     }
 
     /// After how long without a request, waiting or running, a key is forgotten. Default: 60 s.
-    pub fn idle(mut self, idle: Duration) -> Self {
+    pub fn idle_timeout(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
     }
 
     /// After how long the limit of a key is found out again; see [`KeyLimit::lookup`].
     /// Default: 60 s.
-    pub fn refresh(mut self, refresh: Duration) -> Self {
+    pub fn refresh_after(mut self, refresh: Duration) -> Self {
         self.refresh = refresh;
         self
     }
@@ -160,7 +160,7 @@ impl<K> Keyed<K> {
     }
 
     /// Of how many keys this process remembers the semaphore just now.
-    pub fn remembered(&self) -> usize {
+    pub fn cached_keys(&self) -> usize {
         self.keys.remembered()
     }
 
@@ -171,18 +171,18 @@ impl<K> Keyed<K> {
 
 impl<K> Sealed for Keyed<K> {}
 
-impl<Req, K: KeyExtractor<Req>> Select<Req> for Keyed<K> {
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
+impl<Req, K: KeyExtractor<Req>> SelectSemaphore<Req> for Keyed<K> {
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
         let settings = Arc::clone(settings);
         let key = self.key.extract(request).map_or_else(|| NO_KEY.to_owned(), |key| key.name());
         if let Some(handle) = self.keys.known(&key) {
-            return Admit::to(handle, ask, settings);
+            return AdmissionFuture::to(handle, ask, settings);
         }
         let longest = settings
             .lookup_patience(ask.until)
             .map_or(LONGEST_LOOKUP, |left| left.min(LONGEST_LOOKUP));
         let opening = Arc::clone(&self.keys).open(key, longest);
-        Admit::opening(Box::pin(opening), ask, settings)
+        AdmissionFuture::opening(Box::pin(opening), ask, settings)
     }
 }
 
@@ -198,7 +198,7 @@ impl<K> fmt::Debug for Keyed<K> {
         f.debug_struct("Keyed")
             .field("name", &self.keys.open.name)
             .field("limit", &self.keys.limit)
-            .field("remembered", &self.remembered())
+            .field("cached_keys", &self.cached_keys())
             .finish_non_exhaustive()
     }
 }

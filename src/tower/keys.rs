@@ -24,7 +24,7 @@ use super::error::{Facts, Reason, Rejection};
 use super::handle::{Handle, Here};
 use super::key_limit::{KeyLimit, LookupError};
 use super::lookup_log::LookupLog;
-use crate::semaphore::SemaphoreBuilder;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::sync::lock;
 use crate::{AcquireError, Client, ConfigError, ZSetSemaphore};
 
@@ -107,7 +107,7 @@ impl Keys {
         longest: Duration,
     ) -> Result<Arc<Handle>, Rejection> {
         if runtime::Handle::try_current().is_err() {
-            let reason = Reason::NoPermit(AcquireError::NoRuntime);
+            let reason = Reason::Acquire(AcquireError::NoRuntime);
             return Err(self.reject(&key, reason, Duration::ZERO));
         }
         let found = match self.look(&key) {
@@ -123,7 +123,7 @@ impl Keys {
                 Err(error) => (error, Duration::ZERO),
             },
         };
-        Err(self.reject(&key, Reason::NoLimit(error), pause))
+        Err(self.reject(&key, Reason::LimitLookup(error), pause))
     }
 
     fn look(&self, key: &str) -> Look {

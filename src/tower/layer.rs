@@ -13,9 +13,9 @@ use super::answer::Answer;
 use super::dialect::Dialect;
 use super::error::Rejection;
 use super::exempt::Exempt;
-use super::hold::{EndBody, HoldBody, HoldHead};
+use super::hold::{HoldBody, ReleaseOnResponse, WatchBody};
 use super::keyed::Keyed;
-use super::outage::Outage;
+use super::outage::OutagePolicy;
 use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
@@ -24,8 +24,8 @@ use crate::ZSetSemaphore;
 
 /// Lets a request through to the inner service once it has a permit.
 ///
-/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`EndBody`],
-/// [`HoldHead`], [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
+/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`WatchBody`],
+/// [`ReleaseOnResponse`], [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
 /// [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
 ///
 /// # Default
@@ -39,12 +39,12 @@ use crate::ZSetSemaphore;
 /// | [`max_queue`](Self::max_queue) | that of the semaphore |
 /// | [`weight`](Self::weight) | 1 |
 /// | [`exempt`](Self::exempt) | none |
-/// | [`outage`](Self::outage) | [`Outage::Closed`] |
-/// | [`away_after`](Self::away_after) | 1 s |
-/// | [`retry_after_floor`](Self::retry_after_floor) | 1 s |
+/// | [`outage_policy`](Self::outage_policy) | [`OutagePolicy::FailClosed`] |
+/// | [`outage_after`](Self::outage_after) | 1 s |
+/// | [`min_retry_after`](Self::min_retry_after) | 1 s |
 /// | [`end_when_lost`](Self::end_when_lost) | off |
 /// | [`stall_timeout`](Self::stall_timeout) | off |
-/// | [`rest_on_429`](Self::rest_on_429) | off |
+/// | [`cooldown_on_429`](Self::cooldown_on_429) | off |
 ///
 /// # Examples
 ///
@@ -119,26 +119,26 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
         self
     }
 
-    /// What becomes of requests while the store is away. Default: [`Outage::Closed`].
-    pub fn outage(mut self, policy: Outage) -> Self {
+    /// What becomes of requests while the store is away. Default: [`OutagePolicy::FailClosed`].
+    pub fn outage_policy(mut self, policy: OutagePolicy) -> Self {
         self.settings.outage = policy;
         self
     }
 
     /// For how long the store must not have answered, though it was asked, until it counts as away
-    /// and the policy for [outages](Self::outage) decides. Until then requests wait. Default: 1 s.
+    /// and the policy for [outages](Self::outage_policy) decides. Until then requests wait. Default: 1 s.
     ///
     /// A connection that goes silent is noticed after the client's
-    /// [call deadline](crate::ClientBuilder::call_deadline), so a shorter time than that has no effect
+    /// [call timeout](crate::ClientBuilder::call_timeout), so a shorter time than that has no effect
     /// on it.
-    pub fn away_after(mut self, patience: Duration) -> Self {
-        self.settings.away_after = patience;
+    pub fn outage_after(mut self, patience: Duration) -> Self {
+        self.settings.outage_after = patience;
         self
     }
 
     /// No rejected request is told to [come again](Rejection::retry_after) sooner than after this; for
     /// services whose clients are many, or slow to start. Default: 1 s.
-    pub fn retry_after_floor(mut self, floor: Duration) -> Self {
+    pub fn min_retry_after(mut self, floor: Duration) -> Self {
         self.settings.retry_floor = floor;
         self
     }
@@ -158,7 +158,7 @@ impl<H, S> ZSetSemaphoreLayer<H, S> {
     /// a request waits in all at the outermost. Each layer waits for its own timeout or for what is left,
     /// whichever is shorter; a request that reaches a layer when nothing is left asks there once, as with
     /// a timeout of zero. The layers further in learn it from the extensions of an HTTP request, see
-    /// [`WaitUntil`](super::WaitUntil); [`hold_head`](Self::hold_head) neither tells nor hears of it.
+    /// [`WaitDeadline`](super::WaitDeadline); [`release_on_response`](Self::release_on_response) neither tells nor hears of it.
     ///
     /// # Examples
     ///
@@ -200,13 +200,13 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     ///
     /// let jobs = Client::in_memory().semaphore("jobs", 2).build()?;
     /// let double = service_fn(|n: u32| async move { Ok::<_, Infallible>(2 * n) });
-    /// let double = ZSetSemaphoreLayer::new(jobs).hold_head().layer(double);
+    /// let double = ZSetSemaphoreLayer::new(jobs).release_on_response().layer(double);
     /// assert_eq!(double.oneshot(21).await?, 42);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn hold_head(self) -> ZSetSemaphoreLayer<HoldHead, S> {
-        self.with(HoldHead::default())
+    pub fn release_on_response(self) -> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
+        self.with(ReleaseOnResponse::default())
     }
 
     /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be
@@ -258,9 +258,9 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     ///
     /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
     /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting;
-    /// [`hold_head`](Self::hold_head), which leaves responses alone, turns it off again.
+    /// [`release_on_response`](Self::release_on_response), which leaves responses alone, turns it off again.
     /// Default: off.
-    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+    pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);
         self
     }
@@ -271,7 +271,7 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     ///
     /// The body is ended whether or not anybody reads it: it is dropped, and whoever comes to read
     /// it is told. What a server has taken of it already may still lie in its buffers.
-    pub fn end_when_lost(self) -> ZSetSemaphoreLayer<EndBody, S> {
+    pub fn end_when_lost(self) -> ZSetSemaphoreLayer<WatchBody, S> {
         self.ending().end_when_lost()
     }
 
@@ -313,20 +313,20 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn stall_timeout(self, patience: Duration) -> ZSetSemaphoreLayer<EndBody, S> {
+    pub fn stall_timeout(self, patience: Duration) -> ZSetSemaphoreLayer<WatchBody, S> {
         self.ending().stall_timeout(patience)
     }
 
-    fn ending(self) -> ZSetSemaphoreLayer<EndBody, S> {
+    fn ending(self) -> ZSetSemaphoreLayer<WatchBody, S> {
         let rest = self.hold.rest;
-        self.with(EndBody { ends: Ends::default(), rest })
+        self.with(WatchBody { ends: Ends::default(), rest })
     }
 }
 
-impl<S> ZSetSemaphoreLayer<EndBody, S> {
+impl<S> ZSetSemaphoreLayer<WatchBody, S> {
     /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end as they do without it.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
-        let EndBody { ends, rest } = self.hold;
+        let WatchBody { ends, rest } = self.hold;
         self.with(Answer::with(ends, rest))
     }
 
@@ -342,14 +342,14 @@ impl<S> ZSetSemaphoreLayer<EndBody, S> {
         self
     }
 
-    /// As [`rest_on_429`](ZSetSemaphoreLayer::rest_on_429); a permit that is lost rests no longer.
-    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+    /// As [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429); a permit that is lost rests no longer.
+    pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         self.hold.rest = Some(longest);
         self
     }
 }
 
-impl<S> ZSetSemaphoreLayer<HoldHead, S> {
+impl<S> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
     /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped, and
     /// the request fails with [`Reason::Lost`](super::Reason::Lost). Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
@@ -425,7 +425,7 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// Adds `x-concurrency-limit`, `x-concurrency-in-use` (units, as last heard) and
     /// `x-concurrency-waited-ms` (for this limit) to the responses of requests that hold a permit. Of
     /// stacked layers with this setting the innermost tells. Default: off.
-    pub fn headers(mut self) -> Self {
+    pub fn add_limit_headers(mut self) -> Self {
         Arc::make_mut(&mut self.hold.settings).headers = true;
         self
     }
@@ -445,9 +445,9 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// As [`rest_on_429`](ZSetSemaphoreLayer::rest_on_429), where the inner service calls a provider
+    /// As [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429), where the inner service calls a provider
     /// and passes its answer on.
-    pub fn rest_on_429(mut self, longest: Duration) -> Self {
+    pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         Arc::make_mut(&mut self.hold.settings).rest = Some(longest);
         self
     }

@@ -10,7 +10,7 @@
 //! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
 //! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, where nothing may run on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
 //! | [`.stall_timeout(d)`](ZSetSemaphoreLayer::stall_timeout) | the first two, where clients may not read | the same | when the body ends, or its reader stalls ([`CappedBody`]) |
-//! | [`.hold_head()`](ZSetSemaphoreLayer::hold_head) | services of any request and response | [`Error`] | when the inner service has answered |
+//! | [`.release_on_response()`](ZSetSemaphoreLayer::release_on_response) | services of any request and response | [`Error`] | when the inner service has answered |
 //!
 //! The body is the default because a streamed answer, as chats with LLMs are, has only begun when
 //! its head is there: freed at the head, it would escape the cap.
@@ -204,7 +204,7 @@
 //!
 //! let calls = Client::open("redis://127.0.0.1:6379")?.semaphore("calls-to-provider", 8).build()?;
 //! let provider = ZSetSemaphoreLayer::new(calls)
-//!     .rest_on_429(Duration::from_secs(30))
+//!     .cooldown_on_429(Duration::from_secs(30))
 //!     .layer(Http::builder(TokioExecutor::new()).build_http::<Full<Bytes>>());
 //!
 //! let request = http::Request::post("http://provider.example/chat").body(Full::from("hello"))?;
@@ -240,7 +240,7 @@
 //!
 //! [`reqwest::Client`]: https://docs.rs/reqwest/0.13/reqwest/struct.Client.html
 //!
-//! [`hold_head`](ZSetSemaphoreLayer::hold_head) is not for clients whose answers stream: it takes any
+//! [`release_on_response`](ZSetSemaphoreLayer::release_on_response) is not for clients whose answers stream: it takes any
 //! service, and gives the permit back before the body has been read.
 //!
 //! # Several limits
@@ -302,7 +302,7 @@
 //!
 //! let client = Client::in_memory();
 //! let chats = client.semaphore("chats", 64).build()?;
-//! let customer = FromExtension::of(|customer: &Customer| Some(customer.0.clone()));
+//! let customer = FromExtension::new(|customer: &Customer| Some(customer.0.clone()));
 //! let per_customer = Keyed::builder(&client, "chats-of", customer, 4).build()?;
 //! let health = Paths::new(["/healthz"]);
 //! let ten = Duration::from_secs(10);
@@ -325,7 +325,7 @@
 //!     let request = Request::builder().method(method).uri(path).body(Body::empty())?;
 //!     assert_eq!(app.clone().oneshot(request).await?.status(), status);
 //! }
-//! assert_eq!(per_customer.remembered(), 0); // none of them had a key
+//! assert_eq!(per_customer.cached_keys(), 0); // none of them had a key
 //! drop(full);
 //! let request = Request::post("/chat").header("authorization", "Bearer good");
 //! assert_eq!(app.oneshot(request.body(Body::empty())?).await?.status(), StatusCode::OK);
@@ -391,7 +391,7 @@
 //!
 //! # When the store is away
 //!
-//! See [`Outage`]: requests are rejected (the default), let through, or share a cap of this process.
+//! See [`OutagePolicy`]: requests are rejected (the default), let through, or share a cap of this process.
 //! Which it is needs no waiting once it is known that the store is away, and a gateway may start
 //! before its Redis does ([`Client::open`](crate::Client::open)).
 //!
@@ -450,26 +450,26 @@ mod turn;
 mod wait_until;
 mod watched;
 
-pub use admit::Admit;
+pub use admit::AdmissionFuture;
 pub use answer::Answer;
 pub use body::{CappedBody, PermitBody};
 pub use dialect::Dialect;
 pub use error::{Error, PermitLost, ReaderStalled, Reason, Rejection};
 pub use exempt::{Exempt, Exemption, Paths};
 pub use future::ResponseFuture;
-pub use hold::{EndBody, Hold, HoldBody, HoldHead, Reply};
+pub use hold::{HoldBody, OnRequest, OnResponse, ReleaseOnResponse, WatchBody};
 pub use key::{BearerToken, FromExtension, Header, Key, KeyExtractor, PathSegment, PeerAddr};
 pub use key_limit::KeyLimit;
 pub use keyed::{Keyed, KeyedBuilder};
 pub use layer::ZSetSemaphoreLayer;
-pub use outage::Outage;
-pub use pass::{Admission, Admitted, Held};
+pub use outage::OutagePolicy;
+pub use pass::{Admission, Admitted, OwnedAdmission};
 pub use read_ahead::ReadAhead;
-pub use select::{Select, Single, Weighted};
+pub use select::{SelectSemaphore, Single, Weighted};
 pub use service::ZSetSemaphoreService;
-pub use wait_until::WaitUntil;
+pub use wait_until::WaitDeadline;
 
-/// Keeps [`Hold`], [`Reply`] and [`Select`] ours, so that they can grow.
+/// Keeps [`OnRequest`], [`OnResponse`] and [`SelectSemaphore`] ours, so that they can grow.
 mod sealed {
     use std::fmt;
 

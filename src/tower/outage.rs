@@ -9,14 +9,14 @@ use crate::StoreError;
 /// What a layer does with requests while the store is away.
 ///
 /// The store counts as away once it has not answered, or refused, for
-/// [`away_after`](super::ZSetSemaphoreLayer::away_after) (default 1 s) though it was asked. From then
+/// [`outage_after`](super::ZSetSemaphoreLayer::outage_after) (default 1 s) though it was asked. From then
 /// on the policy decides at once about requests that come, and about those that wait; those keep
 /// their place in the queue until then. One request in a while still waits, to ask the store whether
 /// it is back, and so do all that come when nobody has asked lately. As soon as the store answers
 /// again, requests queue there as before. Permits that are held live on for as long as their lease is
 /// provably alive.
 ///
-/// Stacked layers decide one by one: the outermost that is `Closed` rejects, whatever those further
+/// Stacked layers decide one by one: the outermost that is `FailClosed` rejects, whatever those further
 /// in would do. Give each layer its policy.
 ///
 /// A client that was closed, or whose runtime has ended, is not away: its requests are rejected,
@@ -25,20 +25,20 @@ use crate::StoreError;
 /// An outage and its end are each told by one line in the log, for each layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Outage {
+pub enum OutagePolicy {
     /// Requests are rejected, with [`Reason::Unavailable`](super::Reason::Unavailable). The
     /// default: the limit holds, whatever it costs.
     #[default]
-    Closed,
+    FailClosed,
     /// Requests are let through, uncounted; see
     /// [`Admission::is_uncounted`](super::Admission::is_uncounted).
-    Open,
+    FailOpen,
     /// Requests share a cap of so many units in this process, first come first served, and wait for
     /// it within their timeout. With a key per request, each key has that cap. Clones of a layer
     /// share it; where they were told different ones, the first that is needed counts. What
     /// it let through still runs, uncounted by the cluster, when the store is back. 0 is as
-    /// [`Closed`](Self::Closed).
-    Local(u32),
+    /// [`FailClosed`](Self::FailClosed).
+    LocalCap(u32),
 }
 
 /// One line in the log per outage, and one at its end.
@@ -51,7 +51,7 @@ impl OutageLog {
     pub(super) fn away(
         &self,
         handle: &Handle,
-        policy: Outage,
+        policy: OutagePolicy,
         since: Duration,
         error: Option<&StoreError>,
     ) {

@@ -12,9 +12,9 @@ use super::error::{Reason, Rejection};
 use super::handle::Handle;
 use super::meter::Metered;
 use super::metrics::Outcome;
-use super::wait_until::WaitUntil;
+use super::wait_until::WaitDeadline;
 use crate::sync::lock;
-use crate::{LostReason, Permit, PermitWatch};
+use crate::{LostReason, Permit, PermitHandle};
 
 /// Resolves when a permit is lost. `Sync`, for bodies that must be.
 pub(super) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
@@ -36,7 +36,7 @@ impl Pass {
         waited: Duration,
         since: Instant,
     ) -> Self {
-        let counted = Counted::Cluster(permit.watch());
+        let counted = Counted::Cluster(permit.handle());
         let metered = handle.meter().begin(since, permit.units());
         let units = Units::Permit { permit, handle: Arc::clone(&handle), metered };
         Self::new(counted, units, handle, waited)
@@ -56,7 +56,7 @@ impl Pass {
     }
 
     fn new(counted: Counted, units: Units, handle: Arc<Handle>, waited: Duration) -> Self {
-        let held = Held { limit_name: Arc::clone(&handle.shown), units };
+        let held = OwnedAdmission { limit_name: Arc::clone(&handle.shown), units };
         let admission = Admission {
             semaphore: handle.semaphore.clone_name(),
             limit_name: Arc::clone(&handle.shown),
@@ -83,7 +83,7 @@ impl Pass {
         self
     }
 
-    pub(super) fn watch(&self) -> Option<PermitWatch> {
+    pub(super) fn watch(&self) -> Option<PermitHandle> {
         self.admission.as_ref()?.permit().cloned()
     }
 
@@ -129,7 +129,7 @@ impl Pass {
     /// Tells the handler, behind what outer layers have told.
     pub(super) fn tell(&self, extensions: &mut http::Extensions) {
         if let Some(until) = self.until {
-            extensions.insert(WaitUntil::at(until));
+            extensions.insert(WaitDeadline::at(until));
         }
         let outer = extensions.get::<Admitted>().map_or(&[][..], |outer| &outer.admissions);
         let admissions = outer.iter().chain(&self.admission).cloned().collect();
@@ -159,7 +159,7 @@ impl fmt::Debug for Pass {
 /// as a WebSocket or a spawned task. [`Admission::take`] and [`Admitted::take_all`] give it.
 #[derive(Debug)]
 #[must_use = "what is dropped at once caps nothing; keep it for as long as the work goes on"]
-pub struct Held {
+pub struct OwnedAdmission {
     limit_name: Arc<str>,
     units: Units,
 }
@@ -180,7 +180,7 @@ enum Units {
     None,
 }
 
-impl Held {
+impl OwnedAdmission {
     /// The name of the limit, without the key of the request.
     pub fn limit_name(&self) -> &str {
         &self.limit_name
@@ -196,7 +196,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for OwnedAdmission {
     fn drop(&mut self) {
         if let Units::Permit { handle, metered, .. } = &self.units {
             handle.meter().end(metered);
@@ -206,7 +206,7 @@ impl Drop for Held {
 
 /// What a request was let through with by the layers it came through, outermost first; in the
 /// extensions of every HTTP request that reaches the inner service, but for layers that
-/// [hold the head](super::HoldHead). Empty for one that weighs nothing or is exempt.
+/// [hold the head](super::ReleaseOnResponse). Empty for one that weighs nothing or is exempt.
 ///
 /// With it a handler can watch for the loss of its permit, read the fencing token, give the permit
 /// back early, say when the model has answered and only the logging goes on, or
@@ -248,7 +248,7 @@ impl Admitted {
     }
 
     /// The permit of the limit of that name, if one is held.
-    pub fn permit(&self, limit_name: &str) -> Option<&PermitWatch> {
+    pub fn permit(&self, limit_name: &str) -> Option<&PermitHandle> {
         self.iter().find(|admission| admission.limit_name() == limit_name)?.permit()
     }
 
@@ -285,7 +285,7 @@ impl Admitted {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn take_all(&self) -> Vec<Held> {
+    pub fn take_all(&self) -> Vec<OwnedAdmission> {
         self.iter().filter_map(Admission::take).collect()
     }
 }
@@ -298,19 +298,19 @@ pub struct Admission {
     counted: Counted,
     waited: Duration,
     /// Empty once it is taken over, or given back.
-    slot: Arc<Mutex<Option<Held>>>,
+    slot: Arc<Mutex<Option<OwnedAdmission>>>,
 }
 
 #[derive(Debug, Clone)]
 enum Counted {
-    Cluster(PermitWatch),
+    Cluster(PermitHandle),
     Local,
     No,
 }
 
 impl Admission {
     /// The name of the semaphore.
-    pub fn semaphore(&self) -> &str {
+    pub fn semaphore_name(&self) -> &str {
         &self.semaphore
     }
 
@@ -321,7 +321,7 @@ impl Admission {
 
     /// The permit; `None` if the request was let through without one, by the policy for when the
     /// store is away: then it is either [local](Self::is_local) or [uncounted](Self::is_uncounted).
-    pub fn permit(&self) -> Option<&PermitWatch> {
+    pub fn permit(&self) -> Option<&PermitHandle> {
         match &self.counted {
             Counted::Cluster(watch) => Some(watch),
             Counted::Local | Counted::No => None,
@@ -329,13 +329,13 @@ impl Admission {
     }
 
     /// Whether only this process counts the request: the store was away, and the policy was
-    /// [`Outage::Local`](super::Outage::Local).
+    /// [`OutagePolicy::LocalCap`](super::OutagePolicy::LocalCap).
     pub fn is_local(&self) -> bool {
         matches!(self.counted, Counted::Local)
     }
 
     /// Whether neither the cluster nor this process counts the request: the store was away, and
-    /// the policy was [`Outage::Open`](super::Outage::Open).
+    /// the policy was [`OutagePolicy::FailOpen`](super::OutagePolicy::FailOpen).
     pub fn is_uncounted(&self) -> bool {
         matches!(self.counted, Counted::No)
     }
@@ -347,7 +347,7 @@ impl Admission {
     /// [ends requests whose permit is lost](super::ZSetSemaphoreLayer::end_when_lost) still ends the
     /// response; what else goes on under it has to see to that itself, by
     /// [`Permit::run`] or [`Permit::lost`].
-    pub fn take(&self) -> Option<Held> {
+    pub fn take(&self) -> Option<OwnedAdmission> {
         lock(&self.slot).take()
     }
 

@@ -4,10 +4,10 @@ use reqwest::{Body, Request, Response, ResponseBuilderExt};
 
 use super::body::{CappedBody, PermitBody};
 use super::error::{Error, Rejection};
-use super::hold::{EndBody, Hold, HoldBody, Reply, rest_if_429};
+use super::hold::{HoldBody, OnRequest, OnResponse, WatchBody, rest_if_429};
 use super::pass::Pass;
 
-impl Hold<Request> for HoldBody {
+impl OnRequest<Request> for HoldBody {
     type Request = Request;
     type Queued = Request;
     type Asked = ();
@@ -21,7 +21,7 @@ impl Hold<Request> for HoldBody {
     }
 }
 
-impl<E> Reply<Request, Response, E> for HoldBody {
+impl<E> OnResponse<Request, Response, E> for HoldBody {
     type Response = Response;
     type Error = Error<E>;
 
@@ -41,7 +41,7 @@ impl<E> Reply<Request, Response, E> for HoldBody {
     }
 }
 
-impl Hold<Request> for EndBody {
+impl OnRequest<Request> for WatchBody {
     type Request = Request;
     type Queued = Request;
     type Asked = ();
@@ -59,7 +59,7 @@ impl Hold<Request> for EndBody {
     }
 }
 
-impl<E> Reply<Request, Response, E> for EndBody {
+impl<E> OnResponse<Request, Response, E> for WatchBody {
     type Response = Response;
     type Error = Error<E>;
 

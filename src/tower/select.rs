@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::admit::Admit;
+use super::admit::AdmissionFuture;
 use super::handle::Handle;
 use super::sealed::Sealed;
 use super::settings::Settings;
@@ -13,7 +13,7 @@ use crate::ZSetSemaphore;
 
 /// Decides on which semaphore a request waits. Sealed: see [`Single`], [`Keyed`](super::Keyed),
 /// [`Weighted`] and [`Exempt`](super::Exempt).
-pub trait Select<Req>: Sealed {
+pub trait SelectSemaphore<Req>: Sealed {
     /// Whether the request passes as if the layer were not there.
     #[doc(hidden)]
     fn exempts(&self, _: &Req) -> bool {
@@ -22,7 +22,7 @@ pub trait Select<Req>: Sealed {
 
     /// Begins the wait; the future is inert until polled.
     #[doc(hidden)]
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit;
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture;
 }
 
 /// What is known of a wait before its semaphore is.
@@ -55,9 +55,9 @@ impl Single {
 
 impl Sealed for Single {}
 
-impl<Req> Select<Req> for Single {
-    fn select(&self, _: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
-        Admit::to(Arc::clone(&self.handle), ask, Arc::clone(settings))
+impl<Req> SelectSemaphore<Req> for Single {
+    fn select(&self, _: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
+        AdmissionFuture::to(Arc::clone(&self.handle), ask, Arc::clone(settings))
     }
 }
 
@@ -76,16 +76,16 @@ impl<F, S> Weighted<F, S> {
 
 impl<F, S: Sealed> Sealed for Weighted<F, S> {}
 
-impl<Req, F, S> Select<Req> for Weighted<F, S>
+impl<Req, F, S> SelectSemaphore<Req> for Weighted<F, S>
 where
     F: Fn(&Req) -> u32,
-    S: Select<Req>,
+    S: SelectSemaphore<Req>,
 {
     fn exempts(&self, request: &Req) -> bool {
         self.selector.exempts(request)
     }
 
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> Admit {
+    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
         // Of several that weigh, the one that was named last stands outside, and counts.
         let units = ask.units.unwrap_or_else(|| (self.weigh)(request));
         self.selector.select(request, Ask { units: Some(units), ..ask }, settings)

@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::admit::Admit;
+use super::admit::AdmissionFuture;
 use super::future::ResponseFuture;
-use super::hold::{Hold, HoldBody, Reply};
-use super::select::{Ask, Select, Single};
+use super::hold::{HoldBody, OnRequest, OnResponse};
+use super::select::{Ask, SelectSemaphore, Single};
 use super::settings::Settings;
 
 /// Lets a request through to `Inner` once it has a permit; made by
@@ -18,7 +18,7 @@ use super::settings::Settings;
 ///
 /// # Errors
 ///
-/// With [`HoldBody`] and [`HoldHead`](super::HoldHead) its error is
+/// With [`HoldBody`] and [`ReleaseOnResponse`](super::ReleaseOnResponse) its error is
 /// [`Error<Inner::Error>`](super::Error): no permit, or the error of the inner service. With
 /// [`Answer`](super::Answer) it is `Inner::Error`.
 #[derive(Debug, Clone)]
@@ -52,14 +52,14 @@ impl<Inner, H, S> ZSetSemaphoreService<Inner, H, S> {
 
 impl<Inner, Req, H, S> Service<Req> for ZSetSemaphoreService<Inner, H, S>
 where
-    Inner: Service<<H as Hold<Req>>::Request> + Clone,
-    H: Hold<Req>
-        + Reply<
+    Inner: Service<<H as OnRequest<Req>>::Request> + Clone,
+    H: OnRequest<Req>
+        + OnResponse<
             Req,
-            <Inner as Service<<H as Hold<Req>>::Request>>::Response,
-            <Inner as Service<<H as Hold<Req>>::Request>>::Error,
+            <Inner as Service<<H as OnRequest<Req>>::Request>>::Response,
+            <Inner as Service<<H as OnRequest<Req>>::Request>>::Error,
         > + Clone,
-    S: Select<Req>,
+    S: SelectSemaphore<Req>,
 {
     type Response = H::Response;
     type Error = H::Error;
@@ -73,7 +73,7 @@ where
 
     fn call(&mut self, request: Req) -> Self::Future {
         let admit = if self.selector.exempts(&request) {
-            Admit::exempt(Arc::clone(&self.settings))
+            AdmissionFuture::exempt(Arc::clone(&self.settings))
         } else {
             let ask = Ask { units: None, until: self.hold.until(&request) };
             self.selector.select(&request, ask, &self.settings)

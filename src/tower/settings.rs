@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use super::error::Reason;
 use super::metrics::Metrics;
-use super::outage::{Outage, OutageLog};
+use super::outage::{OutageLog, OutagePolicy};
 
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub(super) timeout: Option<Duration>,
     pub(super) total_timeout: Option<Duration>,
     pub(super) max_queue: Option<u32>,
-    pub(super) outage: Outage,
-    pub(super) away_after: Duration,
+    pub(super) outage: OutagePolicy,
+    pub(super) outage_after: Duration,
     pub(super) retry_floor: Duration,
     pub(super) log: Arc<OutageLog>,
     pub(super) metrics: Arc<Metrics>,
@@ -27,8 +27,8 @@ impl Settings {
             timeout: None,
             total_timeout: None,
             max_queue: None,
-            outage: Outage::Closed,
-            away_after: Duration::from_secs(1),
+            outage: OutagePolicy::FailClosed,
+            outage_after: Duration::from_secs(1),
             retry_floor: Duration::from_secs(1),
             log: Arc::default(),
             metrics: Arc::new(Metrics::new(limit)),

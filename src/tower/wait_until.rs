@@ -12,7 +12,7 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 ///
 /// [`total_timeout`](super::ZSetSemaphoreLayer::total_timeout) puts it there for the layers further in. A
 /// middleware of your own can do so, too, say by a header that tells how long the client waits. Of
-/// two the earlier counts. Layers that [hold the head](super::HoldHead) do not look at it.
+/// two the earlier counts. Layers that [hold the head](super::ReleaseOnResponse) do not look at it.
 ///
 /// # Examples
 ///
@@ -23,13 +23,13 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 ///
 /// use axum::{Router, body::Body, extract::Request, http::StatusCode, routing::get};
 /// use tower::{ServiceBuilder, ServiceExt};
-/// use zset_semaphore::{Client, tower::{WaitUntil, ZSetSemaphoreLayer}};
+/// use zset_semaphore::{Client, tower::{WaitDeadline, ZSetSemaphoreLayer}};
 ///
 /// /// The client says for how long it waits.
 /// fn patience(mut request: Request) -> Request {
 ///     let header = request.headers().get("x-patience-ms").and_then(|ms| ms.to_str().ok());
 ///     if let Some(ms) = header.and_then(|ms| ms.parse().ok()) {
-///         request.extensions_mut().insert(WaitUntil::within(Duration::from_millis(ms)));
+///         request.extensions_mut().insert(WaitDeadline::after(Duration::from_millis(ms)));
 ///     }
 ///     request
 /// }
@@ -47,17 +47,17 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WaitUntil(Instant);
+pub struct WaitDeadline(Instant);
 
-impl WaitUntil {
+impl WaitDeadline {
     /// For `wait` from now on.
-    pub fn within(wait: Duration) -> Self {
+    pub fn after(wait: Duration) -> Self {
         let now = Instant::now();
         Self(now.checked_add(wait).unwrap_or_else(|| now + FAR))
     }
 
     /// How much of it is left; zero once it is over.
-    pub fn left(&self) -> Duration {
+    pub fn remaining(&self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 

@@ -104,7 +104,7 @@ impl Worker {
                 }
             }
             1 => {
-                let watch = permit.watch();
+                let watch = permit.handle();
                 let _ = timeout(ms(random, 0..20), watch.release()).await;
             }
             // Outside of any task.
@@ -127,7 +127,7 @@ impl Belief {
     fn lost(&self, reason: LostReason, now: u64) -> u64 {
         match reason {
             // By the clock, at the deadline noted or a later one.
-            LostReason::Expired | LostReason::Unprovable => {
+            LostReason::Expired | LostReason::RenewalTimeout => {
                 self.last_seen.max(self.sure_until).min(now)
             }
             // By a word, which may have come at once after the last look.

@@ -26,7 +26,7 @@ impl Operator {
         let redis = redis::Client::open(server.unix_url()).expect("the url of this server");
         let client = Client::builder()
             .url(server.unix_url().replace("redis+unix:", "unix:"))
-            .call_deadline(WORD)
+            .call_timeout(WORD)
             .build()
             .expect("the url of this server");
         Self { redis, client }

@@ -2,20 +2,20 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
-use zset_semaphore::{Client, Memory};
+use zset_semaphore::{Client, MemoryStore};
 
 use super::support::redis_server::RedisServer;
 
 /// Where the clients of a test keep their count.
 pub(crate) enum Place {
-    Memory(Memory),
+    Memory(MemoryStore),
     Redis(Box<RedisServer>),
 }
 
 impl Place {
     /// A place of either kind, one after the other.
     pub(crate) async fn each() -> [Self; 2] {
-        [Self::Memory(Memory::new()), Self::Redis(Box::new(RedisServer::start().await))]
+        [Self::Memory(MemoryStore::new()), Self::Redis(Box::new(RedisServer::start().await))]
     }
 
     /// A client of its own, as another process would have.

@@ -6,7 +6,7 @@ use zset_semaphore::{Client, ClientBuilder};
 
 use crate::support::wait::{PATIENCE, within};
 
-/// A client that is connected. Also where a busy machine takes longer than the call deadline, since
+/// A client that is connected. Also where a busy machine takes longer than the call timeout, since
 /// few tests are about that.
 pub async fn connected(builder: ClientBuilder) -> Client {
     let connecting = async {

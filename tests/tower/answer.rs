@@ -173,12 +173,13 @@ async fn a_closure_makes_the_answers() {
     let layer = ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer().answer_with(
         |why, _, _| {
             let text = match why.reason() {
-                Reason::NoPermit(AcquireError::Timeout { .. }) if why.is_full() => {
+                Reason::Acquire(AcquireError::Timeout { .. }) if why.is_full() => {
                     format!("{} of {} in use", why.in_use().unwrap(), why.limit())
                 }
                 other => other.to_string(),
             };
-            let response = ::http::Response::builder().status(420).header("x-why", why.semaphore());
+            let response =
+                ::http::Response::builder().status(420).header("x-why", why.semaphore_name());
             response.body(Bytes::from(text)).unwrap()
         },
     );
@@ -212,7 +213,7 @@ async fn responses_tell_how_full_it_is_and_how_long_the_request_waited() {
     let chats = semaphore(4);
     let layer = ZSetSemaphoreLayer::new(chats.clone()).answer();
     let silent = routes().layer(layer.clone());
-    let app = routes().layer(layer.headers());
+    let app = routes().layer(layer.add_limit_headers());
     let held = chats.acquire(4).await.unwrap();
     let asked = tokio::spawn({
         let app = app.clone();
@@ -566,7 +567,7 @@ async fn what_was_set_before_answer_stays_set() {
         Ok::<_, Infallible>(answer.body(Full::<Bytes>::default()).unwrap())
     });
     let rest = Duration::from_secs(30);
-    let resting = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(rest).answer().layer(busy);
+    let resting = ZSetSemaphoreLayer::new(calls.clone()).cooldown_on_429(rest).answer().layer(busy);
     drop(resting.oneshot(request()).await.unwrap());
     settled(&calls, 1, 0).await;
     let start = Instant::now();

@@ -58,7 +58,7 @@ async fn a_future_that_is_dropped_goes_before_its_permit() {
             Kept::new(&tally, Poll::Pending)
         })
     };
-    let service = ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(inner);
+    let service = ZSetSemaphoreLayer::new(chats.clone()).release_on_response().layer(inner);
     one_at_a_time(&tally, || {
         let service = service.clone();
         async move {
@@ -81,7 +81,7 @@ async fn a_future_that_has_answered_or_failed_goes_before_its_permit() {
             let tally = tally.clone();
             service_fn(move |()| Kept::new(&tally, Poll::Ready(outcome)))
         };
-        let service = ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(inner);
+        let service = ZSetSemaphoreLayer::new(chats.clone()).release_on_response().layer(inner);
         one_at_a_time(&tally, || {
             let service = service.clone();
             async move {

@@ -55,7 +55,9 @@ impl Source {
         let key = |key: &&'static str| Some((*key).to_owned());
         let keyed = Keyed::builder(&Client::in_memory(), "plans", key, self.limit());
         let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).reject_when_full();
-        Gate::new(layer.hold_head().layer(service_fn(async |key| Ok::<_, Infallible>(key))))
+        Gate::new(
+            layer.release_on_response().layer(service_fn(async |key| Ok::<_, Infallible>(key))),
+        )
     }
 }
 
@@ -124,7 +126,7 @@ async fn a_first_lookup_that_fails_is_not_asked_for_again_by_each_request() {
     source.fails.store(true, SeqCst);
     for _ in 0..6_000 {
         let rejection = ask(&gate, "alice").await.unwrap_err();
-        assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+        assert!(matches!(rejection.reason(), Reason::LimitLookup(_)), "{rejection:?}");
         assert!((1..=7).contains(&rejection.retry_after().as_secs()), "{rejection:?}");
         sleep(Duration::from_millis(10)).await;
     }
@@ -146,7 +148,8 @@ async fn a_lookup_slower_than_the_patience_of_those_who_wait_ends_all_the_same()
     let key = |_: &u32| Some("alice".to_owned());
     let keyed = Keyed::builder(&Client::in_memory(), "plans", key, source.limit());
     let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).timeout(Duration::from_secs(2));
-    let service = layer.hold_head().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    let service =
+        layer.release_on_response().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     for n in 0..2 {
         service.clone().oneshot(n).await.unwrap_err();
     }
@@ -167,12 +170,12 @@ async fn a_lookup_that_panics_is_one_that_failed() {
     };
     let key = |_: &u32| Some("alice".to_owned());
     let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
-    let layer = ZSetSemaphoreLayer::keyed(keyed).hold_head();
+    let layer = ZSetSemaphoreLayer::keyed(keyed).release_on_response();
     let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     for _ in 0..2 {
         let ended = within(PATIENCE, service.clone().oneshot(1)).await;
         let Err(TowerError::Rejected(rejection)) = ended else { panic!("let in") };
-        assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+        assert!(matches!(rejection.reason(), Reason::LimitLookup(_)), "{rejection:?}");
     }
     sleep(Duration::from_secs(2)).await;
     service.oneshot(2).await.unwrap();
@@ -199,9 +202,10 @@ async fn what_it_takes_to_find_out_is_part_of_the_timeout() {
 #[tokio::test(start_paused = true)]
 async fn patience_and_refresh_may_be_without_end() {
     let key = |_: &u32| Some("alice".to_owned());
-    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, 1).refresh(Duration::MAX);
-    let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).away_after(Duration::MAX);
-    let service = layer.hold_head().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, 1).refresh_after(Duration::MAX);
+    let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).outage_after(Duration::MAX);
+    let service =
+        layer.release_on_response().layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     for n in 0..2 {
         service.clone().oneshot(n).await.unwrap();
     }
@@ -222,7 +226,7 @@ async fn who_waits_for_a_lookup_that_fails_ends_with_it() {
     };
     let key = |_: &u32| Some("alice".to_owned());
     let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
-    let layer = ZSetSemaphoreLayer::keyed(keyed).hold_head();
+    let layer = ZSetSemaphoreLayer::keyed(keyed).release_on_response();
     let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     for round in 1..=2 {
         let asked = Instant::now();
@@ -240,13 +244,14 @@ async fn a_lookup_that_hangs_takes_no_longer_than_the_timeout() {
     let limit = KeyLimit::lookup(|_| std::future::pending::<Result<u32, Infallible>>());
     let key = |_: &u32| Some("alice".to_owned());
     let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).build().unwrap();
-    let layer = ZSetSemaphoreLayer::keyed(keyed).timeout(Duration::from_secs(3)).hold_head();
+    let layer =
+        ZSetSemaphoreLayer::keyed(keyed).timeout(Duration::from_secs(3)).release_on_response();
     let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     let asked = Instant::now();
     let crowd = (0..20).map(|n| service.clone().oneshot(n));
     for ended in within(PATIENCE, futures_util::future::join_all(crowd)).await {
         let Err(TowerError::Rejected(rejection)) = ended else { panic!("let in") };
-        assert!(matches!(rejection.reason(), Reason::NoLimit(_)), "{rejection:?}");
+        assert!(matches!(rejection.reason(), Reason::LimitLookup(_)), "{rejection:?}");
     }
     assert_eq!(asked.elapsed().as_secs(), 3);
 }
@@ -256,11 +261,11 @@ async fn a_lowered_limit_of_a_key_takes_effect_when_it_is_found_out_anew() {
     let plan = Arc::new(AtomicU32::new(2));
     let limit = {
         let plan = Arc::clone(&plan);
-        KeyLimit::by(move |_| plan.load(SeqCst))
+        KeyLimit::from_fn(move |_| plan.load(SeqCst))
     };
     let key = |_: &Request<()>| Some("alice".to_owned());
     let refresh = Duration::from_millis(20);
-    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).refresh(refresh);
+    let keyed = Keyed::builder(&Client::in_memory(), "plans", key, limit).refresh_after(refresh);
     let layer = ZSetSemaphoreLayer::keyed(keyed.build().unwrap()).reject_when_full();
     let service = layer.layer(service_fn(|_: Request<()>| async {
         Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::from("token")))
@@ -312,7 +317,7 @@ static ASKED: OnceLock<Keyed<Header>> = OnceLock::new();
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        assert_eq!(ASKED.get().unwrap().remembered(), 1);
+        assert_eq!(ASKED.get().unwrap().cached_keys(), 1);
     }
 }
 

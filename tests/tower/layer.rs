@@ -10,8 +10,8 @@ use hyper::body::Bytes;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::AcquireError;
 use zset_semaphore::tower::{
-    Admit, Answer, CappedBody, Error, HoldBody, HoldHead, PermitBody, Reason, Rejection,
-    ResponseFuture, Single, Weighted, ZSetSemaphoreLayer, ZSetSemaphoreService,
+    AdmissionFuture, Answer, CappedBody, Error, HoldBody, PermitBody, Reason, Rejection,
+    ReleaseOnResponse, ResponseFuture, Single, Weighted, ZSetSemaphoreLayer, ZSetSemaphoreService,
 };
 
 use crate::probe::{Broken, Probe, Script, Step, ask, idle, semaphore, settled};
@@ -27,20 +27,20 @@ fn bounds() {
     fn debug<T: std::fmt::Debug>() {}
     fn error<T: std::error::Error>() {}
     all::<ZSetSemaphoreLayer>();
-    all::<ZSetSemaphoreLayer<HoldHead, Weighted<Weigh>>>();
+    all::<ZSetSemaphoreLayer<ReleaseOnResponse, Weighted<Weigh>>>();
     all::<ZSetSemaphoreService<Probe>>();
     all::<PermitBody<Full<Bytes>>>();
     all::<Error<Broken>>();
     all::<Rejection>();
-    send::<Admit>();
+    send::<AdmissionFuture>();
     send::<ResponseFuture<Probe, Ask>>();
-    send::<ResponseFuture<Probe, (), HoldHead>>();
+    send::<ResponseFuture<Probe, (), ReleaseOnResponse>>();
     send::<ResponseFuture<Probe, Request<Full<Bytes>>, Answer>>();
     send::<PermitBody<Script>>();
-    clone::<ZSetSemaphoreLayer<HoldHead, Weighted<Weigh>>>();
+    clone::<ZSetSemaphoreLayer<ReleaseOnResponse, Weighted<Weigh>>>();
     clone::<ZSetSemaphoreService<Probe, HoldBody, Single>>();
     clone::<Error<Broken>>();
-    debug::<ZSetSemaphoreLayer<HoldHead, Weighted<Weigh>>>();
+    debug::<ZSetSemaphoreLayer<ReleaseOnResponse, Weighted<Weigh>>>();
     debug::<ResponseFuture<Probe, Ask>>();
     debug::<CappedBody<Script>>();
     debug::<PermitBody<Script>>();
@@ -112,7 +112,7 @@ async fn a_request_heavier_than_the_limit_is_told_so_at_once() {
     };
     assert!(matches!(
         rejection.reason(),
-        Reason::NoPermit(AcquireError::TooLarge { units: 4, limit: 3 })
+        Reason::Acquire(AcquireError::TooLarge { units: 4, limit: 3 })
     ));
     idle(&chats).await;
 }
@@ -137,8 +137,8 @@ async fn a_wait_that_runs_out_tells_which_semaphore_how_long_and_how_many_ahead(
         "no permit within 5s, 1 waiters ahead when last heard"
     );
     let Error::Rejected(rejection) = error else { panic!("let in") };
-    assert_eq!(rejection.semaphore(), "chats");
-    let Reason::NoPermit(AcquireError::Timeout { waited, ahead: Some(1), trouble: None }) =
+    assert_eq!(rejection.semaphore_name(), "chats");
+    let Reason::Acquire(AcquireError::Timeout { waited, place: Some(1), outage: None }) =
         rejection.reason()
     else {
         panic!("{said}")
@@ -184,7 +184,7 @@ async fn a_timeout_of_zero_never_waits_for_room() {
 async fn hold_head_frees_when_the_head_is_there() {
     let chats = semaphore(1);
     let probe = Probe { answer: [Step::Wait; 3].into(), ..Probe::streaming([Step::Hang]) };
-    let service = ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(probe);
+    let service = ZSetSemaphoreLayer::new(chats.clone()).release_on_response().layer(probe);
     let first: Response<Script> = service.clone().oneshot(ask()).await.unwrap();
     let second = within(PATIENCE, service.oneshot(ask())).await.unwrap();
     idle(&chats).await;
@@ -195,7 +195,7 @@ async fn hold_head_frees_when_the_head_is_there() {
 async fn hold_head_leaves_responses_of_any_type_alone() {
     let chats = semaphore(1);
     let inner = service_fn(|word: &'static str| async move { Ok::<_, Broken>(word.len()) });
-    let service = ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(inner);
+    let service = ZSetSemaphoreLayer::new(chats.clone()).release_on_response().layer(inner);
     assert_eq!(service.oneshot("four").await.unwrap(), 4);
     idle(&chats).await;
 }
@@ -221,15 +221,17 @@ async fn errors_of_stacked_layers_stay_apart() {
 async fn boxed_errors_can_be_downcast() {
     let chats = semaphore(1);
     let inner = service_fn(|_: Request<()>| async { Err::<(), BoxError>(Broken.into()) });
-    let service =
-        ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(inner).map_err(Error::into_boxed);
+    let service = ZSetSemaphoreLayer::new(chats.clone())
+        .release_on_response()
+        .layer(inner)
+        .map_err(Error::into_boxed);
     let error = service.clone().oneshot(ask()).await.unwrap_err();
     assert_eq!(error.downcast_ref::<Broken>(), Some(&Broken));
     chats.close();
     let error = service.oneshot(ask()).await.unwrap_err();
     assert!(matches!(
         error.downcast_ref::<Rejection>().unwrap().reason(),
-        Reason::NoPermit(AcquireError::Closed)
+        Reason::Acquire(AcquireError::Closed)
     ));
     assert_eq!(error.to_string(), r#"semaphore "chats": the semaphore is closed"#);
 }

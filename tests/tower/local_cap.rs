@@ -9,7 +9,7 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{Header, Keyed, KeyedBuilder, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Header, Keyed, KeyedBuilder, OutagePolicy, ZSetSemaphoreLayer};
 
 use crate::support::wait::{PATIENCE, within};
 
@@ -28,8 +28,8 @@ async fn second_of_a_key(
     let keyed = adapt(Keyed::builder(&client, "local", key, 1)).build().unwrap();
     let layer = ZSetSemaphoreLayer::keyed(keyed)
         .timeout(Duration::from_millis(300))
-        .away_after(Duration::from_millis(20))
-        .outage(Outage::Local(1))
+        .outage_after(Duration::from_millis(20))
+        .outage_policy(OutagePolicy::LocalCap(1))
         .answer();
     let service = layer.layer(service_fn(|_| async {
         Ok::<_, Infallible>(Response::new(Full::<bytes::Bytes>::from("token")))
@@ -45,14 +45,14 @@ async fn second_of_a_key(
 #[tokio::test]
 async fn the_cap_of_a_key_holds_when_its_limit_is_found_out_anew() {
     let refresh = Duration::from_millis(50);
-    let status = second_of_a_key(|keyed| keyed.refresh(refresh), 2 * refresh).await;
+    let status = second_of_a_key(|keyed| keyed.refresh_after(refresh), 2 * refresh).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test]
 async fn the_cap_of_a_key_holds_though_the_key_was_idle() {
     let idle = Duration::from_millis(50);
-    let status = second_of_a_key(|keyed| keyed.idle(idle), 2 * idle).await;
+    let status = second_of_a_key(|keyed| keyed.idle_timeout(idle), 2 * idle).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
@@ -61,10 +61,15 @@ async fn the_cap_of_a_key_holds_though_the_key_was_idle() {
 async fn layers_with_different_caps_share_the_first_one() {
     let client = Client::open("redis://127.0.0.1:1").unwrap(); // nobody listens there
     let semaphore = client.semaphore("local", 10).build().unwrap();
-    let layer = ZSetSemaphoreLayer::new(semaphore).away_after(Duration::from_millis(20));
+    let layer = ZSetSemaphoreLayer::new(semaphore).outage_after(Duration::from_millis(20));
     let inner = service_fn(async |n: u32| Ok::<_, Infallible>(n));
-    let small = layer.clone().outage(Outage::Local(1)).hold_head().layer(inner);
-    let large = layer.outage(Outage::Local(4)).weight(|n: &u32| *n).hold_head().layer(inner);
+    let small =
+        layer.clone().outage_policy(OutagePolicy::LocalCap(1)).release_on_response().layer(inner);
+    let large = layer
+        .outage_policy(OutagePolicy::LocalCap(4))
+        .weight(|n: &u32| *n)
+        .release_on_response()
+        .layer(inner);
     within(PATIENCE, small.oneshot(1)).await.unwrap();
     within(PATIENCE, large.oneshot(4)).await.unwrap();
 }
@@ -79,8 +84,8 @@ async fn a_key_in_use_keeps_its_local_cap_though_the_keys_are_more_than_are_reme
     let client = Client::open("redis://127.0.0.1:1").unwrap(); // nobody listens there
     let keyed = Keyed::builder(&client, "chats-of", tenant, 4).build().unwrap();
     let layer = ZSetSemaphoreLayer::keyed(keyed.clone())
-        .away_after(Duration::from_millis(20))
-        .outage(Outage::Local(1));
+        .outage_after(Duration::from_millis(20))
+        .outage_policy(OutagePolicy::LocalCap(1));
     // The upstream counts the streams of each tenant by itself.
     let streams = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
     let counting = Arc::clone(&streams);
@@ -108,7 +113,7 @@ async fn a_key_in_use_keeps_its_local_cap_though_the_keys_are_more_than_are_reme
         assert_eq!(streams.lock().unwrap()["alice"], 1);
     }
     assert!(!waiting.is_finished(), "let in beside the first");
-    assert!(keyed.remembered() <= 10_000, "{}", keyed.remembered());
+    assert!(keyed.cached_keys() <= 10_000, "{}", keyed.cached_keys());
     drop(held);
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
 }

@@ -42,7 +42,7 @@ type Ended<S> = Result<<S as Service<Request<()>>>::Response, <S as Service<Requ
 fn assert_kicked<R>(ended: Result<R, Error<Broken>>) {
     let Err(Error::Rejected(rejection)) = ended else { panic!("not rejected") };
     assert!(matches!(rejection.reason(), Reason::Lost(LostReason::Kicked)), "{rejection}");
-    assert_eq!(rejection.semaphore(), "chats");
+    assert_eq!(rejection.semaphore_name(), "chats");
     assert!(!rejection.is_full() && !rejection.is_too_large());
 }
 
@@ -51,7 +51,8 @@ async fn an_inner_future_is_dropped_with_its_permit_where_heads_are_held() {
     let chats = semaphore(1);
     let probe = Probe::answering([Step::Hang]);
     let tally = probe.tally.clone();
-    let service = ZSetSemaphoreLayer::new(chats.clone()).hold_head().end_when_lost().layer(probe);
+    let service =
+        ZSetSemaphoreLayer::new(chats.clone()).release_on_response().end_when_lost().layer(probe);
     let request = running(&chats, &tally, service).await;
     kick(&chats).await;
     assert_kicked(within(PATIENCE, request).await.unwrap());
@@ -254,7 +255,7 @@ async fn a_handler_reads_the_fencing_token_and_finds_the_permit_by_the_name_of_t
     let tell = async |Extension(admitted): Extension<Admitted>| {
         assert!(admitted.permit("others").is_none());
         let admission = admitted.iter().next().unwrap();
-        assert_eq!((admission.semaphore(), admission.limit_name()), ("chats", "chats"));
+        assert_eq!((admission.semaphore_name(), admission.limit_name()), ("chats", "chats"));
         assert!(!admission.is_uncounted());
         admitted.permit("chats").unwrap().fencing_token().to_string()
     };

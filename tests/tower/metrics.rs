@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::tower::{KeyLimit, Keyed, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{KeyLimit, Keyed, OutagePolicy, ZSetSemaphoreLayer};
 
 use crate::probe::{Probe, Script, Step, ask, idle, semaphore, settled};
 
@@ -215,9 +215,9 @@ async fn what_an_outage_lets_through_is_marked() {
     let record = Record::default();
     let _guard = metrics::set_default_local_recorder(&record);
     let chats = Client::open("redis://127.0.0.1:1").unwrap().semaphore("chats", 1).build().unwrap();
-    for policy in [Outage::Open, Outage::Local(1), Outage::Closed] {
-        let layer = ZSetSemaphoreLayer::new(chats.clone()).outage(policy);
-        let service = layer.away_after(Duration::from_millis(10)).layer(Probe::default());
+    for policy in [OutagePolicy::FailOpen, OutagePolicy::LocalCap(1), OutagePolicy::FailClosed] {
+        let layer = ZSetSemaphoreLayer::new(chats.clone()).outage_policy(policy);
+        let service = layer.outage_after(Duration::from_millis(10)).layer(Probe::default());
         let _ = service.oneshot(ask()).await;
     }
     let requests: Vec<_> = record.requests().into_keys().collect();

@@ -322,7 +322,7 @@ mod reqwest {
     async fn a_429_rests_and_failures_are_those_of_the_client() {
         let calls = semaphore(1);
         let server = provider(&Tally::default()).await;
-        let layer = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(LONG);
+        let layer = ZSetSemaphoreLayer::new(calls.clone()).cooldown_on_429(LONG);
         let busy = layer.layer(client()).oneshot(ask(&server, "busy")).await.unwrap();
         let start = Instant::now();
         assert_eq!(busy.text().await.unwrap(), "busy");

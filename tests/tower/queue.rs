@@ -66,10 +66,12 @@ async fn requests_are_served_in_the_order_in_which_they_came() {
     let served = Arc::new(Mutex::new(Vec::new()));
     let service = {
         let served = Arc::clone(&served);
-        ZSetSemaphoreLayer::new(chats.clone()).hold_head().layer(service_fn(move |n: u64| {
-            served.lock().unwrap().push(n);
-            async { Ok::<_, Broken>(()) }
-        }))
+        ZSetSemaphoreLayer::new(chats.clone()).release_on_response().layer(service_fn(
+            move |n: u64| {
+                served.lock().unwrap().push(n);
+                async { Ok::<_, Broken>(()) }
+            },
+        ))
     };
     let mut requests = Vec::new();
     for n in 0..10 {
@@ -103,7 +105,7 @@ async fn services_that_are_ready_hold_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn ready_though_the_inner_service_is_not() {
-    let layer = ZSetSemaphoreLayer::new(semaphore(1)).hold_head();
+    let layer = ZSetSemaphoreLayer::new(semaphore(1)).release_on_response();
     let (mut service, mut inner) = mock::spawn_layer::<&str, &str, _>(layer);
     inner.allow(0);
     assert!(matches!(service.poll_ready(), Poll::Ready(Ok(()))));
@@ -159,7 +161,7 @@ async fn a_closed_semaphore_rejects_and_ends_who_is_queued() {
         let Err(Error::Rejected(rejection)) = rejected else { panic!("let in") };
         assert!(matches!(
             rejection.reason(),
-            Reason::NoPermit(zset_semaphore::AcquireError::Closed)
+            Reason::Acquire(zset_semaphore::AcquireError::Closed)
         ));
     }
     drop(held);

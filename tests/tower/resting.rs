@@ -27,7 +27,7 @@ async fn provider(request: Request<(u16, &'static str)>) -> Result<Response<Full
 #[tokio::test(start_paused = true)]
 async fn a_429_keeps_its_units_for_as_long_as_it_says() {
     let calls = semaphore(2);
-    let layer = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(LONGEST);
+    let layer = ZSetSemaphoreLayer::new(calls.clone()).cooldown_on_429(LONGEST);
     let client = layer.layer(service_fn(provider));
     for (status, retry_after, seconds) in [
         (429, "7", 7),
@@ -58,8 +58,8 @@ async fn other_answers_and_layers_that_were_not_told_to_rest_keep_nothing() {
     let layer = ZSetSemaphoreLayer::new(calls.clone());
     for (layer, status, retry_after) in [
         (layer.clone(), 429, "20"),
-        (layer.clone().rest_on_429(LONGEST), 503, ""), // which tells of any failure
-        (layer.rest_on_429(LONGEST), 200, "20"),
+        (layer.clone().cooldown_on_429(LONGEST), 503, ""), // which tells of any failure
+        (layer.cooldown_on_429(LONGEST), 200, "20"),
     ] {
         let client = layer.layer(service_fn(provider));
         drop(client.oneshot(Request::new((status, retry_after))).await.unwrap());
@@ -73,7 +73,7 @@ async fn other_answers_and_layers_that_were_not_told_to_rest_keep_nothing() {
 #[tokio::test(start_paused = true)]
 async fn what_ends_when_lost_rests_too() {
     let calls = semaphore(2);
-    let layer = ZSetSemaphoreLayer::new(calls.clone()).rest_on_429(LONGEST);
+    let layer = ZSetSemaphoreLayer::new(calls.clone()).cooldown_on_429(LONGEST);
     let client = layer.clone().end_when_lost().layer(service_fn(provider));
     drop(client.oneshot(Request::new((429, "7"))).await.unwrap());
     rested(&calls, 7).await;
@@ -86,10 +86,10 @@ async fn what_ends_when_lost_rests_too() {
 
     // Said last, it stays as well.
     let layer = ZSetSemaphoreLayer::new(calls.clone());
-    let client = layer.clone().end_when_lost().rest_on_429(LONGEST).layer(service_fn(provider));
+    let client = layer.clone().end_when_lost().cooldown_on_429(LONGEST).layer(service_fn(provider));
     drop(client.oneshot(Request::new((429, "7"))).await.unwrap());
     rested(&calls, 7).await;
-    drop(layer.answer().rest_on_429(LONGEST).layer(busy).oneshot(ask()).await.unwrap());
+    drop(layer.answer().cooldown_on_429(LONGEST).layer(busy).oneshot(ask()).await.unwrap());
     rested(&calls, 9).await;
 }
 

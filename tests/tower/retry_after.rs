@@ -106,12 +106,12 @@ async fn those_who_are_told_at_once_do_not_come_back_at_once() {
 async fn no_one_is_told_less_than_the_floor() {
     let chats = semaphore(1);
     let _held = chats.acquire(1).await.unwrap();
-    for (layer, floor) in [(layer(&chats), 1), (layer(&chats).retry_after_floor(secs(15)), 15)] {
+    for (layer, floor) in [(layer(&chats), 1), (layer(&chats).min_retry_after(secs(15)), 15)] {
         let told = rejected(&timed(layer)).await.retry_after();
         assert!((secs(floor)..secs(floor + 4)).contains(&told), "{told:?}");
     }
     // Also where it is the lost permit that ended the request, and when it was closed.
-    let floor = layer(&chats).retry_after_floor(secs(15));
+    let floor = layer(&chats).min_retry_after(secs(15));
     chats.close();
     assert!(rejected(&timed(floor)).await.retry_after() >= secs(15));
 }

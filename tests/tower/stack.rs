@@ -9,7 +9,8 @@ use hyper::body::Bytes;
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::tower::{
-    Error, KeyLimit, Keyed, Outage, Paths, Reason, Rejection, WaitUntil, ZSetSemaphoreLayer,
+    Error, KeyLimit, Keyed, OutagePolicy, Paths, Reason, Rejection, WaitDeadline,
+    ZSetSemaphoreLayer,
 };
 use zset_semaphore::{Client, ZSetSemaphore};
 
@@ -87,12 +88,12 @@ async fn the_time_of_a_stack_runs_out_at_the_outer_limit_too_and_is_told_in_the_
     assert_eq!(failed, ("user".to_owned(), 10));
     // Of two that are told the earlier counts.
     let mut hasty = ask();
-    hasty.extensions_mut().insert(WaitUntil::within(TEN / 5));
+    hasty.extensions_mut().insert(WaitDeadline::after(TEN / 5));
     assert_eq!(fails(layer.layer(inner), hasty).await, ("user".to_owned(), 2));
     drop(full);
 
     let handler = service_fn(|request: Ask| async move {
-        let left = request.extensions().get::<WaitUntil>().map(WaitUntil::left);
+        let left = request.extensions().get::<WaitDeadline>().map(WaitDeadline::remaining);
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(format!("{left:?}"))))
     });
     let told = async |layer: ZSetSemaphoreLayer, request| {
@@ -105,7 +106,7 @@ async fn the_time_of_a_stack_runs_out_at_the_outer_limit_too_and_is_told_in_the_
     assert_eq!(told(outer.clone(), ask()).await, "None");
     assert_eq!(told(outer.clone().total_timeout(TEN), ask()).await, "Some(10s)");
     let mut hasty = ask();
-    hasty.extensions_mut().insert(WaitUntil::within(TEN / 5));
+    hasty.extensions_mut().insert(WaitDeadline::after(TEN / 5));
     assert_eq!(told(outer.total_timeout(TEN), hasty).await, "Some(2s)");
 }
 
@@ -142,12 +143,12 @@ async fn the_local_cap_is_waited_for_no_longer_than_the_stack_has_time() {
     let client = Client::open("redis://127.0.0.1:1").unwrap(); // nobody listens there
     let semaphore = client.semaphore("local", 1).build().unwrap();
     let layer = ZSetSemaphoreLayer::new(semaphore)
-        .away_after(Duration::from_millis(1))
-        .outage(Outage::Local(1));
+        .outage_after(Duration::from_millis(1))
+        .outage_policy(OutagePolicy::LocalCap(1));
     let service = layer.layer(service_fn(upstream));
     let _held = within(PATIENCE, service.clone().oneshot(ask())).await.unwrap();
     let mut hasty = ask();
-    hasty.extensions_mut().insert(WaitUntil::within(Duration::from_millis(100)));
+    hasty.extensions_mut().insert(WaitDeadline::after(Duration::from_millis(100)));
     let ended = within(PATIENCE, service.oneshot(hasty)).await;
     let Err(Error::Rejected(rejection)) = ended else { panic!("let in") };
     assert!(matches!(rejection.reason(), Reason::Unavailable { .. }), "{rejection:?}");
@@ -192,10 +193,11 @@ async fn exempt_requests_pass_a_full_limit_and_take_nothing_whatever_else_is_sai
 async fn exempt_requests_of_any_type_need_no_key() {
     let key = |n: &u32| -> Option<String> { panic!("key of {n}") };
     let keyed = Keyed::builder(&Client::in_memory(), "plans", key, 1).build().unwrap();
-    let layer = ZSetSemaphoreLayer::keyed(keyed.clone()).exempt(|n: &u32| *n < 10).hold_head();
+    let layer =
+        ZSetSemaphoreLayer::keyed(keyed.clone()).exempt(|n: &u32| *n < 10).release_on_response();
     let service = layer.layer(service_fn(async |n: u32| Ok::<_, Infallible>(n)));
     assert_eq!(service.oneshot(7).await.unwrap(), 7);
-    assert_eq!(keyed.remembered(), 0);
+    assert_eq!(keyed.cached_keys(), 0);
 }
 
 #[tokio::test(start_paused = true)]

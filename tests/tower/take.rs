@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
-use zset_semaphore::tower::{Admitted, Held, Outage, ZSetSemaphoreLayer};
+use zset_semaphore::tower::{Admitted, OutagePolicy, OwnedAdmission, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, LostReason};
 
 use crate::lost::kick;
@@ -152,7 +152,7 @@ async fn whoever_is_first_has_it() {
         let takes = admitted(&response);
         let taking = tokio::spawn(async move { takes.take_all() });
         drop(response);
-        let held: Vec<Held> = taking.await.unwrap();
+        let held: Vec<OwnedAdmission> = taking.await.unwrap();
         assert!(held.len() <= 1);
         if let [held] = &*held {
             assert!(!held.permit().unwrap().is_lost());
@@ -182,8 +182,8 @@ async fn a_response_ends_with_its_permit_though_that_was_taken_where_it_is_asked
 async fn the_cap_of_this_process_is_taken_over_too() {
     let away = Client::open("redis://127.0.0.1:1").unwrap().semaphore("chats", 1).build().unwrap();
     let layer = ZSetSemaphoreLayer::new(away)
-        .outage(Outage::Local(1))
-        .away_after(Duration::from_millis(10))
+        .outage_policy(OutagePolicy::LocalCap(1))
+        .outage_after(Duration::from_millis(10))
         .timeout(Duration::from_millis(50));
     let service = layer.layer(service_fn(streaming));
     let response = service.clone().oneshot(ask()).await.unwrap();

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::{Holder, Inspection, QueuedWaiter};
+use crate::inspection::KickOutcome;
+use crate::inspection::{Holder, Inspection, QueuedWaiter};
 use crate::store::{
-    ALIVE_MS, Ask, CLAIM_MS, INSPECT_BOUND, KickOutcome, LOOK_BOUND, Renewed, Rule, Settled, Turn,
-    TurnOutcome, TurnReply,
+    ALIVE_MS, Ask, CLAIM_MS, INSPECT_BOUND, LOOK_BOUND, Renewed, Rule, Settled, Turn, TurnOutcome,
+    TurnReply,
 };
 
 use super::Note;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
-use crate::semaphore::Inspection;
+use crate::inspection::Inspection;
 use crate::sync::lock;
 
 use super::{BoxFuture, Ear, KickOutcome, Session, Store, Turn, TurnOutcome};
@@ -37,9 +37,9 @@ const LOOK_EVERY: u32 = 16;
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use zset_semaphore::{Client, Memory};
+/// use zset_semaphore::{Client, MemoryStore};
 ///
-/// let memory = Memory::new();
+/// let memory = MemoryStore::new();
 /// let one = Client::with_memory(&memory).semaphore("jobs", 1).build()?;
 /// let two = Client::with_memory(&memory).semaphore("jobs", 1).build()?;
 /// let permit = one.acquire(1).await?;
@@ -49,7 +49,7 @@ const LOOK_EVERY: u32 = 16;
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Memory {
+pub struct MemoryStore {
     inner: Arc<Inner>,
 }
 
@@ -139,7 +139,7 @@ impl State {
 /// Words for another client: the grants, or 0 for "ask about this id".
 pub(crate) type Note = (ClientId, Vec<(PermitId, u64)>);
 
-impl Memory {
+impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -186,19 +186,19 @@ impl Memory {
     }
 }
 
-impl Default for Memory {
+impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Memory {
+impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("names", &lock(&self.inner.state).books.len()).finish()
+        f.debug_struct("MemoryStore").field("names", &lock(&self.inner.state).books.len()).finish()
     }
 }
 
-impl Store for Memory {
+impl Store for MemoryStore {
     fn open(
         &self,
         client: ClientId,
@@ -220,7 +220,7 @@ impl Store for Memory {
 }
 
 struct MemorySession {
-    memory: Memory,
+    memory: MemoryStore,
     client: ClientId,
     _ear: Arc<dyn Ear>,
 }

@@ -1,6 +1,11 @@
-//! The scripts of `lua/`, joined when the crate is compiled.
+//! The scripts that Redis runs, joined from the parts in `lua/`.
+//!
+//! # Implementation
+//!
+//! A step of a script is a part of its text, not a function: a function would be made again by each
+//! call. So the parts share their locals, and a part says on top which of them it reads and writes.
 
-/// A script and its SHA-1, by which Redis knows it once it is loaded.
+/// A script, and the SHA-1 by which Redis knows it once it is loaded.
 pub(super) struct Script {
     pub(super) text: String,
     pub(super) hash: String,
@@ -13,25 +18,37 @@ pub(super) struct Scripts {
     pub(super) kick: Script,
 }
 
-const PRELUDE: &str = include_str!("../../../lua/prelude.lua");
-const CLOCK: &str = include_str!("../../../lua/clock.lua");
+macro_rules! parts {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../../lua/", $name, ".lua")))),*]
+    };
+}
+
+/// Each file of `lua/`, under the name that an include gives it.
+const PARTS: &[(&str, &str)] = parts![
+    "prelude" "clock"
+    "turn" "inspect" "set_limit" "kick"
+    "turn/begin" "turn/meta" "turn/client" "turn/permits" "turn/prune" "turn/remove" "turn/renew"
+    "turn/late_turn" "turn/ask" "turn/serve" "turn/admit" "turn/finish" "turn/reply"
+];
 
 impl Scripts {
     pub(super) fn new() -> Self {
-        Self::with_clock(CLOCK)
+        Self::from_parts(part)
     }
 
-    fn with_clock(clock: &str) -> Self {
-        let script = |body: &str| {
-            let text = format!("{PRELUDE}{clock}{body}");
+    fn from_parts(part: impl Fn(&str) -> &'static str) -> Self {
+        let script = |name: &str| {
+            let mut text = String::new();
+            join(&mut text, "", part(name), &part);
             let hash = redis::Script::new(&text).get_hash().to_owned();
             Script { text, hash }
         };
         Self {
-            turn: script(include_str!("../../../lua/turn.lua")),
-            inspect: script(include_str!("../../../lua/inspect.lua")),
-            set_limit: script(include_str!("../../../lua/set_limit.lua")),
-            kick: script(include_str!("../../../lua/kick.lua")),
+            turn: script("turn"),
+            inspect: script("inspect"),
+            set_limit: script("set_limit"),
+            kick: script("kick"),
         }
     }
 
@@ -42,12 +59,29 @@ impl Scripts {
     /// Time comes from a key, and keys end by that time instead of the server's.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
-        Self::with_clock(
-            "local now = tonumber(redis.call('GET', 'test:clock'))
+        const CLOCK: &str = "local now = tonumber(redis.call('GET', 'test:clock'))
              for _, key in ipairs(KEYS) do
                local at = redis.call('PEXPIRETIME', key)
                if at >= 0 and at < math.floor(now / 1000) then redis.call('DEL', key) end
-             end\n",
-        )
+             end\n";
+        Self::from_parts(|name| if name == "clock" { CLOCK } else { part(name) })
+    }
+}
+
+/// The text of a part; nothing where there is no part of that name, which the tests rule out.
+fn part(name: &str) -> &'static str {
+    PARTS.iter().find(|&&(known, _)| known == name).map_or("", |&(_, text)| text)
+}
+
+/// Appends a part to `text`, with the parts it includes. Lines that begin with `---` are for readers.
+fn join(text: &mut String, indent: &str, part: &str, parts: &impl Fn(&str) -> &'static str) {
+    for line in part.lines() {
+        let code = line.trim_start();
+        if let Some(name) = code.strip_prefix("--- @include ") {
+            let indent = format!("{indent}{}", &line[..line.len() - code.len()]);
+            join(text, &indent, parts(name.trim_matches('"')), parts);
+        } else if !code.starts_with("---") {
+            text.extend([if code.is_empty() { "" } else { indent }, line, "\n"]);
+        }
     }
 }

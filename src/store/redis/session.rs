@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::StoreError;
 use crate::id::PermitId;
-use crate::semaphore::Inspection;
-use crate::store::{BoxFuture, Ear, KickOutcome, Session, Turn, TurnOutcome};
+use crate::inspection::Inspection;
+use crate::inspection::KickOutcome;
+use crate::store::{BoxFuture, Ear, Session, Turn, TurnOutcome};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};

@@ -7,9 +7,10 @@ use redis::Value;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{DEFAULT_LEASE_MS, PermitId};
-use crate::semaphore::{Holder, Inspection, QueuedWaiter};
+use crate::inspection::{Holder, Inspection, QueuedWaiter};
 
-use crate::store::{KickOutcome, Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply};
+use crate::inspection::KickOutcome;
+use crate::store::{Renewed, Rule, Settled, Turn, TurnOutcome, TurnReply};
 
 /// Writes words as arguments without an allocation each.
 pub(crate) struct Args<'a> {

@@ -1,13 +1,10 @@
 //! The scripts on a server whose C `long` has 32 bits, as those of 32-bit machines have: there Lua's
 //! `%d` writes no number above two thousand million. Played by a real server of this machine.
 
-#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+use ::redis::Value;
 
-mod support;
-
-use redis::Value;
-
-use support::redis_server::RedisServer;
+use crate::store::agreement::support::redis_server::RedisServer;
+use crate::store::redis::scripts::Scripts;
 
 /// What such a server does to `%d` (on x86), and what it says of its `long`.
 const NARROW: &str = "
@@ -20,13 +17,6 @@ const NARROW: &str = "
     local struct = { size = function() return 4 end }
 ";
 
-const TURN: [&str; 4] = [
-    NARROW,
-    include_str!("../lua/prelude.lua"),
-    include_str!("../lua/clock.lua"),
-    include_str!("../lua/turn.lua"),
-];
-
 struct Narrow(RedisServer);
 
 impl Narrow {
@@ -34,7 +24,7 @@ impl Narrow {
         ["zsem:{s}:permits", "zsem:{s}:queue", "zsem:{s}:clients", "zsem:{s}:meta"];
 
     async fn turn(&self, words: &[&str]) -> Vec<Value> {
-        let script = TURN.concat();
+        let script = format!("{NARROW}{}", Scripts::new().turn.text);
         let call = [&["EVAL", script.as_str(), "4"], &Self::KEYS[..], words].concat();
         self.0.query(&call).await
     }
@@ -44,7 +34,7 @@ impl Narrow {
     }
 }
 
-// CASES 17
+// Behaviour 17
 #[tokio::test]
 async fn deadlines_tickets_and_the_last_number_are_written_in_full_by_a_32_bit_server() {
     let server = Narrow(RedisServer::start().await);

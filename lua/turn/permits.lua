@@ -1,0 +1,37 @@
+--- How a step grants permits: they count at once and are written in commands of many.
+---
+--- Reads   now_ms
+--- Writes  permits, meta `extra`; held, extra, earliest, needed_until
+--- Twin    src/store/memory/books.rs
+local earliest = nil -- no deadline is before it; nil = not known
+
+-- New permits are counted at once and written by flush().
+local adding, n_adding, adding_heavy = {}, 0, 0
+local lease, deadline, deadline_text -- most permits of a turn share a lease
+local function deadline_in(ms)
+  if ms ~= lease then
+    lease, deadline = ms, now_ms + ms
+    deadline_text = format(WHOLE, deadline)
+    needed_until = max(needed_until, deadline)
+  end
+  return deadline_text
+end
+local function flush()
+  if n_adding == 0 then return end
+  if adding_heavy ~= 0 then call('HINCRBY', meta, 'extra', adding_heavy) end
+  call('ZADD', permits, unpack(adding, 1, n_adding))
+  n_adding, adding_heavy = 0, 0
+end
+local function add(list, first, to, units, ms)
+  local text = deadline_in(ms)
+  if earliest and deadline < earliest then earliest = deadline end
+  new_permits = new_permits or held == 0
+  for i = first, to do
+    if n_adding == 2 * CHUNK then flush() end
+    adding[n_adding + 1], adding[n_adding + 2] = text, list[i]
+    n_adding = n_adding + 2
+    adding_heavy = adding_heavy + units - 1
+  end
+  held = held + to - first + 1
+  extra = extra + (to - first + 1) * (units - 1)
+end

@@ -1,0 +1,10 @@
+//! How a release ended.
+
+/// How a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Released {
+    /// This release freed the units.
+    Freed,
+    /// The permit had ended before: it was lost, or released already. Nothing changed.
+    AlreadyGone,
+}

@@ -1,0 +1,5 @@
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod narrow_server;
+mod scripts;
+mod url;

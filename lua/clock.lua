@@ -1,3 +1,6 @@
--- The one clock of every script: Redis's own time in microseconds, read once.
-local time = redis.call('TIME')
+--- The clock of every script: the server's time, read once.
+
+local time = call('TIME')
+-- In microseconds, and in milliseconds.
 local now = time[1] * 1000000 + time[2]
+local now_ms = floor(now / 1000)

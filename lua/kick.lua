@@ -1,35 +1,49 @@
+--- Ends a permit when an operator says so.
+---
+--- Twin    src/store/memory/kick.rs
+---
+--- # Arguments
+---
+--- 1 permit id, 2 '1': remove it at once, though its holder does not know yet
+---
+--- # Reply
+---
+--- Kick.NOT_HELD, Kick.MARKED (its units are free when its holder lets go, or at its deadline) or
+--- Kick.REMOVED
+---
+--- # Implementation
+---
+--- The mark is half a millisecond more on the deadline. A marked permit can be released, but not
+--- renewed, and its owner is told of the kick when it asks.
+
 --- @include "prelude"
 --- @include "clock"
--- Ends a permit on an operator's word.
---
--- ARGV  1 permit id  2 '1' = free the unit now, though its holder does not know yet
--- Reply 0 not held, 1 marked (the unit is free at the release or the deadline), 2 removed
---
--- A mark is half a millisecond on the deadline: it can be released, not renewed or asked for again.
 
 local id = ARGV[1]
-local now_ms = floor(now / 1000)
-local score = tonumber(redis.call('ZSCORE', KEYS[1], id) or '0')
-if score <= now_ms then return 0 end
+local score = tonumber(call('ZSCORE', permits, id) or '0')
+if score <= now_ms then return Kick.NOT_HELD end
 
 local outcome
 if ARGV[2] == '1' then
   local units = units_of(id)
-  local known = redis.call('HMGET', KEYS[4], 'inc', 'last')
-  if known[1] then -- else the next turn counts again, and trusts no release
-    redis.call('HSET', KEYS[4], 'removed', known[2] or known[1])
-    if units > 1 then redis.call('HINCRBY', KEYS[4], 'extra', 1 - units) end
+  local known = call('HMGET', meta, 'inc', 'last')
+  -- Without `inc` the next turn makes meta again: it counts `extra`, and trusts no earlier token.
+  if known[1] then
+    call('HSET', meta, 'removed', known[2] or known[1])
+    if units > 1 then call('HINCRBY', meta, 'extra', 1 - units) end
   end
-  redis.call('ZREM', KEYS[1], id)
-  outcome = 2
+  call('ZREM', permits, id)
+  outcome = Kick.REMOVED
 else
-  -- Told first: renewals look for marks only while there can be one. Without `inc` the next turn
-  -- tells it again.
+  -- Renewals look for marks only until `kicked`, so that goes first. Without `inc` the next turn
+  -- makes meta again, and sets it for all permits.
   local deadline = floor(score)
-  local known = redis.call('HMGET', KEYS[4], 'inc', 'kicked')
-  if known[1] and (known[2] or 0) + 0 < deadline + 1 then redis.call('HSET', KEYS[4], 'kicked', deadline + 1) end
-  redis.call('ZADD', KEYS[1], 'XX', format('%.1f', deadline + 0.5), id)
-  outcome = 1
+  local known = call('HMGET', meta, 'inc', 'kicked')
+  if known[1] and (known[2] or 0) + 0 < deadline + 1 then
+    call('HSET', meta, 'kicked', deadline + 1)
+  end
+  call('ZADD', permits, 'XX', format('%.1f', deadline + 0.5), id)
+  outcome = Kick.MARKED
 end
 wake(client_of(id), { id, '0' })
 return outcome

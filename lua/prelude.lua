@@ -1,28 +1,46 @@
--- Shared by every script; joined in front of it when the crate is compiled.
---
--- KEYS[1] permits  ZSET  permit id -> lease deadline, server milliseconds (+0.5 once kicked)
--- KEYS[2] queue    ZSET  waiter id -> ticket
--- KEYS[3] clients  ZSET  client id -> until when it is presumed alive, server milliseconds
--- KEYS[4] meta     HASH  inc, last, limit, extra, ttl, kicked (no marked permit has a later deadline),
---                         removed (the last number when a permit was kicked out at once),
---                         <client> (its epoch), l:<client> (its label)
---
--- An id reads <client>:<counter>[*units][/lease_ms]; the client part is 16 hex digits.
--- Numbers over 1e14 lose digits when Lua concatenates them: format(WHOLE, n) writes them into texts.
--- As arguments of redis.call they keep all (Redis prints 17 digits), but cost more.
+--- What every script begins with: the keys, how ids are read, how a client is woken.
+---
+--- KEYS[1]  permits  ZSET  permit id -> end of its lease, + 0.5 once it is kicked
+--- KEYS[2]  queue    ZSET  waiter id -> its ticket
+--- KEYS[3]  clients  ZSET  client id -> until when the client counts as alive
+--- KEYS[4]  meta     HASH  with these fields:
+---   inc         incarnation: when this hash was made, in microseconds
+---   last        the last number given out, token or ticket
+---   limit       the limit override, where there is one
+---   extra       units in use beyond one for each permit
+---   ttl         when the first three keys expire
+---   kicked      no kicked permit has a later deadline
+---   removed     `last` at the time when a kick last removed a permit at once
+---   <client>    the epoch of a client
+---   l:<client>  its label
+---
+--- Instants are the server's, in milliseconds unless said otherwise. What reads like `Flag.MORE`
+--- is a constant of the crate: the literal is written in when the parts are joined.
+---
+--- An id reads <client>:<counter>[*units][/lease_ms]. The client part has 16 hex digits. Units of 1
+--- and the default lease are left out. A permit of one unit is light, of more it is heavy.
+---
+--- # Implementation
+---
+--- Lua keeps 14 digits of a number that it concatenates, so `format(WHOLE, n)` makes the texts of
+--- large numbers. As an argument of a command a number keeps all 17 digits, but Redis formats it
+--- each time, which costs more than a text. `+ 0` turns a text into a number at half the cost of
+--- tonumber.
 
-local DEFAULT_LEASE_MS = 30000
-local TTL_SLACK_MS = 10000
-local META_OUTLIVES_MS = 60000
+local call, ARGV = redis.call, ARGV
+local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+-- How many members go into one command.
 local CHUNK = 64
 
--- Lua writes '%d' by way of a C long, which has 32 bits on some servers; '%.0f' takes twice as long.
+-- Lua formats '%d' as a C long, which has 32 bits on some servers. '%.0f' takes twice as long.
 local WHOLE = struct.size('l') == 8 and '%d' or '%.0f'
 
 local floor, max, min = math.floor, math.max, math.min
 local find, sub, match, format = string.find, string.sub, string.match, string.format
 
--- Behind the client, the colon and one digit of the counter. Plain finds: no pattern per id.
+-- The search begins at 19: behind the client, the colon and the first digit of the counter. A plain
+-- find needs no pattern for ids without units.
 local function units_of(id)
   local at = find(id, '*', 19, true)
   return at and match(id, '^%d+', at + 1) + 0 or 1
@@ -30,20 +48,21 @@ end
 
 local function lease_of(id)
   local at = find(id, '/', 19, true)
-  return at and sub(id, at + 1) + 0 or DEFAULT_LEASE_MS
+  return at and sub(id, at + 1) + 0 or Span.DEFAULT_LEASE
 end
 
 local function client_of(id)
   return sub(id, 1, 16)
 end
 
--- Redis writes the half millisecond of a kicked permit's score, and no fraction otherwise.
+-- Redis prints a fraction only for the score of a kicked permit.
 local function is_kicked(score)
   return find(score, '.', 1, true) ~= nil
 end
 
--- Wake-ups are hints: a server that forbids PUBLISH must not fail the script that granted.
+-- Publishes pairs of an id and a number. The pcall is there because a wake-up is a hint: a server
+-- that forbids PUBLISH must not fail the script that has granted.
 local function wake(client, words)
-  local prefix, name = match(KEYS[1], '^(.-){(.*)}')
+  local prefix, name = match(permits, '^(.-){(.*)}')
   redis.pcall('PUBLISH', prefix .. 'wake:' .. client, name .. '\n' .. table.concat(words, ' '))
 end

@@ -1,56 +1,84 @@
+--- The turn: one atomic call that settles all that a client has to say about one semaphore.
+---
+--- Twin    src/store/memory/turn/mod.rs
+---
+--- # Arguments
+---
+--- 1 client, 2 limit, 3 seen (the highest number that the client knows), then sections in this
+--- order. The first two and GRANTED_UNDER come at most once, the others any number of times.
+---
+---   Section.EPOCH          epoch: how many turns of this client had no answer; left out for 0
+---   Section.LABEL          label: the name of the client for `inspect`
+---   Section.RELEASE_LIGHT  count, token, ids: no permit of these has a lower token; 0: not known,
+---                          or a lease may have ended
+---   Section.RELEASE_HEAVY  count, ids
+---   Section.CANCEL         count, ids: of permits and of waiters
+---   Section.GRANTED_UNDER  incarnation: under which the renewed permits were granted
+---   Section.RENEW          count, ms, ids
+---   Section.ASK            count, (id, ticket, when_full) for each waiter; ticket 0: not known
+---   Section.ADMIT_PLAIN    count, ids: newcomers for one unit and the default lease that wait
+---   Section.ADMIT_OTHER    count, when_full, units, ms, ids: other newcomers of a kind
+---
+--- `when_full` says what happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE, or
+--- a number: it waits, unless at least this many wait already.
+---
+--- # Reply
+---
+--- Of a stale turn, which did nothing since a newer one of this client has run: Flag.NONE, epoch.
+--- Of any other a flat list: the sum of the flags, incarnation, units in use, waiters, last number;
+--- then what each flag tells of, in this order
+---
+---   Flag.OVERRIDDEN  limit: the override
+---   Flag.PUT_BACK    nothing: waiters that were asked about had been lost
+---   Flag.MORE        nothing: work is left for another turn
+---   Flag.EARLIEST    ms: until the earliest deadline, or less; for the owner of the head
+---   Flag.MISSING     count, indices: releases that found nothing
+---   Flag.EXCEPTIONS  count, (index, RenewalException.*): renewals that found no permit or a
+---                    kicked one
+---   Flag.OTHERS      count, (id, token): other waiters of the caller that left the queue; token 0:
+---                    too large
+---
+--- then the outcome of each ask
+---
+---   Outcome.GRANTED        token
+---   Outcome.FOUND_GRANTED  token: an earlier turn granted it
+---   Outcome.QUEUED         ticket, place
+---   Outcome.REFUSED, Outcome.KICKED, Outcome.TOO_LARGE
+---
+--- then the newcomers in runs of the same outcome, with numbers that rise by one: count, outcome of
+--- the first. Indices count from 1, places from 0.
+---
+--- # Invariants
+---
+--- - Units in use never pass the limit.
+--- - A grant goes to the lowest ticket.
+--- - Each number given out, token or ticket, is above all before it.
+--- - After each single write the keys are in a legal state: Redis does not roll a script back.
+---
+--- # Implementation
+---
+--- Redis runs nothing else meanwhile, so a turn pays only for what it says. A step makes the tables
+--- that it alone needs. Ids come in runs of a kind, so that no id has to be taken apart. Redis
+--- formats a number each time it gets one, so numbers go out as texts that are made once.
+---
+--- `at` is the place in ARGV where the next section begins. Each step moves it past its own.
+
 --- @include "prelude"
 --- @include "clock"
--- The turn: one atomic call that settles all a client has to say about one semaphore.
---
--- ARGV  1 client  2 limit  3 seen; then sections, each but for `e`, `l` and `i` any number of times, in this order:
---       e epoch (0 without)   l label   r count token ids   R count ids   c count ids
---       i incarnation of the renewed ids   n count ms ids   q count (id ticket rule)
---       w count ids   a count rule units ms ids
---       r releases ids of one unit; no token of them is lower (0 where one is not known or where a
---       lease may have ended)
---       R releases ids of more   c cancels   n renews   q asks; a ticket of 0: none known
---       w admits waiters for one unit with the default lease, a others
---       rule: w = wait, t = try, a number = wait unless so many wait already
--- Reply {0, epoch} when a newer turn of this client has run already, else a flat list:
---       1 + flags, incarnation, in use, waiting, last number; then what the flags tell of:
---       2 overridden: limit   4 waiters asked about were lost, and are back   8 more   16 the head of the queue is the caller's: ms until
---       the earliest deadline or less   32 releases that found nothing: count, indices
---       64 renewals that were not plain: count, (index, 1 gone | 2 kicked | 3 put back)
---       128 other waiters of the caller taken from the queue: count, (id, token | 0 = too large);
---       then per ask 1 token | 2 ticket place | 3 refused | 4 kicked | 5 too large |
---       7 token (was granted before),
---       then runs of admits that fared alike, with rising numbers: count, code as for asks, first
---       number and place as for asks.
--- Keeps: units in use never pass the limit; grants go to the lowest ticket; each number given
--- out (token or ticket) is above all before it; every prefix of the writes is a legal state.
---
--- Redis runs nothing else meanwhile, so a turn pays only for what it has to say: what a step
--- alone needs is made within it, ids come in runs of a kind so that none is taken apart, numbers go
--- out as texts made once (Redis formats a number each time it is given one), and `+ 0` reads a number at
--- half the cost of tonumber.
 
 --- @include "turn/begin"
-
 --- @include "turn/meta"
-
 --- @include "turn/client"
 
 --- @include "turn/permits"
-
 --- @include "turn/prune"
 
 --- @include "turn/remove"
-
 --- @include "turn/renew"
-
 --- @include "turn/late_turn"
-
 --- @include "turn/ask"
-
 --- @include "turn/serve"
-
 --- @include "turn/admit"
 
 --- @include "turn/finish"
-
 --- @include "turn/reply"

@@ -1,4 +1,4 @@
-//! How long to wait between two tries.
+//! The backoff: how long to wait between two tries.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use crate::error::ConfigError;
 
-/// How long to wait between two tries: an iterator of [`Duration`], with no clock inside.
+/// The waits between two tries: an iterator of [`Duration`], without a clock.
 ///
-/// It paces how often a waiter asks when wake-ups are switched off
-/// ([`Wake::Poll`](crate::Wake::Poll)) or do not reach it (no pub/sub). While wake-ups are heard it
-/// is not used. Each waiter starts a run of its own from the first step, also where the backoff was
-/// iterated before it was given to the semaphore.
+/// It is the pace at which a waiter asks the store when wake-ups are switched off
+/// ([`Wake::Poll`](crate::Wake::Poll)) or cannot arrive (no pub/sub). While wake-ups arrive it is not
+/// used. Each waiter begins with the first step, even if the backoff was iterated before it was given
+/// to the semaphore.
 ///
 /// # Default
 ///
 /// [`Backoff::decay()`]: `max(floor, tail + (start - tail) * e^(-rate * i))` with start 1.0 s, tail
-/// 0.4 s, rate 0.17, floor 0.5 s and no jitter. It starts slow and grows faster, the other way
-/// round than usual: a waiter that has waited long is near the head of the queue, so asking often
-/// is worth more the longer it waits.
+/// 0.4 s, rate 0.17, floor 0.5 s and no jitter. The waits become shorter, other than usual: a waiter
+/// that has waited long is near the head of the queue, so it gains more by asking often.
 ///
 /// # Examples
 ///
@@ -66,7 +65,7 @@ impl Backoff {
         Self { shape, jitter: 0.0, tries: None, seed: None, run: Run::default() }
     }
 
-    /// Exponential decay, the default: from one second down to half a second.
+    /// Returns the default, an exponential decay from one second to half a second.
     pub fn decay() -> Self {
         Self::decay_of(
             Duration::from_millis(1_000),
@@ -76,57 +75,57 @@ impl Backoff {
         )
     }
 
-    /// Exponential decay with numbers of your own:
-    /// `max(floor, tail + (start - tail) * e^(-rate * i))` for step `i` from 0.
+    /// Returns an exponential decay: `max(floor, tail + (start - tail) * e^(-rate * i))` for step `i`
+    /// from 0.
     pub fn decay_of(start: Duration, tail: Duration, rate: f64, floor: Duration) -> Self {
         Self::of(Shape::Decay { start, tail, rate, floor })
     }
 
-    /// The same wait each time.
+    /// Returns the same wait for each step.
     pub fn fixed(wait: Duration) -> Self {
         Self::linear(wait, Duration::ZERO, wait)
     }
 
-    /// `start`, then `step` more each time, up to `most`.
+    /// Returns waits that begin with `start` and grow by `step` each time, up to `most`.
     pub fn linear(start: Duration, step: Duration, most: Duration) -> Self {
         Self::of(Shape::Linear { start, step, most })
     }
 
-    /// `start`, then `factor` times as long each time, up to `most`.
+    /// Returns waits that begin with `start` and grow by `factor` each time, up to `most`.
     pub fn exponential(start: Duration, factor: f64, most: Duration) -> Self {
         Self::of(Shape::Exponential { start, factor, most })
     }
 
-    /// Any sequence: `wait` is given the step, from 0; `None`, or a panic, ends it.
+    /// Returns the waits that `wait` gives for each step, from 0. `None`, or a panic, ends them.
     ///
-    /// It is called in the background while the semaphore is locked: it must be quick, and must not
-    /// touch a semaphore or a permit.
+    /// `wait` is called in the background while the semaphore is locked. It must be quick, and must
+    /// not use a semaphore or a permit.
     pub fn from_fn(wait: impl Fn(u32) -> Option<Duration> + Send + Sync + 'static) -> Self {
         Self::of(Shape::Custom(Arc::new(wait)))
     }
 
-    /// Varies every wait by up to this share of itself, up or down, evenly. Default: 0.
+    /// Sets by which share of itself a wait varies at most, up or down, evenly: 0 to 1. Default: 0.
     ///
-    /// Must lie between 0 and 1; [`build()`](crate::SemaphoreBuilder::build) refuses others.
+    /// [`build()`](crate::SemaphoreBuilder::build) refuses other values.
     pub fn jitter(mut self, share: f64) -> Self {
         self.jitter = share;
         self
     }
 
-    /// Ends after so many waits; a waiter that is asked to go on gives up with
+    /// Sets after how many waits the sequence ends. A waiter then ends with
     /// [`AcquireError::GaveUp`](crate::AcquireError::GaveUp). Default: never.
     pub fn tries(mut self, tries: u32) -> Self {
         self.tries = Some(tries);
         self
     }
 
-    /// Makes the jitter repeatable. Default: a seed of its own for every run.
+    /// Sets the seed of the jitter, which makes it repeatable. Default: another seed for each waiter.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// The same sequence from its first step, however far this one was iterated.
+    /// Returns the same sequence from its first step, however far this one was iterated.
     pub(crate) fn restarted(&self) -> Self {
         Self { run: Run::default(), ..self.clone() }
     }
@@ -178,7 +177,7 @@ impl Backoff {
     }
 }
 
-/// Seconds as a duration; what is no duration (NaN, negative, too long) becomes the nearest one.
+/// Returns seconds as a duration. A number that is none (NaN, negative, too long) gives the nearest.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

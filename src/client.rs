@@ -1,4 +1,4 @@
-//! A client: one connection, one driver, any number of semaphores.
+//! The client: one connection to the store, for any number of semaphores.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::driver::{Lifeline, Link, NoDriver, Shared};
+use crate::driver::{DropGuard, NoDriver, NoSession, Shared};
 use crate::error::{ConfigError, ConnectError, ShutdownError};
 use crate::id::ClientId;
 use crate::lost_reason::LostReason;
@@ -18,16 +18,18 @@ use crate::store::redis::RedisConfig;
 
 const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// One connection to the store, shared by all semaphores made from it. Cheap to clone.
+/// A client of the store: one connection, shared by all semaphores made from it.
 ///
-/// A background task, the driver, carries it; it starts on the tokio runtime of the first call and
-/// ends with that runtime, or when the client and all that was made from it are gone. What was
-/// dropped by then is handed back first if the store answers; [`shutdown`](Client::shutdown) waits
-/// for that.
+/// It is cheap to clone. A background task, the driver, owns the connection. It starts on the tokio
+/// runtime of the first call. It ends with that runtime, or when the client and all that was made from
+/// it are dropped. In the latter case it first releases what is left, if the store answers;
+/// [`shutdown`](Self::shutdown) waits for that.
 ///
-/// A client stays with the process that made the first call with it: in a child made by `fork` all
-/// that its copy is asked for ends with `Closed`, and a copied permit is neither renewed nor given
-/// back. A client without a call before the fork serves both processes, each under an id of its own.
+/// # Fork
+///
+/// A client belongs to the process that made its first call. In a child made by `fork` after that,
+/// all calls of the copy end with `Closed`, and a copied permit is neither renewed nor released. A
+/// client that made no call before the fork works in both processes, with an id of its own in each.
 ///
 /// # Examples
 ///
@@ -45,18 +47,18 @@ const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_millis(500);
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    lifeline: Arc<Lifeline>,
+    guard: Arc<DropGuard>,
 }
 
 impl Client {
-    /// Connects to Redis, and returns once it answers.
+    /// Connects to Redis, and returns a client once the server answers.
     ///
     /// `url` is `redis://[user][:password@]host[:port][/db]`, `rediss://...` for TLS (feature
     /// `tls-rustls`), or `unix:///path/to.sock[?db=1&user=u&pass=p]`.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when the URL is wrong, or the first attempt fails.
+    /// [`ConnectError`] when the URL is refused, or the first attempt to connect fails.
     ///
     /// # Cancel safety
     ///
@@ -66,73 +68,74 @@ impl Client {
         Self::builder().url(url).connect().await
     }
 
-    /// Makes a client that connects at the first call, so that a service can start while Redis is
+    /// Makes a client that connects at its first call, so that a service can start while Redis is
     /// down.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] when the URL is wrong.
+    /// [`ConfigError`] when the URL is refused.
     #[cfg(feature = "redis")]
     pub fn open(url: impl AsRef<str>) -> Result<Self, ConfigError> {
         Self::builder().url(url).build()
     }
 
-    /// A client with a store of its own inside this process: the same behaviour without Redis. It
-    /// runs on tokio's clock, so that tests can pause time.
+    /// Makes a client with a store of its own in this process: the same behaviour without Redis. The
+    /// store uses the clock of tokio, so tests can pause time.
     pub fn in_memory() -> Self {
         Self::with_memory(&MemoryStore::new())
     }
 
-    /// A client of a [`MemoryStore`] that it shares with others.
+    /// Makes a client of a [`MemoryStore`] that other clients can share.
     pub fn with_memory(memory: &MemoryStore) -> Self {
         Self::over(Box::new(memory.clone()), DEFAULT_CALL_TIMEOUT, Arc::from(""))
     }
 
-    /// A builder, for settings beyond the URL.
+    /// Returns a builder, for settings other than the URL.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
 
     fn over(store: Box<dyn Store>, call_timeout: Duration, label: Arc<str>) -> Self {
-        Self { lifeline: Arc::new(Lifeline(Shared::new(store, call_timeout, label))) }
+        Self { guard: Arc::new(DropGuard::new(Shared::new(store, call_timeout, label))) }
     }
 
-    /// A semaphore of this name, to be configured and built. Names are case-sensitive.
+    /// Returns a builder of the semaphore `name`. Names are case-sensitive.
     ///
-    /// `limit` is how many units may be held at once; 0 admits nobody.
+    /// `limit` is how many units may be held at once. 0 admits nobody.
     pub fn semaphore(&self, name: impl Into<String>, limit: u32) -> SemaphoreBuilder {
-        SemaphoreBuilder::new(Arc::clone(&self.lifeline), name.into(), limit)
+        SemaphoreBuilder::new(Arc::clone(&self.guard), name.into(), limit)
     }
 
-    /// The id of this client, the first part of the ids of its permits. It is another one in a
-    /// process that was forked before the first call.
+    /// Returns the id of this client, which is the first part of the ids of its permits. In a process
+    /// that was forked before the first call it is another one.
     pub fn id(&self) -> ClientId {
-        self.lifeline.0.id()
+        self.guard.shared().id()
     }
 
-    /// Lets in no new acquires, ends all waiters with `Closed`, waits until all permits of this
-    /// client have been released or lost, hands everything back, and ends the driver.
+    /// Shuts the client down once all its permits are released.
     ///
-    /// Put a timeout around it if holders may take long, and
+    /// It ends all waiters with `Closed` and lets in no new ones. It waits until all permits of this
+    /// client have been released or lost, and until the store has confirmed it. Then it ends the
+    /// driver. If holders may take long, put a timeout around it, and call
     /// [`shutdown_now`](Self::shutdown_now) after that.
     ///
     /// # Errors
     ///
-    /// [`ShutdownError`] when the store did not confirm everything within twice the call timeout
-    /// after the last release; the leases do the rest.
+    /// [`ShutdownError`] when the store has not confirmed everything within twice the call timeout
+    /// after the last release. The leases free the rest.
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the client stays closed, and goes on handing back what is released.
+    /// If this future is dropped, the client stays closed, and goes on releasing what is dropped.
     pub async fn shutdown(&self) -> Result<(), ShutdownError> {
-        let shared = &self.lifeline.0;
+        let shared = self.guard.shared();
         shared.close();
         shared.until_none_held().await;
         self.flush().await
     }
 
-    /// As [`shutdown`](Self::shutdown), but takes the permits from their holders: every held
-    /// permit's [`lost()`](crate::Permit::lost) fires with [`LostReason::Shutdown`] first.
+    /// Shuts the client down at once: all its permits are lost, with [`LostReason::Shutdown`], and
+    /// their units are released. Otherwise it does what [`shutdown`](Self::shutdown) does.
     ///
     /// # Errors
     ///
@@ -142,14 +145,14 @@ impl Client {
     ///
     /// As [`shutdown`](Self::shutdown).
     pub async fn shutdown_now(&self) -> Result<(), ShutdownError> {
-        let shared = &self.lifeline.0;
+        let shared = self.guard.shared();
         shared.close();
         shared.lose_all(LostReason::Shutdown);
         self.flush().await
     }
 
     async fn flush(&self) -> Result<(), ShutdownError> {
-        let shared = &self.lifeline.0;
+        let shared = self.guard.shared();
         let patience = shared.call_timeout * 2;
         let flushed = timeout(patience, shared.until_flushed()).await;
         let unconfirmed = shared.unflushed();
@@ -157,7 +160,7 @@ impl Client {
         if flushed.is_ok() && unconfirmed == 0 {
             Ok(())
         } else {
-            Err(ShutdownError { unconfirmed })
+            Err(ShutdownError::new(unconfirmed))
         }
     }
 }
@@ -166,12 +169,12 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("id", &self.id())
-            .field("store", &self.lifeline.0.place())
+            .field("store", &self.guard.shared().address())
             .finish()
     }
 }
 
-/// Configures a [`Client`].
+/// Configures a [`Client`]; made by [`Client::builder`].
 ///
 /// # Default
 ///
@@ -219,15 +222,15 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Keeps the count in a [`MemoryStore`] instead of Redis. What was said of Redis has no effect
-    /// then, the [`prefix`](Self::prefix) included, unless a [`url`](Self::url) is given after it.
+    /// Sets a [`MemoryStore`] as the store, instead of Redis. Settings of Redis have no effect then,
+    /// such as the [`prefix`](Self::prefix). A later [`url`](Self::url) sets Redis again.
     pub fn memory(mut self, memory: &MemoryStore) -> Self {
         self.memory = Some(memory.clone());
         self
     }
 
-    /// Where Redis is; see [`Client::connect`]. Takes the place of a [`memory`](Self::memory) that was
-    /// given before it. Default: `redis://127.0.0.1:6379`.
+    /// Sets the URL of Redis, as [`Client::connect`] describes it. It replaces a
+    /// [`memory`](Self::memory) that was set before. Default: `redis://127.0.0.1:6379`.
     #[cfg(feature = "redis")]
     pub fn url(mut self, url: impl AsRef<str>) -> Self {
         self.redis.url = url.as_ref().to_owned();
@@ -235,29 +238,29 @@ impl ClientBuilder {
         self
     }
 
-    /// User and password, instead of those in the URL.
+    /// Sets user and password, instead of those in the URL.
     #[cfg(feature = "redis")]
     pub fn credentials(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
         self.redis.credentials = Some((user.into(), password.into()));
         self
     }
 
-    /// Begins all keys and channels; clients with different prefixes share nothing. 1 to 64 bytes
-    /// without control characters and braces. Default: `zsem:`.
+    /// Sets how all keys and channels begin: 1 to 64 bytes without control characters and braces.
+    /// Clients with different prefixes share nothing. Default: `zsem:`.
     #[cfg(feature = "redis")]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.redis.prefix = prefix.into();
         self
     }
 
-    /// Trusts this root certificate (PEM) instead of the system's, for `rediss://`.
+    /// Sets the root certificate (PEM) to trust instead of those of the system, for `rediss://`.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.redis.root_certificate = Some(pem.into());
         self
     }
 
-    /// Shows this client certificate and key (PEM), for `rediss://` with mutual TLS.
+    /// Sets the certificate and key (PEM) of this client, for `rediss://` with mutual TLS.
     #[cfg(feature = "tls-rustls")]
     pub fn tls_client_certificate(
         mut self,
@@ -268,21 +271,22 @@ impl ClientBuilder {
         self
     }
 
-    /// How long any one call to the store may take before it counts as unanswered; opening a
-    /// connection may take four times as long. 10 ms to 60 s. Default: 500 ms.
-    pub fn call_timeout(mut self, deadline: Duration) -> Self {
-        self.call_timeout = deadline;
+    /// Sets how long one call to the store may take: 10 ms to 60 s. After that it counts as
+    /// unanswered. Opening a connection may take four times as long. Default: 500 ms.
+    pub fn call_timeout(mut self, timeout: Duration) -> Self {
+        self.call_timeout = timeout;
         self
     }
 
-    /// What [`inspect`](crate::ZSetSemaphore::inspect) shows beside this client's permits, say a
-    /// host name; up to 128 bytes. Default: none.
+    /// Sets the label that [`inspect`](crate::ZSetSemaphore::inspect) shows with the permits and
+    /// waiters of this client, such as a host name: up to 128 bytes without control characters.
+    /// Default: none.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self
     }
 
-    /// Makes a client that connects at the first call.
+    /// Checks the settings and makes a client that connects at its first call.
     ///
     /// # Errors
     ///
@@ -303,25 +307,24 @@ impl ClientBuilder {
         Ok(Client::over(store, self.call_timeout, label))
     }
 
-    /// Makes a client and returns once the store answers.
+    /// Checks the settings, connects, and returns a client once the store answers.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] when a setting is refused, or the first attempt fails.
+    /// [`ConnectError`] when a setting is refused, or the first attempt to connect fails.
     ///
     /// # Cancel safety
     ///
     /// Cancel-safe: nothing is left behind.
     pub async fn connect(self) -> Result<Client, ConnectError> {
         let client = self.build()?;
-        let shared = &client.lifeline.0;
-        shared.ensure_driver().map_err(|reason| match reason {
+        client.guard.ensure_driver().map_err(|reason| match reason {
             NoDriver::NoRuntime | NoDriver::Ended => ConnectError::Closed,
         })?;
-        match shared.first_link().await {
-            Link::Down(error) => Err(error.into()),
-            Link::Ended => Err(ConnectError::Closed),
-            Link::Up(_) | Link::Opening => Ok(client),
+        match client.guard.shared().first_connection().await {
+            Ok(()) => Ok(client),
+            Err(NoSession::Unavailable(error)) => Err(error.into()),
+            Err(NoSession::Ended) => Err(ConnectError::Closed),
         }
     }
 }

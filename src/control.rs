@@ -1,38 +1,39 @@
-//! What operators ask of a semaphore: its limit, its holders and waiters, and the end of a permit.
+//! The calls of operators: set the limit, inspect, and kick a permit.
 
 use std::sync::Arc;
 
 use tokio::time::{Instant, timeout};
 
-use crate::driver::{Line, Link, NoDriver};
+use crate::driver::{NoDriver, NoSession, SemaphoreState};
 use crate::error::{ControlError, StoreError};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::semaphore::ZSetSemaphore;
-use crate::store::{BoxFuture, Session};
+use crate::store::{BoxFuture, Kick, Session};
 
 impl ZSetSemaphore {
-    /// Overrides the limit for the whole cluster at once, until
-    /// [`clear_limit`](Self::clear_limit); 0 pauses. It survives idling and restarts of clients.
+    /// Sets an override of the limit for the whole cluster, at once; 0 pauses. It stays until
+    /// [`clear_limit`](Self::clear_limit), also while nobody uses the semaphore.
     ///
-    /// Raising it serves waiters at once. Lowering it takes nothing from anybody: nobody new is
-    /// let in until enough have left.
+    /// A higher limit serves waiters at once. A lower limit takes no permit from anybody: nobody is let
+    /// in until enough have left.
     ///
     /// # Errors
     ///
-    /// [`ControlError`] when the store cannot be asked within the call timeout.
+    /// [`ControlError`] when the store refuses, or does not answer within the call timeout.
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the limit may or may not be set.
+    /// If this future is dropped, the limit may or may not be set.
     pub async fn set_limit(&self, limit: u32) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
         self.ask(|session| session.set_limit(name, Some(limit))).await?;
-        self.inner.seat.update(Line::nudge);
+        self.inner.driver.update(SemaphoreState::request_turn);
         Ok(())
     }
 
-    /// Ends what [`set_limit`](Self::set_limit) set: the handles' own limits count again.
+    /// Removes the override that [`set_limit`](Self::set_limit) set. The limits of the handles count
+    /// again.
     ///
     /// # Errors
     ///
@@ -40,17 +41,17 @@ impl ZSetSemaphore {
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the limit may or may not be cleared.
+    /// If this future is dropped, the override may or may not be removed.
     pub async fn clear_limit(&self) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
         self.ask(|session| session.set_limit(name, None)).await?;
-        self.inner.seat.update(Line::nudge);
+        self.inner.driver.update(SemaphoreState::request_turn);
         Ok(())
     }
 
-    /// Ends somebody's permit: it can no longer be renewed, its holder's
-    /// [`lost()`](crate::Permit::lost) fires, and its units are free when the holder has let go, or
-    /// at its deadline at the latest.
+    /// Kicks a permit, whoever holds it: it cannot be renewed any more, and its holder is told by
+    /// [`lost()`](crate::Permit::lost). Its units are free when the holder has released it, or at the
+    /// end of its lease at the latest.
     ///
     /// # Errors
     ///
@@ -58,16 +59,16 @@ impl ZSetSemaphore {
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the permit may or may not be kicked.
+    /// If this future is dropped, the permit may or may not be kicked.
     pub async fn kick(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        self.ask(|session| session.kick(name, id, false)).await
+        self.ask(|session| session.kick(name, id, Kick::Mark)).await
     }
 
-    /// As [`kick`](Self::kick), but frees the units at once, before the holder knows.
+    /// Kicks a permit and frees its units at once, before its holder knows.
     ///
-    /// **This breaks the promise that the limit is never exceeded**: until the holder has noticed,
-    /// two may run where one should. Only for holders that are known to be dead.
+    /// **This can exceed the limit**: until the holder has noticed, two may run where one should. Use
+    /// it only for holders that are known to be dead.
     ///
     /// # Errors
     ///
@@ -75,18 +76,18 @@ impl ZSetSemaphore {
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the permit may or may not be kicked.
+    /// If this future is dropped, the permit may or may not be kicked.
     pub async fn kick_now(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        let outcome = self.ask(|session| session.kick(name, id, true)).await?;
-        self.inner.seat.update(Line::nudge);
+        let outcome = self.ask(|session| session.kick(name, id, Kick::Remove)).await?;
+        self.inner.driver.update(SemaphoreState::request_turn);
         Ok(outcome)
     }
 
-    /// Who holds and who waits, by the store's own books.
+    /// Returns the limit, the holders and the waiters, as the store has them.
     ///
-    /// A permit that was just dropped may still be listed: its id goes with the next turn. Await
-    /// [`Permit::release`](crate::Permit::release) where that matters.
+    /// A permit that was just dropped may still be listed, since its release is sent with the next
+    /// turn. Where that matters, await [`Permit::release`](crate::Permit::release) instead of a drop.
     ///
     /// # Errors
     ///
@@ -102,24 +103,24 @@ impl ZSetSemaphore {
         Ok(inspection)
     }
 
+    /// Asks the store one question over the connection of the client, within the call timeout.
     async fn ask<T>(
         &self,
         question: impl for<'a> FnOnce(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> Result<T, ControlError> {
-        let shared = self.inner.seat.shared();
-        shared.ensure_driver().map_err(|reason| match reason {
+        let shared = self.inner.driver.shared();
+        self.inner.driver.ensure_driver().map_err(|reason| match reason {
             NoDriver::NoRuntime => ControlError::NoRuntime,
             NoDriver::Ended => ControlError::Closed,
         })?;
         let start = Instant::now();
-        let session = shared.session().await.map_err(|link| match link {
-            Link::Down(error) => ControlError::Unavailable(error),
-            _ => ControlError::Closed,
+        let session = shared.session().await.map_err(|none| match none {
+            NoSession::Unavailable(error) => ControlError::Unavailable(error),
+            NoSession::Ended => ControlError::Closed,
         })?;
         let left = shared.call_timeout.saturating_sub(start.elapsed());
         let answer = timeout(left, question(&*session)).await.unwrap_or_else(|_| {
-            let deadline = shared.call_timeout;
-            Err(StoreError::timeout(format!("no answer within {deadline:?}")))
+            Err(StoreError::timeout(format!("no answer within {:?}", shared.call_timeout)))
         });
         answer.map_err(|error| {
             // Where connecting took the time, a timeout says nothing about the connection.

@@ -1,14 +1,14 @@
-//! The local truth about one permit, shared by the permit, its watches and the driver.
+//! What this process knows of one permit: shared by the permit, its handles and the driver.
 //!
 //! # Implementation
 //!
-//! Whether a permit is ours is decided by the clock first: past `deadline` it is lost there and
-//! then, whether or not the driver has run. Who sees that first makes it stick (`state` leaves
-//! `HELD` once, by compare-and-swap), so a renewal that is answered late never revives a permit
-//! that somebody was already told is lost.
+//! The clock decides first: from its deadline on, the permit is lost, whether or not the driver has
+//! run. The first one who sees that, or who releases the permit, sets `end`, which is set once. So a
+//! late answer to a renewal never revives a permit that somebody was told is lost.
 
 use std::future::pending;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,25 +16,31 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
 use crate::lost_reason::LostReason;
+use crate::numbers::Seq;
 
-const HELD: u8 = 0;
-const RELEASED: u8 = 1;
-const LOST: u8 = 2; // + the reason
-
+/// What this process knows of one permit.
 #[derive(Debug)]
 pub(crate) struct Hold {
     pub(crate) id: PermitId,
-    pub(crate) token: u64,
-    /// Why it is lost when its time runs out unseen.
+    pub(crate) token: Seq,
+    /// Why the permit is lost when its deadline passes.
     by_clock: LostReason,
-    /// The end of the lease as it was granted.
-    base: Instant,
-    /// By how many nanoseconds it was pushed since.
-    deadline: AtomicU64,
-    state: AtomicU8,
+    /// The deadline as it was granted.
+    granted_until: Instant,
+    /// By how many nanoseconds renewals have moved the deadline since.
+    moved_by: AtomicU64,
+    end: OnceLock<End>,
     ended: Notify,
 }
 
+/// How a permit ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Released,
+    Lost(LostReason),
+}
+
+/// Whether a permit is held, by the clock and by all that is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Truth {
     HeldUntil(Instant),
@@ -43,86 +49,94 @@ pub(crate) enum Truth {
 }
 
 impl Hold {
-    pub(crate) fn new(id: PermitId, token: u64, until: Instant, by_clock: LostReason) -> Self {
+    pub(crate) fn new(id: PermitId, token: Seq, until: Instant, by_clock: LostReason) -> Self {
         Self {
             id,
             token,
             by_clock,
-            base: until,
-            deadline: AtomicU64::new(0),
-            state: AtomicU8::new(HELD),
+            granted_until: until,
+            moved_by: AtomicU64::new(0),
+            end: OnceLock::new(),
             ended: Notify::new(),
         }
     }
 
-    /// Moves the local end of the lease; never back.
+    /// Moves the deadline forward; never back.
     pub(crate) fn extend(&self, until: Instant) {
-        let nanos = until.saturating_duration_since(self.base).as_nanos();
+        let nanos = until.saturating_duration_since(self.granted_until).as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-        self.deadline.fetch_max(nanos, Ordering::SeqCst);
+        self.moved_by.fetch_max(nanos, Ordering::SeqCst);
     }
 
+    /// Returns the instant until which the permit is provably held.
     pub(crate) fn deadline(&self) -> Instant {
-        self.base + Duration::from_nanos(self.deadline.load(Ordering::SeqCst))
+        self.granted_until + Duration::from_nanos(self.moved_by.load(Ordering::SeqCst))
     }
 
-    /// The clock is asked before the state is read.
+    /// Returns the time until the deadline; zero once the permit has ended.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self.truth() {
+            Truth::HeldUntil(deadline) => deadline.saturating_duration_since(Instant::now()),
+            Truth::Released | Truth::Lost(_) => Duration::ZERO,
+        }
+    }
+
+    /// Looks at the clock, which may end the permit, and tells how things stand.
     pub(crate) fn truth(&self) -> Truth {
         let deadline = self.deadline();
         if Instant::now() >= deadline {
             self.lose(self.by_clock);
         }
-        match self.state.load(Ordering::SeqCst) {
-            HELD => Truth::HeldUntil(deadline),
-            RELEASED => Truth::Released,
-            lost => Truth::Lost(LostReason::from_code(lost - LOST)),
+        match self.end.get() {
+            None => Truth::HeldUntil(deadline),
+            Some(End::Released) => Truth::Released,
+            Some(&End::Lost(reason)) => Truth::Lost(reason),
         }
     }
 
-    /// True for the one caller that ended it.
+    /// Ends the permit as lost. Returns true to the one caller that ended it.
     pub(crate) fn lose(&self, reason: LostReason) -> bool {
-        self.leave_held(LOST + reason.code())
+        self.end(End::Lost(reason))
     }
 
-    /// True for the one caller that ended it.
+    /// Ends the permit as released. Returns true to the one caller that ended it.
     pub(crate) fn release(&self) -> bool {
-        self.leave_held(RELEASED)
+        self.end(End::Released)
     }
 
-    fn leave_held(&self, to: u8) -> bool {
-        let ended = self.leave_held_unannounced(to);
+    fn end(&self, end: End) -> bool {
+        let ended = self.end.set(end).is_ok();
         if ended {
             self.announce();
         }
         ended
     }
 
-    fn leave_held_unannounced(&self, to: u8) -> bool {
-        self.state.compare_exchange(HELD, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-
-    /// As [`lose`](Self::lose), under a lock: whoever awaits the end is told by
-    /// [`announce`](Self::announce), which runs code of others.
+    /// As [`lose`](Self::lose), for a caller that holds a lock: it calls
+    /// [`announce`](Self::announce), which runs code of others, once the lock is free.
     pub(crate) fn lose_unannounced(&self, reason: LostReason) -> bool {
-        self.leave_held_unannounced(LOST + reason.code())
+        self.end.set(End::Lost(reason)).is_ok()
     }
 
+    /// Wakes all who await the end.
     pub(crate) fn announce(&self) {
         self.ended.notify_waiters();
     }
 
-    /// Whether it was lost or released, without a look at the clock.
+    /// Whether the permit was lost or released, without a look at the clock.
     pub(crate) fn has_ended(&self) -> bool {
-        self.state.load(Ordering::SeqCst) != HELD
+        self.end.get().is_some()
     }
 
-    /// Why it was lost, if it was, without a look at the clock.
+    /// Why the permit was lost, if it was, without a look at the clock.
     pub(crate) fn lost_for(&self) -> Option<LostReason> {
-        let state = self.state.load(Ordering::SeqCst);
-        state.checked_sub(LOST).map(LostReason::from_code)
+        match self.end.get() {
+            Some(&End::Lost(reason)) => Some(reason),
+            Some(End::Released) | None => None,
+        }
     }
 
-    /// Resolves once the permit is lost; never after an ordinary release.
+    /// Resolves once the permit is lost; never if it was released.
     pub(crate) async fn lost(&self) -> LostReason {
         loop {
             let ended = self.ended.notified();
@@ -138,16 +152,26 @@ impl Hold {
             }
         }
     }
+
+    /// Runs `work` until it is done or the permit is lost.
+    pub(crate) async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
+        tokio::select! {
+            biased;
+            reason = self.lost() => Err(reason),
+            output = work => Ok(output),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::id::ClientId;
+    use crate::numbers::Millis;
 
     fn hold(until: Instant) -> Hold {
-        let id = PermitId::new(ClientId::from_bits(1), 1, 1, 30_000);
-        Hold::new(id, 1, until, LostReason::RenewalTimeout)
+        let id = PermitId::new(ClientId::from_bits(1), 1, 1, Millis::new(30_000));
+        Hold::new(id, Seq::after(None), until, LostReason::RenewalTimeout)
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,20 +1,37 @@
-//! Ids: made by the caller, so that the same request sent twice is one permit.
+//! The ids of clients and permits.
+//!
+//! # Implementation
+//!
+//! The caller makes the id of a permit before it asks for one, so a request that is sent twice is one
+//! permit.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
-/// The lease that an id need not spell out, in milliseconds.
-pub(crate) const DEFAULT_LEASE_MS: u64 = 30_000;
+use crate::numbers::Millis;
 
-/// One [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
+/// The lease that an id need not spell out.
+pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
+
+/// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
+///
+/// # Examples
+///
+/// ```
+/// use zset_semaphore::{Client, ClientId};
+///
+/// let id = Client::in_memory().id();
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// assert!("7".parse::<ClientId>().is_err());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(u64);
 
 impl ClientId {
-    /// From the system's randomness, asked for each time: whatever a process keeps, `RandomState`
-    /// and seeded generators among it, a fork copies.
+    /// Takes an id from the randomness of the system, each time. A fork copies all that a process
+    /// keeps, such as `RandomState` and seeded generators.
     pub(crate) fn random() -> Self {
         Self(getrandom::u64().unwrap_or_else(|_| without_system_randomness()))
     }
@@ -25,7 +42,7 @@ impl ClientId {
     }
 }
 
-/// Tells processes and instants apart even so.
+/// Tells processes and instants apart without the randomness of the system.
 fn without_system_randomness() -> u64 {
     RandomState::new().hash_one((std::process::id(), SystemTime::now()))
 }
@@ -44,8 +61,10 @@ impl fmt::Debug for ClientId {
 
 /// The id of a permit, as Redis and [`inspect`](crate::ZSetSemaphore::inspect) know it.
 ///
-/// It reads `<client>:<counter>[*units][/lease_ms]` and carries all that a foreign process must
-/// know to grant it: one unit and a lease of 30 seconds are left out. Ids are unique for all time.
+/// It reads `<client>:<counter>[*units][/lease_ms]`, and carries all that another process must know
+/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice.
+///
+/// # Examples
 ///
 /// ```
 /// use zset_semaphore::PermitId;
@@ -62,38 +81,39 @@ pub struct PermitId {
     client: ClientId,
     counter: u64,
     units: u32,
-    lease_ms: u64,
+    lease: Millis,
 }
 
 impl PermitId {
-    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease_ms: u64) -> Self {
-        Self { client, counter, units, lease_ms }
+    pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease: Millis) -> Self {
+        Self { client, counter, units, lease }
     }
 
-    /// The client that asked for the permit.
+    /// Returns the client that asked for the permit.
     pub fn client(&self) -> ClientId {
         self.client
     }
 
-    /// How many units the permit takes of the limit.
+    /// Returns how many units of the limit the permit takes.
     pub fn units(&self) -> u32 {
         self.units
     }
 
-    /// How long the permit lives in Redis without a renewal.
+    /// Returns how long the permit lives in the store without a renewal.
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.lease_ms)
+        self.lease.duration()
     }
 
     pub(crate) fn counter(&self) -> u64 {
         self.counter
     }
 
-    pub(crate) fn lease_ms(&self) -> u64 {
-        self.lease_ms
+    pub(crate) fn lease_ms(&self) -> Millis {
+        self.lease
     }
 
-    /// Writes it by hand: a turn names hundreds, and formatting would be a good part of its cost.
+    /// Writes the id without the formatting machinery: a turn names hundreds of ids, and formatting
+    /// them would be a good part of its cost.
     pub(crate) fn write_to(&self, text: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         let nibbles = (0..16).rev().map(|nibble| (self.client.0 >> (4 * nibble)) as usize & 15);
@@ -104,9 +124,9 @@ impl PermitId {
             text.push(b'*');
             put_decimal(text, u64::from(self.units));
         }
-        if self.lease_ms != DEFAULT_LEASE_MS {
+        if self.lease != DEFAULT_LEASE {
             text.push(b'/');
-            put_decimal(text, self.lease_ms);
+            put_decimal(text, self.lease.get());
         }
     }
 }
@@ -138,14 +158,48 @@ impl fmt::Debug for PermitId {
     }
 }
 
-/// The text is not a permit id.
+/// The text is not the id of a client or of a permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{text:?} is no permit id; one reads <16 hex digits>:<number>[*units][/lease_ms], \
-     as inspect() and Permit::id() print it"
-)]
+#[error("{text:?} is no {what}; one reads {form}, as inspect() and {printed_by} print it")]
 pub struct ParseIdError {
+    /// The first 80 characters.
     text: String,
+    what: &'static str,
+    form: &'static str,
+    printed_by: &'static str,
+}
+
+impl ParseIdError {
+    fn client_id(text: &str) -> Self {
+        Self {
+            text: text.chars().take(80).collect(),
+            what: "client id",
+            form: "<16 hex digits>",
+            printed_by: "Client::id()",
+        }
+    }
+
+    fn permit_id(text: &str) -> Self {
+        Self {
+            text: text.chars().take(80).collect(),
+            what: "permit id",
+            form: "<16 hex digits>:<number>[*units][/lease_ms]",
+            printed_by: "Permit::id()",
+        }
+    }
+}
+
+impl FromStr for ClientId {
+    type Err = ParseIdError;
+
+    /// Reads an id as [`Display`](fmt::Display) writes it.
+    ///
+    /// # Errors
+    ///
+    /// [`ParseIdError`] with the text when it is not of that form.
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        parse_client(text).ok_or_else(|| ParseIdError::client_id(text))
+    }
 }
 
 impl FromStr for PermitId {
@@ -157,28 +211,33 @@ impl FromStr for PermitId {
     ///
     /// [`ParseIdError`] with the text when it is not of that form.
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        parse(text).ok_or_else(|| ParseIdError { text: text.chars().take(80).collect() })
+        parse_permit(text).ok_or_else(|| ParseIdError::permit_id(text))
     }
 }
 
-fn parse(text: &str) -> Option<PermitId> {
+fn parse_client(text: &str) -> Option<ClientId> {
+    let hex = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 16 || !text.bytes().all(hex) {
+        return None;
+    }
+    u64::from_str_radix(text, 16).ok().map(ClientId)
+}
+
+fn parse_permit(text: &str) -> Option<PermitId> {
     let (client, rest) = text.split_once(':')?;
-    let (rest, lease_ms) = match rest.split_once('/') {
-        Some((rest, lease)) => (rest, decimal(lease)?),
-        None => (rest, DEFAULT_LEASE_MS),
+    let (rest, lease) = match rest.split_once('/') {
+        Some((rest, lease)) => (rest, Millis::new(decimal(lease)?)),
+        None => (rest, DEFAULT_LEASE),
     };
     let (counter, units) = match rest.split_once('*') {
         Some((counter, units)) => (counter, u32::try_from(decimal(units)?).ok()?),
         None => (rest, 1),
     };
-    if client.len() != 16 || !client.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let client = ClientId(u64::from_str_radix(client, 16).ok()?);
-    Some(PermitId { client, counter: decimal(counter)?, units, lease_ms })
+    let client = parse_client(client)?;
+    Some(PermitId { client, counter: decimal(counter)?, units, lease })
 }
 
-/// Digits only: `parse` alone would take a sign too.
+/// Reads digits only; `parse` alone would accept a sign.
 fn decimal(text: &str) -> Option<u64> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -190,15 +249,30 @@ mod tests {
     #[test]
     fn what_is_written_reads_back() {
         for (units, lease, text) in [
-            (1, DEFAULT_LEASE_MS, "00000000000000ff:9"),
-            (4, DEFAULT_LEASE_MS, "00000000000000ff:9*4"),
-            (1, 50, "00000000000000ff:9/50"),
-            (u32::MAX, 1_000, "00000000000000ff:9*4294967295/1000"),
+            (1, DEFAULT_LEASE, "00000000000000ff:9"),
+            (4, DEFAULT_LEASE, "00000000000000ff:9*4"),
+            (1, Millis::new(50), "00000000000000ff:9/50"),
+            (u32::MAX, Millis::new(1_000), "00000000000000ff:9*4294967295/1000"),
         ] {
             let id = PermitId::new(ClientId(255), 9, units, lease);
             assert_eq!(id.to_string(), text);
             assert_eq!(text.parse(), Ok(id));
         }
+    }
+
+    #[test]
+    fn a_client_id_reads_back_and_nothing_else_is_one() {
+        for bits in [0, 255, u64::MAX] {
+            let id = ClientId::from_bits(bits);
+            assert_eq!(id.to_string().parse(), Ok(id));
+        }
+        for text in ["", "ff", "00000000000000FF", "00000000000000ff:9", "+0000000000000ff"] {
+            assert!(text.parse::<ClientId>().is_err(), "{text}");
+        }
+        assert_eq!(
+            "7".parse::<ClientId>().unwrap_err().to_string(),
+            r#""7" is no client id; one reads <16 hex digits>, as inspect() and Client::id() print it"#
+        );
     }
 
     #[test]

@@ -1,49 +1,49 @@
-//! What an operator sees of a semaphore, and what came of a kick.
+//! What operators are told: the state of a semaphore in the store, and what a kick did.
 
 use std::time::Duration;
 
 use crate::id::{ClientId, PermitId};
 
-/// The store's books about one semaphore at one moment; made by
+/// The state of one semaphore in the store at one moment; made by
 /// [`inspect`](crate::ZSetSemaphore::inspect).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The limit in force: the override if there is one, else that of the handle that asked.
+    /// The limit in force: the override if there is one, else the limit of the handle that asked.
     pub limit: u32,
-    /// What [`set_limit`](crate::ZSetSemaphore::set_limit) set.
+    /// The override that [`set_limit`](crate::ZSetSemaphore::set_limit) set, if any.
     pub limit_override: Option<u32>,
-    /// Units in use, including those of permits whose lease has just ended.
+    /// The units in use. Those of permits whose lease has just ended may be among them.
     pub in_use: u64,
     /// How many permits are held.
     pub holders_total: u64,
     /// How many wait.
     pub waiters_total: u64,
-    /// The holders whose leases end first, at most 500.
+    /// The permits whose leases end first, at most 500.
     pub holders: Vec<Holder>,
     /// The first waiters in the order in which they will be served, at most 500.
     pub waiters: Vec<QueuedWaiter>,
 }
 
-/// One permit in an [`Inspection`].
+/// A permit in an [`Inspection`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// Its id.
+    /// The id of the permit.
     pub id: PermitId,
     /// The client that holds it.
     pub client: ClientId,
-    /// What that client calls itself.
+    /// The [label](crate::ClientBuilder::label) of that client.
     pub label: Option<String>,
-    /// How many units it holds.
+    /// How many units the permit holds.
     pub units: u32,
-    /// How long its lease still runs by the store's clock.
+    /// How long until the lease ends, by the clock of the store.
     pub expires_in: Duration,
-    /// Whether it was kicked.
+    /// Whether the permit was [kicked](crate::ZSetSemaphore::kick).
     pub kicked: bool,
 }
 
-/// One waiter in an [`Inspection`].
+/// A waiter in an [`Inspection`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueuedWaiter {
@@ -51,20 +51,20 @@ pub struct QueuedWaiter {
     pub id: PermitId,
     /// The client that waits.
     pub client: ClientId,
-    /// What that client calls itself.
+    /// The [label](crate::ClientBuilder::label) of that client.
     pub label: Option<String>,
     /// How many units it waits for.
     pub units: u32,
 }
 
-/// What [`kick`](crate::ZSetSemaphore::kick) found.
+/// What [`kick`](crate::ZSetSemaphore::kick) and [`kick_now`](crate::ZSetSemaphore::kick_now) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KickOutcome {
-    /// No permit of that id is held.
+    /// Nobody holds a permit of that id.
     NotHeld,
-    /// The permit is marked: it cannot be renewed, and its units are free when its holder has let
-    /// go, or at its deadline at the latest.
+    /// The permit is marked. It cannot be renewed. Its units are free when its holder has released it,
+    /// or when its lease ends.
     Marked,
     /// The permit was removed at once.
     Removed,

@@ -1,61 +1,63 @@
-//! Lease arithmetic: how long a permit is provably ours, and when to renew it. Pure.
+//! Lease arithmetic: until when a permit is provably held, and when to renew it. Pure.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::error::ConfigError;
+use crate::numbers::Millis;
 
-/// The shortest lease that is accepted: below it, the margin and a round trip leave nothing.
+/// The shortest lease that is accepted. Below it, the margin and a round trip leave nothing.
 pub(crate) const SHORTEST: Duration = Duration::from_millis(50);
-/// The longest lease that is accepted, 30 days: a crashed holder keeps its units that long.
+/// The longest lease that is accepted: 30 days. A crashed holder keeps its units that long.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A lease in milliseconds, if `lease` is one; `field` names the setting.
-pub(crate) fn checked_ms(field: &'static str, lease: Duration) -> Result<u64, ConfigError> {
+/// Checks that `lease` is in range, and returns it as the store counts it. `field` names the setting.
+pub(crate) fn checked(field: &'static str, lease: Duration) -> Result<Millis, ConfigError> {
     if lease < SHORTEST || lease > LONGEST {
         return Err(ConfigError::new(field, lease, "50 ms to 30 days"));
     }
-    Ok(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
+    Ok(Millis::from(lease))
 }
 
-/// By how much the local end of a lease comes before the server's: `clamp(lease / 50, 5 ms, 1 s)`.
+/// Returns by how much a lease ends here before it ends in the store: `clamp(lease / 50, 5 ms, 1 s)`.
 ///
-/// It covers clocks that run at different speeds (2 % is far beyond any quartz), small steps of
-/// the server's clock, and the time until the holder has noticed.
+/// It covers clocks that run at different speeds (2 % is far more than any quartz differs), small
+/// steps of the server's clock, and the time that the holder needs to notice.
 pub(crate) fn margin(lease: Duration) -> Duration {
     (lease / 50).clamp(Duration::from_millis(5), Duration::from_secs(1))
 }
 
-/// Until when a lease is provably ours, given when the turn that granted it was *sent*: the server
-/// cannot have started the lease before that.
+/// Returns until when a lease is provably held, given when the turn that granted it was *sent*. The
+/// server cannot have started the lease before that.
 pub(crate) fn provable_until(sent: Instant, lease: Duration) -> Instant {
     sent + lease.saturating_sub(margin(lease))
 }
 
-/// When to renew a lease that was granted or renewed by a turn sent at `sent`.
+/// Returns when to renew a lease that was granted or renewed by a turn sent at `sent`.
 pub(crate) fn renew_at(sent: Instant, lease: Duration) -> Instant {
     sent + lease / 3
 }
 
-/// When to turn a claim that is ours until `deadline` into a full lease: a third of what is left,
-/// so that two more turns fit before it ends.
+/// Returns when to renew a claim that is held until `deadline`, which makes it a full lease: after a
+/// third of the time that is left, so that two more turns fit before it ends.
 pub(crate) fn confirm_at(now: Instant, deadline: Instant) -> Instant {
     now + deadline.saturating_duration_since(now) / 3
 }
 
-/// A turn whose answer takes longer is said again, as far as it renews, beside the one that may still
-/// be answered: so three can be lost before a lease ends, or each can take a third of it.
+/// Returns after which time without an answer a renewal is sent again, beside the turn that may still
+/// be answered. So three turns can be lost before a lease ends, or each can take a third of it.
 pub(crate) fn answer_in(lease: Duration) -> Duration {
     lease / 6
 }
 
-/// A renewal due within this rides on a turn that goes anyway.
-pub(crate) fn ride(lease: Duration) -> Duration {
+/// Returns how long before it is due a renewal is piggybacked on a turn that is sent anyway.
+pub(crate) fn piggyback(lease: Duration) -> Duration {
     lease / 8
 }
 
-/// How often a waiting client speaks: every second, or a third of its lease if that is shorter.
+/// Returns how often a client that waits sends a heartbeat: every second, or every third of its lease
+/// if that is shorter.
 pub(crate) fn asking_period(lease: Duration) -> Duration {
     (lease / 3).min(Duration::from_secs(1))
 }
@@ -83,7 +85,7 @@ mod tests {
             let end = provable_until(sent, lease);
             assert!(end < sent + lease);
             assert!(renew_at(sent, lease) + lease / 3 < end);
-            assert!(renew_at(sent, lease) + ride(lease) < end);
+            assert!(renew_at(sent, lease) + piggyback(lease) < end);
         }
     }
 

@@ -1,4 +1,27 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Feature flags
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `redis` | yes | the Redis store: `Client::connect`, and the settings of [`ClientBuilder`] that concern it |
+//! | `tower` | yes | the `tower` module: a layer, and `http` bodies that hold a permit |
+//! | `tls-rustls` | | `rediss://` URLs by rustls; the process installs a `CryptoProvider` |
+//! | `metrics` | | counters of the layer for the recorder of the `metrics` crate |
+//! | `reqwest` | | a layer for a `reqwest::Client` |
+//! | `full` | | all of them |
+//!
+//! # Without the tower layer
+//!
+//! A worker that serves no requests leaves the layer out, and all crates that only the layer needs
+//! (`http`, `http-body`, `lru`, `sha2` and others) with it:
+//!
+//! ```toml
+//! [dependencies]
+//! zset-semaphore = { version = "0.1", default-features = false, features = ["redis"] }
+//! ```
+//!
+//! With `default-features = false` alone only [`Client::in_memory`] and [`MemoryStore`] are there.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod acquire;
@@ -10,13 +33,19 @@ mod error;
 mod hold;
 mod id;
 mod inspection;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod internals;
 mod lease;
 mod lost_reason;
+mod numbers;
 mod options;
 #[cfg(feature = "tower")]
 mod outlook;
 mod permit;
+mod permit_handle;
 mod released;
+mod retry_delay;
 mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;
@@ -24,8 +53,10 @@ mod store;
 mod sync;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod try_acquire;
+mod wait;
 
-pub use acquire::{Acquire, TryAcquire};
+pub use acquire::Acquire;
 pub use backoff::Backoff;
 pub use client::{Client, ClientBuilder};
 pub use error::{
@@ -36,8 +67,10 @@ pub use id::{ClientId, ParseIdError, PermitId};
 pub use inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 pub use lost_reason::LostReason;
 pub use options::{Renew, Wake};
-pub use permit::{Permit, PermitHandle};
+pub use permit::Permit;
+pub use permit_handle::PermitHandle;
 pub use released::Released;
 pub use semaphore::ZSetSemaphore;
 pub use semaphore_builder::SemaphoreBuilder;
 pub use store::memory::MemoryStore;
+pub use try_acquire::TryAcquire;

@@ -2,19 +2,20 @@
 
 use std::fmt;
 
-/// Why a permit is no longer ours.
+/// Why a permit was lost while it was held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LostReason {
-    /// A manual lease ran out without an [`extend`](crate::Permit::extend).
+    /// Its lease ended without an [`extend`](crate::Permit::extend), with
+    /// [`Renew::Manual`](crate::Renew::Manual).
     Expired,
-    /// An operator kicked it.
+    /// An operator [kicked](crate::ZSetSemaphore::kick) it.
     Kicked,
-    /// Redis no longer knows it though its lease had not ended: data was lost or deleted, or the
-    /// server's clock was stepped, and there was no room to put it back; or an operator removed it
+    /// The store no longer has it, though its lease had not ended, and there was no room to put it
+    /// back. Data was lost or deleted, the clock of the server was stepped, or an operator removed it
     /// with [`kick_now`](crate::ZSetSemaphore::kick_now).
     MissingInStore,
-    /// No renewal was confirmed in time: Redis may have given the units to somebody else.
+    /// The store confirmed no renewal in time, so it may have granted the units to somebody else.
     RenewalTimeout,
     /// It was held for [`max_hold`](crate::SemaphoreBuilder::max_hold).
     MaxHold,
@@ -22,31 +23,12 @@ pub enum LostReason {
     Shutdown,
 }
 
-impl LostReason {
-    const ALL: [Self; 6] = [
-        Self::Expired,
-        Self::Kicked,
-        Self::MissingInStore,
-        Self::RenewalTimeout,
-        Self::MaxHold,
-        Self::Shutdown,
-    ];
-
-    pub(crate) fn code(self) -> u8 {
-        self as u8
-    }
-
-    pub(crate) fn from_code(code: u8) -> Self {
-        Self::ALL.get(usize::from(code)).copied().unwrap_or(Self::RenewalTimeout)
-    }
-}
-
 impl fmt::Display for LostReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Expired => "its lease ran out",
+            Self::Expired => "its lease ended",
             Self::Kicked => "it was kicked",
-            Self::MissingInStore => "Redis forgot it",
+            Self::MissingInStore => "the store no longer has it",
             Self::RenewalTimeout => "no renewal was confirmed in time",
             Self::MaxHold => "it was held too long",
             Self::Shutdown => "the client was shut down",

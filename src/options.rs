@@ -1,35 +1,36 @@
-//! What a handle of a semaphore is configured with.
+//! The settings of a semaphore that go with each of its permits and waiters.
 
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::numbers::Millis;
 
-/// Who keeps a lease alive.
+/// Who renews the lease of a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Renew {
-    /// The crate, in the background, every third of the lease. The default.
+    /// The client, in the background, every third of the lease. This is the default.
     #[default]
     Auto,
-    /// Nobody: the lease is fixed, and only [`Permit::extend`](crate::Permit::extend) pushes it.
+    /// Nobody. The lease ends unless [`Permit::extend`](crate::Permit::extend) extends it.
     Manual,
 }
 
-/// How a waiter learns that it was granted.
+/// How a waiter learns that it was granted a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Wake {
-    /// The store tells at once; where it cannot, as [`Poll`](Wake::Poll). The default.
+    /// The store sends a wake-up at once. Where it cannot, the waiter polls. This is the default.
     #[default]
     Push,
-    /// By asking at the pace of the [`Backoff`]. A wake-up that arrives all the same is used.
+    /// The waiter asks the store at the pace of the [`Backoff`]. A wake-up that arrives is used, too.
     Poll,
 }
 
-/// What a handle wants of its permits.
+/// The settings of one handle of a semaphore.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    pub(crate) lease_ms: u64,
+    pub(crate) lease: Millis,
     pub(crate) renew: Renew,
     pub(crate) max_hold: Option<Duration>,
     pub(crate) backoff: Backoff,

@@ -1,4 +1,5 @@
-//! What a client knows of a semaphore without asking the store; the tower layer decides by it.
+//! The outlook: what a client knows of a semaphore without a call to the store. The tower layer
+//! decides by it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +9,14 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::semaphore::ZSetSemaphore;
 
-/// What a client knows of a semaphore without asking the store.
+/// What a client knows of a semaphore without a call to the store.
 pub(crate) struct Outlook {
     pub(crate) away: Option<Away>,
     pub(crate) in_use: Option<u64>,
     pub(crate) limit: u32,
 }
 
-/// The store does not answer, or not as it should.
+/// An outage: the store does not answer, or it refuses.
 pub(crate) struct Away {
     pub(crate) since: Instant,
     pub(crate) error: Option<StoreError>,
@@ -27,33 +28,33 @@ impl ZSetSemaphore {
         Arc::clone(&self.inner.name)
     }
 
-    /// What is known here without asking the store.
+    /// Returns what is known without a call to the store.
     pub(crate) fn outlook(&self) -> Outlook {
-        let shared = self.inner.seat.shared();
-        let (unconnected, heard) = (shared.unconnected_since(), shared.heard_at());
-        self.inner.seat.peek(|line| {
-            let since = [unconnected, line.troubled_since(heard)].into_iter().flatten().min();
+        let shared = self.inner.driver.shared();
+        let (unconnected, heard) = (shared.link().unconnected_since(), shared.link().heard_at());
+        self.inner.driver.with(|state| {
+            let since = [unconnected, state.away_since(heard)].into_iter().flatten().min();
             let away = since.map(|since| Away {
                 since,
-                error: line.trouble().cloned().or_else(|| shared.link_trouble()),
+                error: state.outage().cloned().or_else(|| shared.link().error()),
                 connected: unconnected.is_none(),
             });
             Outlook {
                 away,
-                in_use: line.counts().map(|(in_use, _)| in_use),
-                limit: line.counts().map_or(self.inner.limit, |(_, limit)| limit),
+                in_use: state.counts().map(|(in_use, _)| in_use),
+                limit: state.counts().map_or(self.inner.limit, |(_, limit)| limit),
             }
         })
     }
 
-    /// How long the answer to a call may take.
+    /// Returns how long a call to the store may take.
     pub(crate) fn call_timeout(&self) -> Duration {
-        self.inner.seat.shared().call_timeout
+        self.inner.driver.shared().call_timeout
     }
 
-    /// Whether a caller may ask the store though that is in trouble.
+    /// Whether one caller may ask the store during an outage: true to one of them in each `every`.
     pub(crate) fn may_probe(&self, every: Duration) -> bool {
         let now = Instant::now();
-        self.inner.seat.peek(|line| line.may_probe(now, every))
+        self.inner.driver.with(|state| state.may_probe(now, every))
     }
 }

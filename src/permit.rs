@@ -1,4 +1,4 @@
-//! Permits: what a caller holds while it works.
+//! A permit: what a caller holds while it works.
 
 use std::fmt;
 use std::future::Future;
@@ -6,23 +6,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use crate::driver::{ReleaseDone, Seat, WeakSeat};
+use crate::driver::DriverHandle;
 use crate::error::{ExtendError, ReleaseError};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::lease;
 use crate::lost_reason::LostReason;
+use crate::permit_handle::PermitHandle;
 use crate::released::Released;
 
-/// Units of a semaphore, held until this is dropped, released or lost.
+/// A permit: units of a semaphore, held until it is dropped, released or lost.
 ///
-/// Dropping it gives the units back without blocking, inside or outside a runtime. The lease is
-/// renewed in the background until then (unless [`Renew::Manual`](crate::Renew::Manual) is set).
+/// A drop releases the units without blocking, inside or outside a runtime. Until then the lease is
+/// renewed in the background, unless [`Renew::Manual`](crate::Renew::Manual) is set.
 ///
-/// A permit can be **lost** while it is held: see [`LostReason`]. Work that must never run beside
-/// the next holder should watch [`lost()`](Permit::lost), go through [`run`](Permit::run), or pass
-/// the [`fencing_token`](Permit::fencing_token) to the resource it guards.
+/// A permit can be **lost** while it is held; [`LostReason`] lists how. There are three ways to
+/// protect work that must never run beside the next holder:
+///
+/// - run it by [`run`](Self::run), which drops it when the permit is lost;
+/// - await [`lost()`](Self::lost) beside it;
+/// - pass the [`fencing_token`](Self::fencing_token) to the resource, and let that refuse lower
+///   tokens.
 ///
 /// # Examples
 ///
@@ -39,46 +45,49 @@ use crate::released::Released;
 /// # Ok(())
 /// # }
 /// ```
+#[clippy::has_significant_drop]
 #[must_use = "a permit that is dropped at once caps nothing; bind it to a name other than `_`"]
 pub struct Permit {
     hold: Arc<Hold>,
-    seat: Seat,
+    driver: DriverHandle,
 }
 
 impl Permit {
-    pub(crate) fn new(hold: Arc<Hold>, seat: Seat) -> Self {
-        Self { hold, seat }
+    pub(crate) fn new(hold: Arc<Hold>, driver: DriverHandle) -> Self {
+        Self { hold, driver }
     }
 
-    /// The id by which Redis, [`inspect`](crate::ZSetSemaphore::inspect) and
+    /// Returns the id by which Redis, [`inspect`](crate::ZSetSemaphore::inspect) and
     /// [`kick`](crate::ZSetSemaphore::kick) know this permit.
     pub fn id(&self) -> PermitId {
         self.hold.id
     }
 
-    /// How many units it holds.
+    /// Returns how many units the permit holds.
     pub fn units(&self) -> u32 {
         self.hold.id.units()
     }
 
-    /// A number above that of every grant of this name before: let the guarded resource refuse
-    /// lower ones, and a holder that lost its permit without noticing can do no harm.
+    /// Returns the fencing token: a number higher than that of every earlier grant of this name.
     ///
-    /// See Martin Kleppmann, "How to do distributed locking" (2016).
+    /// A resource that refuses lower tokens than the highest it has seen is safe from a holder that
+    /// has lost its permit without noticing. See Martin Kleppmann, "How to do distributed locking"
+    /// (2016).
     pub fn fencing_token(&self) -> u64 {
-        self.hold.token
+        self.hold.token.get()
     }
 
-    /// Whether the permit is lost, by this machine's monotonic clock and all that is known.
+    /// Whether the permit is lost, by the monotonic clock of this machine and by all that the client
+    /// knows.
     ///
     /// Once true, it stays true.
     pub fn is_lost(&self) -> bool {
         matches!(self.hold.truth(), Truth::Lost(_))
     }
 
-    /// Resolves once the permit is lost, with the reason; also for those who ask late.
+    /// Resolves with the reason once the permit is lost; at once if it is lost already.
     ///
-    /// It resolves before the server can give the units to anybody else by expiry.
+    /// It resolves before the store can grant the units to anybody else because the lease has ended.
     ///
     /// # Cancel safety
     ///
@@ -87,11 +96,68 @@ impl Permit {
         self.hold.lost().await
     }
 
-    /// Runs `work` for as long as the permit is ours.
+    /// Returns the instant until which the permit is provably held, unless it is renewed.
+    ///
+    /// It is the instant at which the last confirmed grant or renewal was sent, plus the lease, minus
+    /// a margin of a fiftieth of the lease (5 ms to 1 s), by the monotonic clock of this machine. The
+    /// lease in the store ends later. A renewal moves the deadline forward, and nothing moves it back.
+    ///
+    /// A permit can be lost before its deadline, say when it is kicked. [`remaining`](Self::remaining)
+    /// considers that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use zset_semaphore::{Client, Renew};
+    ///
+    /// let jobs = Client::in_memory().semaphore("jobs", 4).renew(Renew::Manual).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// let before = permit.deadline();
+    /// permit.extend(Duration::from_secs(60)).await?;
+    /// assert!(permit.deadline() > before);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn deadline(&self) -> Instant {
+        self.hold.deadline()
+    }
+
+    /// Returns for how long the permit is still provably held, unless it is renewed; zero once it is
+    /// lost.
+    ///
+    /// With [`Renew::Auto`](crate::Renew::Auto) it falls to about two thirds of the lease, and each
+    /// renewal raises it again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use zset_semaphore::Client;
+    ///
+    /// let client = Client::in_memory();
+    /// let jobs = client.semaphore("jobs", 4).lease(Duration::from_secs(30)).build()?;
+    /// let permit = jobs.acquire(1).await?;
+    /// if permit.remaining() > Duration::from_secs(5) {
+    ///     // begin a write that takes up to five seconds
+    /// }
+    /// # assert!(permit.remaining() > Duration::from_secs(25));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn remaining(&self) -> Duration {
+        self.hold.remaining()
+    }
+
+    /// Runs `work` until it is done or the permit is lost.
     ///
     /// # Errors
     ///
-    /// The [`LostReason`] once the permit is lost; `work` has been dropped by then.
+    /// The [`LostReason`] once the permit is lost. `work` has been dropped by then.
     ///
     /// # Cancel safety
     ///
@@ -112,31 +178,31 @@ impl Permit {
     /// # }
     /// ```
     pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
-        run_while_held(&self.hold, work).await
+        self.hold.run(work).await
     }
 
-    /// Pushes the end of the lease to `lease` from now; never shortens it.
+    /// Extends the lease so that it ends `lease` from now. It never shortens the lease.
     ///
-    /// This is how a permit with [`Renew::Manual`](crate::Renew::Manual) lives on. It is retried
-    /// until it is confirmed or the permit is lost.
+    /// This keeps a permit with [`Renew::Manual`](crate::Renew::Manual). The call is repeated until
+    /// the store has confirmed it or the permit is lost.
     ///
     /// # Errors
     ///
-    /// [`ExtendError::Lost`] when the permit is lost first, [`ExtendError::Config`] for a `lease`
+    /// [`ExtendError::Lost`] when the permit is lost first, and [`ExtendError::Config`] for a `lease`
     /// outside 50 ms to 30 days.
     ///
     /// # Cancel safety
     ///
-    /// If dropped, the extension may or may not happen.
+    /// If this future is dropped, the lease may or may not be extended.
     pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
-        let lease_ms = lease::checked_ms("extend", lease)?;
+        let lease = lease::checked("extend", lease)?;
         match self.hold.truth() {
             Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
             Truth::Released => return Err(ExtendError::Released),
             Truth::HeldUntil(_) => {}
         }
         let (done, answer) = oneshot::channel();
-        self.seat.update(|line| line.extend(self.hold.id.counter(), lease_ms, done));
+        self.driver.update(|state| state.extend(self.hold.id.counter(), lease, done));
         tokio::select! {
             biased;
             answer = answer => answer.unwrap_or_else(|_| Err(match self.hold.truth() {
@@ -148,35 +214,32 @@ impl Permit {
         }
     }
 
-    /// Gives the units back and waits until the store has confirmed it.
+    /// Releases the units, and waits until the store has confirmed it.
     ///
     /// # Errors
     ///
-    /// [`ReleaseError::Unconfirmed`] when no confirmation came before the lease ended by itself; the
-    /// units are free then, too. [`ReleaseError::Closed`] when the runtime that carried the client
-    /// has ended: the units may be taken until the end of the lease.
+    /// [`ReleaseError::Unconfirmed`] when the store has not confirmed it before the lease ended; the
+    /// units are free then, too. [`ReleaseError::Closed`] when the tokio runtime of the client has
+    /// ended; the units may stay in use until the end of the lease.
     ///
     /// # Cancel safety
     ///
-    /// The units are given back even if this future is dropped, at any point.
+    /// The units are released even if this future is dropped, at any point.
     pub async fn release(self) -> Result<Released, ReleaseError> {
-        let answer = give_back(&self.hold, |done| {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
-        });
-        confirmed(answer).await
+        self.handle().release().await
     }
 
-    /// A cheap handle that can watch, or release early, from elsewhere: for request extensions,
-    /// logging tasks and the like. It does not keep the permit.
+    /// Makes a handle, which tells whether the permit is lost and can release it early from elsewhere:
+    /// from the extensions of a request, or from a logging task. A handle does not keep the permit.
     pub fn handle(&self) -> PermitHandle {
-        PermitHandle { hold: Arc::clone(&self.hold), seat: self.seat.downgrade() }
+        PermitHandle::new(Arc::clone(&self.hold), self.driver.downgrade())
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.hold.release() {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), None));
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), None));
         }
     }
 }
@@ -188,114 +251,5 @@ impl fmt::Debug for Permit {
             .field("fencing_token", &self.fencing_token())
             .field("truth", &self.hold.truth())
             .finish()
-    }
-}
-
-/// Watches a [`Permit`] from elsewhere; cheap to clone.
-#[derive(Clone)]
-pub struct PermitHandle {
-    hold: Arc<Hold>,
-    seat: WeakSeat,
-}
-
-impl PermitHandle {
-    /// As [`Permit::is_lost`]. A released permit is not lost.
-    pub fn is_lost(&self) -> bool {
-        matches!(self.hold.truth(), Truth::Lost(_))
-    }
-
-    /// Why it is lost, if it is.
-    #[cfg(feature = "tower")]
-    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
-        match self.hold.truth() {
-            Truth::Lost(reason) => Some(reason),
-            Truth::HeldUntil(_) | Truth::Released => None,
-        }
-    }
-
-    /// As [`Permit::lost`]. It never resolves when the permit was released in an ordinary way.
-    pub async fn lost(&self) -> LostReason {
-        self.hold.lost().await
-    }
-
-    /// As [`Permit::fencing_token`].
-    pub fn fencing_token(&self) -> u64 {
-        self.hold.token
-    }
-
-    /// As [`Permit::id`].
-    pub fn id(&self) -> PermitId {
-        self.hold.id
-    }
-
-    /// As [`Permit::units`].
-    pub fn units(&self) -> u32 {
-        self.hold.id.units()
-    }
-
-    /// As [`Permit::run`]. A permit that was released in an ordinary way does not stop `work`.
-    ///
-    /// # Errors
-    ///
-    /// As [`Permit::run`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`Permit::run`].
-    pub async fn run<F: Future>(&self, work: F) -> Result<F::Output, LostReason> {
-        run_while_held(&self.hold, work).await
-    }
-
-    /// Gives the units back now, whoever holds the permit, and waits for the confirmation.
-    ///
-    /// # Errors
-    ///
-    /// As [`Permit::release`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Once polled, the units are given back even if this future is dropped.
-    pub async fn release(&self) -> Result<Released, ReleaseError> {
-        let answer = give_back(&self.hold, |done| {
-            self.seat.update(|line| line.give_back(self.hold.id.counter(), Some(done)));
-        });
-        confirmed(answer).await
-    }
-}
-
-impl fmt::Debug for PermitHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PermitHandle")
-            .field("id", &self.hold.id)
-            .field("truth", &self.hold.truth())
-            .finish()
-    }
-}
-
-async fn run_while_held<F: Future>(hold: &Hold, work: F) -> Result<F::Output, LostReason> {
-    tokio::select! {
-        biased;
-        reason = hold.lost() => Err(reason),
-        output = work => Ok(output),
-    }
-}
-
-type Answer = oneshot::Receiver<Result<Released, ReleaseError>>;
-
-/// Ends the hold and has its id put on the list of the next turn; `None` when it had ended before.
-fn give_back(hold: &Hold, enlist: impl FnOnce(ReleaseDone)) -> Option<Answer> {
-    // Past its deadline it is lost, and the driver gives it back.
-    if matches!(hold.truth(), Truth::Lost(_)) || !hold.release() {
-        return None;
-    }
-    let (done, answer) = oneshot::channel();
-    enlist(done);
-    Some(answer)
-}
-
-async fn confirmed(answer: Option<Answer>) -> Result<Released, ReleaseError> {
-    match answer {
-        Some(answer) => answer.await.unwrap_or(Err(ReleaseError::Closed)),
-        None => Ok(Released::AlreadyGone),
     }
 }

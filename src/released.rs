@@ -5,6 +5,6 @@
 pub enum Released {
     /// This release freed the units.
     Freed,
-    /// The permit had ended before: it was lost, or released already. Nothing changed.
+    /// The permit had been lost or released before. Nothing changed.
     AlreadyGone,
 }

@@ -1,22 +1,22 @@
-//! A semaphore: one name, one count, cluster-wide.
+//! The semaphore: one name and one count for the whole cluster.
 
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::acquire::{Acquire, TryAcquire};
+use crate::acquire::Acquire;
 use crate::semaphore_inner::SemaphoreInner;
+use crate::try_acquire::TryAcquire;
 
-/// A counting semaphore that is shared by all processes that use the same store, prefix and name.
+/// A counting semaphore, shared by all processes that use the same store, prefix and name.
 ///
-/// Cheap to clone. Waiters are served first come first served across the whole cluster: nobody
-/// overtakes, and a waiter for many units is not starved by those for one.
+/// It is cheap to clone. Waiters are served in the order in which they came, across the whole
+/// cluster. Nobody overtakes, and waiters for one unit do not starve a waiter for many.
 ///
-/// Handles of one name made by one client share one queue and one count; options belong to the
-/// handle. Handles with different limits may meet, say during a roll-out: each turn uses the
-/// highest limit of the handles of its own client, so **the highest limit in use is the cap**.
-/// [`set_limit`](Self::set_limit) overrides them all.
+/// A value of this type is a handle to the name: it has a limit and settings of its own. When handles
+/// have different limits, say during a roll-out, a client uses the highest limit of its handles, so
+/// **the highest limit in use is the cap**. [`set_limit`](Self::set_limit) overrides all of them.
 ///
 /// # Examples
 ///
@@ -42,29 +42,31 @@ pub struct ZSetSemaphore {
 }
 
 impl ZSetSemaphore {
-    /// Waits for `units`, first come first served, and holds nothing while it waits.
+    /// Waits until `units` are granted, all at once, in the order of arrival.
     ///
-    /// The returned future is inert until polled; set a [`timeout`](Acquire::timeout) before.
+    /// The returned future does nothing until it is polled. Set a [`timeout`](Acquire::timeout) first,
+    /// if there is one. During an outage of the store the future goes on waiting, and keeps its place
+    /// in the queue.
     ///
     /// # Errors
     ///
-    /// See [`AcquireError`](crate::AcquireError). An outage of the store is ridden out, with the
-    /// place in the queue kept, until the timeout.
+    /// [`AcquireError`](crate::AcquireError) says why the wait ended.
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe at every point: a dropped future leaves no permit and no queue entry. The place
-    /// in the queue is lost.
+    /// Cancel-safe at every point: a dropped future leaves no permit and no queue entry. It loses its
+    /// place in the queue.
     pub fn acquire(&self, units: u32) -> Acquire {
         Acquire::new(Arc::clone(&self.inner), units)
     }
 
-    /// Takes `units` if they are free and nobody waits; one round trip, never waits for room.
+    /// Takes `units` if they are free and nobody waits. It takes one round trip, and never waits for
+    /// room.
     ///
     /// # Errors
     ///
     /// [`TryAcquireError::Full`](crate::TryAcquireError::Full) when there is no room or somebody
-    /// waits for it; see there for the others.
+    /// waits for it. [`TryAcquireError`](crate::TryAcquireError) lists the others.
     ///
     /// # Cancel safety
     ///
@@ -73,25 +75,25 @@ impl ZSetSemaphore {
         TryAcquire::new(Arc::clone(&self.inner), units)
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
 
-    /// The limit this handle was made with; an override may be in force instead.
+    /// Returns the limit of this handle. An override may be in force instead.
     pub fn limit(&self) -> u32 {
         self.inner.limit
     }
 
-    /// Ends all waiters of this name in this client with `Closed`, and lets in no new ones. Held
-    /// permits stay as they are.
+    /// Closes this name in this client: all its waiters end with `Closed`, and no new ones are let in.
+    /// Held permits stay as they are.
     pub fn close(&self) {
-        self.inner.seat.update(|line| line.close(Instant::now()));
+        self.inner.driver.update(|state| state.close(Instant::now()));
     }
 
     /// Whether [`close`](Self::close) was called, on any handle of this name in this client.
     pub fn is_closed(&self) -> bool {
-        self.inner.seat.peek(|line| line.is_closed())
+        self.inner.driver.with(|state| state.is_closed())
     }
 }
 

@@ -1,10 +1,10 @@
-//! The builder of a semaphore: its settings, and what is allowed.
+//! The builder of a semaphore: its settings, their defaults and what is allowed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::driver::{Lifeline, Seat};
+use crate::driver::{DriverHandle, DropGuard};
 use crate::error::ConfigError;
 use crate::lease;
 use crate::options::{Options, Renew, Wake};
@@ -23,7 +23,7 @@ use crate::semaphore_inner::SemaphoreInner;
 /// | [`max_queue`](Self::max_queue) | none |
 /// | [`wake`](Self::wake) | [`Wake::Push`] |
 /// | [`backoff`](Self::backoff) | [`Backoff::decay()`] |
-/// | [`label`](Self::label) | that of the client |
+/// | [`label`](Self::label) | the label of the client |
 ///
 /// # Examples
 ///
@@ -45,108 +45,122 @@ use crate::semaphore_inner::SemaphoreInner;
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `build()`"]
 pub struct SemaphoreBuilder {
-    client: Arc<Lifeline>,
+    client: Arc<DropGuard>,
     name: String,
     limit: u32,
     lease: Duration,
-    options: Options,
+    renew: Renew,
+    max_hold: Option<Duration>,
+    max_queue: Option<u32>,
+    wake: Wake,
+    backoff: Backoff,
     label: Option<String>,
 }
 
 impl SemaphoreBuilder {
-    pub(crate) fn new(client: Arc<Lifeline>, name: String, limit: u32) -> Self {
+    pub(crate) fn new(client: Arc<DropGuard>, name: String, limit: u32) -> Self {
         Self {
             client,
             name,
             limit,
             lease: Duration::from_secs(30),
-            options: Options {
-                lease_ms: 0,
-                renew: Renew::Auto,
-                max_hold: None,
-                backoff: Backoff::default(),
-                wake: Wake::Push,
-                max_queue: None,
-            },
+            renew: Renew::Auto,
+            max_hold: None,
+            max_queue: None,
+            wake: Wake::Push,
+            backoff: Backoff::default(),
             label: None,
         }
     }
 
-    /// How long a permit lives in the store without a renewal: after a crash its units are back so
-    /// much later. 50 ms to 30 days. Default: 30 s.
+    /// Sets how long a permit lives in the store without a renewal: 50 ms to 30 days. After a crash
+    /// of its holder, the units are free again after this time. Default: 30 s.
     ///
-    /// A lease is held while a round trip to the store takes up to a third of it, from the moment the
-    /// driver wants to send until it has read the answer: so a pause of the process counts, and a
-    /// lease of 50 ms needs a runtime that is never busy for more than a few milliseconds. Renewals go
-    /// out when a third of the lease is over, and again after each sixth without an answer. Up to a
-    /// sixth, a lost answer costs nothing.
+    /// A renewal is sent when a third of the lease has passed, and again after each further sixth
+    /// without an answer. A permit is kept while a round trip to the store takes up to a third of the
+    /// lease. If round trips take up to a sixth, one answer can be lost without harm.
+    ///
+    /// The round trip counts from when the client wants to send until it has read the answer, so a
+    /// pause of the process counts as well. A lease of 50 ms needs a runtime that is never busy for
+    /// more than a few milliseconds.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
     }
 
-    /// Who keeps leases alive. Default: [`Renew::Auto`].
+    /// Sets who renews leases. Default: [`Renew::Auto`].
     pub fn renew(mut self, renew: Renew) -> Self {
-        self.options.renew = renew;
+        self.renew = renew;
         self
     }
 
-    /// Ends permits that are held longer: [`lost()`](crate::Permit::lost) fires and the units go
-    /// back. Default: none.
+    /// Sets how long a permit may be held at most. After that it is lost, with
+    /// [`LostReason::MaxHold`](crate::LostReason::MaxHold), and its units are released. Default: no
+    /// maximum.
     pub fn max_hold(mut self, max_hold: Duration) -> Self {
-        self.options.max_hold = Some(max_hold);
+        self.max_hold = Some(max_hold);
         self
     }
 
-    /// Turns an acquire away when so many wait already, cluster-wide. Default: none.
+    /// Sets how many may wait at most, in the whole cluster. When as many wait already, an acquire ends
+    /// with [`AcquireError::QueueFull`](crate::AcquireError::QueueFull). Default: no maximum.
     pub fn max_queue(mut self, max_queue: u32) -> Self {
-        self.options.max_queue = Some(max_queue);
+        self.max_queue = Some(max_queue);
         self
     }
 
-    /// How waiters learn of their grant. Default: [`Wake::Push`].
+    /// Sets how waiters learn that they were granted a permit. Default: [`Wake::Push`].
     pub fn wake(mut self, wake: Wake) -> Self {
-        self.options.wake = wake;
+        self.wake = wake;
         self
     }
 
-    /// How often to ask when wake-ups are off or unheard. Default: [`Backoff::decay()`].
+    /// Sets how often a waiter asks the store when no wake-ups arrive, or with [`Wake::Poll`].
+    /// Default: [`Backoff::decay()`].
     pub fn backoff(mut self, backoff: Backoff) -> Self {
-        self.options.backoff = backoff;
+        self.backoff = backoff;
         self
     }
 
-    /// What [`inspect`](ZSetSemaphore::inspect) shows beside this client's permits, say a host
-    /// name. Kept per client and name; up to 128 bytes, no control characters. Default: that of
-    /// the client.
+    /// Sets the label that [`inspect`](ZSetSemaphore::inspect) shows with the permits and waiters of
+    /// this client, such as a host name: up to 128 bytes without control characters. A client has one
+    /// label for each semaphore name. Default: the label of the client.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
     }
 
-    /// Checks the settings and makes the handle. Talks to nobody yet.
+    /// Checks the settings and makes the semaphore. It does not call the store.
     ///
     /// # Errors
     ///
     /// [`ConfigError`] names the setting, its value and what is allowed.
     pub fn build(self) -> Result<ZSetSemaphore, ConfigError> {
         check_name(&self.name)?;
-        self.options.backoff.check()?;
-        let lease_ms = lease::checked_ms("lease", self.lease)?;
-        if self.options.max_hold == Some(Duration::ZERO) {
+        self.backoff.check()?;
+        let lease = lease::checked("lease", self.lease)?;
+        if self.max_hold == Some(Duration::ZERO) {
             return Err(ConfigError::new("max_hold", Duration::ZERO, "more than 0"));
         }
         let label: Arc<str> = match self.label {
             Some(label) => check_label(label)?.into(),
-            None => Arc::clone(&self.client.0.label),
+            None => Arc::clone(&self.client.shared().label),
         };
-        let cell = self.client.0.line(&self.name, self.limit, &label);
+        let options = Options {
+            lease,
+            renew: self.renew,
+            max_hold: self.max_hold,
+            backoff: self.backoff,
+            wake: self.wake,
+            max_queue: self.max_queue,
+        };
+        let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
         Ok(ZSetSemaphore {
             inner: Arc::new(SemaphoreInner {
                 name: self.name.into(),
                 limit: self.limit,
-                options: Arc::new(Options { lease_ms, ..self.options }),
-                seat: Seat::new(cell, self.client),
+                options: Arc::new(options),
+                driver: DriverHandle::new(cell, self.client),
             }),
         })
     }

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use crate::driver::Seat;
+use crate::driver::DriverHandle;
 use crate::options::Options;
 
-/// One configured semaphore. Its limit counts for its name until it is dropped.
+/// One configured semaphore. Its limit counts for the name until it is dropped.
 pub(crate) struct SemaphoreInner {
     pub(crate) name: Arc<str>,
     pub(crate) limit: u32,
     pub(crate) options: Arc<Options>,
-    pub(crate) seat: Seat,
+    pub(crate) driver: DriverHandle,
 }
 
 impl Drop for SemaphoreInner {
     fn drop(&mut self) {
-        self.seat.update(|line| line.remove_handle(self.limit));
+        self.driver.update(|state| state.remove_handle(self.limit));
     }
 }

@@ -1,4 +1,4 @@
-//! A mutex whose poison is not news: no code of ours panics while it holds one.
+//! Locking a mutex without regard to poison: no code of this crate panics while it holds a lock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

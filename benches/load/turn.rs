@@ -3,11 +3,11 @@
 use tokio::time::Instant;
 use zset_semaphore::Client;
 
-use crate::measure::{Rounds, Times};
+use crate::prefilled::{OWNER, id, ids};
 use crate::report::{Must, Table, say, title};
 use crate::script::{BareScript, Script, Turn};
-use crate::stock::{OWNER, id, ids};
-use crate::support::redis_server::RedisServer;
+use closed_loop::measure::{Rounds, Times};
+use test_support::redis_server::RedisServer;
 
 const ROUNDS: usize = 25;
 const CALLS: usize = 40;

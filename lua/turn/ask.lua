@@ -1,17 +1,20 @@
---- Asks: what has become of waiters, and lost ones put back at their places.
+--- Answers asks: what has become of a waiter. One that was lost goes back to its place.
 ---
---- Reads   section `q`; scores in permits and queue
---- Writes  permits, queue; waiting, last, settled, pending, put_back
---- Twin    src/store/memory/books.rs
--- 4. put back waiters, and look up those whose fate the caller does not know
-local settled, pending -- per ask: the words of the reply, or 'new' to be admitted, or pending
+--- Reads   section ASK; scores in permits and queue
+--- Writes  permits, queue; waiting, last, outcomes, pending, put_back
+--- Twin    src/store/memory/turn/ask.rs
+
+-- outcomes: for each ask the words of the reply, or 'new' for one that is admitted later.
+-- pending: of asks whose outcome may still change, id -> {index of the ask, ticket}.
+local outcomes, pending
 local put_back = false
-local asks, n_ask = at + 1, 0 -- the asks follow that place
-if ARGV[at] == 'q' then
+-- The first ask stands behind the place `asks`.
+local asks, n_ask = at + 1, 0
+if ARGV[at] == Section.ASK then
   prune()
   n_ask = ARGV[asks] + 0
   at = asks + 3 * n_ask + 1
-  settled, pending = {}, {} -- pending: id -> {ask index, ticket}
+  outcomes, pending = {}, {}
   for from = 1, n_ask, CHUNK do
     local to = min(from + CHUNK - 1, n_ask)
     local ids, pushed, back = {}, {}, {}
@@ -21,23 +24,23 @@ if ARGV[at] == 'q' then
       local i, id = from + k - 1, ids[k]
       local ticket = ARGV[asks + 3 * i - 1] + 0
       if score and is_kicked(score) then
-        settled[i] = { 4 }
+        outcomes[i] = { Outcome.KICKED }
       elseif score then
         pushed[#pushed + 1], pushed[#pushed + 2] = deadline_in(lease_of(id)), id
         last = last + 1
-        settled[i] = { 7, last }
+        outcomes[i] = { Outcome.FOUND_GRANTED, last }
       elseif tickets[k] then
         pending[id] = { i, tickets[k] + 0 }
       elseif ticket > 0 then
         back[#back + 1], back[#back + 2] = ticket, id
         pending[id] = { i, ticket }
       else
-        settled[i] = 'new'
+        outcomes[i] = 'new'
       end
     end
     if #pushed > 0 then call('ZADD', permits, 'XX', 'GT', unpack(pushed)) end
     if #back > 0 then
-      -- Told of the turn, not of the waiter: it may be granted or found too large in this one.
+      -- A flag of the turn, not an outcome of the waiter: a later step may grant or refuse it.
       put_back, new_queue = true, new_queue or waiting == 0
       waiting = waiting + call('ZADD', queue, 'NX', unpack(back))
     end

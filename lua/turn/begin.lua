@@ -1,35 +1,34 @@
---- What is known, and whether this turn still counts.
+--- Begins the turn: what the client says of itself, what the keys hold, whether the turn is stale.
 ---
---- Reads   ARGV 1 to 3, section `e`; meta, the sizes of permits and queue
---- Writes  nothing; a turn with an old epoch ends here
---- Twin    src/store/memory/books.rs
-local BOUND, CLAIM_MS, ALIVE_MS = 96, 3000, 3000
-local FORGET_CLIENT_MS, FORGET_AT_ONCE = 3600000, 16
+--- Reads   ARGV 1 to 3, section EPOCH; meta, the sizes of permits and queue
+--- Writes  nothing
+--- Twin    src/store/memory/turn/begin.rs
 
-local call, ARGV = redis.call, ARGV
-local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local me = ARGV[1]
-local at = 4 -- where the next section begins
+local at = 4
 
--- Read before anything is written, so keys of a wrong type change nothing.
+-- Keys of another type fail here, before anything is written.
 local known = call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', me)
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
 
 local epoch, stored_epoch = 0, (known[6] or 0) + 0
-if ARGV[at] == 'e' then
+if ARGV[at] == Section.EPOCH then
   epoch = ARGV[at + 1] + 0
   at = at + 2
 end
-if epoch < stored_epoch then return { 0, stored_epoch } end
+if epoch < stored_epoch then return { Flag.NONE, stored_epoch } end
 
-local now_ms = floor(now / 1000)
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
 local seen = ARGV[3] + 0
+-- The last number given out. The next one is above all that this client has seen.
 local before = max((known[2] or 0) + 0, seen, now - 1)
 local last = before
 local extra, ttl = (known[4] or 0) + 0, (known[5] or 0) + 0
 local limit = override or ARGV[2] + 0
-local needed_until = 0 -- the latest instant that any key must live to
+-- The latest instant that any key must live to.
+local needed_until = 0
+-- Keys whose expiry must be set: this turn has made them or, of clients, written to them.
 local new_permits, new_queue, new_clients, new_meta = false, false, false, false
+-- 1 once the turn leaves work for another one.
 local more = 0

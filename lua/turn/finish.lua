@@ -1,12 +1,12 @@
---- The last number, the end of the keys, clients that have gone, wake-ups.
+--- Finishes the writes: the last number, the expiry of the keys, clients that have gone, wake-ups.
 ---
---- Reads   needed_until, ttl, last
---- Writes  meta `inc`, `last`, `ttl`; clients; the expiry of all keys; publishes
---- Twin    src/store/memory/books.rs
--- 7. close the books and reply
-if waiting > 0 then needed_until = max(needed_until, now_ms + ALIVE_MS) end
+--- Reads   last, needed_until, ttl; clients by their last sign of life
+--- Writes  meta `inc`, `last`, `ttl`; clients, meta <client>, l:<client>; the expiry of all keys
+--- Twin    src/store/memory/turn/finish.rs
+
+if waiting > 0 then needed_until = max(needed_until, now_ms + Span.ALIVE) end
 if needed_until > ttl then
-  ttl = needed_until + TTL_SLACK_MS
+  ttl = needed_until + Span.TTL_SLACK
   call('HSET', meta, 'inc', incarnation, 'last', last, 'ttl', ttl)
   new_permits, new_queue, new_clients, new_meta = true, true, true, true
 elseif last > before then
@@ -14,9 +14,12 @@ elseif last > before then
 end
 if new_permits then call('PEXPIREAT', permits, ttl) end
 if new_queue then call('PEXPIREAT', queue, ttl) end
--- Clients not heard of for an hour are forgotten by turns that write about clients, or move their end.
+-- Clients that were last alive Span.FORGET_AFTER ago are forgotten, Bound.FORGET by each turn that
+-- writes to clients anyway.
 if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
-  local gone = call('ZRANGEBYSCORE', clients, '-inf', now_ms - FORGET_CLIENT_MS, 'LIMIT', '0', FORGET_AT_ONCE)
+  local before_ms = now_ms - Span.FORGET_AFTER
+  local gone =
+    call('ZRANGEBYSCORE', clients, '-inf', before_ms, 'LIMIT', '0', Bound.FORGET)
   if #gone > 0 then
     local fields = {}
     for i, client in ipairs(gone) do
@@ -26,7 +29,8 @@ if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
     call('HDEL', meta, unpack(fields))
   end
 end
-if new_meta and not override then call('PEXPIREAT', meta, ttl + META_OUTLIVES_MS) end
-if noted then
-  for _, client in ipairs(noted) do wake(client, notes[client]) end
+-- A meta with an override never expires.
+if new_meta and not override then call('PEXPIREAT', meta, ttl + Span.META_OUTLIVES) end
+if woken then
+  for _, client in ipairs(woken) do wake(client, wake_ups[client]) end
 end

@@ -1,23 +1,27 @@
---- A turn that may have been sent before data was lost: its newcomers become asks.
+--- Turns newcomers into asks where this turn may be one from before a loss of data.
 ---
---- Reads   seen, incarnation; sections `q`, `w`, `a`
+--- The client may have sent it before the loss if it has seen no number of this incarnation. The
+--- epoch that would make the turn stale is lost, too. What the turn admits may hold or wait by now,
+--- so it is asked about.
+---
+--- Reads   seen, incarnation; sections ASK, ADMIT_PLAIN, ADMIT_OTHER
 --- Writes  ARGV, at, newcomers
---- Twin    src/store/memory/books.rs
--- Who was not answered under this incarnation may have sent this turn before data was lost, with what
--- made it void, and what it admits may be held or wait by now: that is asked about.
-local newcomers = 0 -- how many stand behind the asks
+--- Twin    src/store/memory/turn/late_turn.rs
+
+-- How many of the asks are newcomers: the last ones.
+local newcomers = 0
 if seen > 0 and seen < incarnation and held + waiting > 0 and at <= #ARGV then
-  local words, asked = { 'q' }, 0
+  local words, asked = { Section.ASK }, 0
   while at <= #ARGV do
-    local count, first, rule = ARGV[at + 1] + 0, at + 2, 'w'
-    if ARGV[at] == 'q' then
+    local count, first, when_full = ARGV[at + 1] + 0, at + 2, WhenFull.WAIT
+    if ARGV[at] == Section.ASK then
       for i = first, first + 3 * count - 1 do words[i - first + 3] = ARGV[i] end
       asked, at = count, first + 3 * count
     else
-      if ARGV[at] == 'a' then rule, first = ARGV[first], first + 3 end
+      if ARGV[at] == Section.ADMIT_OTHER then when_full, first = ARGV[first], first + 3 end
       for i = first, first + count - 1 do
         local n = 3 * (asked + newcomers)
-        words[n + 3], words[n + 4], words[n + 5] = ARGV[i], '0', rule
+        words[n + 3], words[n + 4], words[n + 5] = ARGV[i], '0', when_full
         newcomers = newcomers + 1
       end
       at = first + count

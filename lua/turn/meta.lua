@@ -1,23 +1,15 @@
---- Meta made again after it was lost, alone or with all other keys.
+--- Makes meta again where it is lost, alone or with all keys.
 ---
---- Reads   known, held; permits where meta was lost alone
---- Writes  meta `extra`, `kicked`; extra, incarnation, latest
---- Twin    src/store/memory/books.rs
-local recount = incarnation == 0 and held > 0 -- meta was lost alone
-local latest = 0
-if recount then
-  extra = 0
-  for _, id in ipairs(call('ZRANGE', permits, '0', '-1')) do
-    extra = extra + units_of(id) - 1
-  end
-  latest = math.ceil(call('ZRANGE', permits, '-1', '-1', 'WITHSCORES')[2] + 0)
-elseif held == 0 then
-  extra = 0
-end
+--- Reads   known, held; all permits where meta is lost alone
+--- Writes  meta `extra`, `kicked`; extra, latest, incarnation
+--- Twin    src/store/memory/meta.rs
 
-if recount then
-  call('HSET', meta, 'extra', extra, 'kicked', latest)
-elseif extra ~= (known[4] or 0) + 0 then
+-- The latest deadline, where meta is lost alone.
+local latest = 0
+if incarnation == 0 and held > 0 then
+  --- @include "recount"
+elseif held == 0 and extra ~= 0 then
+  extra = 0
   call('HSET', meta, 'extra', '0')
 end
 if incarnation == 0 then

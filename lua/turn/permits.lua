@@ -1,13 +1,16 @@
---- How a step grants permits: they count at once and are written in commands of many.
+--- Adds permits, for all steps that grant: they count at once, and flush() writes them together.
 ---
 --- Reads   now_ms
 --- Writes  permits, meta `extra`; held, extra, earliest, needed_until
---- Twin    src/store/memory/books.rs
-local earliest = nil -- no deadline is before it; nil = not known
+--- Twin    src/store/memory/turn/permits.rs
 
--- New permits are counted at once and written by flush().
+-- No deadline is before it; nil: not known.
+local earliest = nil
+
+-- New permits as arguments of ZADD, and how many units they take beyond one each.
 local adding, n_adding, adding_heavy = {}, 0, 0
-local lease, deadline, deadline_text -- most permits of a turn share a lease
+-- The text of a deadline is kept: most permits of a turn share a lease.
+local lease, deadline, deadline_text
 local function deadline_in(ms)
   if ms ~= lease then
     lease, deadline = ms, now_ms + ms
@@ -16,12 +19,14 @@ local function deadline_in(ms)
   end
   return deadline_text
 end
+-- HINCRBY goes first: out of memory stops it, and then nothing has moved.
 local function flush()
   if n_adding == 0 then return end
   if adding_heavy ~= 0 then call('HINCRBY', meta, 'extra', adding_heavy) end
   call('ZADD', permits, unpack(adding, 1, n_adding))
   n_adding, adding_heavy = 0, 0
 end
+-- Adds the ids `list[first]` to `list[to]`.
 local function add(list, first, to, units, ms)
   local text = deadline_in(ms)
   if earliest and deadline < earliest then earliest = deadline end

@@ -1,10 +1,11 @@
---- Permits whose lease is over go: at most BOUND, and at most once in a turn.
+--- Removes permits whose lease has ended: once, before the first step that depends on it.
 ---
---- Reads   now_ms; permits by deadline
+--- Reads   now_ms; permits
 --- Writes  permits, meta `extra`; held, extra, earliest, more
---- Twin    src/store/memory/books.rs
--- 1. prune: once, before the first thing that depends on it
+--- Twin    src/store/memory/turn/prune.rs
+
 local pruned = false
+-- Returns true where any lease had ended.
 local function prune()
   if pruned then return false end
   pruned = true
@@ -13,16 +14,17 @@ local function prune()
   earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
   if earliest > now_ms then return false end
   earliest = nil
-  local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', BOUND)
-  if #expired == BOUND then more = 1 end
+  local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', Bound.LOOK)
+  if #expired == Bound.LOOK then more = 1 end
   for from = 1, #expired, CHUNK do
     local to, heavy = min(from + CHUNK - 1, #expired), 0
     for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
-    -- Before the ids do: out of memory stops the HINCRBY, and then nothing has moved.
+    -- First, as in flush().
     if heavy ~= 0 then call('HINCRBY', meta, 'extra', -heavy) end
     extra = extra - heavy
     held = held - call('ZREM', permits, unpack(expired, from, to))
   end
   return true
 end
-if at > #ARGV then prune() end -- nothing is said: all is looked after
+-- A turn without sections looks after everything.
+if at > #ARGV then prune() end

@@ -1,23 +1,29 @@
---- Renewals.
+--- Renews permits, and puts back those that were lost with data.
 ---
---- Reads   sections `i`, `n`; meta `kicked`, and the scores of permits where something is amiss
---- Writes  permits, queue; held, extra, waiting, not_plain
---- Twin    src/store/memory/books.rs
--- 3. renew
-local not_plain, renewals, granted_under = nil, 0, incarnation
-if ARGV[at] == 'i' then
+--- Reads   sections GRANTED_UNDER, RENEW; meta `kicked`; scores of permits, where one may be kicked
+---         or missing
+--- Writes  permits, queue; held, extra, waiting, exceptions
+--- Twin    src/store/memory/turn/renew.rs
+
+-- Pairs of an index and a code, and how many renewals came before this section.
+local exceptions, renewals, granted_under = nil, 0, incarnation
+if ARGV[at] == Section.GRANTED_UNDER then
   granted_under = ARGV[at + 1] + 0
   at = at + 2
 end
-if ARGV[at] == 'n' then prune() end
-local kicked_until = ARGV[at] == 'n' and max(latest, (call('HGET', meta, 'kicked') or 0) + 0)
-while ARGV[at] == 'n' do
+local kicked_until
+if ARGV[at] == Section.RENEW then
+  prune()
+  kicked_until = max(latest, (call('HGET', meta, 'kicked') or 0) + 0)
+end
+while ARGV[at] == Section.RENEW do
   local count, ms, first = ARGV[at + 1] + 0, ARGV[at + 2] + 0, at + 3
   local text = deadline_in(ms)
   for from = 1, count, CHUNK do
-    local ids, scores, pushed = { unpack(ARGV, first + from - 1, first + min(from + CHUNK - 1, count) - 1) }, nil, {}
-    -- Scores cost more than the pushes: they are looked at only where something may be amiss.
-    -- After `more` a mark may stand on a permit that has expired.
+    local to = min(from + CHUNK - 1, count)
+    local ids, scores, pushed = { unpack(ARGV, first + from - 1, first + to - 1) }, nil, {}
+    -- A read of the scores costs more than the renewals, so it is left out where no permit can be
+    -- kicked. With `more`, a kicked permit may have expired and still be there.
     if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
     for k = 1, #ids do
       if not scores or not is_kicked(scores[k] or '') then
@@ -29,21 +35,22 @@ while ARGV[at] == 'n' do
       for k, score in ipairs(scores or call('ZMSCORE', permits, unpack(ids))) do
         local id, code = ids[k], 0
         if not score then
-          -- Put back only what another incarnation granted: here it was ended for good.
+          -- Put back only if another incarnation granted it: under this one it has ended for good.
           local units = units_of(id)
           if granted_under ~= incarnation and held + extra + units <= limit then
-            code = 3
-            waiting = waiting - call('ZREM', queue, id) -- never in both
+            code = RenewalException.PUT_BACK
+            -- A late turn may have queued it. An id is never in both.
+            waiting = waiting - call('ZREM', queue, id)
             add(ids, k, k, units, ms)
           else
-            code = 1
+            code = RenewalException.GONE
           end
         elseif is_kicked(score) then
-          code = 2
+          code = RenewalException.KICKED
         end
         if code ~= 0 then
-          not_plain = not_plain or {}
-          not_plain[#not_plain + 1], not_plain[#not_plain + 2] = renewals + from + k - 1, code
+          exceptions = exceptions or {}
+          exceptions[#exceptions + 1], exceptions[#exceptions + 2] = renewals + from + k - 1, code
         end
       end
       flush()

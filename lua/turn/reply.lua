@@ -1,40 +1,43 @@
---- The reply.
+--- Replies.
 ---
---- Reads   all that the steps have left; ranks in queue of those who were asked about
+--- Reads   what the steps have left; the earliest deadline, for the owner of the head; the ranks in
+---         queue of waiters that were asked about
 --- Writes  nothing
---- Twin    src/store/memory/books.rs
-local flags = 1
+--- Twin    src/store/memory/turn/reply.rs
+
+local flags = Flag.ANSWERED
 local reply = { flags, incarnation, held + extra, waiting, last }
 if override then
-  flags, reply[#reply + 1] = flags + 2, limit
+  flags, reply[#reply + 1] = flags + Flag.OVERRIDDEN, limit
 end
-if put_back then flags = flags + 4 end
-if more == 1 then flags = flags + 8 end
+if put_back then flags = flags + Flag.PUT_BACK end
+if more == 1 then flags = flags + Flag.MORE end
 if head and waiting > 0 and more == 0 and held > 0 and client_of(head) == me then
   earliest = earliest or call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
-  flags, reply[#reply + 1] = flags + 16, max(0, math.ceil(earliest) - now_ms)
+  flags, reply[#reply + 1] = flags + Flag.EARLIEST, max(0, math.ceil(earliest) - now_ms)
 end
 if missing then
-  flags, reply[#reply + 1] = flags + 32, #missing
+  flags, reply[#reply + 1] = flags + Flag.MISSING, #missing
   for i = 1, #missing do reply[#reply + 1] = missing[i] end
 end
-if not_plain then
-  flags, reply[#reply + 1] = flags + 64, #not_plain / 2
-  for i = 1, #not_plain do reply[#reply + 1] = not_plain[i] end
+if exceptions then
+  flags, reply[#reply + 1] = flags + Flag.EXCEPTIONS, #exceptions / 2
+  for i = 1, #exceptions do reply[#reply + 1] = exceptions[i] end
 end
 if others then
-  flags, reply[#reply + 1] = flags + 128, #others / 2
+  flags, reply[#reply + 1] = flags + Flag.OTHERS, #others / 2
   for i = 1, #others do reply[#reply + 1] = others[i] end
 end
-if settled then
+if outcomes then
   for id, ask in pairs(pending) do
-    settled[ask[1]] = { 2, ask[2], call('ZRANK', queue, id) }
+    outcomes[ask[1]] = { Outcome.QUEUED, ask[2], call('ZRANK', queue, id) }
   end
   for i = 1, n_ask do
-    if i > n_ask - newcomers then reply[#reply + 1] = 1 end -- a run of one
-    for _, word in ipairs(settled[i]) do reply[#reply + 1] = word end
+    -- Newcomers that were asked about are admits to the caller: each is a run of one.
+    if i > n_ask - newcomers then reply[#reply + 1] = 1 end
+    for _, word in ipairs(outcomes[i]) do reply[#reply + 1] = word end
   end
 end
-for i = 1, #fared do reply[#reply + 1] = fared[i] end
+for i = 1, #runs do reply[#reply + 1] = runs[i] end
 reply[1] = flags
 return reply

@@ -1,27 +1,32 @@
---- Grants to the head of the queue, while it fits.
+--- Grants to the head of the queue while it fits.
 ---
 --- Reads   queue, clients
---- Writes  permits, queue; held, extra, waiting, last, head, settled, others, notes
---- Twin    src/store/memory/books.rs
--- 5. serve
-local head = nil -- the waiter that now stands first and does not fit
-local others = nil -- waiters of the caller that it did not ask about: id, token
-local notes, noted -- words for other clients, in the order of their first grant
+--- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, wake_ups
+--- Twin    src/store/memory/turn/serve.rs
+
+-- The first waiter, once it is known that it does not fit.
+local head = nil
+-- Waiters of the caller that it did not ask about, as pairs of id and token.
+local others = nil
+-- wake_ups: for each other client the words of its wake-ups; woken: those clients, in the order
+-- of their first grant.
+local wake_ups, woken
 if waiting > 0 then
-  notes, noted = {}, {}
+  wake_ups, woken = {}, {}
   local alive = { [me] = true }
   local looked = 0
   local width = max(1, min(CHUNK, limit - held - extra + 1))
+  -- Tells the owner of a waiter that it has left the queue; token 0: without a grant.
   local function tell(id, client, token)
     if client ~= me then
-      local words = notes[client]
+      local words = wake_ups[client]
       if not words then
         words = {}
-        notes[client], noted[#noted + 1] = words, client
+        wake_ups[client], woken[#woken + 1] = words, client
       end
       words[#words + 1], words[#words + 2] = id, format(WHOLE, token)
     elseif pending and pending[id] then
-      settled[pending[id][1]] = token > 0 and { 1, token } or { 5 }
+      outcomes[pending[id][1]] = token > 0 and { Outcome.GRANTED, token } or { Outcome.TOO_LARGE }
       pending[id] = nil
     else
       others = others or {}
@@ -29,12 +34,12 @@ if waiting > 0 then
     end
   end
   while waiting > 0 and not head do
-    if looked == BOUND then
+    if looked == Bound.LOOK then
       more = 1
       break
     end
     local leaving = {}
-    local heads = call('ZRANGE', queue, '0', min(width, BOUND - looked) - 1)
+    local heads = call('ZRANGE', queue, '0', min(width, Bound.LOOK - looked) - 1)
     for k, id in ipairs(heads) do
       looked = looked + 1
       local client, units = client_of(id), units_of(id)
@@ -44,16 +49,17 @@ if waiting > 0 then
       if not alive[client] then
         leaving[#leaving + 1] = id
       elseif limit > 0 and units > limit and (override or client == me) then
-        -- Without an override only the owner knows its limit: a lower one must not turn it away.
+        -- Without an override only its owner knows the limit of a waiter, which may be higher.
         leaving[#leaving + 1] = id
         tell(id, client, 0)
       elseif held + extra + units <= limit then
         leaving[#leaving + 1] = id
-        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), CLAIM_MS))
+        add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), Span.CLAIM))
         last = last + 1
         tell(id, client, last)
       elseif prune() then
-        break -- and look again: there may be room now
+        -- There may be room now: this waiter is looked at again.
+        break
       else
         head = id
         break

@@ -1,4 +1,4 @@
-//! How long an answer to a turn is awaited.
+//! The wait for the answer to a turn.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::StoreError;
 use crate::store::{BoxFuture, TurnOutcome};
 
-use super::batch::STRETCH;
-use super::shared::Shared;
+use super::link::LinkWatch;
+use super::state::STRETCH;
 
 /// A timer that is later than this shows that the process gets too little time.
 const PUNCTUAL: Duration = Duration::from_millis(10);
@@ -19,7 +19,7 @@ const PUNCTUAL: Duration = Duration::from_millis(10);
 pub(super) async fn answer_to(
     mut turn: BoxFuture<'_, Result<TurnOutcome, StoreError>>,
     deadline: Duration,
-    shared: &Shared,
+    link: &LinkWatch,
 ) -> Result<TurnOutcome, StoreError> {
     let sent = Instant::now();
     let (mut until, mut longest) = (sent + deadline, deadline * STRETCH);
@@ -30,7 +30,7 @@ pub(super) async fn answer_to(
         let late = until.elapsed().saturating_sub(PUNCTUAL);
         let grace = (late * 4).min(late + deadline); // after a long sleep as long as for a new turn
         longest += grace;
-        let later = (shared.heard_at() + deadline).max(until + grace).min(sent + longest);
+        let later = (link.heard_at() + deadline).max(until + grace).min(sent + longest);
         if later <= until {
             let waited = until - sent;
             return Err(StoreError::timeout(format!("no answer to a turn within {waited:?}")));
@@ -42,14 +42,13 @@ pub(super) async fn answer_to(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::MemoryStore;
 
     #[tokio::test(start_paused = true)]
     async fn what_a_process_slept_through_is_given_back_to_an_answer_once() {
         let deadline = Duration::from_millis(500);
-        let shared = Shared::new(Box::new(MemoryStore::new()), deadline, "".into());
+        let link = LinkWatch::new();
         let never = Box::pin(std::future::pending());
-        let answer = answer_to(never, deadline, &shared);
+        let answer = answer_to(never, deadline, &link);
         tokio::pin!(answer);
         assert!(futures_util::FutureExt::now_or_never(&mut answer).is_none());
         tokio::time::advance(Duration::from_secs(10)).await;

@@ -1,92 +1,49 @@
 //! What the callers and the driver of one client share.
 
-use std::collections::BTreeMap;
-use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::lost_reason::LostReason;
-use crate::store::{Ear, Session, Store};
+use crate::store::{Session, Store, WakeListener, WakeUp};
 use crate::sync::lock;
 
-use super::LineCell;
-use super::line::Line;
-use super::task::Driver;
+use super::cell::SemaphoreCell;
+use super::inline;
+use super::lifecycle::{Lifecycle, Start};
+use super::link::{Link, LinkWatch};
+use super::registry::Registry;
+use super::state::SemaphoreState;
 
 pub(crate) struct Shared {
     pub(crate) call_timeout: Duration,
     pub(crate) label: Arc<str>,
-    pub(super) store: Box<dyn Store>,
+    store: Box<dyn Store>,
     counter: AtomicU64,
-    line_key: AtomicU64,
-    /// A tree: a table that grows moves all it has at once.
-    lines: Mutex<BTreeMap<Arc<str>, Arc<LineCell>>>,
-    pub(super) ready: Mutex<Vec<Arc<LineCell>>>,
-    pub(super) work: Notify,
-    pub(super) link: watch::Sender<Link>,
-    /// Whether turns need no waiting: callers take them themselves then.
-    pub(super) at_once: AtomicBool,
-    /// Since when a connection is wanted and there is none.
-    pub(super) unconnected_since: Mutex<Option<Instant>>,
-    /// When the server last answered a turn, in nanoseconds since `born`.
-    heard: AtomicU64,
-    born: Instant,
+    registry: Registry,
+    link: LinkWatch,
+    lifecycle: Lifecycle,
+    /// The semaphores that wait for the driver.
+    ready: Mutex<Vec<Arc<SemaphoreCell>>>,
+    /// Tells the driver that there is something to do.
+    work: Notify,
+    /// Tells `shutdown` that something was handed back.
+    flushed: Notify,
     /// The latest call beside the turns that failed: the driver judges the connection by it too.
-    pub(super) complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
-    identity: Mutex<Identity>,
-    /// The process whose driver runs, 0 without one: as `identity` has it, for calls that cannot wait
-    /// for its lock.
-    driven_by: AtomicU32,
-    pub(super) abandoned: AtomicBool,
-    closing: AtomicBool,
-    /// Tells `shutdown` that something was flushed.
-    pub(super) flushed: Notify,
+    complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
 }
 
-/// Who this client is. A fork copies it: what no driver has used yet gets an id of its own in the
-/// new process, and what one has used stays with the process of that driver.
-#[derive(Debug, Clone, Copy)]
-struct Identity {
-    id: ClientId,
-    process: u32,
-    phase: Phase,
-}
-
-impl Identity {
-    fn new() -> Self {
-        Self { id: ClientId::random(), process: process::id(), phase: Phase::New }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    New,
-    Running,
-    Ended,
-}
-
-/// The state of the connection.
-#[derive(Clone)]
-pub(crate) enum Link {
-    /// Not tried yet, or being tried for the first time.
-    Opening,
-    Up(Arc<dyn Session>),
-    Down(StoreError),
+/// Why there is no session.
+#[derive(Debug)]
+pub(crate) enum NoSession {
+    Unavailable(StoreError),
     /// The driver has ended.
-    Ended,
-}
-
-/// Why no driver can serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoDriver {
-    NoRuntime,
     Ended,
 }
 
@@ -94,7 +51,7 @@ impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
             .field("id", &self.id())
-            .field("store", &self.store.place())
+            .field("store", &self.store.address())
             .finish_non_exhaustive()
     }
 }
@@ -106,252 +63,232 @@ impl Shared {
             label,
             store,
             counter: AtomicU64::new(0),
-            line_key: AtomicU64::new(0),
-            lines: Mutex::default(),
+            registry: Registry::default(),
+            link: LinkWatch::new(),
+            lifecycle: Lifecycle::new(),
             ready: Mutex::default(),
             work: Notify::new(),
-            link: watch::Sender::new(Link::Opening),
-            at_once: AtomicBool::new(false),
-            unconnected_since: Mutex::default(),
-            heard: AtomicU64::new(0),
-            born: Instant::now(),
-            complaint: Mutex::default(),
-            identity: Mutex::new(Identity::new()),
-            driven_by: AtomicU32::new(0),
-            abandoned: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
             flushed: Notify::new(),
+            complaint: Mutex::default(),
         })
     }
 
-    pub(crate) fn place(&self) -> String {
-        self.store.place()
+    /// The address of the store as the log shows it.
+    pub(crate) fn address(&self) -> String {
+        self.store.address()
     }
 
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// The state of the connection.
+    pub(crate) fn link(&self) -> &LinkWatch {
+        &self.link
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// A number for a permit, which no other permit of this client has.
     pub(crate) fn next_counter(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    // The life of the client.
+
     pub(crate) fn id(&self) -> ClientId {
-        self.identity().id
+        self.lifecycle.id(|id| self.rename(id))
     }
 
-    /// In a process that was forked before the driver was started, under an id of its own.
-    fn identity(&self) -> MutexGuard<'_, Identity> {
-        let mut identity = lock(&self.identity);
-        if identity.phase == Phase::New && identity.process != process::id() {
-            *identity = Identity::new();
-            for cell in self.all() {
-                lock(&cell.line).client = identity.id;
-            }
+    fn rename(&self, id: ClientId) {
+        for cell in self.registry.all() {
+            cell.with(|state| state.set_client(id));
         }
-        identity
     }
 
-    /// Starts the driver if it was never started; tells under which id.
-    pub(crate) fn ensure_driver(self: &Arc<Self>) -> Result<ClientId, NoDriver> {
-        let runtime = Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
-        let Identity { id, phase, .. } = {
-            let mut identity = self.identity();
-            let before = *identity;
-            if before.phase == Phase::New {
-                identity.phase = Phase::Running;
-                self.driven_by.store(identity.process, Ordering::SeqCst);
-                *lock(&self.unconnected_since) = Some(Instant::now());
-            }
-            before
-        };
-        match phase {
-            Phase::Running => Ok(id),
-            Phase::Ended => Err(NoDriver::Ended),
-            Phase::New => {
-                // Outside the lock: a runtime that is ending drops the task here and now.
-                runtime.spawn(Driver::new(Arc::clone(self)).run());
-                Ok(id)
-            }
+    /// Starts the life of the driver if that has not begun.
+    pub(super) fn start(&self) -> Start {
+        let start = self.lifecycle.start(|id| self.rename(id));
+        if let Start::Now(_) = start {
+            self.link.opening(Instant::now());
         }
+        start
     }
 
     /// Ends this client where it is the copy that a fork made: its driver is in another process,
     /// and nobody here would ever answer.
     fn end_if_inherited(&self) {
-        let process = self.driven_by.load(Ordering::Relaxed);
-        if process != 0 && process != process::id() {
+        if self.lifecycle.is_inherited() {
             self.end();
         }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
-        lock(&self.identity).phase == Phase::Ended
-    }
-
-    /// The line of this name, with one handle more.
-    pub(crate) fn line(
-        self: &Arc<Self>,
-        name: &str,
-        limit: u32,
-        label: &Arc<str>,
-    ) -> Arc<LineCell> {
-        let client = self.id();
-        let mut lines = lock(&self.lines);
-        let name: Arc<str> = Arc::from(name);
-        let cell = lines.entry(Arc::clone(&name)).or_insert_with(|| {
-            let mut line = Line::new(name, client);
-            line.closed = self.closing.load(Ordering::SeqCst);
-            Arc::new(LineCell {
-                line: Mutex::new(line),
-                ready: AtomicBool::new(false),
-                key: self.line_key.fetch_add(1, Ordering::Relaxed),
-            })
-        });
-        lock(&cell.line).add_handle(limit, label);
-        Arc::clone(cell)
-    }
-
-    pub(super) fn find(&self, name: &str) -> Option<Arc<LineCell>> {
-        lock(&self.lines).get(name).cloned()
-    }
-
-    pub(super) fn all(&self) -> Vec<Arc<LineCell>> {
-        lock(&self.lines).values().cloned().collect()
-    }
-
-    /// Drops lines that nobody would miss.
-    pub(super) fn sweep(&self, cell: &Arc<LineCell>) {
-        let mut lines = lock(&self.lines);
-        let line = lock(&cell.line);
-        let current = lines.get(&line.name).is_some_and(|other| Arc::ptr_eq(other, cell));
-        if current && line.is_unused() {
-            lines.remove(&line.name);
+    pub(crate) fn close(&self) {
+        self.lifecycle.close();
+        for cell in self.registry.all() {
+            self.update(&cell, |state| state.close(Instant::now()));
         }
     }
 
-    pub(super) fn make_ready(&self, cell: &Arc<LineCell>) {
-        self.end_if_inherited(); // first: a line may have been copied while it waited for the driver
-        if !cell.ready.swap(true, Ordering::SeqCst) {
+    pub(crate) fn lose_all(&self, reason: LostReason) {
+        for cell in self.registry.all() {
+            self.update(&cell, |state| state.lose_all(reason, Instant::now()));
+        }
+    }
+
+    /// Lets the driver end even though handles are left.
+    pub(crate) fn abandon(&self) {
+        self.lifecycle.abandon();
+        self.work.notify_one();
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.lifecycle.is_abandoned()
+    }
+
+    pub(super) fn end(&self) {
+        self.lifecycle.end();
+        self.close();
+        for cell in self.registry.all() {
+            // Where turns need no driver, what it was to hand back goes now, and the rest later.
+            if self.link.is_inline() {
+                self.take_inline_turns(&cell);
+            } else {
+                cell.with(SemaphoreState::end);
+            }
+        }
+        self.link.ended();
+        self.flushed.notify_waiters();
+    }
+
+    // Changes of a semaphore.
+
+    /// The semaphore of this name, with one handle more.
+    pub(crate) fn semaphore(&self, name: &str, limit: u32, label: &Arc<str>) -> Arc<SemaphoreCell> {
+        let close_if_closing = |state: &mut SemaphoreState| {
+            if self.lifecycle.is_closing() {
+                state.close(Instant::now());
+            }
+        };
+        self.registry.add_handle(name, self.id(), limit, label, close_if_closing)
+    }
+
+    /// Changes the state of a semaphore, and has what follows from it done: by a turn here and now
+    /// where that is possible, else by the driver.
+    pub(super) fn update<T>(
+        &self,
+        cell: &Arc<SemaphoreCell>,
+        change: impl FnOnce(&mut SemaphoreState) -> T,
+    ) -> T {
+        let answer = cell.with(change);
+        if self.take_inline_turns(cell) {
+            self.make_ready(cell);
+        }
+        answer
+    }
+
+    /// Takes the turns that the caller has given cause for. Returns whether the driver must look.
+    fn take_inline_turns(&self, cell: &SemaphoreCell) -> bool {
+        // Without a runtime the time may be another than that of the driver; where that has ended,
+        // nobody else would hand anything back.
+        let on_time = || Handle::try_current().is_ok() || self.lifecycle.has_ended();
+        if !self.link.is_inline() || !on_time() {
+            return true;
+        }
+        let wants_driver = inline::take_turns(cell, &*self.store, self.call_timeout);
+        self.flushed.notify_waiters();
+        wants_driver
+    }
+
+    fn make_ready(&self, cell: &Arc<SemaphoreCell>) {
+        self.end_if_inherited(); // first: a cell may have been copied while it waited for the driver
+        if !cell.set_ready() {
             lock(&self.ready).push(Arc::clone(cell));
             self.work.notify_one();
         }
     }
 
+    /// Takes the semaphores that wait for the driver.
+    pub(super) fn take_ready(&self) -> Vec<Arc<SemaphoreCell>> {
+        std::mem::take(&mut *lock(&self.ready))
+    }
+
+    /// Resolves once there is something to do for the driver.
+    pub(super) async fn work(&self) {
+        self.work.notified().await;
+    }
+
+    // The connection.
+
     /// The open connection, waiting for one up to the call timeout.
-    pub(crate) async fn session(self: &Arc<Self>) -> Result<Arc<dyn Session>, Link> {
+    pub(crate) async fn session(&self) -> Result<Arc<dyn Session>, NoSession> {
         self.end_if_inherited();
-        let mut link = self.link.subscribe();
-        let settled = timeout(
-            self.call_timeout,
-            link.wait_for(|link| match link {
-                Link::Opening => false,
-                Link::Down(error) => error.is_final(),
-                Link::Up(_) | Link::Ended => true,
-            }),
-        )
-        .await
-        .map(|settled| settled.map(|link| link.clone()));
-        match settled {
-            Ok(Ok(Link::Up(session))) => Ok(session),
-            Ok(Ok(link)) => Err(link),
-            Ok(Err(_)) => Err(Link::Ended),
-            Err(_) => Err(match self.link.borrow().clone() {
-                Link::Down(error) => Link::Down(error),
-                _ => Link::Down(StoreError::timeout(format!(
-                    "no connection to {} within {:?}",
-                    self.place(),
-                    self.call_timeout
-                ))),
-            }),
+        let opened = self.link.wait_for_session(self.call_timeout).await;
+        opened.map_err(|link| self.no_session(link))
+    }
+
+    /// Waits for the outcome of the first attempt to connect.
+    pub(crate) async fn first_connection(&self) -> Result<(), NoSession> {
+        match self.link.first_outcome().await {
+            Link::Up(_) => Ok(()),
+            link => Err(self.no_session(link)),
         }
     }
 
-    /// The server has given a sign of life.
-    pub(super) fn hear(&self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.born).as_nanos();
-        self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// When the server last gave a sign of life.
-    pub(crate) fn heard_at(&self) -> Instant {
-        self.born + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
+    fn no_session(&self, link: Link) -> NoSession {
+        match link {
+            Link::Ended => NoSession::Ended,
+            Link::Down { error, .. } => NoSession::Unavailable(error),
+            Link::Idle | Link::Opening { .. } | Link::Up(_) => {
+                let (address, timeout) = (self.address(), self.call_timeout);
+                let what = format!("no connection to {address} within {timeout:?}");
+                NoSession::Unavailable(StoreError::timeout(what))
+            }
+        }
     }
 
     /// A call beside the turns failed on `session`.
     pub(crate) fn complain(&self, session: &Arc<dyn Session>, error: StoreError) {
-        // Weak: a session holds this by the ear it was given.
+        // Weak: a session holds this by the listener it was given.
         *lock(&self.complaint) = Some((Arc::downgrade(session), error));
         self.work.notify_one();
     }
 
-    /// Whether the last that is known of the connection is that there is none.
-    pub(crate) fn is_down(&self) -> bool {
-        matches!(*self.link.borrow(), Link::Down(_))
+    pub(super) fn take_complaint(&self) -> Option<(Arc<dyn Session>, StoreError)> {
+        let (session, error) = lock(&self.complaint).take()?;
+        Some((session.upgrade()?, error))
     }
 
-    /// Whether a connection is wanted and there is none, for whatever reason.
-    pub(crate) fn is_unconnected(&self) -> bool {
-        lock(&self.unconnected_since).is_some()
-    }
+    // What is not handed back yet.
 
-    /// Since when a connection is wanted and there is none.
-    #[cfg(feature = "tower")]
-    pub(crate) fn unconnected_since(&self) -> Option<Instant> {
-        *lock(&self.unconnected_since)
-    }
-
-    /// Why there is no connection, if that is known.
-    #[cfg(feature = "tower")]
-    pub(crate) fn link_trouble(&self) -> Option<StoreError> {
-        match &*self.link.borrow() {
-            Link::Down(error) => Some(error.clone()),
-            _ => None,
-        }
-    }
-
-    /// Waits for the outcome of the first attempt to connect.
-    pub(crate) async fn first_link(self: &Arc<Self>) -> Link {
-        let mut link = self.link.subscribe();
-        let settled = link.wait_for(|link| !matches!(link, Link::Opening)).await;
-        settled.map_or(Link::Ended, |link| link.clone())
-    }
-
-    pub(crate) fn close(&self) {
-        self.closing.store(true, Ordering::SeqCst);
-        for cell in self.all() {
-            cell.update(self, |line| line.close(Instant::now()));
-        }
-    }
-
-    pub(crate) fn lose_all(&self, reason: LostReason) {
-        for cell in self.all() {
-            cell.update(self, |line| line.lose_all(reason, Instant::now()));
-        }
+    /// Something may have been handed back.
+    pub(super) fn notify_flushed(&self) {
+        self.flushed.notify_waiters();
     }
 
     /// Resolves once callers of this client hold nothing; for when none can get anything new.
     pub(crate) async fn until_none_held(&self) {
-        self.until_each(|line| line.held.is_empty()).await;
+        self.until_each(SemaphoreState::holds_nothing).await;
     }
 
     /// Resolves once all is known to be handed back; for when none can get anything new.
     pub(crate) async fn until_flushed(&self) {
-        while self.unflushed() > 0 && !self.has_ended() {
-            self.until_each(|line| line.unflushed() == 0).await;
+        while self.unflushed() > 0 && !self.lifecycle.has_ended() {
+            self.until_each(|state| state.unflushed() == 0).await;
         }
-    }
-
-    async fn until_each(&self, done: impl Fn(&Line) -> bool) {
-        for cell in self.all() {
-            self.until(|| done(&lock(&cell.line))).await;
-        }
-    }
-
-    /// Whether nothing is held and nothing is left to hand back.
-    pub(super) fn is_flushed(&self) -> bool {
-        lock(&self.lines).values().all(|cell| lock(&cell.line).is_flushed())
     }
 
     /// How many ids are not known to be handed back.
     pub(crate) fn unflushed(&self) -> usize {
-        self.all().iter().map(|cell| lock(&cell.line).unflushed()).sum()
+        self.registry.unflushed()
+    }
+
+    async fn until_each(&self, done: impl Fn(&SemaphoreState) -> bool) {
+        for cell in self.registry.all() {
+            self.until(|| cell.read(&done)).await;
+        }
     }
 
     /// Resolves once `done` says so; looked at after every turn.
@@ -360,60 +297,37 @@ impl Shared {
             let flushed = self.flushed.notified();
             tokio::pin!(flushed);
             flushed.as_mut().enable();
-            if done() || self.has_ended() {
+            if done() || self.lifecycle.has_ended() {
                 return;
             }
             flushed.await;
         }
     }
-
-    /// Lets the driver end even though handles are left.
-    pub(crate) fn abandon(&self) {
-        self.abandoned.store(true, Ordering::SeqCst);
-        self.work.notify_one();
-    }
-
-    pub(super) fn end(&self) {
-        lock(&self.identity).phase = Phase::Ended;
-        self.driven_by.store(0, Ordering::SeqCst);
-        self.close();
-        for cell in self.all() {
-            // Where turns need no driver, what it was to hand back goes now, and the rest later.
-            if self.at_once.load(Ordering::SeqCst) {
-                cell.turn_at_once(self);
-            } else {
-                cell.peek(Line::end);
-            }
-        }
-        self.link.send_replace(Link::Ended);
-        self.flushed.notify_waiters();
-    }
 }
 
-impl Ear for Shared {
-    fn wake(&self, name: &str, id: PermitId, number: u64) {
-        if let Some(cell) = self.find(name) {
-            // Not by a turn of its own here: this is inside somebody else's.
-            let wants_driver = cell.peek(|line| {
-                line.wake(id, number, Instant::now());
-                line.wants_driver()
-            });
-            // The waiter is on its way; a driver that need not look would only be in it.
-            if wants_driver {
-                self.make_ready(&cell);
-            }
+impl WakeListener for Shared {
+    fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp) {
+        let Some(cell) = self.registry.find(name) else { return };
+        // Not by an inline turn: this is inside somebody else's.
+        let wants_driver = cell.with(|state| {
+            state.wake(id, wake_up, Instant::now());
+            state.wants_driver()
+        });
+        // The waiter is on its way; a driver that need not look would only be in it.
+        if wants_driver {
+            self.make_ready(&cell);
         }
     }
 
     #[cfg(feature = "redis")]
-    fn hearing_changed(&self) {
-        for cell in self.all() {
-            cell.update(self, Line::ask_about_all);
+    fn subscription_changed(&self) {
+        for cell in self.registry.all() {
+            self.update(&cell, SemaphoreState::ask_about_all);
         }
     }
 
     #[cfg(feature = "redis")]
-    fn gone(&self) {
+    fn disconnected(&self) {
         self.work.notify_one();
     }
 }

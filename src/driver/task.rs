@@ -1,10 +1,9 @@
-//! The driver's task: lets lines send their turns, takes them in, and keeps the timers.
+//! The driver's task: lets semaphores send their turns, takes in the outcomes, and keeps the timers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,23 +11,24 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::numbers::TurnNumber;
 use crate::store::{Session, TurnOutcome};
-use crate::sync::lock;
 
-use super::LineCell;
 use super::answer::answer_to;
+use super::cell::SemaphoreCell;
 use super::connection::Connection;
-use super::line::Line;
+use super::data_loss_log::DataLossLog;
 use super::shared::Shared;
-use super::wipe_log::WipeLog;
+use super::state::{Outgoing, SemaphoreState, TimerMove};
+use super::timers::Timers;
 
-/// What a second turn in flight must be worth, in ids of new waiters and of take-backs: less waits for
-/// the reply that is on its way, and shares a turn with what comes meanwhile.
-const FOLLOWER: Option<usize> = Some(8);
+/// What a second turn in flight must be worth, in ids of newcomers and of removals: less waits for the
+/// reply that is on its way, and shares a turn with what comes meanwhile.
+const PIPELINED: Option<usize> = Some(8);
 
 /// How many turns are in flight at the most. More would only wait in the server, in a burst of names for
-/// longer than their deadline. Meanwhile lines gather.
-const ABREAST: usize = 256;
+/// longer than their deadline. Meanwhile semaphores gather.
+const IN_FLIGHT: usize = 256;
 
 /// While fewer are in flight, turns with something to renew go out all the same, and do not count.
 const RENEWING: usize = 4_096;
@@ -38,28 +38,28 @@ const QUIET: Duration = Duration::from_millis(5);
 
 /// A turn that has come back, and on which connection.
 struct Landed {
-    cell: Arc<LineCell>,
-    number: u64,
+    cell: Arc<SemaphoreCell>,
+    number: TurnNumber,
     session: Arc<dyn Session>,
     answer: Result<TurnOutcome, StoreError>,
-    /// Whether it counts towards [`ABREAST`].
+    /// Whether it counts towards [`IN_FLIGHT`].
     counts: bool,
 }
 
-type Flying = Pin<Box<dyn Future<Output = Landed> + Send>>;
+type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
     connection: Connection,
-    flying: FuturesUnordered<Flying>,
-    /// Those of them that count towards [`ABREAST`].
-    abreast: usize,
-    /// Ready lines that wait until fewer turns are in flight.
-    backlog: VecDeque<Arc<LineCell>>,
-    timers: BTreeMap<(Instant, u64), Arc<LineCell>>,
+    in_flight: FuturesUnordered<BoxedFuture<Landed>>,
+    /// How many of them count towards [`IN_FLIGHT`].
+    counted: usize,
+    /// Ready semaphores that wait until fewer turns are in flight.
+    backlog: VecDeque<Arc<SemaphoreCell>>,
+    timers: Timers,
     /// When a turn was last sent.
     busy_at: Instant,
-    wipe_log: WipeLog,
+    data_loss_log: DataLossLog,
     /// When this ends though not all is handed back, once nobody can ask for anything any more.
     give_up_at: Option<Instant>,
     /// Also for a task that its runtime drops before it was ever polled.
@@ -75,18 +75,12 @@ impl Drop for EndGuard {
     }
 }
 
-impl LineCell {
-    /// Takes in the outcome of a turn in flight. Tells how many permits are held here, if by this
-    /// turn the store turned out to have lost its data.
-    pub(super) fn take_in(&self, number: u64, outcome: TurnOutcome, now: Instant) -> Option<usize> {
-        self.peek(|line| {
-            match outcome {
-                TurnOutcome::Answered(reply) => line.settle(number, reply, now),
-                TurnOutcome::Stale { epoch } => line.stale(number, epoch),
-            }
-            std::mem::take(&mut line.untold_loss).then_some(line.held.len())
-        })
-    }
+/// What the driver has to do for a semaphore.
+struct Look {
+    outgoing: Option<Outgoing>,
+    timer: TimerMove,
+    unused: bool,
+    missed_wake_up: bool,
 }
 
 impl Driver {
@@ -95,12 +89,12 @@ impl Driver {
             _guard: EndGuard(Arc::clone(&shared)),
             shared,
             connection: Connection::new(),
-            flying: FuturesUnordered::new(),
-            abreast: 0,
+            in_flight: FuturesUnordered::new(),
+            counted: 0,
             backlog: VecDeque::new(),
-            timers: BTreeMap::new(),
+            timers: Timers::default(),
             busy_at: Instant::now(),
-            wipe_log: WipeLog::default(),
+            data_loss_log: DataLossLog::default(),
             give_up_at: None,
         }
     }
@@ -109,228 +103,244 @@ impl Driver {
         let shared = Arc::clone(&self.shared);
         // Who became ready together, by one tick of the timer say, goes into one turn; but after a
         // silence nobody else is expected, and to yield would wake other threads of the runtime.
-        let mut gathering: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+        let mut gathering: Option<BoxedFuture<()>> = None;
         loop {
             if gathering.is_none() {
                 self.pump_ready();
             }
-            shared.flushed.notify_waiters();
+            shared.notify_flushed();
             if self.connection.lost_unasked(&shared) || self.heed_complaint() {
                 self.connection_changed();
             }
-            if shared.abandoned.load(Ordering::SeqCst) && self.may_end() {
-                self.wipe_log.tell(&shared.place());
+            if shared.is_abandoned() && self.may_end() {
+                self.data_loss_log.tell(&shared.address());
                 return;
             }
             let next = self.next_look();
             tokio::select! {
-                () = shared.work.notified(), if gathering.is_none() => {
+                () = shared.work(), if gathering.is_none() => {
                     if self.busy_at.elapsed() < QUIET {
                         gathering = Some(Box::pin(tokio::task::yield_now()));
                     }
                 }
                 () = wait_for(&mut gathering), if gathering.is_some() => gathering = None,
-                Some(landed) = self.flying.next() => self.land(landed),
+                Some(landed) = self.in_flight.next() => self.land(landed),
                 () = self.connection.step(&shared) => self.connection_changed(),
                 () = at(next) => self.fire(),
             }
         }
     }
 
-    /// Lets lines send what they have, while turns may go out.
+    // Semaphores that have something to say.
+
+    /// Lets ready semaphores send what they have, while turns may go out.
     fn pump_ready(&mut self) {
-        self.backlog.extend(std::mem::take(&mut *lock(&self.shared.ready)));
+        self.backlog.extend(self.shared.take_ready());
         while !self.is_full()
             && let Some(cell) = self.backlog.pop_front()
         {
-            cell.ready.store(false, Ordering::SeqCst);
+            cell.clear_ready();
             self.pump(&cell, true);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.abreast >= ABREAST && self.connection.session().is_some()
+        self.counted >= IN_FLIGHT && self.shared.link().is_up()
     }
 
-    /// As [`pump`](Self::pump); where it is not the line's turn now, it is next.
-    fn pump_soon(&mut self, cell: &Arc<LineCell>) {
-        if !self.pump(cell, !self.is_full()) && !cell.ready.swap(true, Ordering::SeqCst) {
+    /// As [`pump`](Self::pump); where it is not the semaphore's turn now, it is next.
+    fn pump_soon(&mut self, cell: &Arc<SemaphoreCell>) {
+        let in_turn = !self.is_full();
+        self.pump(cell, in_turn);
+        if !in_turn && !cell.set_ready() {
             self.backlog.push_front(Arc::clone(cell));
         }
     }
 
     /// As [`pump`](Self::pump), but behind those who wait: else names that always have something to
     /// say would keep all others out.
-    fn pump_behind(&mut self, cell: &Arc<LineCell>) {
+    fn pump_behind(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = self.backlog.is_empty() && !self.is_full();
-        if !self.pump(cell, in_turn) && !cell.ready.swap(true, Ordering::SeqCst) {
+        self.pump(cell, in_turn);
+        if !in_turn && !cell.set_ready() {
             self.backlog.push_back(Arc::clone(cell));
         }
     }
 
-    /// Lets a line send what it has, and sets its timer. Where it is not its turn, which the answer
-    /// repeats, it sends only if there is something to renew: that cannot wait.
-    fn pump(&mut self, cell: &Arc<LineCell>, in_turn: bool) -> bool {
-        let renews = in_turn || self.flying.len() < RENEWING;
+    /// Lets a semaphore send what it has, and sets its timer. Where it is not its turn, it sends only if
+    /// there is something to renew: that cannot wait.
+    fn pump(&mut self, cell: &Arc<SemaphoreCell>, in_turn: bool) {
         let now = Instant::now();
-        let session = self.connection.session().cloned();
-        let at_once = self.shared.at_once.load(Ordering::SeqCst);
-        let (outgoing, old_timer, new_timer, unused, unheard) = cell.peek(|line| {
-            line.tick(now);
-            match &session {
-                Some(session) => line.set_hears(session.hears(), now),
-                None => line.without_connection(self.connection.trouble(), now),
+        let session = self.shared.link().session();
+        let look = self.look_at(cell, session.as_deref(), in_turn, now);
+        self.timers.set(cell, look.timer);
+        if let Some(session) = session {
+            if look.missed_wake_up {
+                session.doubt_subscription();
             }
-            let outgoing = session
-                .as_ref()
-                .filter(|_| in_turn || (renews && line.has_renewals()))
-                .and_then(|_| line.next_turn(now, self.shared.call_timeout, FOLLOWER));
-            let old_timer = line.timer;
-            let kept = old_timer.filter(|_| at_once);
-            let next = match in_turn {
-                true => line.next_look(session.is_some()),
-                false => line.next_renewal(session.is_some() && renews),
-            };
-            let looks = [next, line.look_by.take(), kept];
-            let new_timer = looks.into_iter().flatten().min();
-            line.timer = new_timer;
-            let unheard = std::mem::take(&mut line.unheard);
-            (outgoing, old_timer, new_timer, line.is_unused(), unheard)
-        });
-        if let (true, Some(session)) = (unheard, &session) {
-            session.doubt_hearing();
-        }
-        if old_timer != new_timer {
-            if let Some(at) = old_timer {
-                self.timers.remove(&(at, cell.key));
-            }
-            if let Some(at) = new_timer {
-                self.timers.insert((at, cell.key), Arc::clone(cell));
+            if let Some(outgoing) = look.outgoing {
+                return self.send(cell, session, outgoing, in_turn, now);
             }
         }
-        if let (Some(session), Some(outgoing)) = (session, outgoing) {
-            self.busy_at = now;
-            let late = outgoing.relief.then(|| Arc::clone(&session));
-            let cell = Arc::clone(cell);
-            let shared = Arc::clone(&self.shared);
-            self.abreast += usize::from(in_turn);
-            self.flying.push(Box::pin(async move {
-                let turn = session.turn(outgoing.turn);
-                let answer = answer_to(turn, shared.call_timeout, &shared).await;
-                Landed { cell, number: outgoing.number, session, answer, counts: in_turn }
-            }));
-            let error = || StoreError::timeout("no answer to a renewal in time for its lease");
-            if late.is_some_and(|late| self.connection.failed(&self.shared, &late, &error())) {
-                self.connection_changed();
-            }
-        } else if unused {
-            if let Some(at) = new_timer {
-                self.timers.remove(&(at, cell.key));
-            }
-            self.shared.sweep(cell);
+        if look.unused {
+            self.timers.forget(cell, look.timer.to);
+            self.shared.registry().sweep(cell);
         }
-        in_turn
     }
 
-    /// A turn has come back.
+    fn look_at(
+        &self,
+        cell: &SemaphoreCell,
+        session: Option<&dyn Session>,
+        in_turn: bool,
+        now: Instant,
+    ) -> Look {
+        let renews = in_turn || self.in_flight.len() < RENEWING;
+        let (link, call_timeout) = (self.shared.link(), self.shared.call_timeout);
+        cell.with(|state| {
+            state.tick(now);
+            match session {
+                Some(session) => state.set_subscribed(session.is_subscribed(), now),
+                None => state.without_connection(link.error().as_ref(), now),
+            }
+            let may_send = session.is_some() && (in_turn || (renews && state.has_renewals()));
+            let outgoing =
+                may_send.then(|| state.next_turn(now, call_timeout, PIPELINED)).flatten();
+            let next = match in_turn {
+                true => state.next_look(session.is_some()),
+                false => state.next_renewal(session.is_some() && renews),
+            };
+            Look {
+                outgoing,
+                timer: state.set_timer(next, link.is_inline()),
+                unused: state.is_unused(),
+                missed_wake_up: state.take_missed_wake_up(),
+            }
+        })
+    }
+
+    fn send(
+        &mut self,
+        cell: &Arc<SemaphoreCell>,
+        session: Arc<dyn Session>,
+        outgoing: Outgoing,
+        counts: bool,
+        now: Instant,
+    ) {
+        self.busy_at = now;
+        self.counted += usize::from(counts);
+        let late = outgoing.late_renewals.then(|| Arc::clone(&session));
+        let (cell, shared) = (Arc::clone(cell), Arc::clone(&self.shared));
+        self.in_flight.push(Box::pin(async move {
+            let turn = session.turn(outgoing.turn);
+            let answer = answer_to(turn, shared.call_timeout, shared.link()).await;
+            Landed { cell, number: outgoing.number, session, answer, counts }
+        }));
+        let error = || StoreError::timeout("no answer to a renewal in time for its lease");
+        if late.is_some_and(|late| self.connection.failed(&self.shared, &late, &error())) {
+            self.connection_changed();
+        }
+    }
+
+    // Turns that come back.
+
     fn land(&mut self, landed: Landed) {
         let now = Instant::now();
-        let cell = &landed.cell;
-        self.abreast -= usize::from(landed.counts);
-        match landed.answer {
+        let Landed { cell, number, session, answer, counts } = landed;
+        self.counted -= usize::from(counts);
+        match answer {
             Ok(outcome) => {
                 self.connection.answered();
-                self.shared.hear(now);
+                self.shared.link().hear(now);
                 self.give_up_at = None;
-                if let Some(held) = cell.take_in(landed.number, outcome, now) {
-                    self.wipe_log.note(held, now);
+                if let Some(held) = cell.take_in(number, outcome, now) {
+                    self.data_loss_log.note(held, now);
                 }
             }
-            Err(error) => self.failed(cell, landed.number, &landed.session, &error, now),
+            Err(error) => self.turn_failed(&cell, number, &session, &error, now),
         }
-        self.pump_behind(cell);
+        self.pump_behind(&cell);
     }
 
-    fn failed(
+    fn turn_failed(
         &mut self,
-        cell: &Arc<LineCell>,
-        number: u64,
+        cell: &SemaphoreCell,
+        number: TurnNumber,
         session: &Arc<dyn Session>,
         error: &StoreError,
         now: Instant,
     ) {
         if !error.is_unanswered() {
-            self.shared.hear(now);
+            self.shared.link().hear(now);
         }
-        if error.did_not_run() {
-            cell.peek(|line| line.did_not_run(number, error, now));
-        } else {
-            let unsure = error.is_timeout() || error.breaks_connection();
-            cell.peek(|line| {
-                if unsure {
-                    line.unanswered(number, error, now);
-                } else {
-                    line.was_refused(number, error, now);
-                }
-                if error.is_final() {
-                    line.refuse(now, error);
-                } else if !unsure {
-                    line.refuse_tries(now, error);
-                }
-            });
-        }
+        let unsure = error.is_timeout() || error.breaks_connection();
+        cell.with(|state| {
+            if error.did_not_run() {
+                return state.did_not_run(number, error, now);
+            }
+            if unsure {
+                state.unanswered(number, error, now);
+            } else {
+                state.refused(number, error, now);
+            }
+            if error.is_final() {
+                state.refuse_all(error, now);
+            } else if !unsure {
+                state.refuse_tries(error, now);
+            }
+        });
         if self.connection.failed(&self.shared, session, error) {
             self.connection_changed();
         }
     }
 
+    // The connection.
+
     /// True if the connection was given up for a failed call beside the turns.
     fn heed_complaint(&mut self) -> bool {
-        let Some((session, error)) = lock(&self.shared.complaint).take() else { return false };
-        let session = session.upgrade();
-        session.is_some_and(|session| self.connection.failed(&self.shared, &session, &error))
+        let Some((session, error)) = self.shared.take_complaint() else { return false };
+        self.connection.failed(&self.shared, &session, &error)
     }
 
-    /// Every line gets to know; what it missed meanwhile, it asks about.
+    /// Tells every semaphore; what it missed meanwhile, it asks about.
     fn connection_changed(&mut self) {
         let now = Instant::now();
-        let up = self.connection.session().is_some();
-        let error = self.connection.trouble().map(|error| {
+        let up = self.shared.link().is_up();
+        let error = self.shared.link().error().map(|error| {
             StoreError::new(
                 StoreErrorKind::Disconnected,
                 format!("the connection was given up: {error}"),
             )
         });
         // Nobody listens to the old connection any more; that closes it.
-        self.flying.clear();
-        self.abreast = 0;
-        for cell in self.shared.all() {
+        self.in_flight.clear();
+        self.counted = 0;
+        for cell in self.shared.registry().all() {
             match &error {
-                Some(error) => cell.peek(|line| line.deserted(error, now)),
-                None if up => cell.peek(Line::reconnected),
+                Some(error) => cell.with(|state| state.connection_lost(error, now)),
+                None if up => cell.with(SemaphoreState::reconnected),
                 None => {}
             }
             self.pump_soon(&cell);
         }
     }
 
+    // Time.
+
     /// When something is to be done, if nothing happens before.
     fn next_look(&self) -> Option<Instant> {
-        let timer = self.timers.first_key_value().map(|((at, _), _)| *at);
-        [timer, self.give_up_at, self.wipe_log.tell_at()].into_iter().flatten().min()
+        let (timer, log) = (self.timers.first(), self.data_loss_log.tell_at());
+        [timer, self.give_up_at, log].into_iter().flatten().min()
     }
 
     /// The first timers are due.
     fn fire(&mut self) {
         let now = Instant::now();
-        if self.wipe_log.tell_at().is_some_and(|at| at <= now) {
-            self.wipe_log.tell(&self.shared.place());
+        if self.data_loss_log.tell_at().is_some_and(|at| at <= now) {
+            self.data_loss_log.tell(&self.shared.address());
         }
-        while let Some(first) = self.timers.first_entry()
-            && first.key().0 <= now
-        {
-            let cell = first.remove();
-            cell.peek(|line| line.timer = None);
+        while let Some(cell) = self.timers.pop_due(now) {
+            cell.with(SemaphoreState::timer_fired);
             self.pump_soon(&cell);
         }
     }
@@ -338,18 +348,21 @@ impl Driver {
     /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
     /// been away, or has taken nothing back, for too long: then the leases must do it.
     fn may_end(&mut self) -> bool {
+        let now = Instant::now();
         let patience = self.shared.call_timeout * 2;
-        let away = || self.connection.down_for() > patience;
-        if self.flying.is_empty() && (self.shared.is_flushed() || away()) {
+        let away = || {
+            let since = self.shared.link().unconnected_since();
+            since.is_some_and(|since| now.saturating_duration_since(since) > patience)
+        };
+        if self.in_flight.is_empty() && (self.shared.registry().is_flushed() || away()) {
             return true;
         }
-        let now = Instant::now();
         now >= *self.give_up_at.get_or_insert(now + patience)
     }
 }
 
 /// Resolves when what there is to wait for has come; at once where there is nothing.
-async fn wait_for(what: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+async fn wait_for(what: &mut Option<BoxedFuture<()>>) {
     if let Some(what) = what {
         what.await;
     }

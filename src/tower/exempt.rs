@@ -1,20 +1,21 @@
-//! Requests that pass as if the layer were not there.
+//! Exempts requests, which pass as if the layer were not there.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use super::admit::AdmissionFuture;
+use super::admission::future::AdmissionFuture;
+use super::admission::request::PermitRequest;
 use super::sealed::Sealed;
-use super::select::{Ask, SelectSemaphore, Single};
+use super::select::{SelectSemaphore, Single};
 use super::settings::Settings;
 
-/// Tells which requests pass a layer without a permit; see
+/// Says which requests pass a layer without a permit; see
 /// [`exempt`](super::ZSetSemaphoreLayer::exempt).
 ///
-/// A closure `Fn(&Req) -> bool` is one, too; name the type of its argument.
+/// A closure `Fn(&Req) -> bool` implements it; name the type of its argument.
 pub trait Exemption<Req> {
-    /// Whether `request` passes.
+    /// Returns whether `request` passes.
     fn exempts(&self, request: &Req) -> bool;
 }
 
@@ -24,18 +25,18 @@ impl<Req, F: Fn(&Req) -> bool> Exemption<Req> for F {
     }
 }
 
-/// HTTP requests with one of these paths, such as those of health checks; over gRPC that is
+/// Exempts HTTP requests with one of these paths, such as those of health checks. Over gRPC that path is
 /// `/grpc.health.v1.Health/Check`.
 ///
-/// Paths are compared as they are, without the query. Routers may strip what they have matched, as
-/// axum's `nest` does: then what is left counts.
+/// Paths are compared literally, without the query. A router may strip the part that it has matched, as
+/// axum's `nest` does; then the rest is compared.
 #[derive(Debug, Clone)]
 pub struct Paths {
     paths: HashSet<String>,
 }
 
 impl Paths {
-    /// Of these paths, each with its leading slash.
+    /// Exempts these paths, each with its leading slash.
     pub fn new(paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { paths: paths.into_iter().map(Into::into).collect() }
     }
@@ -47,7 +48,7 @@ impl<B> Exemption<http::Request<B>> for Paths {
     }
 }
 
-/// Asks what `S` asks, but for requests that pass without a permit; made by
+/// Selects the semaphore that `S` selects, and lets exempt requests pass without a permit; made by
 /// [`exempt`](super::ZSetSemaphoreLayer::exempt).
 pub struct Exempt<E, S = Single> {
     selector: S,
@@ -55,7 +56,7 @@ pub struct Exempt<E, S = Single> {
 }
 
 impl<E, S> Exempt<E, S> {
-    pub(super) fn new(selector: S, exemption: E) -> Self {
+    pub(crate) fn new(selector: S, exemption: E) -> Self {
         Self { selector, exemption: Arc::new(exemption) }
     }
 }
@@ -67,12 +68,17 @@ impl<Req, E: Exemption<Req>, S: SelectSemaphore<Req>> SelectSemaphore<Req> for E
         self.exemption.exempts(request) || self.selector.exempts(request)
     }
 
-    fn select(&self, request: &Req, ask: Ask, settings: &Arc<Settings>) -> AdmissionFuture {
-        self.selector.select(request, ask, settings)
+    fn select(
+        &self,
+        request: &Req,
+        wanted: PermitRequest,
+        settings: &Arc<Settings>,
+    ) -> AdmissionFuture {
+        self.selector.select(request, wanted, settings)
     }
 }
 
-// By hand: a derived one would ask the exemption to be `Clone`.
+// By hand: a derived one would require that the exemption is `Clone`.
 impl<E, S: Clone> Clone for Exempt<E, S> {
     fn clone(&self) -> Self {
         Self { selector: self.selector.clone(), exemption: Arc::clone(&self.exemption) }

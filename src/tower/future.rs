@@ -1,4 +1,4 @@
-//! The future of a request: it queues, makes the inner service ready, and runs it.
+//! The future of a request: it waits for its permit, makes the inner service ready, and calls it.
 
 use std::fmt;
 use std::future::Future;
@@ -8,10 +8,11 @@ use std::task::{Context, Poll, ready};
 use pin_project::pin_project;
 use tower_service::Service;
 
-use super::admit::AdmissionFuture;
-use super::error::{Reason, Rejection};
-use super::hold::{self, HoldBody, OnRequest, OnResponse};
-use super::pass::{Pass, UntilLost};
+use super::admission::future::AdmissionFuture;
+use super::admission::permit::{RequestPermit, UntilLost};
+use super::mode::hold_body::HoldBody;
+use super::mode::{OnRequest, OnResponse};
+use super::rejection::{Reason, Rejection};
 
 /// The response future of [`ZSetSemaphoreService`](super::ZSetSemaphoreService).
 ///
@@ -23,173 +24,222 @@ use super::pass::{Pass, UntilLost};
 ///
 /// # Cancel safety
 ///
-/// Dropping it at any point leaves no permit and no queue entry. If the inner service runs, it is
-/// dropped before its permit goes back.
+/// Dropping it at any point leaves no permit and no queue entry. If the inner service runs, its future is
+/// dropped before the permit is released.
 #[pin_project]
 #[must_use = "futures do nothing unless polled"]
-pub struct ResponseFuture<Inner, Req, H = HoldBody>
+pub struct ResponseFuture<Inner, Req, M = HoldBody>
 where
-    Inner: Service<<H as OnRequest<Req>>::Request>,
-    H: OnRequest<Req>,
+    Inner: Service<<M as OnRequest<Req>>::Request>,
+    M: OnRequest<Req>,
 {
-    hold: H,
-    asked: H::Asked,
+    mode: M,
+    info: M::Info,
     #[pin]
-    stage: Stage<Inner, H::Request, H::Queued>,
+    stage: Stage<Inner, M::Request, M::Queued>,
 }
 
-/// In each stage the pass is the last field: what it is held for is dropped before it.
+/// In each stage the permit comes last, so that it is released after all that it is held for was dropped.
 #[pin_project(project = StageProj)]
 enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {
         #[pin]
-        admit: AdmissionFuture,
+        admission: AdmissionFuture,
         next: Option<(Inner, Queued)>,
     },
     Readying {
         inner: Inner,
         request: Option<Req>,
-        /// Resolves when the permit is lost, where that ends the request.
-        lost: Option<UntilLost>,
-        pass: Option<Pass>,
+        held: Held,
     },
     Running {
         #[pin]
         response: Inner::Future,
-        lost: Option<UntilLost>,
-        pass: Option<Pass>,
+        held: Held,
     },
     Done,
 }
 
-impl<Inner, Req, H> ResponseFuture<Inner, Req, H>
+/// The permit while the inner service is made ready and runs.
+struct Held {
+    /// Resolves when the permit is lost, if that ends the request.
+    until_lost: Option<UntilLost>,
+    permit: Option<RequestPermit>,
+}
+
+/// How the inner service ended, or why it was not let run to its end.
+enum End<Res, E> {
+    Responded(Res, RequestPermit),
+    Failed(E),
+    Rejected(Rejection),
+}
+
+type EndOf<Inner, Req> = End<<Inner as Service<Req>>::Response, <Inner as Service<Req>>::Error>;
+
+impl<Inner, Req, M> ResponseFuture<Inner, Req, M>
 where
-    Inner: Service<<H as OnRequest<Req>>::Request>,
-    H: OnRequest<Req>,
+    Inner: Service<<M as OnRequest<Req>>::Request>,
+    M: OnRequest<Req>,
 {
-    pub(super) fn new(admit: AdmissionFuture, inner: Inner, request: Req, hold: H) -> Self {
-        let (asked, queued) = hold.take_in(request);
-        Self { hold, asked, stage: Stage::Queued { admit, next: Some((inner, queued)) } }
+    pub(crate) fn new(admission: AdmissionFuture, inner: Inner, request: Req, mode: M) -> Self {
+        let (info, queued) = mode.take_in(request);
+        Self { mode, info, stage: Stage::Queued { admission, next: Some((inner, queued)) } }
     }
 }
 
-impl<Inner, Req, H> Future for ResponseFuture<Inner, Req, H>
+impl<Inner, Req, M> Future for ResponseFuture<Inner, Req, M>
 where
-    Inner: Service<<H as OnRequest<Req>>::Request>,
-    H: OnRequest<Req>
+    Inner: Service<<M as OnRequest<Req>>::Request>,
+    M: OnRequest<Req>
         + OnResponse<
             Req,
-            <Inner as Service<<H as OnRequest<Req>>::Request>>::Response,
-            <Inner as Service<<H as OnRequest<Req>>::Request>>::Error,
+            <Inner as Service<<M as OnRequest<Req>>::Request>>::Response,
+            <Inner as Service<<M as OnRequest<Req>>::Request>>::Error,
         >,
 {
-    type Output = Result<H::Response, H::Error>;
+    type Output = Result<M::Response, M::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (hold, asked, mut stage) = (&*this.hold, &*this.asked, this.stage);
+        let mut this = self.project();
+        let mode = &*this.mode;
+        let end = ready!(this.stage.as_mut().poll(mode, cx));
+        // The inner future is dropped before the mode can release the permit.
+        this.stage.set(Stage::Done);
+        Poll::Ready(match end {
+            End::Responded(response, permit) => Ok(mode.hold(this.info, response, permit)),
+            End::Failed(error) => Err(mode.fail(error)),
+            End::Rejected(rejection) => mode.reject(this.info, rejection),
+        })
+    }
+}
+
+impl<Inner: Service<Req>, Req, Queued> Stage<Inner, Req, Queued> {
+    /// Goes on from stage to stage, until one is pending or the request has ended.
+    fn poll<In, M>(
+        mut self: Pin<&mut Self>,
+        mode: &M,
+        cx: &mut Context<'_>,
+    ) -> Poll<EndOf<Inner, Req>>
+    where
+        M: OnRequest<In, Request = Req, Queued = Queued>,
+    {
         loop {
-            match stage.as_mut().project() {
-                StageProj::Queued { mut admit, next } => {
-                    let Poll::Ready(admitted) = admit.as_mut().poll(cx) else {
-                        if let Some((_, queued)) = next
-                            && hold.poll_queued(queued, cx).is_ready()
-                            && let Some(rejection) = admit.give_up(Reason::RequestBody)
-                        {
-                            stage.set(Stage::Done);
-                            return Poll::Ready(hold.reject(asked, rejection));
-                        }
-                        return Poll::Pending;
+            match self.as_mut().project() {
+                StageProj::Queued { admission, next } => {
+                    let queued = next.as_mut().map(|(_, queued)| queued);
+                    let permit = match ready!(poll_queued(mode, admission, queued, cx)) {
+                        Ok(permit) => permit,
+                        Err(rejection) => return Poll::Ready(End::Rejected(rejection)),
                     };
                     let next = next.take();
-                    let pass = match admitted {
-                        Ok(pass) => pass,
-                        Err(rejection) => {
-                            stage.set(Stage::Done);
-                            return Poll::Ready(hold.reject(asked, rejection));
-                        }
-                    };
-                    stage.set(match next {
-                        Some((inner, queued)) => Stage::Readying {
-                            inner,
-                            request: Some(hold.let_in(queued, &pass)),
-                            lost: hold.ends_when_lost().then(|| pass.until_lost()).flatten(),
-                            pass: Some(pass),
-                        },
-                        None => Stage::Done,
-                    });
+                    self.set(next.map_or(Self::Done, |(inner, queued)| Self::Readying {
+                        inner,
+                        request: Some(mode.let_in(queued, &permit)),
+                        held: Held::new(permit, mode.ends_when_lost()),
+                    }));
                 }
-                StageProj::Readying { inner, request, lost, pass } => {
-                    if let Some(rejection) = poll_lost(lost, pass, cx) {
-                        stage.set(Stage::Done);
-                        return Poll::Ready(hold.reject(asked, rejection));
+                StageProj::Readying { inner, request, held } => {
+                    if let Some(rejection) = held.poll_lost(cx) {
+                        return Poll::Ready(End::Rejected(rejection));
                     }
                     if let Err(error) = ready!(inner.poll_ready(cx)) {
-                        stage.set(Stage::Done);
-                        return Poll::Ready(Err(hold.fail(error)));
+                        return Poll::Ready(End::Failed(error));
                     }
                     // `None` after a panic in an earlier `call`.
-                    let running = request.take().map(|request| Stage::Running {
+                    let request = request.take();
+                    let running = request.map_or(Self::Done, |request| Self::Running {
                         response: inner.call(request),
-                        lost: lost.take(),
-                        pass: pass.take(),
+                        held: held.take(),
                     });
-                    stage.set(running.unwrap_or(Stage::Done));
+                    self.set(running);
                 }
-                StageProj::Running { response, lost, pass } => {
-                    if let Some(rejection) = poll_lost(lost, pass, cx) {
-                        stage.set(Stage::Done);
-                        return Poll::Ready(hold.reject(asked, rejection));
-                    }
-                    let result = ready!(response.poll(cx));
-                    let pass = pass.take();
-                    // The inner future goes before the permit can.
-                    stage.set(Stage::Done);
-                    return Poll::Ready(match (result, pass) {
-                        (Ok(response), Some(pass)) => Ok(hold.hold(asked, response, pass)),
-                        (Ok(response), None) => Ok(hold.hold(asked, response, Pass::weightless())),
-                        (Err(error), _) => Err(hold.fail(error)),
-                    });
-                }
-                StageProj::Done => {
-                    #[expect(clippy::panic, reason = "the contract of `Future`")]
-                    {
-                        panic!("`ResponseFuture` polled after it has ended")
-                    }
-                }
+                StageProj::Running { response, held } => return poll_running(response, held, cx),
+                StageProj::Done => polled_after_end(),
             }
         }
     }
 }
 
-/// What a request ends with whose permit is lost, where that ends it.
-fn poll_lost(
-    lost: &mut Option<UntilLost>,
-    pass: &Option<Pass>,
+/// Waits for the permit, and meanwhile polls the request that is queued.
+fn poll_queued<In, M: OnRequest<In>>(
+    mode: &M,
+    mut admission: Pin<&mut AdmissionFuture>,
+    queued: Option<&mut M::Queued>,
     cx: &mut Context<'_>,
-) -> Option<Rejection> {
-    match lost.as_mut()?.as_mut().poll(cx) {
-        Poll::Ready(reason) => hold::lost(pass.as_ref()?, reason),
-        Poll::Pending => None,
+) -> Poll<Result<RequestPermit, Rejection>> {
+    if let Poll::Ready(admitted) = admission.as_mut().poll(cx) {
+        return Poll::Ready(admitted);
+    }
+    let Some(queued) = queued else { return Poll::Pending };
+    ready!(mode.poll_queued(queued, cx));
+    match admission.give_up(Reason::RequestBody) {
+        Some(rejection) => Poll::Ready(Err(rejection)),
+        None => Poll::Pending,
+    }
+}
+
+/// Runs the inner service. The permit stays in `held` unless there is a response, so that the future of the
+/// inner service is dropped before it.
+fn poll_running<F, Res, E>(
+    response: Pin<&mut F>,
+    held: &mut Held,
+    cx: &mut Context<'_>,
+) -> Poll<End<Res, E>>
+where
+    F: Future<Output = Result<Res, E>>,
+{
+    if let Some(rejection) = held.poll_lost(cx) {
+        return Poll::Ready(End::Rejected(rejection));
+    }
+    Poll::Ready(match ready!(response.poll(cx)) {
+        Ok(response) => {
+            let permit = held.permit.take().unwrap_or_else(RequestPermit::weightless);
+            End::Responded(response, permit)
+        }
+        Err(error) => End::Failed(error),
+    })
+}
+
+#[expect(clippy::panic, reason = "the contract of `Future`")]
+fn polled_after_end() -> ! {
+    panic!("`ResponseFuture` polled after it has ended")
+}
+
+impl Held {
+    fn new(permit: RequestPermit, ends_when_lost: bool) -> Self {
+        let until_lost = ends_when_lost.then(|| permit.until_lost()).flatten();
+        Self { until_lost, permit: Some(permit) }
+    }
+
+    fn take(&mut self) -> Self {
+        Self { until_lost: self.until_lost.take(), permit: self.permit.take() }
+    }
+
+    /// Returns the rejection of a request whose permit is lost, if that ends it.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Option<Rejection> {
+        match self.until_lost.as_mut()?.as_mut().poll(cx) {
+            Poll::Ready(reason) => self.permit.as_ref()?.reject_lost(reason),
+            Poll::Pending => None,
+        }
     }
 }
 
 // By hand: neither the services nor the requests need to be `Debug`.
-impl<Inner, Req, H> fmt::Debug for ResponseFuture<Inner, Req, H>
+impl<Inner, Req, M> fmt::Debug for ResponseFuture<Inner, Req, M>
 where
-    Inner: Service<<H as OnRequest<Req>>::Request>,
-    H: OnRequest<Req>,
+    Inner: Service<<M as OnRequest<Req>>::Request>,
+    M: OnRequest<Req>,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (stage, pass) = match &self.stage {
+        let (stage, permit) = match &self.stage {
             Stage::Queued { .. } => ("queued", &None),
-            Stage::Readying { pass, .. } => ("readying", pass),
-            Stage::Running { pass, .. } => ("running", pass),
+            Stage::Readying { held, .. } => ("readying", &held.permit),
+            Stage::Running { held, .. } => ("running", &held.permit),
             Stage::Done => ("done", &None),
         };
         f.debug_struct("ResponseFuture")
             .field("stage", &stage)
-            .field("permit", pass)
+            .field("permit", permit)
             .finish_non_exhaustive()
     }
 }

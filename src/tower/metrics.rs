@@ -1,4 +1,4 @@
-//! Counts of what became of requests, for the recorder of the process if there is one.
+//! Counts the outcomes of requests, for the metrics recorder of the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,34 +10,34 @@ const REQUESTS: &str = "zset_semaphore_requests_total";
 #[cfg(feature = "metrics")]
 const WAIT: &str = "zset_semaphore_wait_seconds";
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Permit,
     Local,
     Open,
     Weightless,
-    /// With the [label](super::Reason::label) of the reason.
+    /// Rejected, with the [label](super::Reason::label) of the reason.
     Rejected(
         #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody counts"))]
         &'static str,
     ),
-    /// Its future was dropped while it waited: most likely its client went away.
+    /// The future was dropped while the request waited, most likely because its client went away.
     Cancelled,
 }
 
-/// Counts under the name of the limit: keys of requests never become labels.
+/// Counts under the name of the limit. Keys of requests never become labels.
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody counts"))]
     limit: Arc<str>,
 }
 
 impl Metrics {
-    pub(super) fn new(limit: Arc<str>) -> Self {
+    pub(crate) fn new(limit: Arc<str>) -> Self {
         #[cfg(feature = "metrics")]
         {
-            metrics::describe_counter!(REQUESTS, "Requests, by what became of them and why.");
+            metrics::describe_counter!(REQUESTS, "Requests, by outcome and reason.");
             let unit = metrics::Unit::Seconds;
             metrics::describe_histogram!(WAIT, unit, "How long requests waited for their permit.");
         }
@@ -55,7 +55,7 @@ impl Metrics {
             Outcome::Cancelled => ("cancelled", ""),
         };
         let limit = || Arc::clone(&self.limit);
-        // Every series of a name has the same labels: an empty one is none to Prometheus.
+        // All series of a name have the same labels. To Prometheus an empty one is none.
         metrics::counter!(REQUESTS, "limit" => limit(), "outcome" => outcome, "reason" => reason)
             .increment(1);
         metrics::histogram!(WAIT, "limit" => limit(), "outcome" => outcome).record(waited);
@@ -66,41 +66,41 @@ impl Metrics {
     fn count(&self, _: Outcome, _: Duration) {}
 }
 
-/// Counts one request once: as what it is [settled](Self::settle) to be, or as cancelled when it is
-/// dropped before.
+/// A drop guard that counts one request once: with the outcome that is [recorded](Self::record), or as
+/// cancelled if it is dropped before.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(crate) struct OutcomeGuard {
     metrics: Arc<Metrics>,
     started: Option<Instant>,
-    settled: bool,
+    recorded: bool,
 }
 
-impl Tally {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
-        Self { metrics: Arc::clone(metrics), started: None, settled: false }
+impl OutcomeGuard {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: Arc::clone(metrics), started: None, recorded: false }
     }
 
-    /// Counts it as nothing.
-    pub(super) fn leave_out(&mut self) {
-        self.settled = true;
+    /// Counts nothing.
+    pub(crate) fn disarm(&mut self) {
+        self.recorded = true;
     }
 
-    /// When the wait began, which is `now` if it has not.
-    pub(super) fn start(&mut self, now: Instant) -> Instant {
+    /// Returns when the wait began; the first call begins it at `now`.
+    pub(crate) fn start(&mut self, now: Instant) -> Instant {
         *self.started.get_or_insert(now)
     }
 
-    pub(super) fn settle(&mut self, outcome: Outcome) {
-        if !self.settled {
-            self.settled = true;
+    pub(crate) fn record(&mut self, outcome: Outcome) {
+        if !self.recorded {
+            self.recorded = true;
             let waited = self.started.map_or(Duration::ZERO, |started| started.elapsed());
             self.metrics.count(outcome, waited);
         }
     }
 }
 
-impl Drop for Tally {
+impl Drop for OutcomeGuard {
     fn drop(&mut self) {
-        self.settle(Outcome::Cancelled);
+        self.record(Outcome::Cancelled);
     }
 }

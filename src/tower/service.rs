@@ -1,83 +1,84 @@
-//! The service: always ready, since what it waits for depends on the request.
+//! The service. It is always ready, since what it waits for depends on the request.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tower_service::Service;
 
-use super::admit::AdmissionFuture;
+use super::admission::future::AdmissionFuture;
+use super::admission::request::PermitRequest;
 use super::future::ResponseFuture;
-use super::hold::{HoldBody, OnRequest, OnResponse};
-use super::select::{Ask, SelectSemaphore, Single};
+use super::mode::hold_body::HoldBody;
+use super::mode::{OnRequest, OnResponse};
+use super::select::{SelectSemaphore, Single};
 use super::settings::Settings;
 
-/// Lets a request through to `Inner` once it has a permit; made by
+/// A service that calls `Inner` once the request has a permit; made by
 /// [`ZSetSemaphoreLayer`](super::ZSetSemaphoreLayer).
 ///
-/// A clone shares the semaphore, and holds nothing.
+/// Clones share the semaphore. A service holds no permit itself.
 ///
 /// # Errors
 ///
-/// With [`HoldBody`] and [`ReleaseOnResponse`](super::ReleaseOnResponse) its error is
-/// [`Error<Inner::Error>`](super::Error): no permit, or the error of the inner service. With
-/// [`Answer`](super::Answer) it is `Inner::Error`.
+/// The error is [`Error<Inner::Error>`](super::Error): a rejection, or the error of the inner service. With
+/// [`Answer`](super::Answer) it is `Inner::Error`, since rejections are answered.
 #[derive(Debug, Clone)]
-pub struct ZSetSemaphoreService<Inner, H = HoldBody, S = Single> {
+pub struct ZSetSemaphoreService<Inner, M = HoldBody, S = Single> {
     inner: Inner,
     selector: S,
     settings: Arc<Settings>,
-    hold: H,
+    mode: M,
 }
 
-impl<Inner, H, S> ZSetSemaphoreService<Inner, H, S> {
-    pub(super) fn new(inner: Inner, selector: S, settings: Arc<Settings>, hold: H) -> Self {
-        Self { inner, selector, settings, hold }
+impl<Inner, M, S> ZSetSemaphoreService<Inner, M, S> {
+    pub(crate) fn new(inner: Inner, selector: S, settings: Arc<Settings>, mode: M) -> Self {
+        Self { inner, selector, settings, mode }
     }
 
-    /// The inner service.
+    /// Returns the inner service.
     pub fn get_ref(&self) -> &Inner {
         &self.inner
     }
 
-    /// The inner service, to be changed.
+    /// Returns the inner service by a mutable reference.
     pub fn get_mut(&mut self) -> &mut Inner {
         &mut self.inner
     }
 
-    /// Takes the inner service out.
+    /// Unwraps the inner service.
     pub fn into_inner(self) -> Inner {
         self.inner
     }
 }
 
-impl<Inner, Req, H, S> Service<Req> for ZSetSemaphoreService<Inner, H, S>
+impl<Inner, Req, M, S> Service<Req> for ZSetSemaphoreService<Inner, M, S>
 where
-    Inner: Service<<H as OnRequest<Req>>::Request> + Clone,
-    H: OnRequest<Req>
+    Inner: Service<<M as OnRequest<Req>>::Request> + Clone,
+    M: OnRequest<Req>
         + OnResponse<
             Req,
-            <Inner as Service<<H as OnRequest<Req>>::Request>>::Response,
-            <Inner as Service<<H as OnRequest<Req>>::Request>>::Error,
+            <Inner as Service<<M as OnRequest<Req>>::Request>>::Response,
+            <Inner as Service<<M as OnRequest<Req>>::Request>>::Error,
         > + Clone,
     S: SelectSemaphore<Req>,
 {
-    type Response = H::Response;
-    type Error = H::Error;
-    type Future = ResponseFuture<Inner, Req, H>;
+    type Response = M::Response;
+    type Error = M::Error;
+    type Future = ResponseFuture<Inner, Req, M>;
 
-    /// Always ready. A permit, or the readiness of the inner service, would be held by a connection
-    /// that idles.
+    /// Returns ready at all times, and takes nothing: a connection that idles would hold a permit, or the
+    /// readiness of the inner service.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let admit = if self.selector.exempts(&request) {
+        let admission = if self.selector.exempts(&request) {
             AdmissionFuture::exempt(Arc::clone(&self.settings))
         } else {
-            let ask = Ask { units: None, until: self.hold.until(&request) };
-            self.selector.select(&request, ask, &self.settings)
+            let wanted = PermitRequest::new(self.mode.wait_until(&request));
+            self.selector.select(&request, wanted, &self.settings)
         };
-        ResponseFuture::new(admit, self.inner.clone(), request, self.hold.clone())
+        ResponseFuture::new(admission, self.inner.clone(), request, self.mode.clone())
     }
 }

@@ -1,57 +1,59 @@
-//! What all requests through one layer have in common.
+//! The settings that all requests through one layer share, and the timeouts that follow from them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::error::Reason;
 use super::metrics::Metrics;
-use super::outage::{OutageLog, OutagePolicy};
+use super::outage::log::OutageLog;
+use super::outage::policy::OutagePolicy;
+use super::rejection::Reason;
 
+/// The settings of a layer.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub(super) timeout: Option<Duration>,
-    pub(super) total_timeout: Option<Duration>,
-    pub(super) max_queue: Option<u32>,
-    pub(super) outage: OutagePolicy,
-    pub(super) outage_after: Duration,
-    pub(super) retry_floor: Duration,
-    pub(super) log: Arc<OutageLog>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) total_timeout: Option<Duration>,
+    pub(crate) max_queue: Option<u32>,
+    pub(crate) outage_policy: OutagePolicy,
+    pub(crate) outage_after: Duration,
+    pub(crate) min_retry_after: Duration,
+    pub(crate) outage_log: Arc<OutageLog>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Settings {
-    pub(super) fn new(limit: Arc<str>) -> Self {
+    pub(crate) fn new(limit: Arc<str>) -> Self {
         Self {
             timeout: None,
             total_timeout: None,
             max_queue: None,
-            outage: OutagePolicy::FailClosed,
+            outage_policy: OutagePolicy::FailClosed,
             outage_after: Duration::from_secs(1),
-            retry_floor: Duration::from_secs(1),
-            log: Arc::default(),
+            min_retry_after: Duration::from_secs(1),
+            outage_log: Arc::default(),
             metrics: Arc::new(Metrics::new(limit)),
         }
     }
 
-    /// How much longer a request may wait that has waited for `waited`; outer layers let it wait until
-    /// `until`.
-    pub(super) fn patience(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
+    /// Returns how much longer a request may wait that has waited for `waited`. Outer layers let it wait
+    /// until `until`.
+    pub(crate) fn time_left(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
         let own = [self.timeout, self.total_timeout].into_iter().flatten();
-        own.map(|most| most.saturating_sub(waited)).chain(until.map(left)).min()
+        own.map(|timeout| timeout.saturating_sub(waited)).chain(until.map(remaining)).min()
     }
 
-    /// How long a request may wait until its limit has been looked up. A timeout of zero is for room
-    /// alone.
-    pub(super) fn lookup_patience(&self, until: Option<Instant>) -> Option<Duration> {
+    /// Returns how long a request may wait for the look-up of its limit. A `timeout` of zero does not
+    /// count: it says not to wait for units.
+    pub(crate) fn lookup_timeout(&self, until: Option<Instant>) -> Option<Duration> {
         let timeout = self.timeout.filter(|timeout| !timeout.is_zero());
-        [timeout, self.total_timeout, until.map(left)].into_iter().flatten().min()
+        [timeout, self.total_timeout, until.map(remaining)].into_iter().flatten().min()
     }
 
-    /// Until when inner layers may let a request wait that began to at `started`; `None` where this
-    /// layer has nothing to say.
-    pub(super) fn common_deadline(
+    /// Returns until when inner layers may let a request wait that began to wait at `started`; `None` if
+    /// this layer has no `total_timeout`.
+    pub(crate) fn inner_deadline(
         &self,
         until: Option<Instant>,
         started: Instant,
@@ -60,8 +62,9 @@ impl Settings {
         Some(until.map_or(own, |until| until.min(own)))
     }
 
-    /// The label of a rejection: who never waits for room found it full.
-    pub(super) fn label(&self, reason: &Reason) -> &'static str {
+    /// Returns the label of a reason in the metrics. A layer that never waits has no timeouts: they count
+    /// as `full`.
+    pub(crate) fn label(&self, reason: &Reason) -> &'static str {
         match reason.label() {
             "timeout" if self.timeout.is_some_and(|timeout| timeout.is_zero()) => "full",
             label => label,
@@ -69,6 +72,6 @@ impl Settings {
     }
 }
 
-fn left(until: Instant) -> Duration {
+fn remaining(until: Instant) -> Duration {
     until.saturating_duration_since(Instant::now())
 }

@@ -9,8 +9,8 @@ use crate::book::nanos;
 use crate::names::{LONGEST_LEASE, NAMES};
 use crate::scene::Scene;
 use crate::station::Station;
-use crate::support::ledger::monotonic_nanos;
-use crate::support::wait::PATIENCE;
+use test_support::ledger::monotonic_nanos;
+use test_support::wait::PATIENCE;
 
 /// All must work again by then: longer than a dead client is presumed alive, a claim and the longest lease after it.
 const CALM: Duration = Duration::from_secs(15);

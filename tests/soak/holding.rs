@@ -11,9 +11,9 @@ use crate::book::nanos;
 use crate::names::{Kind, MAX_HOLD};
 use crate::reports::Event;
 use crate::scene::ms;
-use crate::support::belief::local_deadline;
-use crate::support::ledger::monotonic_nanos;
 use crate::worker::Worker;
+use test_support::belief::local_deadline;
+use test_support::ledger::monotonic_nanos;
 
 /// How often a holder looks at its permit.
 const LOOK: Duration = Duration::from_millis(10);

@@ -8,9 +8,9 @@ use zset_semaphore::{Client, KickOutcome, ZSetSemaphore};
 
 use crate::book::{Kick, Loss};
 use crate::names::limit_of;
-use crate::support::ledger::monotonic_nanos;
-use crate::support::redis_server::RedisServer;
 use crate::witness::Witness;
+use test_support::ledger::monotonic_nanos;
+use test_support::redis_server::RedisServer;
 
 /// How long an operator's word may take, with the server paused or frozen.
 const WORD: Duration = Duration::from_secs(20);

@@ -5,8 +5,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::operator::loss_since;
 use crate::scene::{Deck, Scene, ms};
-use crate::support::ledger::monotonic_nanos;
-use crate::support::redis_server::RedisServer;
+use test_support::ledger::monotonic_nanos;
+use test_support::redis_server::RedisServer;
 
 #[derive(Clone, Copy)]
 enum OfServer {

@@ -4,11 +4,11 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::scene::{Deck, Scene, ms};
-use crate::support::fault_proxy::FaultProxy;
-use crate::support::processes::Child;
-use crate::support::redis_server::RedisServer;
-use crate::support::wait::PATIENCE;
 use crate::witness::Witness;
+use test_support::fault_proxy::FaultProxy;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::PATIENCE;
 
 #[derive(Clone, Copy)]
 enum Of {

@@ -4,10 +4,10 @@ use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
 use crate::scene::{Deck, Scene, ms};
-use crate::support::ledger::monotonic_nanos;
-use crate::support::processes::Child;
-use crate::support::wait::PATIENCE;
 use crate::worker::FORKS;
+use test_support::ledger::monotonic_nanos;
+use test_support::processes::Child;
+use test_support::wait::PATIENCE;
 
 /// Above the numbers of those that stay.
 const VISITOR: usize = 99;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::book::{Book, Hold, Kick, Loss};
 use crate::names::{Kind, NAMES, PASSING, limit_of};
 use crate::reports::{Event, decode};
-use crate::support::ledger::monotonic_nanos;
+use test_support::ledger::monotonic_nanos;
 
 /// What happened this long ago has been reported, even by one who was frozen meanwhile.
 const REPORTED: u64 = 12_000_000_000;

@@ -18,8 +18,8 @@ use crate::book::nanos;
 use crate::names::{Kind, NAMES, Name, PASSING, PASSING_LEASE, PASSING_LIMIT};
 use crate::reports::{Event, Reporter};
 use crate::scene::ms;
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::ledger::monotonic_nanos;
+use test_support::child_role::{FromParent, say, setting};
+use test_support::ledger::monotonic_nanos;
 
 /// How many processes a process that forks becomes.
 pub const FORKS: usize = 3;

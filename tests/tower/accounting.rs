@@ -1,4 +1,4 @@
-//! CASES 42: whatever becomes of the inner service, the units come back, and never too early.
+//! Behaviour 42: whatever becomes of the inner service, the units come back, and never too early.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;

@@ -21,8 +21,8 @@ use zset_semaphore::tower::{
 use zset_semaphore::{AcquireError, Client, ZSetSemaphore};
 
 use crate::probe::{Script, Step, Tally, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
 use crate::web::{self, Upload, VERSIONS, Web, bytes};
+use test_support::wait::{PATIENCE, within};
 
 type Answered = (StatusCode, HeaderMap, Bytes);
 

@@ -1,4 +1,4 @@
-//! CASES 44, over HTTP/1.1 and HTTP/2: clients that go away, read slowly or send much; and what the
+//! Behaviour 44, over HTTP/1.1 and HTTP/2: clients that go away, read slowly or send much; and what the
 //! handler gets of a body that was read ahead.
 
 use std::convert::Infallible;
@@ -19,8 +19,8 @@ use zset_semaphore::ZSetSemaphore;
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
 use crate::web::{Client, Sent, Upload, VERSIONS, Version, Web, bytes};
+use test_support::wait::{PATIENCE, within};
 
 const AHEAD: usize = 256 * 1024;
 
@@ -276,7 +276,7 @@ async fn a_client_that_goes_away_while_the_handler_reads_its_body_frees_its_slot
             settled(&capped.chats, 1, 1).await;
             drop(held);
             let reading = || capped.tally.running() == 1;
-            crate::support::wait::eventually("let in", PATIENCE, async || reading()).await;
+            test_support::wait::eventually("let in", PATIENCE, async || reading()).await;
             settled(&capped.chats, 1, 0).await;
             queued.abort();
             capped.nothing_is_left().await;

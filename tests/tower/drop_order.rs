@@ -1,4 +1,4 @@
-//! CASES 42: what a permit is held for is gone before the permit is. All here leave slowly: whoever
+//! Behaviour 42: what a permit is held for is gone before the permit is. All here leave slowly: whoever
 //! were let in before they are gone would make two.
 
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::tower::{Error, ZSetSemaphoreLayer};
 
 use crate::probe::{Broken, Probe, Running, Step, Tally, ask, idle, semaphore};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 const LEAVES_IN: Duration = Duration::from_millis(2);
 

@@ -1,4 +1,4 @@
-//! CASES 46: the layer in tonic, around a server, around one service, and around a client.
+//! Behaviour 46: the layer in tonic, around a server, around one service, and around a client.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -23,7 +23,7 @@ use zset_semaphore::tower::{Admitted, ZSetSemaphoreLayer};
 
 use crate::lost::kick;
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, POLL_EVERY, within};
+use test_support::wait::{PATIENCE, POLL_EVERY, within};
 
 const LIMIT: u32 = 3;
 

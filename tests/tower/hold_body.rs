@@ -1,4 +1,4 @@
-//! CASES 43: the permit lives until the body ends, fails or is dropped, and not longer.
+//! Behaviour 43: the permit lives until the body ends, fails or is dropped, and not longer.
 
 use std::convert::Infallible;
 

@@ -16,8 +16,8 @@ use tower::{Layer, ServiceExt};
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::wait::POLL_EVERY;
 use crate::wire::{Connection, serve};
+use test_support::wait::POLL_EVERY;
 
 const LIMIT: u32 = 4;
 
@@ -192,7 +192,7 @@ async fn a_handler_that_panics_or_a_body_that_fails_frees_the_slot() {
     idle(&chats).await;
 }
 
-/// CASES 45, with as many connections as a test may have in one process.
+/// Behaviour 45, with as many connections as a test may have in one process.
 #[tokio::test]
 async fn idle_connections_hold_nothing() {
     let chats = semaphore(LIMIT);
@@ -235,7 +235,7 @@ async fn a_rejection_reaches_the_client_as_the_error_handler_says() {
     assert_eq!(text, r#"semaphore "chats": the semaphore is closed"#);
 }
 
-/// The basis of CASES 46: the same layer around an outgoing client.
+/// The basis of Behaviour 46: the same layer around an outgoing client.
 #[tokio::test]
 async fn an_outgoing_client_is_capped() {
     let (unlimited, calls) = (semaphore(1000), semaphore(2));

@@ -1,4 +1,4 @@
-//! CASES 45, with thousands of connections. They are those of another process, as each has two ends and
+//! Behaviour 45, with thousands of connections. They are those of another process, as each has two ends and
 //! a process may have so many open files.
 
 use std::convert::Infallible;
@@ -15,10 +15,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use zset_semaphore::tower::ZSetSemaphoreLayer;
 
 use crate::probe::{Tally, idle, semaphore, settled};
-use crate::support::child_role::{FromParent, say, setting};
-use crate::support::processes::Child;
-use crate::support::wait::{PATIENCE, within};
 use crate::web::{Client, VERSIONS, Web};
+use test_support::child_role::{FromParent, say, setting};
+use test_support::processes::Child;
+use test_support::wait::{PATIENCE, within};
 
 const IDLERS: usize = 3000;
 const LIMIT: u32 = 8;

@@ -16,7 +16,7 @@ use zset_semaphore::tower::{
     Error as TowerError, Header, KeyLimit, Keyed, Reason, Rejection, ZSetSemaphoreLayer,
 };
 
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 /// A source of limits that can be made to fail, and takes its time.
 #[derive(Clone)]

@@ -17,8 +17,8 @@ use zset_semaphore::{Client, ZSetSemaphore};
 
 use crate::lost::kick;
 use crate::probe::{idle, semaphore};
-use crate::support::wait::{PATIENCE, within};
 use crate::web::{self, Web};
+use test_support::wait::{PATIENCE, within};
 
 /// Two events, and then nothing for ever.
 async fn events() -> Response {

@@ -15,7 +15,7 @@ use zset_semaphore::tower::{
 };
 
 use crate::probe::{Broken, Probe, Script, Step, ask, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 #[test]
 fn bounds() {
@@ -134,7 +134,7 @@ async fn a_wait_that_runs_out_tells_which_semaphore_how_long_and_how_many_ahead(
     let said = error.to_string();
     assert_eq!(
         error.source().unwrap().to_string(),
-        "no permit within 5s, 1 waiters ahead when last heard"
+        "no permit within 5s, 1 ahead in the queue when last heard"
     );
     let Error::Rejected(rejection) = error else { panic!("let in") };
     assert_eq!(rejection.semaphore_name(), "chats");

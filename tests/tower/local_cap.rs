@@ -11,7 +11,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
 use zset_semaphore::tower::{Header, Keyed, KeyedBuilder, OutagePolicy, ZSetSemaphoreLayer};
 
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 type Key = fn(&Request<Full<bytes::Bytes>>) -> Option<String>;
 

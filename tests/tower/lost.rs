@@ -15,8 +15,8 @@ use zset_semaphore::tower::{Admitted, Error, PermitLost, Reason, ZSetSemaphoreLa
 use zset_semaphore::{Client, LostReason, Released, ZSetSemaphore};
 
 use crate::probe::{Broken, Probe, Script, Step, Tally, ask, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, eventually, within};
 use crate::web::{self, Version, Web};
+use test_support::wait::{PATIENCE, eventually, within};
 
 /// Takes the permit away from whoever has the one there is.
 pub async fn kick(chats: &ZSetSemaphore) {

@@ -1,12 +1,11 @@
 //! The tower layer: what it holds, for how long, and that nothing of it stays behind.
 
-#![cfg(feature = "tower")]
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 // What a test crate exports nobody imports.
 #![allow(unreachable_pub)]
 
-#[path = "../support/mod.rs"]
-mod support;
+#[path = "../common/mod.rs"]
+mod common;
 
 mod accounting;
 mod answer;
@@ -18,13 +17,17 @@ mod hold_body;
 mod http;
 mod idle;
 mod key_limit;
+mod keyed;
 mod last_event;
 mod layer;
 mod local_cap;
+mod lookup_log;
 mod lost;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod mounting;
+mod outage;
+mod outage_log;
 mod probe;
 mod queue;
 mod read_ahead;
@@ -36,9 +39,11 @@ mod take;
 mod web;
 mod wire;
 
+use test_support::child_role;
+
 #[test]
 fn child_process() {
-    support::child_role::play(|role, from_parent| match role {
+    child_role::play(|role, from_parent| match role {
         "idlers" => idle::idlers(from_parent),
         _ => panic!("no role {role}"),
     });

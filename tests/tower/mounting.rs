@@ -1,4 +1,4 @@
-//! CASES 69: the layers that a gateway has around and inside of the cap, each in one builder, mounted
+//! Behaviour 69: the layers that a gateway has around and inside of the cap, each in one builder, mounted
 //! on axum and asked over sockets.
 
 use std::convert::Infallible;
@@ -23,8 +23,8 @@ use zset_semaphore::ZSetSemaphore;
 use zset_semaphore::tower::{Answer, Error, Rejection, ZSetSemaphoreLayer};
 
 use crate::probe::{idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
 use crate::web::{Client, Upload, VERSIONS, Version, Web};
+use test_support::wait::{PATIENCE, within};
 
 const LONG: Duration = Duration::from_secs(60);
 const TEXT: &str = "token token token token token token token token token token token token";
@@ -259,9 +259,9 @@ mod reqwest {
     use super::*;
     use crate::lost::kick;
     use crate::probe::Tally;
-    use crate::support::wait::eventually;
     use axum::extract::Path;
     use futures_util::{StreamExt, stream};
+    use test_support::wait::eventually;
     use tokio::time::Instant;
     use tower::{Layer, ServiceExt};
 

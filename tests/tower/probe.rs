@@ -18,7 +18,7 @@ use tower::{Service, ServiceExt};
 use zset_semaphore::tower::PermitBody;
 use zset_semaphore::{Client, ZSetSemaphore};
 
-use crate::support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, within};
 
 pub fn semaphore(limit: u32) -> ZSetSemaphore {
     Client::in_memory().semaphore("chats", limit).build().unwrap()

@@ -10,9 +10,9 @@ use tower_test::{assert_request_eq, mock};
 use zset_semaphore::tower::{Error, Reason, ZSetSemaphoreLayer};
 
 use crate::probe::{Broken, Probe, Step, ask, idle, semaphore, settled, whole};
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
-/// CASES 44, without the sockets.
+/// Behaviour 44, without the sockets.
 #[tokio::test(start_paused = true)]
 async fn a_queued_request_that_is_dropped_leaves_the_queue() {
     let chats = semaphore(1);
@@ -85,7 +85,7 @@ async fn requests_are_served_in_the_order_in_which_they_came() {
     assert_eq!(*served.lock().unwrap(), (0..10).collect::<Vec<_>>());
 }
 
-/// The basis of CASES 45.
+/// The basis of Behaviour 45.
 #[tokio::test(start_paused = true)]
 async fn services_that_are_ready_hold_nothing() {
     let chats = semaphore(8);

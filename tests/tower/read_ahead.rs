@@ -18,8 +18,8 @@ use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::tower::{ReadAhead, ZSetSemaphoreLayer};
 
 use crate::probe::{idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
 use crate::web::Web;
+use test_support::wait::{PATIENCE, within};
 
 /// A body of one-byte chunks, each in a buffer of its own, as a client may send them.
 #[derive(Clone)]

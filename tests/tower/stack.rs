@@ -15,7 +15,7 @@ use zset_semaphore::tower::{
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use crate::probe::idle;
-use crate::support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, within};
 
 const TEN: Duration = Duration::from_secs(10);
 

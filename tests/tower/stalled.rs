@@ -1,4 +1,4 @@
-//! CASES 67: readers that take nothing keep no stream alive past `max_hold` or the stall time. Over real
+//! Behaviour 67: readers that take nothing keep no stream alive past `max_hold` or the stall time. Over real
 //! sockets, with an upstream that counts its own streams.
 
 use std::convert::Infallible;
@@ -23,8 +23,8 @@ use zset_semaphore::{Client, LostReason, ZSetSemaphore};
 use crate::lost::kick;
 use crate::probe::Step::{Data, Hang, Wait};
 use crate::probe::{Probe, Script, Step, Tally, ask, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, eventually, within};
 use crate::web::{self, VERSIONS, Web};
+use test_support::wait::{PATIENCE, eventually, within};
 
 const LIMIT: u32 = 2;
 

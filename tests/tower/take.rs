@@ -17,8 +17,8 @@ use zset_semaphore::{Client, LostReason};
 
 use crate::lost::kick;
 use crate::probe::{Script, Step, ask, idle, semaphore, settled};
-use crate::support::wait::{PATIENCE, within};
 use crate::web::Web;
+use test_support::wait::{PATIENCE, within};
 
 /// Shakes hands as a browser does; what is behind it is a WebSocket.
 async fn web_socket(server: &Web) -> TcpStream {

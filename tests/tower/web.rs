@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
-use crate::support::wait::{PATIENCE, POLL_EVERY, eventually, within};
+use test_support::wait::{PATIENCE, POLL_EVERY, eventually, within};
 
 /// Serves both versions of HTTP until it is dropped.
 pub struct Web {

@@ -1,21 +1,12 @@
 //! The crates of others in the closed loop of `benches/load`, whose child this is.
 
-#[path = "../../load/closed_loop.rs"]
-#[allow(dead_code)] // this child needs a part of it
-mod closed_loop;
-#[path = "../../load/measure.rs"]
-#[allow(dead_code)] // this child needs a part of it
-mod measure;
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::time::Duration;
 
 use closed_loop::Candidate;
 use distributed_lock_core::traits::{DistributedSemaphore, LockHandle, SemaphoreProvider};
 use distributed_lock_redis::{RedisDistributedSemaphore, RedisLockProvider, RedisSemaphoreHandle};
 use rslock::{Lock, LockManager};
-use support::child_role::{self, FromParent, setting};
+use test_support::child_role::{self, FromParent, setting};
 
 const LEASE: Duration = Duration::from_secs(30);
 

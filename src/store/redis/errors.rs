@@ -1,9 +1,10 @@
-//! What an error of the redis crate means to us. Decided by kinds and codes, never by texts.
+//! The kind of an error of the redis crate: by its kind and its code, never by its text.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{StoreError, StoreErrorKind};
 
+/// Returns the error of what was being done, with advice on what to do about it.
 pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
     let kind = kind_of(&error);
     let advice = match kind {
@@ -12,7 +13,7 @@ pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
         StoreErrorKind::NotPermitted => "; give the Redis user the rights the README lists",
         StoreErrorKind::WrongType => "; another program uses a key of this name: change the prefix",
         StoreErrorKind::OutOfMemory => "; raise the server's maxmemory or free some",
-        StoreErrorKind::CannotPersist => "; the server's disk or its settings want a look",
+        StoreErrorKind::CannotPersist => "; check the server's disk and its settings",
         StoreErrorKind::ReadOnly => "; the URL must lead to the primary",
         _ => "",
     };

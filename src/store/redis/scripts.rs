@@ -2,8 +2,16 @@
 //!
 //! # Implementation
 //!
-//! A step of a script is a part of its text, not a function: a function would be made again by each
-//! call. So the parts share their locals, and a part says on top which of them it reads and writes.
+//! `--- @include "turn/prune"` stands for the text of `lua/turn/prune.lua`. A step is a part of the
+//! text, not a function: Lua makes a function again for each call of the script. So the parts share
+//! their locals, and each part says on top which of them it reads and writes.
+//!
+//! A name like `Flag.MORE` stands for the literal of a constant in [`names`]: Lua would have to look
+//! a variable up.
+//!
+//! A comment has a line of its own and stays here. So a hash changes with the code alone.
+
+use super::wire::names;
 
 /// A script, and the SHA-1 by which Redis knows it once it is loaded.
 pub(super) struct Script {
@@ -26,7 +34,7 @@ macro_rules! parts {
 
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
-    "prelude" "clock"
+    "prelude" "clock" "recount"
     "turn" "inspect" "set_limit" "kick"
     "turn/begin" "turn/meta" "turn/client" "turn/permits" "turn/prune" "turn/remove" "turn/renew"
     "turn/late_turn" "turn/ask" "turn/serve" "turn/admit" "turn/finish" "turn/reply"
@@ -38,9 +46,13 @@ impl Scripts {
     }
 
     fn from_parts(part: impl Fn(&str) -> &'static str) -> Self {
+        let names = names::all();
         let script = |name: &str| {
             let mut text = String::new();
             join(&mut text, "", part(name), &part);
+            for (name, literal) in &names {
+                text = text.replace(name, literal);
+            }
             let hash = redis::Script::new(&text).get_hash().to_owned();
             Script { text, hash }
         };
@@ -59,11 +71,14 @@ impl Scripts {
     /// Time comes from a key, and keys end by that time instead of the server's.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
-        const CLOCK: &str = "local now = tonumber(redis.call('GET', 'test:clock'))
-             for _, key in ipairs(KEYS) do
-               local at = redis.call('PEXPIRETIME', key)
-               if at >= 0 and at < math.floor(now / 1000) then redis.call('DEL', key) end
-             end\n";
+        const CLOCK: &str = "
+            local now = tonumber(call('GET', 'test:clock'))
+            local now_ms = floor(now / 1000)
+            for _, key in ipairs(KEYS) do
+              local at = call('PEXPIRETIME', key)
+              if at >= 0 and at < now_ms then call('DEL', key) end
+            end
+        ";
         Self::from_parts(|name| if name == "clock" { CLOCK } else { part(name) })
     }
 }
@@ -73,15 +88,15 @@ fn part(name: &str) -> &'static str {
     PARTS.iter().find(|&&(known, _)| known == name).map_or("", |&(_, text)| text)
 }
 
-/// Appends a part to `text`, with the parts it includes. Lines that begin with `---` are for readers.
+/// Appends the code of a part to `text`: without comments, and with the parts that it includes.
 fn join(text: &mut String, indent: &str, part: &str, parts: &impl Fn(&str) -> &'static str) {
     for line in part.lines() {
         let code = line.trim_start();
         if let Some(name) = code.strip_prefix("--- @include ") {
             let indent = format!("{indent}{}", &line[..line.len() - code.len()]);
             join(text, &indent, parts(name.trim_matches('"')), parts);
-        } else if !code.starts_with("---") {
-            text.extend([if code.is_empty() { "" } else { indent }, line, "\n"]);
+        } else if !code.is_empty() && !code.starts_with("--") {
+            text.extend([indent, line, "\n"]);
         }
     }
 }

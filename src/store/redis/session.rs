@@ -1,32 +1,28 @@
-//! One connection to Redis, and the wake-ups that come over it or beside it.
+//! A session over one connection to Redis.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::StreamExt;
-use redis::aio::{MultiplexedConnection, PubSub, PubSubSink, PubSubStream};
-use redis::{AsyncConnectionConfig, PushInfo, PushKind, RedisError, RedisResult, Value};
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
+use tokio::sync::Mutex;
 
 use crate::error::StoreError;
 use crate::id::PermitId;
-use crate::inspection::Inspection;
-use crate::inspection::KickOutcome;
-use crate::store::{BoxFuture, Ear, Session, Turn, TurnOutcome};
+use crate::inspection::{Inspection, KickOutcome};
+use crate::store::{BoxFuture, INSPECT_BOUND, Kick, Session, Turn, TurnOutcome, WakeListener};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};
+use super::subscription::{Health, Subscriber, push_sender};
 use super::wire::{self, Args};
 
-/// What both protocol versions need to make a session.
+/// What a session needs whatever the version of the protocol.
 pub(super) struct Parts {
     pub(super) scripts: Arc<Scripts>,
     pub(super) prefix: Arc<str>,
     pub(super) channel: String,
-    pub(super) ear: Arc<dyn Ear>,
+    pub(super) listener: Arc<dyn WakeListener>,
 }
 
 pub(super) struct RedisSession {
@@ -34,76 +30,42 @@ pub(super) struct RedisSession {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     health: Arc<Health>,
-    /// How often the scripts were loaded: only the first of many that miss them loads them.
+    /// How often the scripts were loaded. Of many calls that miss them only the first one loads them.
     loads: AtomicU64,
-    loading: tokio::sync::Mutex<()>,
-    listener: Option<AbortHandle>,
-    /// Has the listener see whether it is still heard.
-    doubt: Arc<Notify>,
+    loading: Mutex<()>,
+    /// With RESP2, and only if the user may subscribe.
+    subscriber: Option<Subscriber>,
 }
 
-/// Told by the side that reads the connection.
-#[derive(Default)]
-struct Health {
-    broken: AtomicBool,
-    hears: AtomicBool,
-}
-
-impl Drop for RedisSession {
-    fn drop(&mut self) {
-        if let Some(listener) = &self.listener {
-            listener.abort();
-        }
-    }
-}
-
-/// Timeouts are the driver's: the redis crate's own would only come in between.
+/// No timeouts of the redis crate: the driver has its own.
 fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 impl RedisSession {
-    /// Wake-ups come as pushes on the same connection.
+    /// Connects; wake-ups come as pushes over the same connection.
     pub(super) async fn resp3(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
         let health = Arc::new(Health::default());
-        let (ear, told) = (Arc::clone(&parts.ear), Arc::clone(&health));
-        let config = config().set_push_sender(move |push: PushInfo| {
-            hear_push(&*ear, &told, &push);
-            Ok::<(), std::convert::Infallible>(())
-        });
+        let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
+        let config = config().set_push_sender(sender);
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         let mut session = Self::new(connection, parts, health);
         session.load().await?;
-        match session.connection.subscribe(&parts.channel).await {
-            Ok(()) => session.health.hears.store(true, Ordering::SeqCst),
-            Err(error) if is_hopeless(&error) => return Err(error),
-            Err(error) => tracing::debug!(%error, "cannot subscribe"),
+        let subscribed = session.connection.subscribe(&parts.channel).await;
+        if permitted(subscribed)?.is_some() {
+            session.health.set_subscribed(true);
         }
         Ok(session)
     }
 
-    /// Wake-ups come on a second connection.
-    pub(super) async fn resp2(client: &redis::Client, parts: Parts) -> RedisResult<Self> {
+    /// Connects; wake-ups come over a second connection.
+    pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
         let connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
-        let mut session = Self::new(connection, &parts, Arc::default());
+        let mut session = Self::new(connection, parts, Arc::default());
         session.load().await?;
-        match subscribe(client, &parts.channel).await {
-            Ok(messages) => {
-                session.health.hears.store(true, Ordering::SeqCst);
-                let health = Arc::clone(&session.health);
-                let doubt = Arc::clone(&session.doubt);
-                let listener = Listener {
-                    client: client.clone(),
-                    channel: parts.channel,
-                    ear: parts.ear,
-                    health,
-                    doubt,
-                };
-                session.listener = Some(tokio::spawn(listener.run(messages)).abort_handle());
-            }
-            Err(error) if is_hopeless(&error) => return Err(error),
-            Err(error) => tracing::debug!(%error, "cannot subscribe"),
-        }
+        let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
+        let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
+        session.subscriber = permitted(subscriber)?;
         Ok(session)
     }
 
@@ -114,9 +76,8 @@ impl RedisSession {
             prefix: Arc::clone(&parts.prefix),
             health,
             loads: AtomicU64::new(0),
-            loading: tokio::sync::Mutex::new(()),
-            listener: None,
-            doubt: Arc::default(),
+            loading: Mutex::new(()),
+            subscriber: None,
         }
     }
 
@@ -131,7 +92,16 @@ impl RedisSession {
         Ok(())
     }
 
-    /// Runs a script on the keys of `name`; loads it if the server has forgotten it.
+    /// Loads the scripts, unless another call has done so since there were `loads`.
+    async fn load_again(&self, loads: u64) -> RedisResult<()> {
+        let _one_at_a_time = self.loading.lock().await;
+        if self.loads.load(Ordering::SeqCst) == loads {
+            self.load().await?;
+        }
+        Ok(())
+    }
+
+    /// Runs a script on the keys of `name`. Loads it first where the server has forgotten it.
     async fn run(
         &self,
         script: &Script,
@@ -149,15 +119,23 @@ impl RedisSession {
         let loads = self.loads.load(Ordering::SeqCst);
         match cmd.query_async(&mut connection).await {
             Err(error) if is_noscript(&error) => {
-                {
-                    let _one_at_a_time = self.loading.lock().await;
-                    if self.loads.load(Ordering::SeqCst) == loads {
-                        self.load().await?;
-                    }
-                }
+                self.load_again(loads).await?;
                 cmd.query_async(&mut connection).await
             }
             other => other,
+        }
+    }
+}
+
+/// Returns what came of a subscription. `None` where the user may not subscribe: a session does
+/// without.
+fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
+    match subscribed {
+        Ok(subscribed) => Ok(Some(subscribed)),
+        Err(error) if is_hopeless(&error) => Err(error),
+        Err(error) => {
+            tracing::debug!(%error, "cannot subscribe");
+            Ok(None)
         }
     }
 }
@@ -175,7 +153,7 @@ impl Session for RedisSession {
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
         Box::pin(async move {
             let write = |args: &mut Args<'_>| {
-                args.put(crate::store::INSPECT_BOUND);
+                args.put(INSPECT_BOUND);
             };
             let reply = self.run(&self.scripts.inspect, &name, write).await;
             wire::read_inspection(&reply.map_err(|error| failed(error, "inspect", &name))?)
@@ -200,125 +178,32 @@ impl Session for RedisSession {
         &self,
         name: Arc<str>,
         id: PermitId,
-        now: bool,
+        kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move {
             let write = |args: &mut Args<'_>| {
-                args.put(id).put(u8::from(now));
+                args.put(id).put(u8::from(kick == Kick::Remove));
             };
             let reply = self.run(&self.scripts.kick, &name, write).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
     }
 
-    fn hears(&self) -> bool {
-        self.health.hears.load(Ordering::SeqCst)
+    fn is_subscribed(&self) -> bool {
+        self.health.is_subscribed()
     }
 
-    fn doubt_hearing(&self) {
-        self.doubt.notify_one(); // where wake-ups share the connection of the turns, nobody minds
+    fn doubt_subscription(&self) {
+        if let Some(subscriber) = &self.subscriber {
+            subscriber.doubt();
+        }
     }
 
     fn is_alive(&self) -> bool {
-        !self.health.broken.load(Ordering::SeqCst)
+        !self.health.is_broken()
     }
 }
 
 fn failed(error: RedisError, call: &str, name: &str) -> StoreError {
     store_error(error, &format!("{call} of semaphore {name:?}"))
-}
-
-fn hear_push(ear: &dyn Ear, health: &Health, push: &PushInfo) {
-    match push.kind {
-        PushKind::Message => {
-            if let [_, Value::BulkString(payload)] = push.data.as_slice() {
-                hear_message(ear, payload);
-            }
-        }
-        PushKind::Disconnection => {
-            health.broken.store(true, Ordering::SeqCst);
-            ear.gone();
-        }
-        _ => {}
-    }
-}
-
-fn hear_message(ear: &dyn Ear, payload: &[u8]) {
-    if let Some((name, grants)) = wire::read_wake(payload) {
-        for (id, number) in grants {
-            ear.wake(name, id, number);
-        }
-    }
-}
-
-async fn subscribe(client: &redis::Client, channel: &str) -> RedisResult<PubSub> {
-    let mut messages = client.get_async_pubsub().await?;
-    messages.subscribe(channel).await?;
-    Ok(messages)
-}
-
-/// Reads wake-ups from a connection of their own, and renews that connection when it breaks or has
-/// gone silent.
-struct Listener {
-    client: redis::Client,
-    channel: String,
-    ear: Arc<dyn Ear>,
-    health: Arc<Health>,
-    doubt: Arc<Notify>,
-}
-
-impl Listener {
-    const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-    /// A connection in doubt that does not answer for this long is silent.
-    const PROOF: Duration = Duration::from_millis(500);
-
-    async fn run(self, mut messages: PubSub) {
-        loop {
-            let (sink, stream) = messages.split();
-            tokio::select! {
-                () = self.hear(stream) => {}
-                () = self.prove(sink) => tracing::debug!("the wake-up connection is silent"),
-            }
-            self.hears(false);
-            messages = self.subscribe_again().await;
-            self.hears(true);
-        }
-    }
-
-    fn hears(&self, hears: bool) {
-        self.health.hears.store(hears, Ordering::SeqCst);
-        self.ear.hearing_changed();
-    }
-
-    /// Until the connection breaks.
-    async fn hear(&self, mut messages: PubSubStream) {
-        while let Some(message) = messages.next().await {
-            hear_message(&*self.ear, message.get_payload_bytes());
-        }
-    }
-
-    /// Until a question in doubt is not answered. To subscribe again changes nothing, and asks for
-    /// no right beyond the one that is there.
-    async fn prove(&self, mut connection: PubSubSink) {
-        loop {
-            self.doubt.notified().await;
-            let answer = timeout(Self::PROOF, connection.subscribe(&self.channel)).await;
-            if !matches!(answer, Ok(Ok(()))) {
-                return;
-            }
-        }
-    }
-
-    async fn subscribe_again(&self) -> PubSub {
-        let mut pause = Self::SHORTEST_PAUSE;
-        loop {
-            sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-            pause = (pause * 2).min(Self::LONGEST_PAUSE);
-            let attempt = subscribe(&self.client, &self.channel);
-            if let Ok(Ok(messages)) = timeout(Self::LONGEST_PAUSE, attempt).await {
-                return messages;
-            }
-        }
-    }
 }

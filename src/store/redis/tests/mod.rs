@@ -3,3 +3,4 @@
 mod narrow_server;
 mod scripts;
 mod url;
+mod wire;

@@ -3,8 +3,8 @@
 
 use ::redis::Value;
 
-use crate::store::agreement::support::redis_server::RedisServer;
 use crate::store::redis::scripts::Scripts;
+use test_support::redis_server::RedisServer;
 
 /// What such a server does to `%d` (on x86), and what it says of its `long`.
 const NARROW: &str = "

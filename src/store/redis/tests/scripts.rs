@@ -1,31 +1,74 @@
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::store::redis::scripts::Scripts;
+use crate::store::redis::wire::names;
 
-/// A turn is paid for by the server, so a change of its text is a decision: a commit that changes a
-/// hash says why. How the parts are cut must not change any.
+/// The server pays for each instruction of a turn, so its code changes only on purpose: a commit
+/// that changes a hash says why. Neither comments nor the cut into parts change one.
 #[test]
-fn the_parts_join_to_the_same_bytes() {
+fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "bc7ea66629a40b60a17292d20c3ad3c8cf41fa55"),
-        (&scripts.inspect, "2e32058949b6b3d4195780ee15b8a4e342d757b1"),
-        (&scripts.set_limit, "d213a41ae4243f4d54bd5f1a89750cecbb25ad1f"),
-        (&scripts.kick, "8b5c320aab0f714513b4fccd9672423b0d3ea36d"),
+        (&scripts.turn, "53f0d66d93ec093b2a20fcf80c63f26bf8315b0c"),
+        (&scripts.inspect, "6256063f6a9b35f9ec1e02cf5f4e2ba9e9bb6616"),
+        (&scripts.set_limit, "836c999e059799008cabec7cceb55d59e871f5d7"),
+        (&scripts.kick, "486a6f1e6bf5c410e58f3890c09314adb3718634"),
     ] {
         assert_eq!(script.hash, hash, "{}", script.text);
     }
 }
 
+/// A name that the crate does not know would be a variable of Lua, which is nil.
 #[test]
-fn each_part_of_the_turn_names_a_twin_in_the_memory_store() {
+fn each_name_of_the_crate_is_known_and_used() {
+    let joined: String = Scripts::new().all().map(|script| script.text.clone()).concat();
+    let names = names::all();
+    let texts = lua_files().into_iter().map(|path| fs::read_to_string(path).unwrap());
+    let texts: String = texts.collect();
+    for (name, _) in &names {
+        assert!(texts.contains(name), "{name} is defined, and no script says it");
+        assert!(!joined.contains(name), "{name} is not replaced");
+        let longer = |other: &str| other != *name && other.starts_with(name);
+        assert!(!names.iter().any(|(other, _)| longer(other)), "{name} begins another name");
+    }
+    for (group, _) in names.iter().filter_map(|(name, _)| name.split_once('.')) {
+        assert!(!joined.contains(&format!("{group}.")), "a name of {group} is not known");
+    }
+}
+
+#[test]
+fn each_file_of_the_scripts_is_part_of_one() {
+    let joined: String = Scripts::new().all().map(|script| script.text.clone()).concat();
+    for path in lua_files() {
+        let text = fs::read_to_string(&path).unwrap();
+        let is_code = |line: &&str| !line.trim_start().starts_with("--") && !line.contains('.');
+        let line = text.lines().filter(is_code).max_by_key(|line| line.len()).unwrap();
+        assert!(joined.contains(line), "{}: {line} is in no script", path.display());
+    }
+}
+
+#[test]
+fn each_step_has_a_twin_in_the_memory_store() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for part in fs::read_dir(root.join("lua/turn")).unwrap() {
-        let path = part.unwrap().path();
+    let shared = ["prelude.lua", "clock.lua"].map(|name| root.join("lua").join(name));
+    for path in lua_files().into_iter().filter(|path| !shared.contains(path)) {
         let text = fs::read_to_string(&path).unwrap();
         let twin = text.lines().find_map(|line| line.strip_prefix("--- Twin"));
         let twin = twin.unwrap_or_else(|| panic!("{}: no twin is named", path.display())).trim();
         assert!(root.join(twin).is_file(), "{}: there is no {twin}", path.display());
     }
+    for step in fs::read_dir(root.join("src/store/memory/turn")).unwrap() {
+        let path = step.unwrap().path();
+        let twin = root.join("lua/turn").join(path.file_stem().unwrap()).with_extension("lua");
+        let is_step = path.file_name().unwrap() != "mod.rs";
+        assert!(!is_step || twin.is_file(), "there is no {}", twin.display());
+    }
+}
+
+fn lua_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("lua");
+    let files = |folder: &Path| fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let is_lua = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "lua");
+    files(&root).chain(files(&root.join("turn"))).filter(is_lua).collect()
 }

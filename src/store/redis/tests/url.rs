@@ -1,4 +1,4 @@
-use crate::store::redis::without_password;
+use crate::store::redis::config::without_password;
 
 #[test]
 fn a_shown_url_hides_the_password() {

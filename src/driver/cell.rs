@@ -1,0 +1,74 @@
+//! The cell of a semaphore: its state under a short lock.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+
+use crate::numbers::TurnNumber;
+use crate::store::TurnOutcome;
+use crate::sync::lock;
+
+use super::deferred::Effect;
+use super::state::SemaphoreState;
+
+/// A state, and whether it waits for the driver.
+#[derive(Debug)]
+pub(crate) struct SemaphoreCell {
+    state: Mutex<SemaphoreState>,
+    ready: AtomicBool,
+    key: u64,
+}
+
+impl SemaphoreCell {
+    /// `key` tells timers at the same instant apart.
+    pub(super) fn new(state: SemaphoreState, key: u64) -> Self {
+        Self { state: Mutex::new(state), ready: AtomicBool::new(false), key }
+    }
+
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// Changes the state, and then runs the effects of the change with the state unlocked.
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
+        let mut state = lock(&self.state);
+        let answer = change(&mut state);
+        let effects = state.take_effects();
+        drop(state); // an effect may run anything
+        effects.into_iter().for_each(Effect::run);
+        answer
+    }
+
+    /// Reads the state.
+    pub(super) fn read<T>(&self, question: impl FnOnce(&SemaphoreState) -> T) -> T {
+        question(&lock(&self.state))
+    }
+
+    /// Takes in the outcome of a turn in flight. Returns how many permits are held, if by this turn the
+    /// store turned out to have lost its data.
+    pub(super) fn take_in(
+        &self,
+        number: TurnNumber,
+        outcome: TurnOutcome,
+        now: Instant,
+    ) -> Option<usize> {
+        self.with(|state| {
+            match outcome {
+                TurnOutcome::Answered(reply) => state.answered(number, reply, now),
+                TurnOutcome::Stale { epoch } => state.overtaken(number, epoch),
+            }
+            state.take_data_loss()
+        })
+    }
+
+    /// Marks that the state waits for the driver; returns whether it did so already.
+    pub(super) fn set_ready(&self) -> bool {
+        self.ready.swap(true, Ordering::SeqCst)
+    }
+
+    /// The driver looks at the state now: what changes from here on makes it ready again.
+    pub(super) fn clear_ready(&self) {
+        self.ready.store(false, Ordering::SeqCst);
+    }
+}

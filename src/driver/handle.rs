@@ -1,0 +1,110 @@
+//! The driver as semaphores, permits and futures hold it: a handle, and a drop guard that ends it.
+
+use std::sync::{Arc, Weak};
+
+use tokio::runtime::Handle;
+
+use crate::id::ClientId;
+
+use super::cell::SemaphoreCell;
+use super::lifecycle::Start;
+use super::shared::Shared;
+use super::state::SemaphoreState;
+use super::task::Driver;
+
+/// A handle of the driver and of one semaphore's state; it keeps the driver running.
+#[derive(Debug, Clone)]
+pub(crate) struct DriverHandle {
+    cell: Arc<SemaphoreCell>,
+    guard: Arc<DropGuard>,
+}
+
+impl DriverHandle {
+    pub(crate) fn new(cell: Arc<SemaphoreCell>, guard: Arc<DropGuard>) -> Self {
+        Self { cell, guard }
+    }
+
+    /// Changes the state, and has the driver do what follows from it.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
+        self.shared().update(&self.cell, change)
+    }
+
+    /// As [`update`](Self::update), for changes that leave the driver nothing to do.
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
+        self.cell.with(change)
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakDriverHandle {
+        let shared = Arc::downgrade(&self.guard.shared);
+        WeakDriverHandle { cell: Arc::clone(&self.cell), shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.guard.shared
+    }
+
+    pub(crate) fn ensure_driver(&self) -> Result<ClientId, NoDriver> {
+        self.guard.ensure_driver()
+    }
+}
+
+/// As [`DriverHandle`], but it keeps nothing running.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakDriverHandle {
+    cell: Arc<SemaphoreCell>,
+    shared: Weak<Shared>,
+}
+
+impl WeakDriverHandle {
+    /// As [`DriverHandle::update`], if there is a driver still.
+    pub(crate) fn update<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
+        match self.shared.upgrade() {
+            Some(shared) => shared.update(&self.cell, change),
+            None => self.cell.with(change),
+        }
+    }
+}
+
+/// Held by everything that a user can hold; when the last one is dropped, the driver hands back what
+/// is left and ends.
+#[derive(Debug)]
+pub(crate) struct DropGuard {
+    shared: Arc<Shared>,
+}
+
+/// Why no driver can serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoDriver {
+    NoRuntime,
+    Ended,
+}
+
+impl DropGuard {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Starts the driver if it was never started; returns under which id it runs.
+    pub(crate) fn ensure_driver(&self) -> Result<ClientId, NoDriver> {
+        let runtime = Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
+        match self.shared.start() {
+            Start::Before(id) => Ok(id),
+            Start::Ended => Err(NoDriver::Ended),
+            Start::Now(id) => {
+                // Outside all locks: a runtime that is ending drops the task here and now.
+                runtime.spawn(Driver::new(Arc::clone(&self.shared)).run());
+                Ok(id)
+            }
+        }
+    }
+}
+
+impl Drop for DropGuard {
+    fn drop(&mut self) {
+        self.shared.abandon();
+    }
+}

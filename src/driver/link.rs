@@ -1,0 +1,167 @@
+//! The state of the connection, told in one place.
+//!
+//! # Implementation
+//!
+//! Only the driver changes it, by way of [`Connection`](super::connection::Connection). `inline` and
+//! `heard` are beside the watch, since each permit and each turn reads them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::error::StoreError;
+use crate::store::Session;
+
+/// The state of the connection.
+#[derive(Clone)]
+pub(super) enum Link {
+    /// No driver was started, so no connection is wanted.
+    Idle,
+    /// The first connection is being opened.
+    Opening {
+        since: Instant,
+    },
+    Up(Arc<dyn Session>),
+    /// There is none; the driver tries again.
+    Down {
+        error: StoreError,
+        since: Instant,
+    },
+    /// The driver has ended.
+    Ended,
+}
+
+impl Link {
+    /// Since when a connection is wanted and there is none.
+    fn unconnected_since(&self) -> Option<Instant> {
+        match self {
+            Self::Opening { since } | Self::Down { since, .. } => Some(*since),
+            Self::Idle | Self::Up(_) | Self::Ended => None,
+        }
+    }
+}
+
+pub(crate) struct LinkWatch {
+    link: watch::Sender<Link>,
+    /// Whether the session that was opened last is inline.
+    inline: AtomicBool,
+    /// When the server last gave a sign of life, in nanoseconds since `born`.
+    heard: AtomicU64,
+    born: Instant,
+}
+
+impl LinkWatch {
+    pub(super) fn new() -> Self {
+        Self {
+            link: watch::Sender::new(Link::Idle),
+            inline: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
+            born: Instant::now(),
+        }
+    }
+
+    pub(super) fn opening(&self, since: Instant) {
+        self.link.send_replace(Link::Opening { since });
+    }
+
+    pub(super) fn up(&self, session: Arc<dyn Session>, now: Instant) {
+        self.hear(now);
+        self.inline.store(session.is_inline(), Ordering::SeqCst);
+        self.link.send_replace(Link::Up(session));
+    }
+
+    pub(super) fn down(&self, error: StoreError, now: Instant) {
+        let since = self.unconnected_since().unwrap_or(now);
+        self.link.send_replace(Link::Down { error, since });
+    }
+
+    pub(super) fn ended(&self) {
+        self.link.send_replace(Link::Ended);
+    }
+
+    /// Whether callers take turns themselves, since the store need not be awaited.
+    pub(super) fn is_inline(&self) -> bool {
+        self.inline.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn session(&self) -> Option<Arc<dyn Session>> {
+        match &*self.link.borrow() {
+            Link::Up(session) => Some(Arc::clone(session)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(*self.link.borrow(), Link::Up(_))
+    }
+
+    /// Whether `session` is the present connection.
+    pub(super) fn is_up_by(&self, session: &Arc<dyn Session>) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(current) if Arc::ptr_eq(current, session))
+    }
+
+    /// Whether the present connection is known to be broken.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(session) if !session.is_alive())
+    }
+
+    /// Why there is no connection, if that is known.
+    pub(crate) fn error(&self) -> Option<StoreError> {
+        match &*self.link.borrow() {
+            Link::Down { error, .. } => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the last attempt to connect has failed.
+    pub(crate) fn is_down(&self) -> bool {
+        matches!(*self.link.borrow(), Link::Down { .. })
+    }
+
+    /// Since when a connection is wanted and there is none.
+    pub(crate) fn unconnected_since(&self) -> Option<Instant> {
+        self.link.borrow().unconnected_since()
+    }
+
+    /// Waits for the open connection, up to `deadline`; the link as it is then, where there is none.
+    pub(super) async fn wait_for_session(
+        &self,
+        deadline: Duration,
+    ) -> Result<Arc<dyn Session>, Link> {
+        let mut link = self.link.subscribe();
+        let decided = link.wait_for(|link| match link {
+            Link::Idle | Link::Opening { .. } => false,
+            Link::Down { error, .. } => error.is_final(),
+            Link::Up(_) | Link::Ended => true,
+        });
+        match timeout(deadline, decided).await {
+            Ok(Ok(link)) => match link.clone() {
+                Link::Up(session) => Ok(session),
+                link => Err(link),
+            },
+            Ok(Err(_)) => Err(Link::Ended),
+            Err(_) => Err(self.link.borrow().clone()),
+        }
+    }
+
+    /// Waits for the outcome of the first attempt to connect.
+    pub(super) async fn first_outcome(&self) -> Link {
+        let mut link = self.link.subscribe();
+        let tried = link.wait_for(|link| !matches!(link, Link::Idle | Link::Opening { .. })).await;
+        tried.map_or(Link::Ended, |link| link.clone())
+    }
+
+    /// The server has given a sign of life.
+    pub(super) fn hear(&self, now: Instant) {
+        let nanos = now.saturating_duration_since(self.born).as_nanos();
+        self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// When the server last gave a sign of life.
+    pub(crate) fn heard_at(&self) -> Instant {
+        self.born + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,69 @@
+//! The semaphores of one client by name.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::id::ClientId;
+use crate::sync::lock;
+
+use super::cell::SemaphoreCell;
+use super::state::SemaphoreState;
+
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    /// A tree: a table that grows moves all it has at once.
+    cells: Mutex<BTreeMap<Arc<str>, Arc<SemaphoreCell>>>,
+    next_key: AtomicU64,
+}
+
+impl Registry {
+    /// The semaphore of this name, with one handle more. `prepare` is run on a new state.
+    pub(super) fn add_handle(
+        &self,
+        name: &str,
+        client: ClientId,
+        limit: u32,
+        label: &Arc<str>,
+        prepare: impl FnOnce(&mut SemaphoreState),
+    ) -> Arc<SemaphoreCell> {
+        let mut cells = lock(&self.cells);
+        let name: Arc<str> = Arc::from(name);
+        let cell = cells.entry(Arc::clone(&name)).or_insert_with(|| {
+            let mut state = SemaphoreState::new(name, client);
+            prepare(&mut state);
+            Arc::new(SemaphoreCell::new(state, self.next_key.fetch_add(1, Ordering::Relaxed)))
+        });
+        cell.with(|state| state.add_handle(limit, label)); // under both locks: `sweep` looks at handles
+        Arc::clone(cell)
+    }
+
+    pub(super) fn find(&self, name: &str) -> Option<Arc<SemaphoreCell>> {
+        lock(&self.cells).get(name).cloned()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<SemaphoreCell>> {
+        lock(&self.cells).values().cloned().collect()
+    }
+
+    /// Drops a semaphore that nobody would miss.
+    pub(super) fn sweep(&self, cell: &Arc<SemaphoreCell>) {
+        let mut cells = lock(&self.cells);
+        let unused = cell.read(|state| state.is_unused().then(|| Arc::clone(state.name())));
+        if let Some(name) = unused
+            && cells.get(&name).is_some_and(|current| Arc::ptr_eq(current, cell))
+        {
+            cells.remove(&name);
+        }
+    }
+
+    /// Whether nothing is held and nothing is left to remove.
+    pub(super) fn is_flushed(&self) -> bool {
+        lock(&self.cells).values().all(|cell| cell.read(SemaphoreState::is_flushed))
+    }
+
+    /// How many ids are not known to be removed.
+    pub(super) fn unflushed(&self) -> usize {
+        self.all().iter().map(|cell| cell.read(SemaphoreState::unflushed)).sum()
+    }
+}

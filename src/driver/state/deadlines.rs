@@ -1,0 +1,61 @@
+//! A lazy-deletion heap: when each permit next needs a look. Pure.
+//!
+//! # Implementation
+//!
+//! Each grant, renewal and release moves an instant, and hardly any instant comes to pass as it stands.
+//! A tree that is kept exact would cost more than all else that a permit costs here. So the heap only
+//! takes in. An entry that no longer counts is dropped when it comes to the front, or when more than
+//! half of the entries are of that kind.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    heap: BinaryHeap<Reverse<(Instant, u64)>>,
+}
+
+impl Deadlines {
+    /// Sets the instant of `counter`; an earlier entry of it no longer counts.
+    pub(crate) fn put(&mut self, at: Instant, counter: u64) {
+        self.heap.push(Reverse((at, counter)));
+    }
+
+    /// Returns the earliest. `current` tells the instant that counts for a permit that is still there.
+    pub(crate) fn first(
+        &mut self,
+        current: impl Fn(u64) -> Option<Instant>,
+    ) -> Option<(Instant, u64)> {
+        loop {
+            let Reverse((at, counter)) = *self.heap.peek()?;
+            if current(counter) == Some(at) {
+                return Some((at, counter));
+            }
+            self.heap.pop();
+        }
+    }
+
+    /// Removes the one that [`first`](Self::first) returned.
+    pub(crate) fn pop(&mut self) {
+        self.heap.pop();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Keeps the heap in proportion to the number of permits that are `alive`.
+    pub(crate) fn forget(&mut self, alive: usize, current: impl Fn(u64) -> Option<Instant>) {
+        const SLACK: usize = 64;
+        if self.heap.len() > 2 * alive + SLACK {
+            let mut kept = std::mem::take(&mut self.heap).into_vec();
+            kept.retain(|Reverse((at, counter))| current(*counter) == Some(*at));
+            kept.sort_unstable();
+            kept.dedup(); // an instant may have come back
+            self.heap = kept.into();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The turns in flight of one semaphore, in the order in which they were sent. Pure.
+//!
+//! # Implementation
+//!
+//! Mostly one turn is in flight. Under load a second one is pipelined, and renewals that cannot wait
+//! for a late answer go out beside any number of them. The store may run them in either order, since
+//! no id is named by two of them and nothing follows a question; `ARCHITECTURE.md` has the proof.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::id::PermitId;
+use crate::lease;
+use crate::numbers::{Epoch, Millis, TurnNumber};
+use crate::store::Turn;
+
+use super::after_turn::{AfterTurn, OldestInFlight};
+use super::batch::{Batch, Named};
+use super::removal::Removal;
+
+#[derive(Debug)]
+struct TurnInFlight {
+    number: TurnNumber,
+    epoch: Epoch,
+    sent: Instant,
+    /// It went out beside others, only to renew.
+    renewals_only: bool,
+    /// What it renews is due again, since its answer is late.
+    renewed_again: bool,
+    named: Named,
+}
+
+/// A turn that is no longer in flight.
+#[derive(Debug)]
+pub(super) struct LandedTurn {
+    pub(super) number: TurnNumber,
+    pub(super) epoch: Epoch,
+    pub(super) sent: Instant,
+    /// What it renewed is due again already.
+    pub(super) renewed_again: bool,
+    pub(super) named: Named,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    turns: Vec<TurnInFlight>,
+    last_sent: Option<TurnNumber>,
+    /// Turns up to this one may have gone out on an earlier connection.
+    earlier_connection: AfterTurn,
+}
+
+impl InFlight {
+    /// The number of the turn that is to be sent.
+    pub(super) fn next_number(&mut self) -> TurnNumber {
+        let number = TurnNumber::after(self.last_sent);
+        self.last_sent = Some(number);
+        number
+    }
+
+    /// The turn is in flight from now on.
+    pub(super) fn push(&mut self, batch: Batch) -> Turn {
+        let (number, epoch, sent) = (batch.number(), batch.epoch(), batch.sent());
+        let renewals_only = batch.is_renewals_only();
+        let (turn, named) = batch.into_parts();
+        let renewed_again = false;
+        self.turns.push(TurnInFlight { number, epoch, sent, renewals_only, renewed_again, named });
+        turn
+    }
+
+    /// Takes out a turn that was answered, or of which no answer is awaited any more.
+    pub(super) fn landed(&mut self, number: TurnNumber) -> Option<LandedTurn> {
+        let index = self.turns.iter().position(|turn| turn.number == number)?;
+        let TurnInFlight { number, epoch, sent, renewed_again, named, .. } =
+            self.turns.remove(index);
+        Some(LandedTurn { number, epoch, sent, renewed_again, named })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    pub(super) fn oldest_number(&self) -> Option<TurnNumber> {
+        self.turns.first().map(|turn| turn.number)
+    }
+
+    pub(super) fn oldest(&self) -> OldestInFlight {
+        OldestInFlight::new(self.oldest_number())
+    }
+
+    /// After all turns that were sent so far.
+    pub(super) fn after_all_sent(&self) -> AfterTurn {
+        self.last_sent.map_or(AfterTurn::NONE, AfterTurn::from)
+    }
+
+    /// What was sent so far may be on an earlier connection.
+    pub(super) fn reconnected(&mut self) {
+        self.earlier_connection = self.after_all_sent();
+    }
+
+    /// Whether a turn of all kinds may go out. Turns that only renew are not in its way, unless they
+    /// put permits back, which come before waiters.
+    pub(super) fn is_free(&self, recovering: bool) -> bool {
+        self.turns.iter().all(|turn| turn.renewals_only && !recovering)
+    }
+
+    /// Whether a second turn may go out before the one in flight has landed, as far as that one is
+    /// concerned: it is alone, on this connection, and asks about no waiter. A question that ran later
+    /// would reopen what the second turn had settled.
+    pub(super) fn may_pipeline(&self) -> bool {
+        let [leader] = self.turns.as_slice() else { return false };
+        AfterTurn::from(leader.number) > self.earlier_connection && leader.named.asked.is_empty()
+    }
+
+    /// When the answers to all turns in flight are late for a lease of this length.
+    pub(super) fn all_late_at(&self, lease: Duration) -> Option<Instant> {
+        self.turns.last()?.sent.checked_add(lease::answer_in(lease))
+    }
+
+    /// Whether a turn renews something that is not due again yet.
+    pub(super) fn has_renewals(&self) -> bool {
+        let renews = |turn: &TurnInFlight| !turn.renewed_again && !turn.named.renewed.is_empty();
+        self.turns.iter().any(renews)
+    }
+
+    /// The turns whose answers have become late for a lease of this length, with what they renew.
+    pub(super) fn newly_late(
+        &mut self,
+        lease: Duration,
+        now: Instant,
+    ) -> impl Iterator<Item = (TurnNumber, &[(u64, Millis)])> {
+        let grace = lease::answer_in(lease);
+        let late = move |turn: &&mut TurnInFlight| {
+            !turn.renewed_again && turn.sent.checked_add(grace).is_some_and(|at| at <= now)
+        };
+        self.turns.iter_mut().filter(late).map(|turn| {
+            turn.renewed_again = true;
+            (turn.number, turn.named.renewed.as_slice())
+        })
+    }
+
+    /// Whether a turn in flight removes the id.
+    pub(super) fn removes(&self, id: PermitId) -> bool {
+        let named = self.turns.iter().map(|turn| &turn.named);
+        let mut removals = named.flat_map(|named| named.cancelled.iter().chain(&named.released));
+        removals.any(|removal| removal.id == id)
+    }
+
+    /// How many ids the turns in flight remove.
+    pub(super) fn removals(&self) -> usize {
+        let named = self.turns.iter().map(|turn| &turn.named);
+        named.map(|named| named.released.len() + named.cancelled.len()).sum()
+    }
+
+    /// Nobody will answer any more: yields the releases that the turns carry.
+    pub(super) fn end(&mut self) -> impl Iterator<Item = Removal> {
+        self.turns.drain(..).flat_map(|turn| turn.named.released)
+    }
+}

@@ -1,0 +1,56 @@
+//! The permits that are held, counted by the length of their lease. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How many permits are held for each length of a lease.
+#[derive(Debug, Default)]
+pub(super) struct LeaseCounts {
+    /// The last length stays with a count of 0, so that a permit after another allocates nothing.
+    counts: BTreeMap<Duration, usize>,
+}
+
+impl LeaseCounts {
+    pub(super) fn add(&mut self, lease: Duration) {
+        if self.shortest().is_none() && !self.counts.contains_key(&lease) {
+            self.counts.clear();
+        }
+        *self.counts.entry(lease).or_insert(0) += 1;
+    }
+
+    pub(super) fn remove(&mut self, lease: Duration) {
+        let Some(count) = self.counts.get_mut(&lease) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 && self.counts.len() > 1 {
+            self.counts.remove(&lease);
+        }
+    }
+
+    /// The shortest lease of a permit that is held.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.counts.first_key_value().filter(|(_, count)| **count > 0).map(|(lease, _)| *lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_is_that_of_a_permit_that_is_held() {
+        let (short, long) = (Duration::from_millis(300), Duration::from_secs(30));
+        let mut leases = LeaseCounts::default();
+        assert_eq!(leases.shortest(), None);
+        for lease in [long, short, short] {
+            leases.add(lease);
+        }
+        leases.remove(short);
+        assert_eq!(leases.shortest(), Some(short));
+        leases.remove(short);
+        assert_eq!(leases.shortest(), Some(long));
+        leases.remove(long);
+        assert_eq!(leases.shortest(), None);
+        leases.add(short);
+        assert_eq!((leases.shortest(), leases.counts.len()), (Some(short), 1));
+    }
+}

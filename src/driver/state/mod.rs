@@ -1,0 +1,532 @@
+//! All that one client knows about one semaphore. Pure: no awaiting, no store, the time is given.
+//!
+//! # Implementation
+//!
+//! Each part keeps its own fields. Here stand the moves *between* parts: a waiter becomes a permit, a
+//! permit a removal. [`turns`] makes the next turn of it, and takes in what became of one. Four rules
+//! keep it right:
+//!
+//! - *What ends here ends in the store.* Whatever takes a waiter or a permit out of its part yields an
+//!   [`Ended`](removal::Ended), which only [`Removals`] takes; that is emptied only by answered turns or
+//!   by time.
+//! - *A reply speaks about ids, not about places in a list.* A waiter or a permit that has gone meanwhile
+//!   is not found, and its id is among the removals already.
+//! - *No id is named by two turns in flight, and none follows a question.* So it does not matter which of
+//!   them runs first.
+//! - *A wake-up is a hint.* It is a grant only if its token is above the last number of the last turn that
+//!   answered "queued" for the id; anything else makes the next turn ask.
+
+mod after_turn;
+mod batch;
+mod deadlines;
+mod epochs;
+mod in_flight;
+mod known;
+mod lease_counts;
+mod outage;
+mod permits;
+#[cfg(test)]
+mod probe;
+mod removal;
+mod removals;
+mod timer;
+mod turns;
+mod waiter;
+mod waiters;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{ExtendError, StoreError};
+use crate::hold::Hold;
+use crate::id::{ClientId, PermitId};
+use crate::lease;
+use crate::lost_reason::LostReason;
+use crate::numbers::{Millis, Seq};
+use crate::options::Options;
+use crate::released::Released;
+use crate::store::{CLAIM, WakeUp, WhenFull};
+
+use super::deferred::{Effect, Effects, ExtendDone, ReleaseDone};
+use after_turn::AfterTurn;
+use epochs::Epochs;
+use in_flight::InFlight;
+use known::Known;
+use outage::{Change, Outage};
+use permits::{EndedPermit, NewPermit, Permits, by_clock};
+use removals::Removals;
+use timer::Timer;
+use waiters::{Left, Waiters};
+
+#[cfg(test)]
+pub(super) use deadlines::Deadlines;
+pub(super) use timer::TimerMove;
+pub(super) use turns::{Outgoing, STRETCH};
+pub(crate) use waiter::WaitEnd;
+
+#[derive(Debug)]
+pub(crate) struct SemaphoreState {
+    name: Arc<str>,
+    client: ClientId,
+    label: Arc<str>,
+    /// The limits of the living handles, with how many name each.
+    limits: BTreeMap<u32, usize>,
+    /// No new waiters enter.
+    closed: bool,
+    waiters: Waiters,
+    permits: Permits,
+    removals: Removals,
+    in_flight: InFlight,
+    epochs: Epochs,
+    known: Known,
+    outage: Outage,
+    /// A turn is wanted though there may be nothing to say.
+    requested: bool,
+    timer: Timer,
+    notices: Notices,
+    /// Run by [`SemaphoreCell::with`](super::cell::SemaphoreCell::with), outside the lock.
+    effects: Effects,
+}
+
+/// How long a grant lasts.
+#[derive(Debug, Clone, Copy)]
+enum Term {
+    /// By a turn of this client.
+    Lease,
+    /// By a turn of another client, until this one confirms it.
+    Claim,
+}
+
+impl Term {
+    fn of(self, id: PermitId) -> Duration {
+        match self {
+            Self::Lease => id.lease(),
+            Self::Claim => id.lease().min(CLAIM.duration()),
+        }
+    }
+}
+
+/// What the driver is to be told once.
+#[derive(Debug, Default)]
+struct Notices {
+    /// The store has lost its data.
+    data_lost: bool,
+    /// A waiter learnt by asking what a wake-up should have told.
+    wake_up_missed: bool,
+}
+
+impl SemaphoreState {
+    pub(crate) fn new(name: Arc<str>, client: ClientId) -> Self {
+        Self {
+            name,
+            client,
+            label: Arc::from(""),
+            limits: BTreeMap::new(),
+            closed: false,
+            waiters: Waiters::default(),
+            permits: Permits::default(),
+            removals: Removals::default(),
+            in_flight: InFlight::default(),
+            epochs: Epochs::default(),
+            known: Known::default(),
+            outage: Outage::default(),
+            requested: false,
+            timer: Timer::default(),
+            notices: Notices::default(),
+            effects: Effects::new(),
+        }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// In a process that was forked, the client has another id.
+    pub(super) fn set_client(&mut self, client: ClientId) {
+        self.client = client;
+    }
+
+    pub(super) fn take_effects(&mut self) -> Effects {
+        std::mem::take(&mut self.effects)
+    }
+
+    // Handles and what they know.
+
+    pub(crate) fn add_handle(&mut self, limit: u32, label: &Arc<str>) {
+        self.limits.retain(|_, count| *count > 0); // the last one stayed only until now
+        *self.limits.entry(limit).or_insert(0) += 1;
+        if !label.is_empty() {
+            self.label = Arc::clone(label);
+        }
+    }
+
+    pub(crate) fn remove_handle(&mut self, limit: u32) {
+        if let Some(count) = self.limits.get_mut(&limit) {
+            *count -= 1;
+            if *count == 0 && self.limits.len() > 1 {
+                self.limits.remove(&limit); // the last one stays, for waiters that outlive it
+            }
+        }
+    }
+
+    /// The limit that [`set_limit`](crate::ZSetSemaphore::set_limit) has set, as far as is known.
+    pub(crate) fn limit_override(&self) -> Option<u32> {
+        self.known.limit_override()
+    }
+
+    /// Why the store is away, if it is.
+    pub(crate) fn outage(&self) -> Option<&StoreError> {
+        self.outage.error()
+    }
+
+    /// Since when the store is away, where it last answered anybody at `heard`.
+    #[cfg(feature = "tower")]
+    pub(crate) fn away_since(&self, heard: Instant) -> Option<Instant> {
+        self.outage.since(heard)
+    }
+
+    /// Whether this caller may ask the store although it is away.
+    #[cfg(feature = "tower")]
+    pub(crate) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
+        self.outage.may_probe(now, every)
+    }
+
+    /// Units in use and the limit, as the last reply told.
+    #[cfg(feature = "tower")]
+    pub(crate) fn counts(&self) -> Option<(u64, u32)> {
+        self.known.counts()
+    }
+
+    /// Requests a turn though there may be nothing to say.
+    pub(crate) fn request_turn(&mut self) {
+        self.requested = true;
+    }
+
+    // Waiters.
+
+    pub(crate) fn enter(&mut self, id: PermitId, when_full: WhenFull, options: Arc<Options>) {
+        if !self.closed {
+            self.waiters.enter(id, when_full, options);
+        }
+    }
+
+    /// Ready with the end of the wait, which is then forgotten here. Else keeps the waker; one that
+    /// was kept before is the caller's to drop.
+    pub(crate) fn poll_waiter(&mut self, counter: u64, waker: &mut Option<Waker>) -> Poll<WaitEnd> {
+        self.waiters.poll(counter, waker)
+    }
+
+    /// How many stood ahead when the store last told.
+    pub(crate) fn place(&self, counter: u64) -> Option<u64> {
+        self.waiters.place(counter)
+    }
+
+    /// Takes out a waiter whose future was dropped or ran out of time, and leaves nothing of it here
+    /// or in the store: a grant that it has not taken is given back.
+    pub(crate) fn cancel(&mut self, counter: u64, now: Instant) {
+        let Some(Left { ended, unclaimed }) = self.waiters.leave(counter, &mut self.effects) else {
+            return;
+        };
+        self.removals.cancel(ended, self.in_flight.after_all_sent(), now);
+        self.give_back_unclaimed(unclaimed);
+    }
+
+    fn give_back_unclaimed(&mut self, grants: impl IntoIterator<Item = Arc<Hold>>) {
+        for hold in grants {
+            if hold.release() {
+                self.give_back(hold.id.counter(), None);
+            }
+        }
+    }
+
+    /// Takes a wake-up: a grant, or a word to ask about the id.
+    pub(crate) fn wake(&mut self, id: PermitId, wake_up: WakeUp, now: Instant) {
+        if id.client() != self.client {
+            return;
+        }
+        let counter = id.counter();
+        if self.waiters.contains(counter) {
+            if let Some(wake_up) = self.waiters.take_wake_up(counter, wake_up) {
+                self.hear(counter, wake_up, now);
+            }
+        } else if self.permits.contains(counter) {
+            if wake_up == WakeUp::Ask {
+                self.permits.renew_now(counter);
+            }
+        } else if wake_up != WakeUp::Ask && !self.in_flight.removes(id) {
+            // It was cancelled: most likely it is on the list already.
+            self.removals.cancel_stray(id, self.in_flight.after_all_sent(), now);
+        }
+    }
+
+    /// Acts on a wake-up for a waiter that no turn in flight names: grants where that is proven, and at
+    /// least half of the claim is left; else asks.
+    fn hear(&mut self, counter: u64, wake_up: WakeUp, now: Instant) {
+        if !self.waiters.is_queued(counter) {
+            return;
+        }
+        let WakeUp::Granted(token) = wake_up else { return self.waiters.ask_again(counter) };
+        let Some(waiter) = self.waiters.waiting(counter) else { return };
+        let claim = Term::Claim.of(waiter.id);
+        let counted_from = waiter.queued_by.and_then(|by| self.known.counted_from(token, by));
+        let Some(counted_from) = counted_from else {
+            return; // older than what the last reply told
+        };
+        if lease::provable_until(counted_from, claim) < now + claim / 2 {
+            self.waiters.ask_again(counter);
+        } else {
+            self.grant(counter, token, counted_from, Term::Claim, now);
+        }
+    }
+
+    /// Makes a waiter a permit, by a turn that was sent, or is known to have run, no earlier than
+    /// `counted_from`. A grant that is no longer provably ours is asked about instead.
+    fn grant(&mut self, counter: u64, token: Seq, counted_from: Instant, term: Term, now: Instant) {
+        let Some(waiter) = self.waiters.waiting(counter) else { return };
+        let lease = term.of(waiter.id);
+        let until = lease::provable_until(counted_from, lease);
+        if until <= now {
+            return self.waiters.ask_again(counter);
+        }
+        let options = Arc::clone(waiter.options);
+        let hold = Arc::new(Hold::new(waiter.id, token, until, by_clock(&options)));
+        let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
+        let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
+        let permit = NewPermit { hold: held, options, incarnation, counted_from, lease, named_by };
+        self.permits.insert(permit, now);
+        self.end_wait(counter, WaitEnd::Granted(hold));
+    }
+
+    /// Ends a wait of whose end a reply of the store has told.
+    fn end_wait(&mut self, counter: u64, end: WaitEnd) {
+        if let Some(ended) = self.waiters.end(counter, end, &mut self.effects) {
+            ended.told_by_store();
+        }
+    }
+
+    /// Ends waits, here and in the store.
+    fn end_waits(
+        &mut self,
+        now: Instant,
+        which: impl Fn(WhenFull) -> bool,
+        end: impl Fn() -> WaitEnd,
+    ) {
+        let after = self.in_flight.after_all_sent();
+        for ended in self.waiters.end_each(which, end, &mut self.effects) {
+            self.removals.cancel(ended, after, now);
+        }
+    }
+
+    fn end_all_waits(&mut self, now: Instant, end: impl Fn() -> WaitEnd) {
+        self.end_waits(now, |_| true, end);
+        self.waiters.clear_lists();
+    }
+
+    /// Lets in no new waiters, and ends those there are.
+    pub(crate) fn close(&mut self, now: Instant) {
+        self.closed = true;
+        let unclaimed = self.waiters.take_unclaimed();
+        self.give_back_unclaimed(unclaimed);
+        self.end_all_waits(now, || WaitEnd::Closed);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The store refuses for good.
+    pub(super) fn refuse_all(&mut self, error: &StoreError, now: Instant) {
+        self.end_all_waits(now, || WaitEnd::Failed(error.clone()));
+    }
+
+    /// The store refuses just now: a try does not wait for it.
+    pub(super) fn refuse_tries(&mut self, error: &StoreError, now: Instant) {
+        let tries = |when_full| when_full == WhenFull::Refuse;
+        self.end_waits(now, tries, || WaitEnd::Failed(error.clone()));
+    }
+
+    /// Whether wake-ups arrive. Waiters without wake-ups ask at the pace of their backoff.
+    pub(super) fn set_subscribed(&mut self, subscribed: bool, now: Instant) {
+        for counter in self.waiters.set_subscribed(subscribed) {
+            self.pace(counter, now);
+        }
+    }
+
+    /// Sets when the waiter asks next, or ends its wait where its backoff gives up.
+    fn pace(&mut self, counter: u64, now: Instant) {
+        let Some(tries) = self.waiters.pace(counter, now) else { return };
+        let end = WaitEnd::GaveUp { tries };
+        if let Some(ended) = self.waiters.end(counter, end, &mut self.effects) {
+            self.removals.cancel(ended, self.in_flight.after_all_sent(), now);
+        }
+    }
+
+    /// Makes the next turns ask about all waiters in the queue.
+    #[cfg(any(test, feature = "redis"))]
+    pub(super) fn ask_about_all(&mut self) {
+        self.waiters.ask_about_all();
+    }
+
+    fn wake_on(&mut self, change: Change) {
+        if change == Change::BeganOrEnded {
+            self.waiters.wake_all(&mut self.effects);
+        }
+    }
+
+    // Permits.
+
+    /// Gives back a permit that was released: its id goes into the next turn.
+    pub(crate) fn give_back(&mut self, counter: u64, done: Option<ReleaseDone>) {
+        let Some(permit) = self.permits.remove(counter) else {
+            let gone = |done| Effect::Released(done, Ok(Released::AlreadyGone));
+            return self.effects.extend(done.map(gone));
+        };
+        let EndedPermit { ended, hold, grant, after, server_until, extends } = permit;
+        self.effects.extend(extends.into_iter().map(|(_, done)| Effect::Unextended(done)));
+        let forgotten = grant.alive_until + lease::margin(hold.id.lease()) * 2;
+        let forget_at = forgotten.max(server_until);
+        self.removals.release(ended, grant, after, forget_at, done, &mut self.effects);
+    }
+
+    fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
+        let Some(permit) = self.permits.remove(counter) else { return };
+        let EndedPermit { ended, hold, server_until, extends, .. } = permit;
+        hold.lose_unannounced(reason);
+        let reason = hold.lost_for().unwrap_or(reason);
+        self.effects.push(Effect::Announce(hold));
+        let lost = |(_, done)| Effect::Extended(done, Err(ExtendError::Lost(reason)));
+        self.effects.extend(extends.into_iter().map(lost));
+        self.removals.cancel(ended, self.in_flight.after_all_sent(), now.max(server_until));
+    }
+
+    pub(crate) fn lose_all(&mut self, reason: LostReason, now: Instant) {
+        for counter in self.permits.counters() {
+            self.lose(counter, reason, now);
+        }
+    }
+
+    pub(crate) fn extend(&mut self, counter: u64, lease: Millis, done: ExtendDone) {
+        if self.removals.is_closed() {
+            self.effects.push(Effect::Unextended(done));
+        } else {
+            self.permits.extend(counter, lease, done);
+        }
+    }
+
+    // Time.
+
+    /// Ends what is over and makes due what is due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if let Some(lease) = self.permits.shortest_lease() {
+            for (turn, renewed) in self.in_flight.newly_late(lease, now) {
+                self.permits.due_again(turn, renewed);
+            }
+        }
+        while let Some((counter, reason)) = self.permits.next_lost(now) {
+            self.lose(counter, reason, now);
+        }
+        self.removals.forget(self.in_flight.oldest(), now, &mut self.effects);
+        self.waiters.tend_polls(now);
+    }
+
+    /// When this state next needs the driver, if nothing happens before.
+    pub(super) fn next_look(&mut self, connected: bool) -> Option<Instant> {
+        let renewal = self.next_renewal(connected);
+        if !(connected && self.in_flight.is_free(self.permits.is_recovering())) {
+            return renewal;
+        }
+        let asks = self.waiters.next_look().map(|at| self.outage.after_pause(at));
+        asks.chain(renewal).chain(self.outage.paused_until()).min()
+    }
+
+    /// As [`next_look`](Self::next_look), of what does not wait until it is the semaphore's turn: of
+    /// renewals, and of what ends by the clock.
+    pub(super) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
+        let due = self.permits.next_look();
+        let waits = self.permits.may_have_due_renewals() || self.in_flight.has_renewals();
+        let late = self.late_at().filter(|_| connected && waits);
+        let late = late.map(|at| self.outage.after_pause(at));
+        [due, self.removals.forget_at(), late].into_iter().flatten().min()
+    }
+
+    /// When the answers to all turns in flight are late for the shortest lease held.
+    fn late_at(&self) -> Option<Instant> {
+        self.in_flight.all_late_at(self.permits.shortest_lease()?)
+    }
+
+    /// Whether there is something to say, or to do before the driver's timer.
+    pub(super) fn wants_driver(&mut self) -> bool {
+        let next = self.next_look(true);
+        self.requested
+            || self.waiters.has_something_to_say()
+            || self.permits.may_have_due_renewals()
+            || !self.removals.is_empty()
+            || self.timer.is_late_for(next)
+    }
+
+    /// Whether the driver must look after a turn that it did not take: to set its timer earlier, or to
+    /// drop a state that nobody misses.
+    pub(super) fn wants_look(&mut self) -> bool {
+        let next = self.next_look(true);
+        self.timer.hasten(next) || self.is_unused()
+    }
+
+    /// Sets the driver's timer.
+    pub(super) fn set_timer(&mut self, next: Option<Instant>, inline: bool) -> TimerMove {
+        self.timer.set(next, inline)
+    }
+
+    pub(super) fn timer_fired(&mut self) {
+        self.timer.fired();
+    }
+
+    /// Whether something may be due for renewal.
+    pub(super) fn has_renewals(&self) -> bool {
+        self.permits.may_have_due_renewals()
+    }
+
+    /// How many permits are held, once after the store has turned out to have lost its data.
+    pub(super) fn take_data_loss(&mut self) -> Option<usize> {
+        std::mem::take(&mut self.notices.data_lost).then_some(self.permits.len())
+    }
+
+    /// Whether a waiter learnt by asking what a wake-up should have told; once.
+    pub(super) fn take_missed_wake_up(&mut self) -> bool {
+        std::mem::take(&mut self.notices.wake_up_missed)
+    }
+
+    // The end.
+
+    /// Whether nothing here would be missed. The next state of this name begins with the epoch 0: a
+    /// turn that may still run must be void before.
+    pub(super) fn is_unused(&self) -> bool {
+        self.limits.values().all(|&count| count == 0)
+            && self.waiters.is_empty()
+            && self.epochs.is_settled()
+            && self.is_flushed()
+    }
+
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.permits.is_empty()
+    }
+
+    /// Whether nothing is held and nothing is left to remove.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.permits.is_empty() && self.removals.is_empty() && self.in_flight.is_empty()
+    }
+
+    /// How many ids are not known to be removed.
+    pub(super) fn unflushed(&self) -> usize {
+        self.permits.len() + self.removals.len() + self.in_flight.removals()
+    }
+
+    /// The driver has ended: answers all who await an answer, for nobody else will.
+    pub(super) fn end(&mut self) {
+        self.removals.close(self.in_flight.end(), &mut self.effects);
+        self.effects.extend(self.permits.take_extends().map(Effect::Unextended));
+    }
+}

@@ -1,0 +1,133 @@
+//! Whether the store is away, as far as one semaphore knows. Pure.
+//!
+//! # Implementation
+//!
+//! The store is away since it was asked and has not answered, or has refused. A refusal is an answer:
+//! it counts for this semaphore alone, and a new connection does not disprove it.
+
+#[cfg(feature = "tower")]
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::StoreError;
+use crate::retry_delay::RetryDelay;
+
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    error: Option<StoreError>,
+    /// Since when the store has not answered though it was asked.
+    since: Option<Instant>,
+    /// When the store last gave cause for it.
+    heard_at: Option<Instant>,
+    /// The server refused a turn of this semaphore.
+    refused: bool,
+    /// When a caller was last let through to ask whether it is over.
+    probed_at: Option<Instant>,
+    /// No turn goes out before.
+    paused_until: Option<Instant>,
+    delay: RetryDelay,
+}
+
+/// Whether those who wait are to look at what they wait for.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    /// It has begun, or is over.
+    BeganOrEnded,
+}
+
+impl Outage {
+    pub(super) fn error(&self) -> Option<&StoreError> {
+        self.error.as_ref()
+    }
+
+    /// The store does not answer, or not as it should, since `since`.
+    pub(super) fn note(&mut self, error: &StoreError, since: Instant, now: Instant) -> Change {
+        self.heard_at = Some(now);
+        self.error = Some(error.clone());
+        self.refused &= !error.is_unanswered();
+        if self.since.is_some() {
+            return Change::None;
+        }
+        self.since = Some(since);
+        Change::BeganOrEnded
+    }
+
+    /// A turn that was sent at `sent` was not answered as it should be.
+    pub(super) fn turn_failed(
+        &mut self,
+        error: &StoreError,
+        sent: Instant,
+        now: Instant,
+    ) -> Change {
+        let change = self.note(error, sent, now);
+        self.refused = !error.is_unanswered();
+        change
+    }
+
+    /// The store has answered a turn.
+    pub(super) fn answered(&mut self) -> Change {
+        self.error = None;
+        self.paused_until = None;
+        self.delay.reset();
+        self.end()
+    }
+
+    /// A new connection proves that the server answers, not that it does what it has refused.
+    pub(super) fn reconnected(&mut self) -> Change {
+        if self.refused { Change::None } else { self.end() }
+    }
+
+    fn end(&mut self) -> Change {
+        self.refused = false;
+        if self.since.take().is_none() {
+            return Change::None;
+        }
+        self.probed_at = None;
+        Change::BeganOrEnded
+    }
+
+    /// Since when the store is away, where it last answered anybody at `heard`.
+    ///
+    /// A store that answers others is not away: a turn without an answer is on its way there.
+    #[cfg(feature = "tower")]
+    pub(super) fn since(&self, heard: Instant) -> Option<Instant> {
+        let since = self.since?;
+        Some(if self.refused { since } else { since.max(heard) })
+    }
+
+    /// Whether this caller may ask the store although it is away: one caller in each `every`, and all
+    /// when nothing was heard of the outage for twice as long.
+    #[cfg(feature = "tower")]
+    pub(super) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
+        let ago = |at: Instant| now.saturating_duration_since(at);
+        let stale = self.heard_at.is_none_or(|at| ago(at) / 2 >= every);
+        let due = stale || self.probed_at.is_none_or(|at| ago(at) >= every);
+        if due {
+            self.probed_at = Some(now);
+        }
+        due
+    }
+
+    /// Holds turns back for a while; for longer after each failure in a row.
+    pub(super) fn pause(&mut self, now: Instant) {
+        self.paused_until = Some(now + self.delay.after_failure());
+    }
+
+    /// Whether turns are held back; forgets a pause that is over.
+    pub(super) fn is_paused(&mut self, now: Instant) -> bool {
+        self.paused_until = self.paused_until.filter(|&until| now < until);
+        self.paused_until.is_some()
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        self.paused_until
+    }
+
+    /// The first instant from `at` on that no pause covers.
+    pub(super) fn after_pause(&self, at: Instant) -> Instant {
+        self.paused_until.map_or(at, |until| until.max(at))
+    }
+}

@@ -1,0 +1,47 @@
+//! Where the driver's timer for one semaphore stands. Pure.
+
+use tokio::time::Instant;
+
+#[derive(Debug, Default)]
+pub(super) struct Timer {
+    set_to: Option<Instant>,
+    /// By when a turn that the driver did not take wants it to look, even if that is over by then.
+    look_by: Option<Instant>,
+}
+
+impl Timer {
+    /// Whether `next` comes before the timer does.
+    pub(super) fn is_late_for(&self, next: Option<Instant>) -> bool {
+        next.is_some_and(|at| self.set_to.is_none_or(|set_to| at < set_to))
+    }
+
+    /// Wants the driver to look earlier than its timer says; returns whether it must.
+    pub(super) fn hasten(&mut self, next: Option<Instant>) -> bool {
+        let sooner = self.is_late_for(next);
+        if sooner {
+            self.look_by = next;
+        }
+        sooner
+    }
+
+    /// The timer has fired.
+    pub(super) fn fired(&mut self) {
+        self.set_to = None;
+    }
+
+    /// Sets the timer; returns where it stood and where it stands. Where callers take turns themselves
+    /// it is not moved back: the next permit would only move it forth again.
+    pub(super) fn set(&mut self, next: Option<Instant>, inline: bool) -> TimerMove {
+        let from = self.set_to;
+        let kept = from.filter(|_| inline);
+        self.set_to = [next, self.look_by.take(), kept].into_iter().flatten().min();
+        TimerMove { from, to: self.set_to }
+    }
+}
+
+/// A change of a timer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TimerMove {
+    pub(crate) from: Option<Instant>,
+    pub(crate) to: Option<Instant>,
+}

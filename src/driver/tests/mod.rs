@@ -1,0 +1,13 @@
+//! Tests of the driver: a state against the memory store's own, turn by turn.
+
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod deadlines;
+mod grants;
+mod harness;
+mod late;
+mod lost_waiters;
+mod pipelined;
+mod simulation;
+mod single_turn;
+mod state;

@@ -1,0 +1,540 @@
+//! Lines against the books of the store, over a network that loses, delays and reorders, with
+//! clients that pause and crash: no IO, time is paused, and every run repeats by its seed.
+//!
+//! After every step the holders that believe they hold are counted. After the faults have ended and
+//! while nobody lets go, every waiter must get into the books, and the books must hold nothing that
+//! its owner does not know. Then every waiter must be served and nothing may be left behind.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, advance};
+
+use crate::backoff::Backoff;
+use crate::driver::state::{SemaphoreState, WaitEnd};
+use crate::error::StoreError;
+use crate::hold::{Hold, Truth};
+use crate::id::{ClientId, PermitId};
+use crate::numbers::{Millis, TurnNumber};
+use crate::options::{Options, Renew, Wake};
+use crate::store::memory::MemoryState;
+use crate::store::{Kick, Turn, TurnOutcome, WakeUp, WhenFull};
+
+const LIMIT: u32 = 4;
+const CALL_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest that a turn is under way, an asking period, and what they cause.
+const SETTLES_IN: Duration = Duration::from_secs(8);
+
+/// How often things go wrong, in percent.
+#[derive(Clone, Copy)]
+struct Faults {
+    lost: u32,
+    late: u32,
+    pause: u32,
+    crash: u32,
+    wipe: u32,
+    kick: u32,
+    limit: u32,
+    /// One of these keys is lost.
+    key: u32,
+    keys: &'static [Key],
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Key {
+    Permits,
+    Queue,
+    Clients,
+    Meta,
+}
+
+const CALM: Faults =
+    Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, limit: 0, key: 0, keys: &[] };
+
+enum Packet {
+    Turn { from: usize, sent: u64, turn: Box<Turn> },
+    Reply { to: usize, sent: u64, outcome: TurnOutcome },
+    Wake { to: usize, id: PermitId, wake_up: WakeUp },
+}
+
+struct Node {
+    id: ClientId,
+    state: SemaphoreState,
+    counter: u64,
+    /// Number in the network, number of the line, and end of each turn in flight.
+    awaited: Vec<(u64, TurnNumber, Instant)>,
+    waiting: Vec<u64>,
+    holding: Vec<Arc<Hold>>,
+    paused_until: Instant,
+}
+
+impl Node {
+    fn new(random: &mut Rng) -> Self {
+        let id = ClientId::from_bits(random.u64(..));
+        let mut state = SemaphoreState::new("simulated".into(), id);
+        state.add_handle(LIMIT, &"".into());
+        Self {
+            id,
+            state,
+            counter: 0,
+            awaited: Vec::new(),
+            waiting: Vec::new(),
+            holding: Vec::new(),
+            paused_until: Instant::now(),
+        }
+    }
+
+    fn acquire(&mut self, random: &mut Rng) {
+        self.counter += 1;
+        let lease_ms = *random.choice(&[200, 300, 1_000, 5_000, 30_000]).unwrap_or(&30_000);
+        let options = Options {
+            lease: Millis::new(lease_ms),
+            renew: Renew::Auto,
+            max_hold: None,
+            backoff: Backoff::default(),
+            wake: if random.u8(..10) == 0 { Wake::Poll } else { Wake::Push },
+            max_queue: None,
+        };
+        let id = PermitId::new(self.id, self.counter, random.u32(1..=3), Millis::new(lease_ms));
+        let when_full = if random.u8(..8) == 0 { WhenFull::Refuse } else { WhenFull::Wait };
+        self.state.enter(id, when_full, Arc::new(options));
+        self.waiting.push(self.counter);
+    }
+
+    /// Takes grants as the futures of the callers would.
+    fn collect(&mut self, tokens: &mut u64) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for counter in waiting {
+            match self.state.poll_waiter(counter, &mut None) {
+                Poll::Pending => self.waiting.push(counter),
+                Poll::Ready(WaitEnd::Granted(hold)) => {
+                    *tokens += 1;
+                    self.holding.push(hold);
+                }
+                Poll::Ready(WaitEnd::Full { .. } | WaitEnd::Kicked | WaitEnd::TooLarge { .. }) => {}
+                Poll::Ready(end) => panic!("a wait ended with {end:?}"),
+            }
+        }
+        self.state.take_effects().clear();
+    }
+
+    fn release(&mut self, index: usize) {
+        let hold = self.holding.swap_remove(index);
+        if hold.release() {
+            self.state.give_back(hold.id.counter(), None);
+        }
+    }
+
+    fn believed(&self) -> u32 {
+        let held = |hold: &&Arc<Hold>| matches!(hold.truth(), Truth::HeldUntil(_));
+        self.holding.iter().filter(held).map(|hold| hold.id.units()).sum()
+    }
+}
+
+struct World {
+    seed: u64,
+    random: Rng,
+    books: MemoryState,
+    nodes: Vec<Node>,
+    /// With the instant at which each arrives.
+    network: VecDeque<(Instant, Packet)>,
+    start: Instant,
+    sent: u64,
+    /// Turns that went out while another one of the same node was in flight.
+    pipelined: u64,
+    grants: u64,
+    peak: u32,
+    crashes: u64,
+    wipes: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let nodes = (0..4).map(|_| Node::new(&mut random)).collect();
+        Self {
+            seed,
+            random,
+            books: MemoryState::default(),
+            nodes,
+            network: VecDeque::new(),
+            start: Instant::now(),
+            sent: 0,
+            pipelined: 0,
+            grants: 0,
+            peak: 0,
+            crashes: 0,
+            wipes: 0,
+        }
+    }
+
+    /// The clock of the store.
+    fn micros(&self) -> u64 {
+        1_000_000_000_000_000 + self.start.elapsed().as_micros() as u64
+    }
+
+    fn percent(&mut self, percent: u32) -> bool {
+        self.random.u32(..100) < percent
+    }
+
+    /// Sends a packet on its way, if it is not lost.
+    fn send(&mut self, packet: Packet, faults: Faults) {
+        if self.percent(faults.lost) {
+            return;
+        }
+        let delay = if self.percent(faults.late) {
+            let longest = if self.random.bool() { 600 } else { 6_000 };
+            self.random.u64(20..longest)
+        } else {
+            self.random.u64(..3)
+        };
+        self.network.push_back((Instant::now() + Duration::from_millis(delay), packet));
+    }
+
+    fn deliver(&mut self, faults: Faults) {
+        let now = Instant::now();
+        let mut waiting = VecDeque::new();
+        for (at, packet) in std::mem::take(&mut self.network) {
+            let paused = match packet {
+                Packet::Turn { .. } => false,
+                Packet::Reply { to, .. } | Packet::Wake { to, .. } => {
+                    self.nodes[to].paused_until > now
+                }
+            };
+            if at > now || paused {
+                waiting.push_back((at, packet));
+            } else {
+                self.arrive(packet, faults, now);
+            }
+        }
+        self.network.extend(waiting);
+    }
+
+    fn arrive(&mut self, packet: Packet, faults: Faults, now: Instant) {
+        match packet {
+            Packet::Turn { from, sent, turn } => {
+                let (outcome, notes) = self.books.turn(&turn, self.micros());
+                self.send(Packet::Reply { to: from, sent, outcome }, faults);
+                for (client, words) in notes {
+                    if let Some(to) = self.nodes.iter().position(|node| node.id == client) {
+                        for (id, wake_up) in words {
+                            self.send(Packet::Wake { to, id, wake_up }, faults);
+                        }
+                    }
+                }
+            }
+            Packet::Reply { to, sent, outcome } => {
+                let node = &mut self.nodes[to];
+                let awaits =
+                    |&(awaited, _, end): &(u64, TurnNumber, Instant)| awaited == sent && end > now;
+                let Some(index) = node.awaited.iter().position(awaits) else {
+                    return; // its turn was given up
+                };
+                let (_, number, _) = node.awaited.remove(index);
+                // As the driver: what ended by the clock has ended before a reply is looked at.
+                node.state.tick(now);
+                match outcome {
+                    TurnOutcome::Answered(reply) => node.state.answered(number, reply, now),
+                    TurnOutcome::Stale { epoch } => node.state.overtaken(number, epoch),
+                }
+            }
+            Packet::Wake { to, id, wake_up } => {
+                let node = &mut self.nodes[to];
+                if node.id == id.client() {
+                    node.state.wake(id, wake_up, now);
+                }
+            }
+        }
+    }
+
+    fn drive(&mut self, faults: Faults) {
+        let now = Instant::now();
+        for from in 0..self.nodes.len() {
+            let mut node = &mut self.nodes[from];
+            if node.paused_until > now {
+                continue;
+            }
+            node.state.set_subscribed(true, now);
+            node.state.tick(now);
+            while let Some(index) = node.awaited.iter().position(|&(_, _, end)| end <= now) {
+                let (_, number, _) = node.awaited.remove(index);
+                node.state.unanswered(number, &StoreError::timeout("lost"), now);
+                if self.random.u8(..4) == 0 {
+                    node.state.reconnected();
+                }
+            }
+            node.collect(&mut self.grants);
+            while let Some(outgoing) = node.state.next_turn(now, CALL_TIMEOUT, Some(1)) {
+                self.sent += 1;
+                node.awaited.push((self.sent, outgoing.number, now + CALL_TIMEOUT));
+                self.pipelined += u64::from(node.awaited.len() > 1);
+                let turn = Box::new(outgoing.turn);
+                self.send(Packet::Turn { from, sent: self.sent, turn }, faults);
+                node = &mut self.nodes[from];
+            }
+        }
+    }
+
+    fn disturb(&mut self, faults: Faults) {
+        let which = self.random.usize(..self.nodes.len());
+        if self.percent(faults.pause) {
+            let ms = self.random.u64(50..5_000);
+            self.nodes[which].paused_until = Instant::now() + Duration::from_millis(ms);
+        }
+        if self.percent(faults.crash) {
+            self.nodes[which] = Node::new(&mut self.random);
+            self.crashes += 1;
+            // What the network carries for the dead goes nowhere; its turns still arrive.
+            self.network.retain(|(_, packet)| match packet {
+                Packet::Reply { to, .. } | Packet::Wake { to, .. } => *to != which,
+                Packet::Turn { .. } => true,
+            });
+        }
+        if self.percent(faults.kick) {
+            self.kick(faults);
+        }
+        if self.percent(faults.limit) {
+            let limit = self.random.bool().then(|| self.random.u32(..=LIMIT));
+            self.books.set_limit(limit, self.micros());
+        }
+        if self.percent(faults.wipe) {
+            self.books = MemoryState::default();
+            self.wipes += 1;
+        }
+        if self.percent(faults.key)
+            && let Some(&key) = self.random.choice(faults.keys)
+        {
+            match key {
+                Key::Permits => self.books.lose_permits(),
+                Key::Queue => self.books.lose_queue(),
+                Key::Clients => self.books.lose_clients(),
+                Key::Meta => self.books.lose_meta(),
+            }
+            self.wipes += 1;
+        }
+    }
+
+    /// Marks one of the permits; its owner may hear of it.
+    fn kick(&mut self, faults: Faults) {
+        let now_ms = self.micros() / 1000;
+        let holders = self.books.inspect(now_ms).holders;
+        let Some(holder) = self.random.choice(&holders) else { return };
+        let (_, note) = self.books.kick(holder.id, Kick::Mark, now_ms);
+        let owner = note.and_then(|(id, _)| self.nodes.iter().position(|node| node.id == id));
+        if let Some(to) = owner {
+            self.send(Packet::Wake { to, id: holder.id, wake_up: WakeUp::Ask }, faults);
+        }
+    }
+
+    fn live(&mut self) {
+        let which = self.random.usize(..self.nodes.len());
+        let node = &mut self.nodes[which];
+        if node.paused_until > Instant::now() {
+            return;
+        }
+        match self.random.u8(..10) {
+            0..6 if node.waiting.len() < 6 => node.acquire(&mut self.random),
+            6..8 if !node.holding.is_empty() => {
+                node.release(self.random.usize(..node.holding.len()));
+            }
+            8 if !node.waiting.is_empty() => {
+                let counter = node.waiting.swap_remove(self.random.usize(..node.waiting.len()));
+                node.state.cancel(counter, Instant::now());
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&mut self, faults: Faults) {
+        let believed: u32 = self.nodes.iter().map(Node::believed).sum();
+        self.peak = self.peak.max(believed);
+        let lost = faults.wipe > 0 || faults.keys.contains(&Key::Permits);
+        assert!(lost || believed <= LIMIT, "seed {}: {believed} believed held", self.seed);
+    }
+
+    async fn run(&mut self, steps: u32, faults: Faults) {
+        for _ in 0..steps {
+            let ms = if self.percent(5) { self.random.u64(..1_500) } else { self.random.u64(..20) };
+            advance(Duration::from_millis(ms)).await;
+            self.disturb(faults);
+            self.deliver(faults);
+            self.live();
+            self.drive(faults);
+            self.check(faults);
+        }
+    }
+
+    async fn pass_calmly(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            advance(Duration::from_millis(5)).await;
+            self.deliver(CALM);
+            self.drive(CALM);
+        }
+    }
+
+    /// No more faults, and nobody lets go: lines and books come to agree about who waits and holds.
+    async fn come_to_agree(&mut self) {
+        let now = Instant::now();
+        self.nodes.iter_mut().for_each(|node| node.paused_until = now);
+        self.books.set_limit(None, self.micros());
+        self.pass_calmly(SETTLES_IN).await;
+        let before = self.disagreements();
+        self.pass_calmly(Duration::from_millis(50)).await; // what was just under way is over
+        let after = self.disagreements();
+        let both: Vec<_> = before.iter().filter(|one| after.contains(one)).collect();
+        assert!(both.is_empty(), "seed {}: {both:?}", self.seed);
+    }
+
+    /// Waiters that are not in the books, and what is in the books of living clients that none of
+    /// them knows. The latter where data was lost is left to its lease: epochs are data too, and
+    /// without them a turn given up long ago counts.
+    fn disagreements(&mut self) -> Vec<(&'static str, PermitId)> {
+        let books = self.books.inspect(self.micros() / 1000);
+        let live = books.holders.iter().filter(|holder| !holder.expires_in.is_zero());
+        let holders = live.map(|holder| holder.id);
+        let written: Vec<_> = books.waiters.iter().map(|one| one.id).chain(holders).collect();
+        let mut disagree = Vec::new();
+        for node in &self.nodes {
+            let known: Vec<_> = node.state.waiter_ids().chain(node.state.held_ids()).collect();
+            for &counter in &node.waiting {
+                let id = node.state.waiter_id(counter).unwrap();
+                if !written.contains(&id) {
+                    disagree.push(("forgotten", id));
+                }
+            }
+            let stray = |id: &&PermitId| id.client() == node.id && !known.contains(id);
+            if self.wipes == 0 {
+                disagree.extend(written.iter().filter(stray).map(|id| ("stray", *id)));
+            }
+        }
+        disagree
+    }
+
+    /// Nobody new: all who wait are served, and all is given back.
+    async fn come_to_rest(&mut self) {
+        let rested = |world: &Self| {
+            let rest = |node: &Node| {
+                node.waiting.is_empty() && node.holding.is_empty() && node.state.is_flushed()
+            };
+            world.nodes.iter().all(rest)
+        };
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !rested(self) {
+            assert!(Instant::now() < deadline, "seed {}: somebody waits for ever", self.seed);
+            advance(Duration::from_millis(5)).await;
+            self.deliver(CALM);
+            self.drive(CALM);
+            for node in &mut self.nodes {
+                while !node.holding.is_empty() {
+                    node.release(0);
+                }
+            }
+        }
+        // Late turns of the dead still arrive; what they took ends with its lease.
+        advance(Duration::from_secs(7)).await;
+        self.deliver(CALM);
+        if self.crashes == 0 && self.wipes == 0 {
+            let left = self.books.inspect(self.micros() / 1000);
+            let ids: Vec<PermitId> = left.holders.iter().map(|holder| holder.id).collect();
+            assert!(ids.is_empty(), "seed {}: left to their leases: {ids:?}", self.seed);
+        }
+        advance(Duration::from_secs(31)).await;
+        self.nodes[0].state.request_turn();
+        for _ in 0..4 {
+            self.drive(CALM);
+            advance(Duration::from_millis(5)).await;
+            self.deliver(CALM);
+        }
+        let left = self.books.inspect(self.micros() / 1000);
+        assert_eq!((left.in_use, left.waiters_total), (0, 0), "seed {}", self.seed);
+    }
+}
+
+async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
+    let (mut grants, mut pipelined, mut peak, mut crashes) = (0, 0, 0, 0);
+    let runs = seeds.end - seeds.start;
+    for seed in seeds {
+        let mut world = World::new(seed);
+        world.run(400, faults).await;
+        world.come_to_agree().await;
+        world.come_to_rest().await;
+        grants += world.grants;
+        pipelined += world.pipelined;
+        peak = peak.max(world.peak);
+        crashes += world.crashes;
+    }
+    assert!(grants > 10 * runs, "only {grants} grants were seen");
+    assert!(pipelined > 5 * runs, "only {pipelined} turns went out beside another one");
+    assert!(peak >= LIMIT, "the limit was never reached: {peak}");
+    assert_eq!(crashes > 0, faults.crash > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_faults_all_are_served_and_nothing_is_left() {
+    simulate(0..60, CALM).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_and_late_turns_replies_and_wake_ups_never_pass_the_limit_nor_leak() {
+    simulate(1_000..1_150, Faults { lost: 8, late: 25, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn pauses_and_crashes_never_pass_the_limit_nor_leak() {
+    simulate(2_000..2_150, Faults { lost: 4, late: 15, pause: 3, crash: 2, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_data_heals_and_nobody_waits_for_ever() {
+    simulate(3_000..3_100, Faults { lost: 3, late: 3, pause: 1, wipe: 1, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_queue_and_forgotten_clients_never_pass_the_limit_nor_leak() {
+    let keys = &[Key::Queue, Key::Clients];
+    simulate(11_000..11_100, Faults { lost: 4, late: 15, pause: 2, key: 3, keys, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn kicks_amid_losses_never_pass_the_limit_nor_leak() {
+    simulate(4_000..4_060, Faults { lost: 8, late: 25, kick: 4, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_the_limit_never_pass_the_highest_nor_leak() {
+    simulate(12_000..12_060, Faults { lost: 8, late: 25, limit: 4, ..CALM }).await;
+}
+
+/// Without `permits`, holders learn of it by their renewals only: the limit is passed until then.
+#[tokio::test(start_paused = true)]
+async fn a_lost_key_costs_nobody_its_place() {
+    let keys = &[Key::Permits, Key::Queue, Key::Clients, Key::Meta];
+    simulate(14_000..14_060, Faults { lost: 3, late: 3, key: 2, keys, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_lost_of_the_queue_never_passes_the_limit() {
+    let keys = &[Key::Queue, Key::Clients, Key::Meta];
+    simulate(13_000..13_200, Faults { lost: 3, late: 10, key: 2, keys, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn storms_of_all_kinds_never_pass_the_limit_nor_leak() {
+    for (from, faults) in [
+        (5_000, Faults { lost: 20, late: 40, ..CALM }),
+        (6_000, Faults { late: 60, pause: 2, ..CALM }),
+        (7_000, Faults { lost: 10, late: 30, pause: 5, crash: 3, ..CALM }),
+        (
+            8_000,
+            Faults { lost: 5, late: 20, pause: 2, crash: 1, wipe: 2, kick: 2, limit: 1, ..CALM },
+        ),
+        (9_000, Faults { late: 50, wipe: 3, ..CALM }),
+        (10_000, Faults { lost: 40, late: 10, ..CALM }),
+    ] {
+        simulate(from..from + 40, faults).await;
+    }
+}

@@ -1,0 +1,13 @@
+//! Errors: one type for each operation, as data.
+
+mod acquire;
+mod client;
+mod config;
+mod permit;
+mod store;
+
+pub use acquire::{AcquireError, TryAcquireError};
+pub use client::{ConnectError, ControlError, ShutdownError};
+pub use config::ConfigError;
+pub use permit::{ExtendError, ReleaseError};
+pub use store::{StoreError, StoreErrorKind};

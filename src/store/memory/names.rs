@@ -1,0 +1,111 @@
+//! The state of each name of a store, and the listener of each client.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::{Arc, Weak};
+
+use crate::id::ClientId;
+use crate::numbers::{Incarnation, Seq};
+use crate::store::WakeListener;
+
+use super::meta::Origin;
+use super::state::MemoryState;
+
+/// The number of turns between two sweeps, and of names that one sweep looks at.
+const SWEEP_EVERY: u32 = 16;
+
+/// The maps are trees: a hash table that grows moves all it has at once.
+#[derive(Default)]
+pub(super) struct Names {
+    states: BTreeMap<Arc<str>, Box<MemoryState>>,
+    listeners: BTreeMap<ClientId, Weak<dyn WakeListener>>,
+    /// The latest time that a turn was told, in microseconds.
+    now: u64,
+    /// No number of any dropped state is higher.
+    last: Option<Seq>,
+    /// The name whose state has become blank last. It is dropped when another one becomes blank, so
+    /// a name that is used again and again keeps its state.
+    blank: Option<Arc<str>>,
+    turns_since_sweep: u32,
+    /// The name that the last sweep ended with.
+    swept: Option<Arc<str>>,
+}
+
+impl Names {
+    pub(super) fn len(&self) -> usize {
+        self.states.len()
+    }
+
+    pub(super) fn listen(&mut self, client: ClientId, listener: Weak<dyn WakeListener>) {
+        self.listeners.insert(client, listener);
+    }
+
+    pub(super) fn forget_listener(&mut self, client: ClientId) {
+        self.listeners.remove(&client);
+    }
+
+    pub(super) fn listener(&self, client: ClientId) -> Option<Arc<dyn WakeListener>> {
+        self.listeners.get(&client).and_then(Weak::upgrade)
+    }
+
+    /// Runs `act` on the state of `name` at a time of at least `now`. The state is made where there
+    /// is none, and is not kept for long where `act` leaves it blank.
+    pub(super) fn with_state<T>(
+        &mut self,
+        name: &Arc<str>,
+        now: u64,
+        incarnation: Incarnation,
+        act: impl FnOnce(&mut MemoryState, u64) -> T,
+    ) -> T {
+        self.now = self.now.max(now);
+        self.sweep();
+        let (now, last) = (self.now, self.last);
+        let state = match self.states.get_mut(&**name) {
+            Some(state) => state,
+            None => {
+                let state = Box::new(MemoryState::new(Origin { incarnation, last }));
+                self.states.entry(Arc::clone(name)).or_insert(state)
+            }
+        };
+        let answer = act(state, now);
+        if state.is_blank()
+            && self.blank.as_ref() != Some(name)
+            && let Some(before) = self.blank.replace(Arc::clone(name))
+        {
+            self.drop_if_blank(&before);
+        }
+        answer
+    }
+
+    fn drop_if_blank(&mut self, name: &str) {
+        if let Some(state) = self.states.get(name)
+            && state.is_blank()
+        {
+            self.last = self.last.max(state.last());
+            self.states.remove(name);
+        }
+    }
+
+    /// Expires keys of the next few names, in each 16th turn: nobody may ever use those names again.
+    fn sweep(&mut self) {
+        self.turns_since_sweep += 1;
+        if self.turns_since_sweep < SWEEP_EVERY {
+            return;
+        }
+        self.turns_since_sweep = 0;
+        let from = self.swept.take();
+        let from = from.as_deref().map_or(Unbounded, Excluded);
+        let mut blank = Vec::new();
+        let names = self.states.range_mut::<str, _>((from, Unbounded));
+        for (name, state) in names.take(SWEEP_EVERY as usize) {
+            state.expire(self.now / 1000);
+            if state.is_blank() {
+                blank.push(Arc::clone(name));
+            }
+            self.swept = Some(Arc::clone(name));
+        }
+        for name in blank {
+            self.drop_if_blank(&name);
+        }
+    }
+}

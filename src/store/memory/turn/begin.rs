@@ -1,0 +1,57 @@
+//! Begins the turn: what the state holds, and whether the turn is stale.
+
+use std::collections::HashMap;
+
+use crate::numbers::{Epoch, Seq};
+use crate::store::memory::state::MemoryState;
+use crate::store::{Turn, TurnReply};
+
+use super::RunningTurn;
+
+impl<'a> RunningTurn<'a> {
+    /// Begins a turn; the error is the epoch that makes it stale.
+    pub(super) fn begin(
+        state: &'a mut MemoryState,
+        turn: &'a Turn,
+        now: u64,
+    ) -> Result<Self, Epoch> {
+        let stored = state.meta.as_ref().and_then(|meta| meta.epochs.get(&turn.client));
+        if let Some(&stored) = stored
+            && turn.epoch < stored
+        {
+            return Err(stored);
+        }
+        let needed_until = match state.meta {
+            Some(_) => 0,
+            None => state.latest_deadline().max(now / 1000),
+        };
+        let none_held = state.permits.is_empty();
+        let meta = state.meta_at(now);
+        if none_held {
+            meta.extra = 0;
+        }
+        let before = meta.last.max(turn.seen).max(Seq::new(now - 1));
+        let limit = meta.limit_override.unwrap_or(turn.limit);
+        let overridden = meta.limit_override.is_some();
+        let reply = TurnReply { overridden, ..TurnReply::new(meta.incarnation, limit) };
+        Ok(Self {
+            state,
+            turn,
+            now_ms: now / 1000,
+            limit,
+            before,
+            last: before,
+            needed_until,
+            wrote_clients: false,
+            pruned: false,
+            earliest: None,
+            head: None,
+            asks: turn.ask.clone(),
+            outcomes: Vec::new(),
+            pending: HashMap::new(),
+            admits: &turn.admit,
+            wake_ups: Vec::new(),
+            reply,
+        })
+    }
+}

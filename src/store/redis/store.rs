@@ -1,0 +1,96 @@
+//! The store in Redis, which opens sessions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redis::ProtocolVersion;
+
+use crate::error::StoreError;
+use crate::id::ClientId;
+use crate::store::{BoxFuture, Session, Store, WakeListener};
+
+use super::errors::{is_hopeless, store_error};
+use super::scripts::Scripts;
+use super::session::{Parts, RedisSession};
+
+pub(crate) struct RedisStore {
+    client: redis::Client,
+    prefix: Arc<str>,
+    scripts: Arc<Scripts>,
+    address: String,
+    /// Whether the log has told that wake-ups do not arrive.
+    told_unsubscribed: AtomicBool,
+}
+
+impl Store for RedisStore {
+    fn open(
+        &self,
+        client: ClientId,
+        listener: Arc<dyn WakeListener>,
+    ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
+        Box::pin(async move {
+            let session = self.connect(client, listener).await?;
+            if !session.is_subscribed() && !self.told_unsubscribed.swap(true, Ordering::SeqCst) {
+                tracing::warn!(
+                    store = self.address,
+                    "no wake-ups: this user may not subscribe; waiters ask at their backoff's pace"
+                );
+            }
+            let session: Arc<dyn Session> = Arc::new(session);
+            Ok(session)
+        })
+    }
+
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+}
+
+impl RedisStore {
+    pub(super) fn new(client: redis::Client, prefix: Arc<str>) -> Self {
+        Self {
+            address: client.get_connection_info().addr().to_string(),
+            client,
+            prefix,
+            scripts: Arc::new(Scripts::new()),
+            told_unsubscribed: AtomicBool::new(false),
+        }
+    }
+
+    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 where
+    /// the server does not have it.
+    async fn connect(
+        &self,
+        client: ClientId,
+        listener: Arc<dyn WakeListener>,
+    ) -> Result<RedisSession, StoreError> {
+        let parts = Parts {
+            scripts: Arc::clone(&self.scripts),
+            prefix: Arc::clone(&self.prefix),
+            channel: format!("{}wake:{client}", self.prefix),
+            listener,
+        };
+        match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
+            // Some proxies answer HELLO by hanging up.
+            Err(error) if !is_hopeless(&error) || error.is_connection_dropped() => {
+                tracing::debug!(store = self.address, %error, "no RESP3; using RESP2");
+                RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, &parts).await
+            }
+            other => other,
+        }
+        .map_err(|error| store_error(error, &format!("connecting to {}", self.address)))
+    }
+
+    fn with_protocol(&self, protocol: ProtocolVersion) -> Result<redis::Client, StoreError> {
+        let info = self.client.get_connection_info().clone();
+        let settings = info.redis_settings().clone().set_protocol(protocol);
+        redis::Client::open(info.set_redis_settings(settings))
+            .map_err(|error| store_error(error, "using the Redis URL"))
+    }
+
+    /// The same with scripts whose clock the test sets.
+    #[cfg(test)]
+    pub(crate) fn with_test_clock(self) -> Self {
+        Self { scripts: Arc::new(Scripts::with_test_clock()), ..self }
+    }
+}

@@ -1,0 +1,142 @@
+//! The reply to a turn, the reply to a kick, and wake-ups.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::error::StoreError;
+use crate::id::PermitId;
+use crate::inspection::KickOutcome;
+use crate::numbers::{Epoch, Incarnation, Seq};
+use crate::store::{RenewalException, Turn, TurnOutcome, TurnReply, WaiterOutcome, WakeUp};
+
+use super::names::{self, Flag, Kick, Outcome};
+use super::words::{Garbled, Words};
+
+/// Reads the reply to `turn`.
+pub(crate) fn read_turn(value: &Value, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+    turn_outcome(value, turn).map_err(|garbled| garbled.reply_to("a turn"))
+}
+
+fn turn_outcome(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
+    let mut words = Words::of(value)?;
+    let flags = words.number()?;
+    if flags == Flag::NONE {
+        return Ok(TurnOutcome::Stale { epoch: Epoch::new(words.number()?) });
+    }
+    let mut reply = summary(&mut words, flags, turn)?;
+    exceptions(&mut words, flags, turn, &mut reply)?;
+    outcomes(&mut words, turn, &mut reply)?;
+    Ok(TurnOutcome::Answered(reply))
+}
+
+/// Reads what each reply tells, the limit and the earliest deadline.
+fn summary(words: &mut Words<'_>, flags: u64, turn: &Turn) -> Result<TurnReply, Garbled> {
+    let has = |flag: u64| flags & flag != 0;
+    let incarnation = Incarnation::new(words.number()?).ok_or(Garbled)?;
+    let mut reply = TurnReply {
+        in_use: words.number()?,
+        waiting: words.number()?,
+        last: Seq::new(words.number()?),
+        overridden: has(Flag::OVERRIDDEN),
+        put_back: has(Flag::PUT_BACK),
+        more: has(Flag::MORE),
+        ..TurnReply::new(incarnation, turn.limit)
+    };
+    if reply.overridden {
+        reply.limit = words.small()?;
+    }
+    if has(Flag::EARLIEST) {
+        reply.earliest = Some(Duration::from_millis(words.number()?));
+    }
+    Ok(reply)
+}
+
+/// Reads what went otherwise than the caller expects.
+fn exceptions(
+    words: &mut Words<'_>,
+    flags: u64,
+    turn: &Turn,
+    reply: &mut TurnReply,
+) -> Result<(), Garbled> {
+    let has = |flag: u64| flags & flag != 0;
+    if has(Flag::MISSING) {
+        for _ in 0..words.count()? {
+            reply.missing.push(words.one_to(turn.release.len())? - 1);
+        }
+        reply.missing.sort_unstable();
+    }
+    if has(Flag::EXCEPTIONS) {
+        for _ in 0..words.count()? {
+            let index = words.one_to(turn.renew.len())? - 1;
+            reply.renewal_exceptions.push((index, renewal_exception(words)?));
+        }
+    }
+    if has(Flag::OTHERS) {
+        for _ in 0..words.count()? {
+            let id = words.id()?;
+            reply.others.push((id, Seq::new(words.number()?)));
+        }
+    }
+    Ok(())
+}
+
+/// Reads one outcome for each ask, and the admits in runs.
+fn outcomes(words: &mut Words<'_>, turn: &Turn, reply: &mut TurnReply) -> Result<(), Garbled> {
+    for _ in &turn.ask {
+        reply.asked.push(waiter_outcome(words)?);
+    }
+    while reply.admitted.len() < turn.admit.len() {
+        let count = words.one_to(turn.admit.len() - reply.admitted.len())?;
+        let first = waiter_outcome(words)?;
+        reply.admitted.extend((0..count as u64).map(|nth| first.with_numbers_raised_by(nth)));
+    }
+    Ok(())
+}
+
+fn renewal_exception(words: &mut Words<'_>) -> Result<RenewalException, Garbled> {
+    Ok(match words.number()? {
+        names::RenewalException::GONE => RenewalException::Gone,
+        names::RenewalException::KICKED => RenewalException::Kicked,
+        names::RenewalException::PUT_BACK => RenewalException::PutBack,
+        _ => return Err(Garbled),
+    })
+}
+
+fn waiter_outcome(words: &mut Words<'_>) -> Result<WaiterOutcome, Garbled> {
+    Ok(match words.number()? {
+        Outcome::GRANTED => WaiterOutcome::Granted { token: words.seq()?, earlier: false },
+        Outcome::FOUND_GRANTED => WaiterOutcome::Granted { token: words.seq()?, earlier: true },
+        Outcome::QUEUED => WaiterOutcome::Queued { ticket: words.seq()?, place: words.number()? },
+        Outcome::REFUSED => WaiterOutcome::Refused,
+        Outcome::KICKED => WaiterOutcome::Kicked,
+        Outcome::TOO_LARGE => WaiterOutcome::TooLarge,
+        _ => return Err(Garbled),
+    })
+}
+
+/// Reads the reply to a kick.
+pub(in crate::store::redis) fn read_kick(value: &Value) -> Result<KickOutcome, StoreError> {
+    let Value::Int(outcome) = *value else { return Err(Garbled.reply_to("kick")) };
+    match u64::try_from(outcome) {
+        Ok(Kick::NOT_HELD) => Ok(KickOutcome::NotHeld),
+        Ok(Kick::MARKED) => Ok(KickOutcome::Marked),
+        Ok(Kick::REMOVED) => Ok(KickOutcome::Removed),
+        _ => Err(Garbled.reply_to("kick")),
+    }
+}
+
+/// Reads a wake-up: a name, then pairs of an id and a number, as `wake` in `lua/prelude.lua` writes
+/// them.
+pub(in crate::store::redis) fn read_wake(
+    payload: &[u8],
+) -> Option<(&str, Vec<(PermitId, WakeUp)>)> {
+    let (name, words) = std::str::from_utf8(payload).ok()?.split_once('\n')?;
+    let mut words = words.split(' ');
+    let mut wake_ups = Vec::new();
+    while let Some(id) = words.next() {
+        let number = words.next()?.parse().ok()?;
+        wake_ups.push((id.parse().ok()?, WakeUp::from_number(number)));
+    }
+    Some((name, wake_ups))
+}

@@ -1,0 +1,66 @@
+//! The reply to `inspect`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::error::StoreError;
+use crate::id::PermitId;
+use crate::inspection::{Holder, Inspection, QueuedWaiter};
+
+use super::words::{Garbled, Words};
+
+/// Reads the reply to `inspect`.
+pub(in crate::store::redis) fn read_inspection(value: &Value) -> Result<Inspection, StoreError> {
+    inspection(value).map_err(|garbled| garbled.reply_to("inspect"))
+}
+
+fn inspection(value: &Value) -> Result<Inspection, Garbled> {
+    let mut words = Words::of(value)?;
+    let now_ms = words.number()?;
+    let limit_override = words.optional()?.map(u32::try_from).transpose().map_err(|_| Garbled)?;
+    let (in_use, holders_total) = (words.number()?, words.number()?);
+    let waiters_total = words.number()?;
+    let (mut holders, mut waiters) = (words.list()?, words.list()?);
+    let labels = labels(words.list()?)?;
+    let label = |id: &PermitId| labels.get(&*id.client().to_string()).map(|&text| text.to_owned());
+
+    let mut found = Inspection {
+        limit: limit_override.unwrap_or(0),
+        limit_override,
+        in_use,
+        holders_total,
+        waiters_total,
+        holders: Vec::new(),
+        waiters: Vec::new(),
+    };
+    while !holders.is_empty() {
+        let id = holders.id()?;
+        let score: f64 = holders.text()?.parse().map_err(|_| Garbled)?;
+        let left = score.floor() - now_ms as f64;
+        found.holders.push(Holder {
+            id,
+            client: id.client(),
+            label: label(&id),
+            units: id.units(),
+            expires_in: Duration::try_from_secs_f64(left.max(0.0) / 1000.0).unwrap_or_default(),
+            kicked: score.fract() != 0.0,
+        });
+    }
+    while !waiters.is_empty() {
+        let id = waiters.id()?;
+        let waiter = QueuedWaiter { id, client: id.client(), label: label(&id), units: id.units() };
+        found.waiters.push(waiter);
+    }
+    Ok(found)
+}
+
+/// Reads pairs of a client and its label.
+fn labels(mut words: Words<'_>) -> Result<HashMap<&str, &str>, Garbled> {
+    let mut labels = HashMap::new();
+    while !words.is_empty() {
+        labels.insert(words.text()?, words.text()?);
+    }
+    Ok(labels)
+}

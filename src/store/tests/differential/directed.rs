@@ -1,0 +1,174 @@
+//! Cases that chance hardly ever finds.
+
+use crate::numbers::Millis;
+use crate::store::{Kick, WhenFull};
+
+use super::generator::{EpochChange, Key, Newcomer, RandomTurn, Step};
+use super::harness::Harness;
+
+fn run(cases: Vec<Vec<Step>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut harness = Harness::start().await;
+        for steps in cases {
+            if let Err(error) = harness.run(steps.clone()).await {
+                panic!("{error}: {steps:?}");
+            }
+        }
+    });
+}
+
+const LEASE: u64 = 30_000;
+const LOSE_META: Step = Step::Lose(Key::Meta);
+
+fn silent(client: usize) -> Step {
+    Step::Turn(RandomTurn::silent(client))
+}
+
+/// A turn that admits `count` newcomers.
+fn admit(client: usize, count: usize, units: u32, lease: u64) -> Step {
+    let newcomer = Newcomer { units, lease: Millis::new(lease), when_full: WhenFull::Wait };
+    Step::Turn(RandomTurn { admit: vec![newcomer; count], ..RandomTurn::silent(client) })
+}
+
+fn renew(client: usize) -> Step {
+    let renew = vec![(0, Millis::new(40_000))];
+    Step::Turn(RandomTurn { renew, ..RandomTurn::silent(client) })
+}
+
+fn release(client: usize, first: usize, second: usize) -> Step {
+    Step::Turn(RandomTurn { release: vec![first, second], ..RandomTurn::silent(client) })
+}
+
+/// A turn that makes all earlier ones stale.
+fn raise_epoch(client: usize) -> Step {
+    let epoch = EpochChange::Rise;
+    Step::Turn(RandomTurn { labelled: true, epoch, ..RandomTurn::silent(client) })
+}
+
+fn late_turn(client: usize) -> Step {
+    Step::LateTurn { client, pick: 0 }
+}
+
+fn mark(client: usize) -> Step {
+    Step::Kick { client, pick: 0, kick: Kick::Mark }
+}
+
+fn advance(seconds: u64) -> Step {
+    Step::Advance { micros: seconds * 1_000_000 }
+}
+
+#[test]
+fn clients_are_forgotten_after_an_hour_in_which_somebody_holds_and_nobody_waits() {
+    let mut hour = vec![admit(0, 1, 1, LEASE), raise_epoch(1), raise_epoch(2)];
+    hour.extend((0..130).flat_map(|_| [advance(30), renew(0)]));
+    hour.extend([Step::Inspect, raise_epoch(0), Step::Inspect]);
+    run(vec![hour]);
+}
+
+/// The second turn of the client runs again when the epoch that made it stale is lost: while what it
+/// admitted is held, and while others wait.
+#[test]
+fn a_late_turn_admits_nobody_twice_though_its_epoch_is_lost() {
+    run(vec![
+        vec![
+            admit(0, 1, 1, LEASE),
+            admit(0, 2, 3, LEASE),
+            raise_epoch(0),
+            LOSE_META,
+            late_turn(0),
+            Step::Inspect,
+        ],
+        vec![
+            admit(0, 1, 1, LEASE),
+            admit(0, 2, 3, LEASE),
+            raise_epoch(0),
+            LOSE_META,
+            Step::SetLimit(Some(7)),
+            admit(1, 2, 3, LEASE),
+            late_turn(0),
+            Step::SetLimit(None),
+            raise_epoch(1),
+            Step::Inspect,
+        ],
+        vec![
+            Step::SetLimit(Some(1)),
+            admit(0, 1, 1, LEASE),
+            admit(0, 2, 1, LEASE),
+            raise_epoch(0),
+            LOSE_META,
+            Step::SetLimit(Some(1)),
+            late_turn(0),
+            Step::Inspect,
+        ],
+    ]);
+}
+
+#[test]
+fn a_kicked_permit_stays_kicked_when_meta_is_lost_or_many_have_expired() {
+    let expired = vec![admit(0, 10, 1, 1_000); 13];
+    // More have expired than one turn prunes, and a kicked one stands behind them.
+    let behind_expired = [admit(1, 1, 1, 1_500), mark(1), advance(2), renew(1)];
+    run(vec![
+        vec![admit(0, 1, 1, LEASE), mark(0), LOSE_META, Step::SetLimit(Some(4)), renew(0)],
+        vec![admit(0, 1, 1, LEASE), LOSE_META, mark(0), Step::SetLimit(None), renew(0)],
+        vec![admit(0, 1, 1, LEASE), mark(0), LOSE_META, renew(0), renew(0)],
+        expired.into_iter().chain(behind_expired).collect(),
+    ]);
+}
+
+#[test]
+fn a_long_lease_outlives_the_loss_of_meta() {
+    let held = || admit(0, 1, 1, 600_000);
+    run(vec![
+        vec![held(), LOSE_META, admit(1, 1, 1, 1_000), advance(20), Step::Inspect],
+        vec![held(), LOSE_META, Step::SetLimit(None), advance(20), Step::Inspect],
+    ]);
+}
+
+/// Redis removes many permits with one command where their tokens say that all must be there. Here
+/// they say so, or nearly: of two that are released, one is gone, and is told as missing.
+#[test]
+fn a_release_of_what_is_gone_is_missing_though_its_token_is_among_the_trusted() {
+    let grant = || admit(0, 1, 1, LEASE);
+    let kick = |pick| Step::Kick { client: 0, pick, kick: Kick::Remove };
+    let put_back = |pick| {
+        let renew = vec![(pick, Millis::new(LEASE))];
+        Step::Turn(RandomTurn { renew, old_incarnation: true, ..RandomTurn::silent(0) })
+    };
+    let first = || silent(1); // its number is the incarnation's
+    run(vec![
+        vec![first(), grant(), grant(), kick(0), release(0, 0, 0)],
+        // The token of the kicked one is the last number, and the lowest of those released.
+        vec![first(), grant(), kick(0), grant(), release(0, 0, 0)],
+        // Data was lost, and one of two was put back.
+        vec![first(), grant(), grant(), Step::LoseAllKeys, put_back(0), release(0, 0, 0)],
+        vec![first(), grant(), grant(), Step::LoseAllKeys, put_back(1), release(0, 0, 0)],
+    ]);
+}
+
+/// Both stores end a lease in the same millisecond. In that one its token is trusted no more.
+#[test]
+fn a_token_is_trusted_until_the_last_millisecond_of_its_lease_begins() {
+    run(vec![vec![
+        silent(1), // its number is the incarnation's: the next ones are above it
+        Step::Advance { micros: 900 },
+        admit(0, 1, 1, 50),
+        admit(0, 1, 1, LEASE),
+        Step::Advance { micros: 49_200 },
+        silent(1), // prunes the first
+        release(0, 0, 0),
+    ]]);
+}
+
+#[test]
+fn tokens_rise_above_what_the_caller_has_seen_where_a_new_server_is_behind() {
+    run(vec![vec![
+        advance(20),
+        admit(0, 2, 1, LEASE),
+        Step::LoseAllKeys,
+        Step::TurnBack { micros: 10_000_000 },
+        admit(0, 2, 1, LEASE),
+        admit(1, 2, 1, LEASE),
+    ]]);
+}

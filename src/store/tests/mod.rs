@@ -1,0 +1,4 @@
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+#[cfg(feature = "redis")]
+mod differential;

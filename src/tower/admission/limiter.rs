@@ -1,0 +1,58 @@
+//! A semaphore as the layer uses it: with its public name and what this process knows of it.
+
+use std::sync::Arc;
+
+use super::local_cap::LocalCap;
+use crate::ZSetSemaphore;
+use crate::tower::rejection::{Details, Reason, Rejection};
+use crate::tower::retry_after::estimate::Occupancy;
+use crate::tower::retry_after::hold_times::HoldTimes;
+
+/// What limits a request: a semaphore, and what all requests that use it share.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    pub(crate) semaphore: ZSetSemaphore,
+    /// The name of the limit, without the key of a request; outsiders may see it.
+    pub(crate) limit_name: Arc<str>,
+    local: Arc<LocalState>,
+}
+
+/// What this process alone knows of a semaphore. It outlives a change of the limit.
+#[derive(Debug, Default)]
+pub(crate) struct LocalState {
+    hold_times: HoldTimes,
+    cap: LocalCap,
+}
+
+impl Limiter {
+    pub(crate) fn new(
+        semaphore: ZSetSemaphore,
+        limit_name: Arc<str>,
+        local: Arc<LocalState>,
+    ) -> Arc<Self> {
+        Arc::new(Self { semaphore, limit_name, local })
+    }
+
+    pub(crate) fn hold_times(&self) -> &HoldTimes {
+        &self.local.hold_times
+    }
+
+    pub(super) fn local_cap(&self) -> &LocalCap {
+        &self.local.cap
+    }
+
+    /// Rejects a request for `units` units. `place` is how many waited ahead of it, if the store said.
+    pub(crate) fn reject(&self, reason: Reason, units: u32, place: Option<u64>) -> Rejection {
+        let outlook = self.semaphore.outlook();
+        let occupancy = Occupancy { in_use: outlook.in_use, limit: outlook.limit };
+        Rejection::new(Details {
+            semaphore_name: self.semaphore.clone_name(),
+            limit_name: Arc::clone(&self.limit_name),
+            reason,
+            in_use: outlook.in_use,
+            limit: outlook.limit,
+            place,
+            retry_after: self.hold_times().estimate(occupancy, place.unwrap_or(0), units),
+        })
+    }
+}

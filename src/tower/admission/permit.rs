@@ -1,0 +1,157 @@
+//! The permit of a request, for as long as the layer holds it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::admitted::{Admission, Admitted, Counted, Units};
+use super::limiter::Limiter;
+use super::wait_deadline::WaitDeadline;
+use crate::tower::metrics::Outcome;
+use crate::tower::rejection::{Reason, Rejection};
+use crate::{LostReason, Permit, PermitHandle};
+
+/// Resolves when a permit is lost. `Sync`, for bodies that must be.
+pub(crate) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
+
+/// What a request was let through with. Releases it when dropped, unless the handler took it over.
+#[clippy::has_significant_drop]
+pub struct RequestPermit {
+    /// `None` for a request that weighs nothing.
+    admission: Option<Admission>,
+    limiter: Option<Arc<Limiter>>,
+    /// Until when the layers further in may let the request wait, where this layer limits that.
+    inner_deadline: Option<Instant>,
+    min_retry_after: Duration,
+}
+
+impl RequestPermit {
+    /// The store granted `permit`, at `since`.
+    pub(crate) fn granted(
+        permit: Permit,
+        limiter: Arc<Limiter>,
+        waited: Duration,
+        since: Instant,
+    ) -> Self {
+        let counted = Counted::Cluster(permit.handle());
+        let timed = limiter.hold_times().begin(since, permit.units());
+        let units = Units::Permit { permit, limiter: Arc::clone(&limiter), timed };
+        Self::new(counted, units, limiter, waited)
+    }
+
+    /// The cap of this process had room for `units`.
+    pub(super) fn local_cap(
+        units: OwnedSemaphorePermit,
+        limiter: Arc<Limiter>,
+        waited: Duration,
+    ) -> Self {
+        let units = Units::Local { _permit: units, _limiter: Arc::clone(&limiter) };
+        Self::new(Counted::Local, units, limiter, waited)
+    }
+
+    /// The policy let the request through, and nobody counts it.
+    pub(super) fn uncounted(limiter: Arc<Limiter>, waited: Duration) -> Self {
+        Self::new(Counted::No, Units::None, limiter, waited)
+    }
+
+    fn new(counted: Counted, units: Units, limiter: Arc<Limiter>, waited: Duration) -> Self {
+        let admission = Some(Admission::new(&limiter, counted, units, waited));
+        Self { admission, limiter: Some(limiter), ..Self::weightless() }
+    }
+
+    /// The request needs no permit.
+    pub(crate) fn weightless() -> Self {
+        Self {
+            admission: None,
+            limiter: None,
+            inner_deadline: None,
+            min_retry_after: Duration::ZERO,
+        }
+    }
+
+    /// Sets until when the layers further in may let the request wait.
+    pub(super) fn with_inner_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.inner_deadline = deadline;
+        self
+    }
+
+    /// Sets the least `Retry-After` of the rejection, should the permit be lost.
+    pub(super) fn with_min_retry_after(mut self, min: Duration) -> Self {
+        self.min_retry_after = min;
+        self
+    }
+
+    pub(crate) fn handle(&self) -> Option<PermitHandle> {
+        self.admission.as_ref()?.permit().cloned()
+    }
+
+    /// Resolves when the permit is lost, even if a handler took it over; `None` without a permit.
+    pub(crate) fn until_lost(&self) -> Option<UntilLost> {
+        let handle = self.handle()?;
+        Some(Box::pin(async move { handle.lost().await }))
+    }
+
+    /// Returns why the permit is lost, if it is.
+    pub(crate) fn lost_reason(&self) -> Option<LostReason> {
+        self.admission.as_ref()?.permit()?.lost_reason()
+    }
+
+    pub(crate) fn limiter(&self) -> Option<&Arc<Limiter>> {
+        self.limiter.as_ref()
+    }
+
+    /// Returns whether the store granted it.
+    pub(crate) fn is_granted(&self) -> bool {
+        matches!(self.outcome(), Outcome::Permit)
+    }
+
+    pub(crate) fn waited(&self) -> Duration {
+        self.admission.as_ref().map_or(Duration::ZERO, Admission::waited)
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        match self.admission.as_ref().map(Admission::counted) {
+            Some(Counted::Cluster(_)) => Outcome::Permit,
+            Some(Counted::Local) => Outcome::Local,
+            Some(Counted::No) => Outcome::Open,
+            None => Outcome::Weightless,
+        }
+    }
+
+    /// Makes the rejection of a request whose permit was lost while the inner service ran.
+    pub(crate) fn reject_lost(&self, reason: LostReason) -> Option<Rejection> {
+        let units = self.handle().map_or(1, |handle| handle.units());
+        let rejection = self.limiter()?.reject(Reason::Lost(reason), units, None);
+        Some(rejection.with_jitter(self.min_retry_after))
+    }
+
+    /// Tells the handler and the layers further in, by the extensions of the request. What layers
+    /// further out have told stays in front.
+    pub(crate) fn insert_into(&self, extensions: &mut http::Extensions) {
+        if let Some(deadline) = self.inner_deadline {
+            extensions.insert(WaitDeadline::at(deadline));
+        }
+        let admitted = Admitted::behind(extensions.get(), self.admission.as_ref());
+        extensions.insert(admitted);
+    }
+}
+
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        // The extensions of a request may live on: they keep the slot, but not what was in it.
+        drop(self.admission.as_ref().and_then(Admission::take));
+    }
+}
+
+impl fmt::Debug for RequestPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.admission {
+            Some(admission) => admission.counted().fmt(f),
+            None => f.write_str("Weightless"),
+        }
+    }
+}

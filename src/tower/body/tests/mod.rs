@@ -1,0 +1,2 @@
+mod stall_detector;
+mod watched;

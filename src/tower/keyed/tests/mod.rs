@@ -1,0 +1,3 @@
+mod entry;
+mod extract;
+mod key;

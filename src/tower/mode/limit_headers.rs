@@ -1,0 +1,23 @@
+//! The response headers that say how full a limit is.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::tower::admission::permit::RequestPermit;
+
+/// Adds how full the limit is, unless a layer further in has done so for its own limit.
+pub(super) fn add(permit: &RequestPermit, headers: &mut HeaderMap) {
+    let Some(limiter) = permit.limiter().filter(|_| permit.is_granted()) else { return };
+    if headers.contains_key("x-concurrency-limit") {
+        return;
+    }
+    let outlook = limiter.semaphore.outlook();
+    let mut insert = |name, value: u64| {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
+    };
+    insert("x-concurrency-limit", outlook.limit.into());
+    if let Some(in_use) = outlook.in_use {
+        insert("x-concurrency-in-use", in_use);
+    }
+    let waited = u64::try_from(permit.waited().as_millis()).unwrap_or(u64::MAX);
+    insert("x-concurrency-waited-ms", waited);
+}

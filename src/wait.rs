@@ -1,0 +1,293 @@
+//! The wait for a permit, as [`Acquire`](crate::Acquire) and [`TryAcquire`](crate::TryAcquire) share it.
+//!
+//! # Implementation
+//!
+//! A wait is outside the queue of its client, or in it:
+//!
+//! ```text
+//!                 enter                  granted, and held
+//!  Stage::Outside -----> Stage::Queued ---------------------> Ok(Permit)
+//!      ^    |              |  |     |
+//!      |    | refused      |  |     | ended by the store or the client, or out of time
+//!      |    +----------------------------------------------> Err(NoPermit)
+//!      |                   |  |
+//!      +-------------------+  +-- dropped: the queue entry, or the permit, is given back
+//!        granted, but lost before the future was polled
+//! ```
+//!
+//! The id of the permit is made on entering, by this process, so a request that is sent twice is
+//! one permit. The deadline is set once, by the first poll, and spans all entries.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project::{pin_project, pinned_drop};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::driver::{NoDriver, WaitEnd};
+use crate::error::StoreError;
+use crate::hold::Truth;
+use crate::id::PermitId;
+use crate::permit::Permit;
+use crate::semaphore_inner::SemaphoreInner;
+use crate::store::WhenFull;
+
+/// A wait for a permit. Dropped at any point, it leaves no permit and no queue entry.
+#[pin_project(PinnedDrop)]
+pub(crate) struct Wait {
+    semaphore: Arc<SemaphoreInner>,
+    units: u32,
+    timeout: Option<Duration>,
+    max_queue: Option<u32>,
+    stage: Stage,
+    /// When it was first polled.
+    started: Option<Instant>,
+    #[pin]
+    deadline: Option<Sleep>,
+}
+
+/// Where a wait stands.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Not in the queue: it was not polled yet, or what it was granted is lost, or it is over.
+    Outside,
+    /// In the queue of its client, which knows it by the counter of its id.
+    Queued { counter: u64 },
+}
+
+/// Why a wait ended without a permit.
+pub(crate) enum NoPermit {
+    ZeroUnits,
+    NoRuntime,
+    Closed,
+    Kicked,
+    TooLarge {
+        limit: u32,
+    },
+    /// There is no room, and it does not wait for any.
+    Full {
+        in_use: u64,
+        limit: u32,
+        waiting: u64,
+    },
+    QueueFull {
+        waiting: u64,
+    },
+    /// The backoff allowed no further try.
+    GaveUp {
+        tries: u32,
+    },
+    /// The store refused for good.
+    Failed(StoreError),
+    /// The time is up.
+    TimedOut {
+        place: Option<u64>,
+        outage: Option<StoreError>,
+    },
+}
+
+impl Wait {
+    pub(crate) fn new(semaphore: Arc<SemaphoreInner>, units: u32) -> Self {
+        let max_queue = semaphore.options.max_queue;
+        Self {
+            semaphore,
+            units,
+            timeout: None,
+            max_queue,
+            stage: Stage::Outside,
+            started: None,
+            deadline: None,
+        }
+    }
+
+    /// Sets the timeout; without effect once polled. Zero asks once.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        if self.started.is_none() {
+            self.timeout = Some(timeout);
+        }
+    }
+
+    #[cfg(feature = "tower")]
+    pub(crate) fn set_max_queue(&mut self, max_queue: u32) {
+        self.max_queue = Some(max_queue);
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.semaphore.name
+    }
+
+    pub(crate) fn units(&self) -> u32 {
+        self.units
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    pub(crate) fn max_queue(&self) -> Option<u32> {
+        self.max_queue
+    }
+
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.started
+    }
+
+    /// How long ago it was first polled.
+    pub(crate) fn waited(&self) -> Duration {
+        self.started.map_or(Duration::ZERO, |at| at.elapsed())
+    }
+
+    /// How many waiters stood ahead when the store last told.
+    pub(crate) fn place(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Outside => None,
+            Stage::Queued { counter } => self.semaphore.driver.with(|state| state.place(counter)),
+        }
+    }
+
+    pub(crate) fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Permit, NoPermit>> {
+        loop {
+            let counter = match self.stage {
+                Stage::Queued { counter } => counter,
+                Stage::Outside => self.as_mut().enter()?,
+            };
+            // The grant is looked for before the deadline: one that arrives with it is returned.
+            match self.as_mut().poll_queue(counter, cx) {
+                Poll::Ready(Ok(Some(permit))) => return Poll::Ready(Ok(permit)),
+                Poll::Ready(Ok(None)) => {} // it was lost unseen: enters again
+                Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
+                Poll::Pending => {
+                    ready!(self.as_mut().poll_deadline(cx));
+                    return Poll::Ready(Err(self.time_out(counter)));
+                }
+            }
+        }
+    }
+
+    /// Enters the queue of the client. The first time, sets the deadline.
+    fn enter(mut self: Pin<&mut Self>) -> Result<u64, NoPermit> {
+        let now = Instant::now();
+        let when_full = self.when_full();
+        let counter = enter(&self.semaphore, self.units, when_full)?;
+        let mut this = self.as_mut().project();
+        *this.stage = Stage::Queued { counter };
+        if this.started.is_none() {
+            *this.started = Some(now);
+            let timeout = match when_full {
+                WhenFull::Refuse => Some(this.semaphore.driver.shared().call_timeout),
+                WhenFull::Wait | WhenFull::WaitBehind(_) => *this.timeout,
+            };
+            // A timeout beyond the end of time is none.
+            if let Some(at) = timeout.and_then(|timeout| now.checked_add(timeout)) {
+                this.deadline.set(Some(sleep_until(at)));
+            }
+        }
+        Ok(counter)
+    }
+
+    fn when_full(&self) -> WhenFull {
+        match (self.timeout, self.max_queue) {
+            (Some(Duration::ZERO), _) => WhenFull::Refuse,
+            (_, Some(most)) => WhenFull::WaitBehind(most),
+            (_, None) => WhenFull::Wait,
+        }
+    }
+
+    /// Ready with `None` when what was granted was lost before it was looked at.
+    fn poll_queue(
+        mut self: Pin<&mut Self>,
+        counter: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Permit>, NoPermit>> {
+        // Cloned and dropped outside the lock: a waker may own anything.
+        let mut waker = Some(cx.waker().clone());
+        let polled = self.semaphore.driver.with(|state| state.poll_waiter(counter, &mut waker));
+        let end = ready!(polled);
+        *self.as_mut().project().stage = Stage::Outside;
+        Poll::Ready(match end {
+            WaitEnd::Granted(hold) => Ok(match hold.truth() {
+                Truth::HeldUntil(_) => Some(Permit::new(hold, self.semaphore.driver.clone())),
+                Truth::Lost(_) | Truth::Released => None,
+            }),
+            WaitEnd::Full { in_use, limit, waiting } => {
+                Err(NoPermit::Full { in_use, limit, waiting })
+            }
+            WaitEnd::QueueFull { waiting } => Err(NoPermit::QueueFull { waiting }),
+            WaitEnd::TooLarge { limit } => Err(NoPermit::TooLarge { limit }),
+            WaitEnd::GaveUp { tries } => Err(NoPermit::GaveUp { tries }),
+            WaitEnd::Kicked => Err(NoPermit::Kicked),
+            WaitEnd::Closed => Err(NoPermit::Closed),
+            WaitEnd::Failed(error) => Err(NoPermit::Failed(error)),
+        })
+    }
+
+    /// Pending for ever without a deadline.
+    fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.project().deadline.as_pin_mut() {
+            Some(deadline) => deadline.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Leaves the queue, and tells how things stood.
+    fn time_out(mut self: Pin<&mut Self>, counter: u64) -> NoPermit {
+        *self.as_mut().project().stage = Stage::Outside;
+        let (place, outage) = self.semaphore.driver.update(|state| {
+            let seen = (state.place(counter), state.outage().cloned());
+            state.cancel(counter, Instant::now());
+            seen
+        });
+        // A wait that only asks lasts as long as the answer may take. And without a connection
+        // nobody has been told that there is no room.
+        let unanswered = self.timeout == Some(Duration::ZERO)
+            || self.semaphore.driver.shared().link().unconnected_since().is_some();
+        let outage = outage.or_else(|| unanswered.then(|| self.no_answer()));
+        NoPermit::TimedOut { place, outage }
+    }
+
+    /// The error of a wait that the store has not answered.
+    pub(crate) fn no_answer(&self) -> StoreError {
+        StoreError::timeout(format!("no answer within {:?}", self.waited()))
+    }
+}
+
+/// Makes the id of the permit and puts the waiter into the queue of the client.
+fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<u64, NoPermit> {
+    if units == 0 {
+        return Err(NoPermit::ZeroUnits);
+    }
+    let shared = semaphore.driver.shared();
+    let client = semaphore.driver.ensure_driver().map_err(|reason| match reason {
+        NoDriver::NoRuntime => NoPermit::NoRuntime,
+        NoDriver::Ended => NoPermit::Closed,
+    })?;
+    let counter = shared.next_counter();
+    let id = PermitId::new(client, counter, units, semaphore.options.lease);
+    semaphore.driver.update(|state| {
+        if state.is_closed() {
+            return Err(NoPermit::Closed);
+        }
+        // An override may be higher: the store decides, unless it cannot be asked.
+        let too_large = semaphore.limit > 0 && units > semaphore.limit;
+        if too_large && state.limit_override().is_none() && shared.link().is_down() {
+            return Err(NoPermit::TooLarge { limit: semaphore.limit });
+        }
+        state.enter(id, when_full, Arc::clone(&semaphore.options));
+        Ok(counter)
+    })
+}
+
+#[pinned_drop]
+impl PinnedDrop for Wait {
+    fn drop(self: Pin<&mut Self>) {
+        if let Stage::Queued { counter } = self.stage {
+            self.semaphore.driver.update(|state| state.cancel(counter, Instant::now()));
+        }
+    }
+}

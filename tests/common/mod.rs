@@ -1,0 +1,7 @@
+//! What several test binaries share and what knows the crate; the rest is the crate in `tests/support`.
+
+#![allow(dead_code)] // each test binary uses a part of it
+
+pub(crate) mod connect;
+pub(crate) mod log;
+pub(crate) mod stores;

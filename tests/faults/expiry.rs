@@ -1,0 +1,329 @@
+//! Leases that end by themselves, by the server's clock alone, and keys that do not outstay them.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::stores::Place;
+use redis::aio::MultiplexedConnection;
+use tempfile::TempDir;
+use test_support::processes::Child;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
+use tokio::time::Instant;
+use zset_semaphore::{Client, LostReason, MemoryStore, Permit, Renew, ZSetSemaphore};
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn semaphore(client: &Client, lease: Duration) -> ZSetSemaphore {
+    client.semaphore("lease", 1).lease(lease).build().unwrap()
+}
+
+/// Takes the only unit as a process would that dies at once: its lease is all that is left of it.
+/// Returns the instants before and after it was granted. `client` must not have been used yet.
+fn hold_and_die(client: Client, lease: Duration) -> (Instant, Instant) {
+    let dying = thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let before = Instant::now();
+        let permit = runtime.block_on(semaphore(&client, lease).acquire(1)).unwrap();
+        let after = Instant::now();
+        std::mem::forget(permit);
+        runtime.shutdown_background(); // nobody is left to renew it or to hand it back
+        (before, after)
+    });
+    dying.join().unwrap()
+}
+
+// Behaviours 17, 18
+#[tokio::test]
+async fn an_unreleased_permit_comes_back_after_its_lease_and_a_waiter_is_served_at_that_moment() {
+    const LEASE: Duration = Duration::from_millis(600);
+    for place in Place::each().await {
+        // The asking period of this waiter is a second: if it is served sooner, nobody sent anything.
+        let waiter = semaphore(&place.client(), Duration::from_secs(30));
+        let mut best = Duration::MAX;
+        for _ in 0..3 {
+            let (before, after) = hold_and_die(place.client(), LEASE);
+            let permit = within(PATIENCE, waiter.acquire(1)).await.unwrap();
+            assert!(before.elapsed() >= LEASE, "it was given away within the lease");
+            best = best.min(after.elapsed().saturating_sub(LEASE));
+            permit.release().await.unwrap();
+        }
+        assert!(best < ms(250), "served {best:?} after the end of the lease");
+    }
+}
+
+// Behaviour 18
+#[test]
+fn a_waiter_is_served_within_milliseconds_of_the_end_of_a_dead_holders_lease() {
+    for lease in [ms(10_500), ms(77_777), ms(300)] {
+        // A clock of its own for each: it is left far ahead.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let memory = MemoryStore::new();
+            let (before, after) = hold_and_die(Client::with_memory(&memory), lease);
+            tokio::time::pause();
+            let waiter = semaphore(&Client::with_memory(&memory), Duration::from_secs(30));
+            let permit = waiter.acquire(1).await.unwrap();
+            assert!(before.elapsed() >= lease, "{:?} of {lease:?}", before.elapsed());
+            assert!(after.elapsed() <= lease + ms(5), "{:?} of {lease:?}", after.elapsed());
+            drop(permit);
+        });
+    }
+}
+
+// Behaviour 18
+#[tokio::test]
+async fn every_waiter_that_fits_is_served_when_a_heavy_lease_ends_whoever_owns_the_head() {
+    let server = RedisServer::start().await;
+    let client = async || {
+        let client = Client::connect(server.url()).await.unwrap();
+        client.semaphore("lease", 3).build().unwrap()
+    };
+    let clients = [client().await, client().await];
+    drop(clients[0].acquire(1).await.unwrap());
+    // 3 units of a process that died, for 700 ms.
+    let script = "local t = redis.call('TIME')
+        redis.call('ZADD', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000) + 700, ARGV[1])
+        redis.call('PEXPIRE', KEYS[1], 60000)
+        return redis.call('HSET', KEYS[2], 'extra', 2)";
+    eventually("the first is back", PATIENCE, async || server.keys().await.len() < 2).await;
+    let (permits, meta) = ("zsem:{lease}:permits", "zsem:{lease}:meta");
+    server.cmd(&["EVAL", script, "2", permits, meta, "00000000000000ff:1*3/700"]).await;
+    let start = Instant::now();
+    let mut waiting = Vec::new();
+    for index in 0..4 {
+        waiting.push(tokio::spawn(clients[index % 2].acquire(1)));
+        eventually("it waits", PATIENCE, async || {
+            clients[0].inspect().await.unwrap().waiters_total == index as u64 + 1
+        })
+        .await;
+    }
+    let mut held = Vec::new();
+    for waiting in waiting.drain(..3) {
+        held.push(within(PATIENCE, waiting).await.unwrap().unwrap());
+    }
+    assert!(start.elapsed() >= ms(690), "{:?}", start.elapsed());
+    assert!(!waiting[0].is_finished());
+    assert_eq!(clients[0].inspect().await.unwrap().in_use, 3);
+}
+
+/// A redis-server whose wall clock is this machine's and some more, which can change while it runs.
+struct SkewedServer {
+    _process: Child,
+    directory: TempDir,
+}
+
+/// Shifts the wall clock of the process that it is preloaded into by the seconds in a file.
+const SHIM: &str = r#"
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static long skew(void) {
+    static int file = -2;
+    char text[32] = {0};
+    if (file == -2) file = open(getenv("SKEW_FILE"), O_RDONLY);
+    return pread(file, text, 31, 0) > 0 ? atol(text) : 0;
+}
+int clock_gettime(clockid_t clock, struct timespec *at) {
+    int result = syscall(SYS_clock_gettime, clock, at);
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) at->tv_sec += skew();
+    return result;
+}
+int gettimeofday(struct timeval *restrict at, void *restrict zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    at->tv_sec = now.tv_sec;
+    at->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *at) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (at) *at = now.tv_sec;
+    return now.tv_sec;
+}
+"#;
+
+impl SkewedServer {
+    async fn start(skew_seconds: i64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str| directory.path().join(name);
+        fs::write(file("shim.c"), SHIM).unwrap();
+        fs::write(file("skew"), format!("{skew_seconds:<20}")).unwrap();
+        compile(&file("shim.c"), &file("shim.so"));
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);
+        command.arg(file("redis.sock")).arg("--dir").arg(directory.path());
+        command.env("LD_PRELOAD", file("shim.so")).env("SKEW_FILE", file("skew"));
+        let process = Child::run(&mut command);
+        let server = Self { _process: process, directory };
+        eventually("the skewed server answers", PATIENCE, async || {
+            server.try_connection().await.is_ok()
+        })
+        .await;
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("unix://{}", self.directory.path().join("redis.sock").display())
+    }
+
+    /// Also while it runs.
+    fn set_skew(&self, seconds: i64) {
+        // Of one length, so that no half of it is ever read.
+        let path = self.directory.path().join("skew");
+        let file = fs::File::options().write(true).open(path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, format!("{seconds:<20}").as_bytes(), 0)
+            .unwrap();
+    }
+
+    async fn try_connection(&self) -> redis::RedisResult<MultiplexedConnection> {
+        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
+    }
+
+    async fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut connection = self.try_connection().await.unwrap();
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
+    }
+
+    /// By how many seconds its clock is ahead of ours, as it says itself.
+    async fn ahead(&self) -> f64 {
+        let (seconds, micros): (f64, f64) = self.query(&["TIME"]).await;
+        let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        seconds + micros / 1e6 - ours.as_secs_f64()
+    }
+}
+
+fn compile(source: &Path, target: &Path) {
+    // Rust itself links with `cc`.
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(target).arg(source);
+    assert!(cc.status().expect("running cc").success());
+}
+
+// Behaviour 17
+#[tokio::test]
+async fn clocks_an_hour_apart_change_nothing_about_a_lease() {
+    const LEASE: Duration = Duration::from_millis(900);
+    for skew in [3_600, -3_600] {
+        let server = SkewedServer::start(skew).await;
+        let ahead = server.ahead().await;
+        assert!((ahead - skew as f64).abs() < 30.0, "the clocks are not apart: {ahead} s");
+        let client = async || Client::connect(server.url()).await.unwrap();
+        let (here, there) = (client().await, client().await);
+        // Held and renewed for several leases: it stays, and the contender waits.
+        let held = semaphore(&here, LEASE).acquire(1).await.unwrap();
+        let waiting = tokio::spawn(semaphore(&there, LEASE).acquire(1));
+        let lost = tokio::time::timeout(LEASE * 3, held.lost()).await;
+        assert!(lost.is_err() && !waiting.is_finished(), "skew {skew}: {lost:?}");
+        let books = semaphore(&there, LEASE).inspect().await.unwrap();
+        assert!(books.holders[0].expires_in <= LEASE, "{books:?}");
+        held.release().await.unwrap();
+        within(PATIENCE, waiting).await.unwrap().unwrap().release().await.unwrap();
+        // Not released: it is back after its lease, neither at once nor an hour later.
+        let (before, after) = hold_and_die(Client::open(server.url()).unwrap(), LEASE);
+        let next = within(PATIENCE, semaphore(&there, LEASE).acquire(1)).await.unwrap();
+        assert!(before.elapsed() >= LEASE && after.elapsed() < PATIENCE, "skew {skew}");
+        drop(next);
+        // A fixed lease ends here when it ends there.
+        let fixed = there.semaphore("lease", 1).lease(LEASE).renew(Renew::Manual).build().unwrap();
+        let held = within(PATIENCE, fixed.acquire(1)).await.unwrap();
+        assert_eq!(within(PATIENCE, held.lost()).await, LostReason::Expired);
+    }
+}
+
+// Behaviour 20, invariant 6
+#[tokio::test]
+async fn all_keys_vanish_after_idling_but_an_override() {
+    let server = SkewedServer::start(0).await;
+    let client = Client::builder().url(server.url()).label("a label").connect().await.unwrap();
+    let other = Client::connect(server.url()).await.unwrap();
+    let one = semaphore(&client, Duration::from_secs(30));
+    let held = one.acquire(1).await.unwrap();
+    let waiting = tokio::spawn(semaphore(&other, Duration::from_secs(30)).acquire(1));
+    eventually("it waits", PATIENCE, async || one.inspect().await.unwrap().waiters_total == 1)
+        .await;
+    held.release().await.unwrap();
+    within(PATIENCE, waiting).await.unwrap().unwrap().release().await.unwrap();
+    assert!(server.query::<i64>(&["DBSIZE"]).await > 0);
+    server.set_skew(30 + 10 + 60 + 5);
+    eventually("all keys are gone", PATIENCE, async || server.query::<i64>(&["DBSIZE"]).await == 0)
+        .await;
+
+    one.set_limit(7).await.unwrap();
+    eventually("seven fit", PATIENCE, async || one.try_acquire(7).await.is_ok()).await;
+    eventually("it is back", PATIENCE, async || one.inspect().await.unwrap().in_use == 0).await;
+    server.set_skew(1_000_000);
+    let limit_alone =
+        async || server.query::<Vec<String>>(&["KEYS", "*"]).await == ["zsem:{lease}:meta"];
+    eventually("all but the override are gone", PATIENCE, limit_alone).await;
+    assert_eq!(one.inspect().await.unwrap().limit, 7);
+    one.clear_limit().await.unwrap();
+    // The turn that this asked for is over when the next one is.
+    one.try_acquire(1).await.unwrap().release().await.unwrap();
+    server.set_skew(1_000_105);
+    eventually("that is gone, too", PATIENCE, async || server.query::<i64>(&["DBSIZE"]).await == 0)
+        .await;
+    drop(one.acquire(1).await.unwrap());
+}
+
+// Behaviour 20, invariant 6
+#[tokio::test]
+async fn no_key_ever_lives_without_a_ttl_whatever_is_done() {
+    let server = RedisServer::start().await;
+    let mut random = fastrand::Rng::with_seed(20);
+    let leases = [ms(200), ms(1_000), ms(30_000)];
+    let clients: Vec<Client> = (0..3).map(|_| Client::open(server.url()).unwrap()).collect();
+    let handles: Vec<_> = (0..9)
+        .map(|i| clients[i % 3].semaphore("lease", 4).lease(leases[i / 3]).build().unwrap())
+        .collect();
+    let script = "local found = {}
+        for _, key in ipairs(redis.call('KEYS', '*')) do
+            found[#found + 1], found[#found + 2] = key, redis.call('PTTL', key)
+        end
+        return found";
+    let mut held: Vec<Permit> = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut connection = server.connection().await;
+    for step in 0..400 {
+        match random.u8(0..4) {
+            0 | 1 => {
+                let acquire = random.choice(&handles).unwrap().acquire(random.u32(1..4));
+                held.extend(acquire.timeout(ms(random.u64(0..10))).await);
+            }
+            2 if !held.is_empty() => drop(held.swap_remove(random.usize(0..held.len()))),
+            _ if step % 50 == 0 => {
+                let id = held.first().map(Permit::id);
+                if let Some(id) = id {
+                    handles[0].kick_now(id).await.unwrap();
+                }
+            }
+            _ => tokio::time::sleep(ms(2)).await,
+        }
+        let mut eval = redis::cmd("EVAL");
+        let found: Vec<(String, i64)> =
+            eval.arg(script).arg(0).query_async(&mut connection).await.unwrap();
+        for (key, ttl) in found {
+            // The longest lease, the slack, and what `meta` outlives the others by.
+            assert!((1..=100_000).contains(&ttl), "step {step}: {key} has a TTL of {ttl} ms");
+            seen.insert(key);
+        }
+    }
+    let kinds =
+        ["clients", "meta", "permits", "queue"].map(|kind| format!("zsem:{{lease}}:{kind}"));
+    assert!(seen.iter().eq(&kinds), "{seen:?}");
+    drop(held);
+    eventually("an idle semaphore leaves no permits and no queue", PATIENCE, async || {
+        let keys = server.keys().await;
+        !keys.contains(&kinds[2]) && !keys.contains(&kinds[3])
+    })
+    .await;
+}

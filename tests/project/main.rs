@@ -1,0 +1,7 @@
+//! What the project says of itself is so.
+
+// `allow-unwrap-in-tests` does not reach the helpers of tests.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod dependencies;
+mod map;

@@ -1,0 +1,133 @@
+//! The rights a Redis user needs: the list is enough, and nothing on it is superfluous.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use test_support::redis_server::RedisServer;
+use test_support::wait::{PATIENCE, eventually, within};
+use zset_semaphore::{AcquireError, Client, ConnectError, StoreErrorKind};
+
+/// As the README gives it.
+const RIGHTS: &str = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist \
+                      +pexpireat +hget +hmget +hset +hdel +hincrby +zadd +zcard +zmscore +zrange \
+                      +zrangebyscore +zrank +zrem +zscore";
+
+async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<Item = &'a str>) {
+    let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">pw"];
+    words.extend(rights);
+    server.cmd(&words).await;
+    server.cmd(&["ACL", "LOG", "RESET"]).await;
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Everything that can be done with a semaphore.
+async fn use_it_all(server: &RedisServer, name: &str) -> Result<(), Failure> {
+    let url = format!("redis://app:pw@{}", server.addr());
+    let client = Client::builder().url(&url).label("a").connect().await?;
+    let other = Client::builder().url(&url).connect().await?;
+    let lease = Duration::from_millis(600);
+    let one = client.semaphore(name, 4).lease(lease).build()?;
+    let two = other.semaphore(name, 4).lease(Duration::from_secs(1)).build()?;
+
+    // Weighted permits, renewed and extended.
+    let heavy = one.acquire(3).await?;
+    heavy.extend(Duration::from_secs(60)).await?;
+    let light = two.try_acquire(1).await?;
+
+    // A waiter asks, is granted by another client, and is told by a wake-up.
+    let mut messages = redis::Client::open(server.unix_url())?.get_async_pubsub().await?;
+    messages.subscribe(format!("zsem:wake:{}", client.id())).await?;
+    let waiter = tokio::spawn(one.acquire(1));
+    // It asks every 200 ms, and so fails if that may not be.
+    eventually("it has asked or failed", PATIENCE, async || {
+        waiter.is_finished() || server.calls("zrank").await > 0
+    })
+    .await;
+    if waiter.is_finished() {
+        drop(waiter.await??);
+        return Err("the limit was passed".into());
+    }
+    light.release().await?;
+    tokio::time::timeout(Duration::from_millis(1_000), messages.on_message().next()).await?;
+    let channels: Vec<String> = server.query(&["PUBSUB", "CHANNELS", "zsem:wake:*"]).await;
+    if !channels.iter().any(|channel| channel.ends_with(&other.id().to_string())) {
+        return Err("no wake-ups are heard".into());
+    }
+    let woken = waiter.await??;
+
+    // The operator's side.
+    let books = one.inspect().await?;
+    assert_eq!(books.in_use, 4);
+    one.kick(woken.id()).await?;
+    one.kick_now(heavy.id()).await?;
+    one.set_limit(9).await?;
+    one.clear_limit().await?;
+    drop((woken, heavy));
+    client.shutdown().await?;
+    other.shutdown().await?;
+    Ok(())
+}
+
+// Behaviour 41
+#[tokio::test]
+async fn a_user_with_the_listed_rights_can_do_everything() {
+    let server = RedisServer::start().await;
+    give_rights(&server, RIGHTS.split_whitespace()).await;
+    within(PATIENCE, use_it_all(&server, "jobs")).await.unwrap();
+
+    // Nor was anything denied in silence, but for the name a newer redis-server may be told.
+    let log: redis::Value = server.cmd(&["ACL", "LOG"]).await;
+    let log = format!("{log:?}");
+    assert!(!log.contains("object") || log.contains("client"), "{log}");
+}
+
+// Behaviour 41
+#[tokio::test]
+async fn without_any_one_of_the_rights_something_fails() {
+    let server = RedisServer::start().await;
+    for missing in RIGHTS.split_whitespace() {
+        server.cmd(&["FLUSHALL"]).await;
+        server.reset_stats().await;
+        give_rights(&server, RIGHTS.split_whitespace().filter(|right| *right != missing)).await;
+        let outcome = within(PATIENCE, use_it_all(&server, "jobs")).await;
+        println!("{missing}: {:?}", outcome.as_ref().map_err(ToString::to_string));
+        assert!(outcome.is_err(), "{missing} is superfluous");
+    }
+}
+
+// Behaviour 41
+#[tokio::test]
+async fn the_rights_end_at_the_prefix() {
+    let server = RedisServer::start().await;
+    give_rights(&server, RIGHTS.split_whitespace()).await;
+    let url = format!("redis://app:pw@{}", server.addr());
+    let client = Client::builder().url(url).prefix("mine:").connect().await.unwrap();
+    let semaphore = client.semaphore("jobs", 1).build().unwrap();
+    let error = within(PATIENCE, semaphore.acquire(1)).await.unwrap_err();
+    match error {
+        AcquireError::Refused(error) => {
+            assert_eq!(error.kind(), StoreErrorKind::NotPermitted, "{error}");
+        }
+        other => panic!("expected Refused, got {other:?}"),
+    }
+}
+
+// Behaviour 41
+#[tokio::test]
+async fn a_database_other_than_the_first_needs_one_right_more() {
+    let server = RedisServer::start().await;
+    let url = format!("redis://app:pw@{}/2", server.addr());
+    give_rights(&server, RIGHTS.split_whitespace()).await;
+    match within(PATIENCE, Client::connect(&url)).await.unwrap_err() {
+        ConnectError::Store(error) => {
+            // The redis crate keeps the code of this one to itself.
+            assert!(error.is_final() && error.to_string().contains("select"), "{error}");
+        }
+        other => panic!("expected Store, got {other:?}"),
+    }
+    give_rights(&server, RIGHTS.split_whitespace().chain(["+select"])).await;
+    let client = within(PATIENCE, Client::connect(&url)).await.unwrap();
+    let permit = client.semaphore("jobs", 1).build().unwrap().acquire(1).await.unwrap();
+    permit.release().await.unwrap();
+}

@@ -1,0 +1,17 @@
+//! What the integration tests stand on: real servers, real faults, real processes and an outside witness.
+//!
+//! It knows neither the crate nor what the crate depends on: the crate's own unit tests, the benchmarks and
+//! `benches/peers` use it too. What does know the crate is in `tests/common`.
+
+pub mod belief;
+pub mod child_role;
+mod fault_link;
+pub mod fault_proxy;
+pub mod ledger;
+pub mod overlap;
+pub mod owned_process;
+pub mod processes;
+pub mod redis_server;
+mod redis_stats;
+mod reserved_port;
+pub mod wait;

@@ -1,0 +1,258 @@
+//! A real `redis-server` of the test's own, gone when the test is.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, sleep};
+
+use crate::owned_process::OwnedProcess;
+use crate::reserved_port::ReservedPort;
+use crate::wait::{PATIENCE, POLL_EVERY, within};
+
+/// How a [`RedisServer`] is started.
+///
+/// # Default
+///
+/// TCP on a free port of 127.0.0.1 and a unix socket; no password; nothing persisted.
+#[must_use]
+pub struct RedisServerBuilder {
+    tcp: bool,
+    password: Option<String>,
+    args: Vec<String>,
+}
+
+impl RedisServerBuilder {
+    /// Whether it listens on TCP besides its unix socket. Default: true.
+    pub fn tcp(mut self, tcp: bool) -> Self {
+        self.tcp = tcp;
+        self
+    }
+
+    /// Asks this password of the default user. The urls carry it.
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
+        self.arg("--requirepass").arg(password)
+    }
+
+    /// Adds one argument to the command line: `.arg("--maxmemory").arg("5mb")`.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    pub async fn start(self) -> RedisServer {
+        let directory = tempfile::tempdir().expect("making a directory for redis-server");
+        let port = self.tcp.then(ReservedPort::new);
+        let process = spawn(&self, &directory, port.as_ref());
+        let mut server = RedisServer { process, directory, port, options: self };
+        server.wait_until_ready().await;
+        server
+    }
+}
+
+/// A `redis-server` process with a directory and a port of its own. Dropping it kills the process.
+pub struct RedisServer {
+    // Before the directory and the port: the process goes first.
+    process: OwnedProcess,
+    directory: TempDir,
+    port: Option<ReservedPort>,
+    options: RedisServerBuilder,
+}
+
+impl RedisServer {
+    pub fn builder() -> RedisServerBuilder {
+        RedisServerBuilder { tcp: true, password: None, args: Vec::new() }
+    }
+
+    pub async fn start() -> Self {
+        Self::builder().start().await
+    }
+
+    pub fn url(&self) -> String {
+        let credentials = match &self.options.password {
+            Some(password) => format!(":{password}@"),
+            None => String::new(),
+        };
+        format!("redis://{credentials}{}", self.addr())
+    }
+
+    pub fn unix_url(&self) -> String {
+        let query = match &self.options.password {
+            Some(password) => format!("?pass={password}"),
+            None => String::new(),
+        };
+        format!("redis+unix://{}{query}", self.socket_path().display())
+    }
+
+    /// # Panics
+    ///
+    /// If the server was started with `tcp(false)`.
+    pub fn addr(&self) -> SocketAddr {
+        let port = self.port.as_ref().expect("this server listens on no TCP port");
+        port.addr()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.addr().port()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Stops the process (SIGSTOP): its sockets stay open and nobody answers.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// Lets a frozen server go on; it then runs what has been sent to it meanwhile.
+    pub fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
+    /// Kills the process. Connections to its port are refused until [`restart_empty`](Self::restart_empty).
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// A new server without data on the same port and socket; the present one is killed, if it still runs.
+    pub async fn restart_empty(&mut self) {
+        self.kill();
+        // Else its listener, which is gone, would look like a server that is not up yet.
+        match fs::remove_file(self.socket_path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                panic!("removing the dead server's socket: {error}")
+            }
+            _ => {}
+        }
+        self.process = spawn(&self.options, &self.directory, self.port.as_ref());
+        self.wait_until_ready().await;
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(log_path(&self.directory))
+            .unwrap_or_else(|error| format!("(no log: {error})"))
+    }
+
+    /// A connection for a test's own questions, by the unix socket: no fault on the TCP side touches it.
+    pub async fn connection(&self) -> MultiplexedConnection {
+        let client = redis::Client::open(self.unix_url()).expect("the url of this server");
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE));
+        client.get_multiplexed_async_connection_with_config(&config).await.unwrap_or_else(|error| {
+            panic!("connecting to redis-server: {error}; its log:\n{}", self.log())
+        })
+    }
+
+    /// Runs one command: `server.cmd(&["ZCARD", "zsem:{a}:permits"]).await`.
+    ///
+    /// # Panics
+    ///
+    /// If the server answers with an error; [`try_query`](Self::try_query) returns it instead.
+    pub async fn cmd(&self, words: &[&str]) -> redis::Value {
+        self.query(words).await
+    }
+
+    /// As [`cmd`](Self::cmd), with the reply as a `T`.
+    pub async fn query<T: FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_query(words).await.unwrap_or_else(|error| panic!("{words:?} failed: {error}"))
+    }
+
+    pub async fn try_query<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        let mut connection = self.connection().await;
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
+    }
+
+    /// The names of all keys, sorted.
+    pub async fn keys(&self) -> Vec<String> {
+        let names: Vec<Vec<u8>> = self.query(&["KEYS", "*"]).await;
+        let mut names: Vec<_> =
+            names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        // The unix socket is in a directory of our own, so no other server can be mistaken for this
+        // one; and it is opened after the TCP port, so it answers for both.
+        while !answers_ping(self.socket_path()).await {
+            let ended = self.process.exited();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "redis-server does not answer (exit status: {ended:?}); its log:\n{}",
+                self.log()
+            );
+            sleep(POLL_EVERY).await;
+        }
+    }
+
+    fn socket_path(&self) -> PathBuf {
+        socket_path(&self.directory)
+    }
+}
+
+fn spawn(
+    options: &RedisServerBuilder,
+    directory: &TempDir,
+    port: Option<&ReservedPort>,
+) -> OwnedProcess {
+    // Standard output rather than `--logfile`: complaints about the arguments go there alone.
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(log_path(directory))
+        .expect("opening redis-server's log");
+    let port = port.map_or(0, |port| port.addr().port());
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .arg("--unixsocket")
+        .arg(socket_path(directory))
+        .arg("--dir")
+        .arg(directory.path())
+        .args(["--save", "", "--appendonly", "no", "--loglevel", "notice"])
+        .args(&options.args)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("sharing the log with standard error"))
+        .stderr(log);
+    OwnedProcess::spawn(&mut command).unwrap_or_else(|error| {
+        panic!(
+            "cannot run `redis-server`: {error}. These tests need a real one: \
+             install Redis 7 or later and put `redis-server` on the PATH"
+        )
+    })
+}
+
+async fn answers_ping(socket: PathBuf) -> bool {
+    let ping = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(b"PING\r\n").await?;
+        let mut reply = [0; 16];
+        let length = stream.read(&mut reply).await?;
+        // NOAUTH is an answer too; LOADING is not one yet.
+        io::Result::Ok(
+            reply[..length].starts_with(b"+PONG") || reply[..length].starts_with(b"-NOAUTH"),
+        )
+    };
+    within(PATIENCE, ping).await.unwrap_or(false)
+}
+
+fn socket_path(directory: &TempDir) -> PathBuf {
+    directory.path().join("redis.sock")
+}
+
+fn log_path(directory: &TempDir) -> PathBuf {
+    directory.path().join("redis.log")
+}

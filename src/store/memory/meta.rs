@@ -8,8 +8,8 @@ use crate::numbers::{Epoch, Incarnation, Seq};
 
 use super::sorted_set::SortedSet;
 
-/// What the state of a name begins with where the store loses no data, but drops states in which
-/// there is nothing.
+/// What the state of a name begins with. A [`MemoryStore`](super::MemoryStore) loses no data, but
+/// drops blank states, which the incarnation and the numbers outlive.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
     /// The one of the whole store.
@@ -36,7 +36,7 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    /// Makes it again where it is lost, and counts the permits that are there.
+    /// Makes it where there is none, and counts the units of the permits that are there.
     pub(super) fn recounted(permits: &SortedSet, origin: Option<Origin>, now: u64) -> Self {
         let new = Origin { incarnation: Incarnation::at(now), last: None };
         let Origin { incarnation, last } = origin.unwrap_or(new);

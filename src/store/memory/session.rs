@@ -1,4 +1,4 @@
-//! A client's session of the store in this process.
+//! The session of one client.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WakeListener};
 
 use super::shared::Shared;
 
-/// Wake-ups are delivered until it is dropped. It keeps the listener alive, which the store does not.
+/// The client gets wake-ups until this is dropped. The store itself does not keep the listener alive.
 pub(super) struct MemorySession {
     shared: Arc<Shared>,
     client: ClientId,

@@ -13,7 +13,7 @@ use super::sorted_set::SortedSet;
 /// All that is known of one semaphore. Instants are milliseconds of the store's clock.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryState {
-    /// What a score is, `score.rs` tells.
+    /// `score.rs` says what a score is.
     pub(super) permits: SortedSet,
     /// A score is a ticket.
     pub(super) queue: SortedSet,
@@ -67,7 +67,7 @@ impl MemoryState {
     }
 }
 
-/// What tests do to single keys.
+/// What tests do to single keys, and what they look at.
 #[cfg(test)]
 impl MemoryState {
     /// Deletes `meta`; so the other keys never expire.

@@ -11,6 +11,7 @@ impl RunningTurn<'_> {
         if !self.asks.is_empty() {
             self.prune();
         }
+        self.outcomes.reserve(self.asks.len());
         for index in 0..self.asks.len() {
             let outcome = self.ask_about(index);
             self.outcomes.push(outcome);

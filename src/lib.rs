@@ -33,6 +33,9 @@ mod error;
 mod hold;
 mod id;
 mod inspection;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub mod internals;
 mod lease;
 mod lost_reason;
 mod numbers;

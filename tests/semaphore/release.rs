@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::common::connect::connected;
 use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
@@ -26,7 +27,7 @@ async fn in_use(semaphore: &ZSetSemaphore) -> u64 {
 
 async fn waiters(semaphore: &ZSetSemaphore, count: u64) {
     eventually(&format!("{count} wait"), PATIENCE, async || {
-        semaphore.inspect().await.unwrap().waiters_total == count
+        semaphore.inspect().await.is_ok_and(|found| found.waiters_total == count)
     })
     .await;
 }
@@ -253,8 +254,7 @@ async fn unconfirmed_release(cancel_before: bool) -> Duration {
     const LEASE: Duration = Duration::from_millis(600);
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let client = Client::builder().url(proxy.url()).call_timeout(ms(100)).connect();
-    let client = client.await.unwrap();
+    let client = connected(Client::builder().url(proxy.url()).call_timeout(ms(100))).await;
     let short = client.semaphore("gate", 1).lease(LEASE).build().unwrap();
     let held = short.acquire(1).await.unwrap();
     let waiting = tokio::spawn(semaphore(&client, 1).acquire(1));

@@ -216,7 +216,8 @@ impl Admission {
         matches!(self.counted, Counted::Local)
     }
 
-    /// Returns whether nobody counts the request: the store was unavailable, and the policy was [`OutagePolicy::FailOpen`](crate::tower::OutagePolicy::FailOpen).
+    /// Returns whether nobody counts the request: the store was unavailable, and the policy was
+    /// [`OutagePolicy::FailOpen`](crate::tower::OutagePolicy::FailOpen).
     pub fn is_uncounted(&self) -> bool {
         matches!(self.counted, Counted::No)
     }

@@ -34,7 +34,7 @@ impl MemoryState {
     }
 }
 
-/// A turn that counts, and what its steps have found so far.
+/// A turn that is not stale, and what its steps have found so far.
 struct RunningTurn<'a> {
     state: &'a mut MemoryState,
     turn: &'a Turn,

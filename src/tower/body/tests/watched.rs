@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use crate::tower::admission::limiter::Limiter;
 use crate::tower::admission::permit::RequestPermit;
+use crate::tower::body::end::{EndReason, EndWhen};
 use crate::tower::body::permit::PermitBody;
-use crate::tower::body::watched::{EndReason, EndWhen, Slot, WatchedBody};
+use crate::tower::body::slot::Slot;
+use crate::tower::body::watched::WatchedBody;
 use crate::{Client, Permit, ZSetSemaphore};
 
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
-use crate::closed_loop::{self, Candidate};
 use crate::plain::Plain;
 use crate::script::BareScript;
+use closed_loop::{self, Candidate};
 use test_support::child_role::{FromParent, setting};
 
 pub(crate) const ROLE: &str = "candidate";

@@ -1,16 +1,16 @@
 //! Tasks that take and give back as fast as they are let: the same loop for all candidates, ours
 //! and the peers of `benches/peers`.
 
+pub mod measure;
+
 use std::sync::Arc;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
-
 use crate::measure::Times;
-use test_support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, say};
 use test_support::ledger::monotonic_nanos;
 
 /// One way to cap concurrency.
-pub(crate) trait Candidate: Send + Sync + 'static {
+pub trait Candidate: Send + Sync + 'static {
     /// What is held between the two halves of a pair.
     type Permit: Send;
 
@@ -23,13 +23,13 @@ pub(crate) trait Candidate: Send + Sync + 'static {
 
 /// What one round of a candidate came to.
 #[derive(Clone, Copy)]
-pub(crate) struct Round {
+pub struct Round {
     /// Halves that ended inside the window, by two: whole pairs would be counted by the phase of
     /// tasks that go in step.
-    pub(crate) pairs: f64,
+    pub pairs: f64,
     /// Of `acquire`, in microseconds.
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
+    pub p50: f64,
+    pub p99: f64,
 }
 
 impl Round {
@@ -37,7 +37,7 @@ impl Round {
         format!("{} {} {}", self.pairs, self.p50, self.p99)
     }
 
-    pub(crate) fn from_words(words: &str) -> Self {
+    pub fn from_words(words: &str) -> Self {
         let words: Vec<&str> = words.split(' ').collect();
         let [pairs, p50, p99] = words[..] else { panic!("a round has three figures: {words:?}") };
         let figure = |word: &str| word.parse().expect("a figure");
@@ -48,14 +48,14 @@ impl Round {
 /// What the parent asks for: so many tasks, and from when until when it counts (of the clock that
 /// all processes share).
 #[derive(Clone, Copy)]
-pub(crate) struct Order {
-    pub(crate) tasks: usize,
-    pub(crate) from: u64,
-    pub(crate) until: u64,
+pub struct Order {
+    pub tasks: usize,
+    pub from: u64,
+    pub until: u64,
 }
 
 impl Order {
-    pub(crate) fn to_line(self) -> String {
+    pub fn to_line(self) -> String {
         format!("{} {} {}", self.tasks, self.from, self.until)
     }
 
@@ -67,21 +67,26 @@ impl Order {
     }
 }
 
-/// Keeps this thread, and those it will start, on the cores that the parent names.
-pub(crate) fn pin() {
-    let cores = setting("CORES");
-    if cores.is_empty() {
-        return;
+/// Keeps this thread, and those it will start, on the cores that the parent names. Linux alone names any.
+pub fn pin() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::thread::{CpuSet, sched_setaffinity};
+
+        let cores = test_support::child_role::setting("CORES");
+        if cores.is_empty() {
+            return;
+        }
+        let mut set = CpuSet::new();
+        for core in cores.split(',') {
+            set.set(core.parse().expect("cores are numbers"));
+        }
+        sched_setaffinity(None, &set).expect("pinning to cores that were there");
     }
-    let mut set = CpuSet::new();
-    for core in cores.split(',') {
-        set.set(core.parse().expect("cores are numbers"));
-    }
-    sched_setaffinity(None, &set).expect("pinning to cores that were there");
 }
 
 /// The child's side: round after round, until the parent has had enough.
-pub(crate) async fn play<C: Candidate>(candidate: C, mut from_parent: FromParent) {
+pub async fn play<C: Candidate>(candidate: C, mut from_parent: FromParent) {
     let candidate = Arc::new(candidate);
     say("ready");
     while let Some(line) = from_parent.recv().await {

@@ -8,7 +8,7 @@ use zset_semaphore::Client;
 
 use test_support::child_role::{FromParent, say, setting};
 
-pub(crate) const ROLE: &str = "heir";
+pub(crate) const ROLE: &str = "crash waiter";
 
 /// Tells of each name, by its number, when it was granted, in microseconds of the server's clock.
 pub(crate) async fn play(mut from_parent: FromParent) {

@@ -1,45 +1,45 @@
 //! What is made of the figures: percentiles, medians, fairness. Pure.
 
 /// Times in nanoseconds, sorted.
-pub(crate) struct Times(Vec<u64>);
+pub struct Times(Vec<u64>);
 
 impl Times {
-    pub(crate) fn new(mut nanos: Vec<u64>) -> Self {
+    pub fn new(mut nanos: Vec<u64>) -> Self {
         nanos.sort_unstable();
         Self(nanos)
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 
     /// The nearest rank, in microseconds; NaN where nothing was measured.
-    pub(crate) fn percentile(&self, percent: f64) -> f64 {
+    pub fn percentile(&self, percent: f64) -> f64 {
         let rank = (percent / 100.0 * self.0.len() as f64).ceil() as usize;
         let nearest = self.0.get(rank.max(1) - 1);
         nearest.map_or(f64::NAN, |&nanos| nanos as f64 / 1e3)
     }
 
-    pub(crate) fn p50(&self) -> f64 {
+    pub fn p50(&self) -> f64 {
         self.percentile(50.0)
     }
 
-    pub(crate) fn p99(&self) -> f64 {
+    pub fn p99(&self) -> f64 {
         self.percentile(99.0)
     }
 }
 
 /// One figure of several rounds.
 #[derive(Clone, Default)]
-pub(crate) struct Rounds(Vec<f64>);
+pub struct Rounds(Vec<f64>);
 
 impl Rounds {
-    pub(crate) fn push(&mut self, figure: f64) {
+    pub fn push(&mut self, figure: f64) {
         self.0.push(figure);
     }
 
     /// NaN where nothing was measured.
-    pub(crate) fn median(&self) -> f64 {
+    pub fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let upper = sorted.len() / 2;
@@ -50,11 +50,11 @@ impl Rounds {
         }
     }
 
-    pub(crate) fn lowest(&self) -> f64 {
+    pub fn lowest(&self) -> f64 {
         self.extreme(f64::min)
     }
 
-    pub(crate) fn highest(&self) -> f64 {
+    pub fn highest(&self) -> f64 {
         self.extreme(f64::max)
     }
 
@@ -65,18 +65,18 @@ impl Rounds {
     }
 
     /// This figure divided by another one of the same rounds.
-    pub(crate) fn over(&self, other: &Self) -> Self {
+    pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(figure, base)| figure / base).collect())
     }
 
     /// As "lowest..highest".
-    pub(crate) fn spread(&self, decimals: usize) -> String {
+    pub fn spread(&self, decimals: usize) -> String {
         format!("{:.decimals$}..{:.decimals$}", self.lowest(), self.highest())
     }
 }
 
 /// Jain's index of fairness: 1 where all counts are equal, 1/n where one has everything.
-pub(crate) fn jain(counts: &[u64]) -> f64 {
+pub fn jain(counts: &[u64]) -> f64 {
     let sum: f64 = counts.iter().map(|&count| count as f64).sum();
     let squares: f64 = counts.iter().map(|&count| (count as f64).powi(2)).sum();
     sum * sum / (counts.len() as f64 * squares)

@@ -7,7 +7,7 @@ use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 use test_support::child_role::{FromParent, say, setting};
 
-pub(crate) const ROLE: &str = "hoard";
+pub(crate) const ROLE: &str = "held";
 
 /// So many acquires at a time: as many as a turn may name.
 const AT_ONCE: usize = 256;

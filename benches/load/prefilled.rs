@@ -4,13 +4,13 @@ use redis::aio::MultiplexedConnection;
 
 use crate::script::keys;
 
-/// The client that all stocked holders and waiters belong to.
+/// The client that all prefilled holders and waiters belong to.
 pub(crate) const OWNER: &str = "00000000000000aa";
 
 const PAIRS_PER_COMMAND: usize = 1000;
 const LONG_MS: u64 = 3_600_000;
 
-/// An id of the owner; the stocked ones are numbered from 0, holders first, in the order in which
+/// An id of the owner; they are numbered from 0, holders first, in the order in which
 /// their leases end and in which they are served.
 pub(crate) fn id(number: usize) -> String {
     format!("{OWNER}:{number}")
@@ -22,7 +22,7 @@ pub(crate) fn ids(numbers: std::ops::Range<usize>) -> Vec<String> {
 
 /// So many holders, as many waiters, and a limit that the holders just fill.
 #[derive(Clone, Copy)]
-pub(crate) struct Stock {
+pub(crate) struct Prefilled {
     pub(crate) size: usize,
     /// Whether all leases have run out.
     pub(crate) expired: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Stock {
     pub(crate) dead: bool,
 }
 
-impl Stock {
+impl Prefilled {
     pub(crate) fn of(size: usize) -> Self {
         Self { size, expired: false, dead: false }
     }

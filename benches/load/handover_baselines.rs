@@ -1,4 +1,4 @@
-//! What handing something over costs without the crate: the floors of [`handover`](super::handover).
+//! What handing something over costs without the crate: the baselines of [`handover`](super::handover).
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
@@ -10,7 +10,7 @@ use test_support::ledger::monotonic_nanos;
 
 /// The least there is, of each kind of thing that could carry a permit to another process.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Floor {
+pub(crate) enum Baseline {
     /// From before PUBLISH until a task of the other process has the message.
     Publish,
     /// From before a script that releases and publishes until the other process, on hearing it,
@@ -20,7 +20,7 @@ pub(crate) enum Floor {
     List,
 }
 
-impl Floor {
+impl Baseline {
     pub(crate) const ALL: [Self; 3] = [Self::Publish, Self::Try, Self::List];
 
     pub(crate) fn label(self) -> &'static str {
@@ -37,8 +37,8 @@ impl Floor {
     }
 
     pub(crate) fn labelled(label: &str) -> Self {
-        let found = Self::ALL.into_iter().find(|floor| floor.label() == label);
-        found.unwrap_or_else(|| panic!("there is no floor {label:?}"))
+        let found = Self::ALL.into_iter().find(|baseline| baseline.label() == label);
+        found.unwrap_or_else(|| panic!("there is no baseline {label:?}"))
     }
 }
 
@@ -48,48 +48,48 @@ redis.call('PUBLISH', ARGV[2], ARGV[3])";
 
 const PERMIT: &str = "permit";
 
-/// One process's end of all floors.
-pub(crate) struct Floors {
+/// One process's end of all baselines.
+pub(crate) struct Baselines {
     connection: MultiplexedConnection,
     release: String,
     other: String,
-    latencies: mpsc::UnboundedReceiver<(Floor, u64)>,
+    latencies: mpsc::UnboundedReceiver<(Baseline, u64)>,
 }
 
-impl Floors {
+impl Baselines {
     /// `own` and `other` name the two processes.
     pub(crate) async fn connect(url: &str, own: &str, other: &str) -> Self {
         let (pushes, messages) = mpsc::unbounded_channel();
         let mut connection = connect(url, Some(pushes)).await;
         let release = load(&mut connection, RELEASE).await;
         let acquire = load(&mut connection, plain::ACQUIRE).await;
-        for floor in [Floor::Publish, Floor::Try] {
-            connection.subscribe(floor.address(own)).await.expect("subscribing");
+        for baseline in [Baseline::Publish, Baseline::Try] {
+            connection.subscribe(baseline.address(own)).await.expect("subscribing");
         }
         let (heard, latencies) = mpsc::unbounded_channel();
-        let list = Floor::List.address(own);
+        let list = Baseline::List.address(own);
         tokio::spawn(pop(connect(url, None).await, list, heard.clone()));
-        let key = Floor::Try.address(own);
+        let key = Baseline::Try.address(own);
         tokio::spawn(listen(messages, connection.clone(), acquire, key, heard));
         Self { connection, release, other: other.to_owned(), latencies }
     }
 
     /// The latency shows in the other process.
-    pub(crate) async fn send(&mut self, floor: Floor) {
-        let address = floor.address(&self.other);
+    pub(crate) async fn send(&mut self, baseline: Baseline) {
+        let address = baseline.address(&self.other);
         let sent = monotonic_nanos();
         let mut call;
-        match floor {
-            Floor::Publish => {
+        match baseline {
+            Baseline::Publish => {
                 call = redis::cmd("PUBLISH");
                 call.arg(address).arg(sent);
             }
-            Floor::Try => {
+            Baseline::Try => {
                 call = redis::cmd("EVALSHA");
                 // The key of each direction is named as its channel is.
                 call.arg(&self.release).arg(1).arg(&address).arg(PERMIT).arg(&address).arg(sent);
             }
-            Floor::List => {
+            Baseline::List => {
                 call = redis::cmd("LPUSH");
                 call.arg(address).arg(sent);
             }
@@ -98,7 +98,7 @@ impl Floors {
     }
 
     /// All that this process has heard of the other one so far.
-    pub(crate) fn heard(&mut self) -> Vec<(Floor, u64)> {
+    pub(crate) fn heard(&mut self) -> Vec<(Baseline, u64)> {
         std::iter::from_fn(|| self.latencies.try_recv().ok()).collect()
     }
 }
@@ -121,26 +121,26 @@ async fn listen(
     mut connection: MultiplexedConnection,
     acquire: String,
     key: String,
-    heard: mpsc::UnboundedSender<(Floor, u64)>,
+    heard: mpsc::UnboundedSender<(Baseline, u64)>,
 ) {
     while let Some(push) = messages.recv().await {
-        let Some((floor, sent)) = read(&push) else { continue };
-        if floor == Floor::Try {
+        let Some((baseline, sent)) = read(&push) else { continue };
+        if baseline == Baseline::Try {
             let mut call = redis::cmd("EVALSHA");
             call.arg(&acquire).arg(1).arg(&key).arg(1).arg(plain::LEASE_MS).arg(PERMIT);
             call.query_async::<()>(&mut connection).await.expect("it runs");
         }
-        let _ = heard.send((floor, monotonic_nanos() - sent));
+        let _ = heard.send((baseline, monotonic_nanos() - sent));
     }
 }
 
-/// Which floor a message is of, and when it was sent.
-fn read(push: &PushInfo) -> Option<(Floor, u64)> {
+/// Which baseline a message is of, and when it was sent.
+fn read(push: &PushInfo) -> Option<(Baseline, u64)> {
     match (&push.kind, push.data.as_slice()) {
         (PushKind::Message, [Value::BulkString(address), Value::BulkString(sent)]) => {
             let label = std::str::from_utf8(address).ok()?.split(' ').next()?;
             let sent = std::str::from_utf8(sent).ok()?.parse().ok()?;
-            Some((Floor::labelled(label), sent))
+            Some((Baseline::labelled(label), sent))
         }
         _ => None,
     }
@@ -149,13 +149,13 @@ fn read(push: &PushInfo) -> Option<(Floor, u64)> {
 async fn pop(
     mut connection: MultiplexedConnection,
     list: String,
-    heard: mpsc::UnboundedSender<(Floor, u64)>,
+    heard: mpsc::UnboundedSender<(Baseline, u64)>,
 ) {
     let mut call = redis::cmd("BLPOP");
     call.arg(list).arg(0);
     loop {
         let (_, sent): (String, u64) =
             call.query_async(&mut connection).await.expect("the server outlives this process");
-        let _ = heard.send((Floor::List, monotonic_nanos() - sent));
+        let _ = heard.send((Baseline::List, monotonic_nanos() - sent));
     }
 }

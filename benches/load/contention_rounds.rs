@@ -4,9 +4,9 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use crate::crowd::ROLE;
+use crate::contention_child::ROLE;
 use crate::grants::{Grant, overtaken};
-use crate::measure::{Rounds, Times, jain};
+use closed_loop::measure::{Rounds, Times, jain};
 use test_support::ledger::monotonic_nanos;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -18,7 +18,7 @@ pub(crate) const WINDOW: Duration = Duration::from_secs(1);
 const WARM_UP: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Crew {
+pub(crate) struct Contenders {
     pub(crate) label: &'static str,
     children: Vec<Child>,
     pub(crate) throughput: Rounds,
@@ -36,7 +36,7 @@ pub(crate) struct Crew {
     pub(crate) overtaken: usize,
 }
 
-impl Crew {
+impl Contenders {
     /// `think` is the longest that a task thinks before it asks again.
     pub(crate) async fn start(
         label: &'static str,
@@ -51,7 +51,7 @@ impl Crew {
                 let env = [
                     ("GATE", gate.to_owned()),
                     ("URL", server.url()),
-                    ("NAME", format!("crowd-of-{processes}-think-{}", think.as_millis())),
+                    ("NAME", format!("contention-of-{processes}-think-{}", think.as_millis())),
                     ("TASKS", tasks.to_string()),
                     ("FIRST", (process * tasks).to_string()),
                     ("LIMIT", LIMIT.to_string()),
@@ -88,25 +88,26 @@ impl Crew {
             child.send(&format!("{from} {until}"));
         }
         let processes = self.children.len();
-        let mut tales = Vec::new();
+        let mut reports = Vec::new();
         for (process, child) in self.children.iter_mut().enumerate() {
             for _ in 0..TASKS / processes {
                 let words = child.expect_line("@task", PATIENCE).await;
-                tales.push(Tale::from_words(process, &words));
+                reports.push(TaskReport::from_words(process, &words));
             }
         }
         let calls = server.script_calls().await - calls_before;
-        self.take_in(&tales, from..until, calls);
+        self.take_in(&reports, from..until, calls);
     }
 
-    fn take_in(&mut self, tales: &[Tale], window: Range<u64>, calls: u64) {
-        let waits: Vec<Vec<u64>> = tales.iter().map(|tale| tale.waits_within(&window)).collect();
+    fn take_in(&mut self, reports: &[TaskReport], window: Range<u64>, calls: u64) {
+        let waits: Vec<Vec<u64>> =
+            reports.iter().map(|report| report.waits_within(&window)).collect();
         let counts: Vec<u64> = waits.iter().map(|waits| waits.len() as u64).collect();
         let waits = Times::new(waits.concat());
-        let held: u64 = tales.iter().map(|tale| tale.held).sum();
-        let grants: Vec<(usize, Grant)> = tales.iter().flat_map(Tale::signed).collect();
+        let held: u64 = reports.iter().map(|report| report.held).sum();
+        let grants: Vec<(usize, Grant)> = reports.iter().flat_map(TaskReport::signed).collect();
 
-        self.throughput.push(waits.len() as f64 / WINDOW.as_secs_f64());
+        self.throughput.push(waits.count() as f64 / WINDOW.as_secs_f64());
         self.in_use.push(held as f64 / (f64::from(LIMIT) * nanos(WINDOW) as f64));
         self.jain.push(jain(&counts));
         self.wait_p50.push(waits.p50());
@@ -129,13 +130,13 @@ impl Crew {
 }
 
 /// What a task of a child tells of a round.
-struct Tale {
+struct TaskReport {
     process: usize,
     held: u64,
     grants: Vec<Grant>,
 }
 
-impl Tale {
+impl TaskReport {
     fn from_words(process: usize, words: &str) -> Self {
         let (held, grants) = words.split_once(' ').unwrap_or((words, ""));
         let grants = grants.split(',').filter(|words| !words.is_empty()).map(Grant::from_words);

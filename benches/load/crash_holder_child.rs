@@ -7,7 +7,7 @@ use zset_semaphore::{Client, Permit};
 
 use test_support::child_role::{FromParent, say, setting};
 
-pub(crate) const ROLE: &str = "doomed";
+pub(crate) const ROLE: &str = "crash holder";
 
 pub(crate) async fn play(mut from_parent: FromParent) {
     let client = Client::connect(setting("URL")).await.expect("connecting");

@@ -18,7 +18,7 @@ use crate::script::BareScript;
 use test_support::child_role::{FromParent, say, setting};
 use test_support::ledger::monotonic_nanos;
 
-pub(crate) const ROLE: &str = "crowd";
+pub(crate) const ROLE: &str = "contention";
 
 /// What the tasks are made to wait at.
 #[derive(Clone)]
@@ -107,7 +107,7 @@ struct Habits {
 
 /// What one task has to tell of a round.
 #[derive(Default)]
-struct Tale {
+struct TaskReport {
     /// Inside the window.
     held: u64,
     /// From the first to the last, warm-up and all.
@@ -124,38 +124,38 @@ pub(crate) async fn play(mut from_parent: FromParent) {
     say("ready");
     while let Some(line) = from_parent.recv().await {
         let habits = Habits { hold, think, window: Window::from_line(&line) };
-        for tale in round(&gate, first..first + tasks as u64, habits).await {
-            let grants: Vec<String> = tale.grants.into_iter().map(Grant::to_words).collect();
-            say(format!("task {} {}", tale.held, grants.join(",")));
+        for report in round(&gate, first..first + tasks as u64, habits).await {
+            let grants: Vec<String> = report.grants.into_iter().map(Grant::to_words).collect();
+            say(format!("task {} {}", report.held, grants.join(",")));
         }
     }
 }
 
 /// The numbers of the tasks are what their thoughts are seeded by.
-async fn round(gate: &Gate, tasks: Range<u64>, habits: Habits) -> Vec<Tale> {
+async fn round(gate: &Gate, tasks: Range<u64>, habits: Habits) -> Vec<TaskReport> {
     let spawn = |task| tokio::spawn(pass_often(gate.clone(), habits, Rng::with_seed(task)));
-    let crowd: Vec<_> = tasks.map(spawn).collect();
-    let mut tales = Vec::with_capacity(crowd.len());
-    for task in crowd {
-        tales.push(task.await.expect("no task panics"));
+    let tasks: Vec<_> = tasks.map(spawn).collect();
+    let mut reports = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        reports.push(task.await.expect("no task panics"));
     }
-    tales
+    reports
 }
 
 /// From now until the window ends; what comes before it is warm-up.
-async fn pass_often(mut gate: Gate, habits: Habits, mut thoughts: Rng) -> Tale {
-    let mut tale = Tale::default();
+async fn pass_often(mut gate: Gate, habits: Habits, mut thoughts: Rng) -> TaskReport {
+    let mut report = TaskReport::default();
     while monotonic_nanos() < habits.window.until {
         let (pass, grant) = pass_once(&mut gate).await;
         sleep_until(Instant::now() + habits.hold).await;
         drop(pass);
-        tale.held += habits.window.overlap(grant.got, monotonic_nanos());
-        tale.grants.push(grant);
+        report.held += habits.window.overlap(grant.got, monotonic_nanos());
+        report.grants.push(grant);
         if !habits.think.is_zero() {
             sleep(habits.think.mul_f64(thoughts.f64())).await;
         }
     }
-    tale
+    report
 }
 
 async fn pass_once(gate: &mut Gate) -> (Pass, Grant) {

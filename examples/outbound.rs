@@ -31,16 +31,16 @@ async fn main() -> Result<(), BoxError> {
     let provider =
         ServiceBuilder::new().layer(ZSetSemaphoreLayer::new(calls)).service(reqwest::Client::new());
 
-    let mut calls = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for number in 1..=12 {
         let answer = provider.clone().oneshot(Request::new(Method::GET, target.clone()));
-        calls.spawn(async move {
+        tasks.spawn(async move {
             let answer = answer.await?;
             let (status, body) = (answer.status(), answer.bytes().await?); // Here the permit goes back.
             Ok::<_, BoxError>(format!("call {number}: {status}, {} bytes", body.len()))
         });
     }
-    while let Some(ended) = calls.join_next().await {
+    while let Some(ended) = tasks.join_next().await {
         match ended? {
             Ok(line) => println!("{line}"),
             Err(error) => eprintln!("a call failed: {error}"),

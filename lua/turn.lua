@@ -19,8 +19,8 @@
 ---   Section.ADMIT_PLAIN    count, ids: newcomers for one unit and the default lease that wait
 ---   Section.ADMIT_OTHER    count, when_full, units, ms, ids: other newcomers of a kind
 ---
---- `when_full` says what happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE, or
---- a number: it waits, unless at least this many wait already.
+--- `when_full` says what happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE,
+--- or a number: it waits, unless at least this many wait already.
 ---
 --- # Reply
 ---

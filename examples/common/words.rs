@@ -8,7 +8,7 @@ use tokio::time::sleep;
 const WORDS: [&str; 8] = ["first", "come,", "first", "served,", "and", "nobody", "is", "left."];
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// So many words, with a pause before each but the first.
+/// Yields `count` words, with a pause before each but the first.
 pub(crate) fn words(count: usize) -> impl Stream<Item = &'static str> + Send {
     stream::iter(WORDS.into_iter().cycle().take(count).enumerate()).then(async |(index, word)| {
         if index > 0 {

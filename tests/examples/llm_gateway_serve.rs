@@ -81,7 +81,7 @@ async fn a_second_client_waits_and_is_let_in_at_once_when_the_first_is_killed() 
     let head = second.expect_line("@head ", PATIENCE).await;
     let took = killed.elapsed();
     assert_eq!(head, "HTTP/1.1 200 OK");
-    // It takes milliseconds. A lease is 10 s, and who waits asks every second by itself.
+    // It takes milliseconds. A lease is 10 s, and a waiter asks every second by itself.
     assert!(took < Duration::from_millis(900), "let in after {took:?}");
     for _ in 0..3 {
         second.expect_line("@data: ", PATIENCE).await;

@@ -45,7 +45,7 @@ impl Example {
             "{out_of_date:?} is newer than the example: run `cargo build --examples`"
         );
         let mut command = Command::new(binary);
-        // Not that of whoever runs the tests.
+        // Not the variable of the person who runs the tests.
         command.env_remove("REDIS_URL").args(args.split_whitespace()).stdin(Stdio::null());
         if let Some(url) = redis_url {
             command.env("REDIS_URL", url);

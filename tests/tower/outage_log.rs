@@ -1,4 +1,4 @@
-//! What the log tells of an outage.
+//! The log lines of an outage.
 
 use std::convert::Infallible;
 use std::time::Duration;

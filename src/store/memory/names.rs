@@ -86,7 +86,8 @@ impl Names {
         }
     }
 
-    /// Expires keys of the next few names, in each 16th turn: nobody may ever use those names again.
+    /// Expires keys of the next few names, in each 16th turn: nobody may ever use those names
+    /// again.
     fn sweep(&mut self) {
         self.turns_since_sweep += 1;
         if self.turns_since_sweep < SWEEP_EVERY {

@@ -9,7 +9,8 @@ use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WakeListener};
 
 use super::shared::Shared;
 
-/// The client gets wake-ups until this is dropped. The store itself does not keep the listener alive.
+/// The client gets wake-ups until this is dropped. The store itself does not keep the listener
+/// alive.
 pub(super) struct MemorySession {
     shared: Arc<Shared>,
     client: ClientId,

@@ -31,7 +31,8 @@ impl MemoryState {
         Self { origin: Some(origin), ..Self::default() }
     }
 
-    /// Whether nothing would be missed without this state, if numbers stay above [`last`](Self::last).
+    /// Whether nothing would be missed without this state, if numbers stay above
+    /// [`last`](Self::last).
     pub(super) fn is_blank(&self) -> bool {
         let plain = |meta: &Meta| meta.limit_override.is_none() && meta.epochs.is_empty();
         self.permits.is_empty() && self.queue.is_empty() && self.meta.as_ref().is_none_or(plain)

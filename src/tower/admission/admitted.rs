@@ -166,7 +166,7 @@ pub struct Admission {
     limit_name: Arc<str>,
     counted: Counted,
     waited: Duration,
-    /// Empty once it was taken over or released. Whoever empties it owns the units.
+    /// Empty once it was taken over or released. To empty it is to own the units.
     slot: Arc<Mutex<Option<OwnedAdmission>>>,
 }
 

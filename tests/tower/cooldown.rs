@@ -1,4 +1,4 @@
-//! A provider that answers `429` lowers the effective limit for a while.
+//! A provider that answers `429` lowers the effective limit for a while: the cooldown.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::probe::{Broken, idle, semaphore, settled};
 
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Answers with the status, and with the time that the request names, at seven in the morning.
+/// Responds with the status and the time that the request names; the date is seven in the morning.
 async fn provider(request: Request<(u16, &'static str)>) -> Result<Response<Full<Bytes>>, Broken> {
     let (status, retry_after) = *request.body();
     let answer = Response::builder()
@@ -69,7 +69,7 @@ async fn other_answers_and_layers_that_were_not_told_to_rest_keep_nothing() {
     }
 }
 
-/// Whatever is said after it.
+/// Later settings do not change it.
 #[tokio::test(start_paused = true)]
 async fn what_ends_when_lost_rests_too() {
     let calls = semaphore(2);
@@ -84,7 +84,7 @@ async fn what_ends_when_lost_rests_too() {
     drop(layer.answer().end_when_lost().layer(busy).oneshot(ask()).await.unwrap());
     rested(&calls, 9).await;
 
-    // Said last, it stays as well.
+    // It stays as the last setting, too.
     let layer = ZSetSemaphoreLayer::new(calls.clone());
     let client = layer.clone().end_when_lost().cooldown_on_429(LONGEST).layer(service_fn(provider));
     drop(client.oneshot(Request::new((429, "7"))).await.unwrap());

@@ -1,4 +1,4 @@
-//! Permits that a handler takes over, for what outlives the response.
+//! Permits that a handler takes over, for work that outlives the response.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::probe::{Script, Step, ask, idle, semaphore, settled};
 use crate::web::Web;
 use test_support::wait::{PATIENCE, within};
 
-/// Shakes hands as a browser does; what is behind it is a WebSocket.
+/// Does the handshake of a WebSocket, as a browser does.
 async fn web_socket(server: &Web) -> TcpStream {
     let mut socket = TcpStream::connect(server.address).await.unwrap();
     let head = "GET / HTTP/1.1\r\nhost: here\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
@@ -67,7 +67,7 @@ async fn a_web_socket_holds_its_slots_until_it_closes() {
     }
 }
 
-/// As without `take`: the response to an upgrade has no body.
+/// Without `take` the permit is released, since the response to an upgrade has no body.
 #[tokio::test]
 async fn a_web_socket_whose_handler_takes_nothing_is_not_capped() {
     let chats = semaphore(1);
@@ -105,7 +105,7 @@ async fn spawned_work_holds_its_slot_until_it_is_done() {
     idle(&chats).await;
 }
 
-/// Streams for ever, and hands out what it was let through with.
+/// Streams for ever, and hands its admission to the test.
 async fn streaming(request: Request<()>) -> Result<Response<Script>, Infallible> {
     let mut response = Response::new(Script::of([Step::Data("token"), Step::Hang]));
     let admitted = request.extensions().get::<Admitted>().unwrap().clone();
@@ -142,7 +142,7 @@ async fn what_is_taken_has_one_owner_and_what_is_not_goes_with_the_body() {
     assert!(late.take_all().is_empty(), "the body gave it back");
 }
 
-/// The end of the response and a handler that takes it over: one of the two has it.
+/// A handler takes over while the response ends: exactly one of the two gets the permit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_is_first_has_it() {
     let chats = semaphore(1);
@@ -176,7 +176,7 @@ async fn a_response_ends_with_its_permit_though_that_was_taken_where_it_is_asked
     assert_eq!(within(PATIENCE, held.permit().unwrap().lost()).await, LostReason::Kicked);
 }
 
-/// What it was let through with while the store is away is held as well.
+/// A unit of the local cap can be taken over as well.
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn the_cap_of_this_process_is_taken_over_too() {

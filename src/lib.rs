@@ -36,12 +36,12 @@ mod inspection;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(feature = "tower")]
+mod last_known;
 mod lease;
 mod lost_reason;
 mod numbers;
 mod options;
-#[cfg(feature = "tower")]
-mod outlook;
 mod permit;
 mod permit_handle;
 mod released;

@@ -57,7 +57,7 @@ use epochs::Epochs;
 use in_flight::InFlight;
 use known::Known;
 use outage::{Change, Outage};
-use permits::{EndedPermit, NewPermit, Permits, by_clock};
+use permits::{EndedPermit, NewPermit, Permits, by_lease};
 use removals::Removals;
 use timer::Timer;
 use waiters::{Left, Waiters};
@@ -293,7 +293,9 @@ impl SemaphoreState {
             return self.waiters.ask_again(counter);
         }
         let options = Arc::clone(waiter.options);
-        let hold = Arc::new(Hold::new(waiter.id, token, until, by_clock(&options)));
+        let max_hold_until = options.max_hold.and_then(|most| now.checked_add(most));
+        let hold = Hold::new(waiter.id, token, until, by_lease(&options), max_hold_until);
+        let hold = Arc::new(hold);
         let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
         let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
         let permit = NewPermit { hold: held, options, incarnation, counted_from, lease, named_by };

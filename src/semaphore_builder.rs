@@ -166,21 +166,23 @@ impl SemaphoreBuilder {
     }
 }
 
+/// Returns whether a text has a character that no name and no prefix may have.
+pub(crate) fn has_forbidden_characters(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || c == '{' || c == '}')
+}
+
 fn check_name(name: &str) -> Result<(), ConfigError> {
     const ALLOWED: &str = "1 to 512 bytes without control characters and without { or }";
-    let length = (1..=512).contains(&name.len());
-    if !length || name.chars().any(|c| c.is_control() || c == '{' || c == '}') {
-        let shown: String = name.chars().take(80).collect();
-        return Err(ConfigError::new("semaphore name", shown, ALLOWED));
+    if !(1..=512).contains(&name.len()) || has_forbidden_characters(name) {
+        return Err(ConfigError::of_text("semaphore name", name, ALLOWED));
     }
     Ok(())
 }
 
 pub(crate) fn check_label(label: String) -> Result<String, ConfigError> {
     if label.len() > 128 || label.chars().any(char::is_control) {
-        let shown: String = label.chars().take(80).collect();
         let allowed = "up to 128 bytes without control characters";
-        return Err(ConfigError::new("label", shown, allowed));
+        return Err(ConfigError::of_text("label", &label, allowed));
     }
     Ok(label)
 }

@@ -30,6 +30,12 @@ impl ConfigError {
         Self { field, value: format!("{value:?}"), allowed }
     }
 
+    /// For a text of any length, of which it keeps the first 80 characters.
+    pub(crate) fn of_text(field: &'static str, text: &str, allowed: &'static str) -> Self {
+        let shown: String = text.chars().take(80).collect();
+        Self::new(field, shown, allowed)
+    }
+
     /// Returns the name of the setting.
     pub fn field(&self) -> &'static str {
         self.field

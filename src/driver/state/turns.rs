@@ -125,7 +125,7 @@ impl SemaphoreState {
     }
 
     /// When this state next needs the driver, if nothing happens before.
-    pub(super) fn next_look(&mut self, connected: bool) -> Option<Instant> {
+    pub(crate) fn next_look(&mut self, connected: bool) -> Option<Instant> {
         let renewal = self.next_renewal(connected);
         if !(connected && self.in_flight.is_free(self.permits.is_recovering())) {
             return renewal;
@@ -136,7 +136,7 @@ impl SemaphoreState {
 
     /// As [`next_look`](Self::next_look), of what does not wait until it is the semaphore's turn: of
     /// renewals, and of what ends by the clock.
-    pub(super) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
+    pub(crate) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
         let due = self.permits.next_look();
         let waits = self.permits.may_have_due_renewals() || self.in_flight.has_renewals();
         let late = self.late_at().filter(|_| connected && waits);

@@ -1,5 +1,7 @@
 --- Lists who holds and who waits, for operators. Writes nothing.
 ---
+--- Twin    src/store/memory/inspect.rs
+---
 --- # Arguments
 ---
 --- 1 how many holders to list at most, and how many waiters

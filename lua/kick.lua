@@ -1,5 +1,7 @@
 --- Ends a permit when an operator says so.
 ---
+--- Twin    src/store/memory/kick.rs
+---
 --- # Arguments
 ---
 --- 1 permit id, 2 '1': remove it at once, though its holder does not know yet

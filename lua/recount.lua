@@ -2,6 +2,7 @@
 ---
 --- Reads   all permits: the one step whose cost has no bound
 --- Writes  meta `extra`, `kicked`; extra, latest (the latest deadline)
+--- Twin    src/store/memory/meta.rs
 
 extra = 0
 for _, id in ipairs(call('ZRANGE', permits, '0', '-1')) do

@@ -1,5 +1,7 @@
 --- Sets or clears the limit override of the whole cluster. An override stays until it is cleared.
 ---
+--- Twin    src/store/memory/set_limit.rs
+---
 --- # Arguments
 ---
 --- 1 the limit, or '' to clear it

@@ -1,5 +1,7 @@
 --- The turn: one atomic call that settles all that a client has to say about one semaphore.
 ---
+--- Twin    src/store/memory/turn/mod.rs
+---
 --- # Arguments
 ---
 --- 1 client, 2 limit, 3 seen (the highest number that the client knows), then sections in this
@@ -17,24 +19,26 @@
 ---   Section.ADMIT_PLAIN    count, ids: newcomers for one unit and the default lease that wait
 ---   Section.ADMIT_OTHER    count, when_full, units, ms, ids: other newcomers of a kind
 ---
---- What happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE, or a number: it
---- waits, unless at least this many wait already.
+--- `when_full` says what happens to a newcomer that does not fit: WhenFull.WAIT, WhenFull.REFUSE,
+--- or a number: it waits, unless at least this many wait already.
 ---
 --- # Reply
 ---
---- Flag.NONE, epoch where a newer turn of this client has run: this turn is stale and does nothing.
---- Else a flat list: the flags, incarnation, units in use, waiters, last number; then for each flag
+--- Of a stale turn, which did nothing since a newer one of this client has run: Flag.NONE, epoch.
+--- Of any other a flat list: the sum of the flags, incarnation, units in use, waiters, last number;
+--- then what each flag tells of, in this order
 ---
 ---   Flag.OVERRIDDEN  limit: the override
 ---   Flag.PUT_BACK    nothing: waiters that were asked about had been lost
 ---   Flag.MORE        nothing: work is left for another turn
 ---   Flag.EARLIEST    ms: until the earliest deadline, or less; for the owner of the head
 ---   Flag.MISSING     count, indices: releases that found nothing
----   Flag.EXCEPTIONS  count, (index, RenewalException.*): the other renewals only renewed
+---   Flag.EXCEPTIONS  count, (index, RenewalException.*): renewals that found no permit or a
+---                    kicked one
 ---   Flag.OTHERS      count, (id, token): other waiters of the caller that left the queue; token 0:
 ---                    too large
 ---
---- then for each ask an outcome
+--- then the outcome of each ask
 ---
 ---   Outcome.GRANTED        token
 ---   Outcome.FOUND_GRANTED  token: an earlier turn granted it

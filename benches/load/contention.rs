@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::crew::{Crew, HOLD, LIMIT, TASKS, WINDOW};
+use crate::contention_rounds::{Contenders, HOLD, LIMIT, TASKS, WINDOW};
 use crate::report::{Must, Table, say, title};
 use test_support::redis_server::RedisServer;
 
@@ -34,7 +34,7 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
 }
 
 async fn fight(server: &RedisServer, think: Duration) -> Vec<Must> {
-    let mut crews = Vec::new();
+    let mut all = Vec::new();
     for (label, gate, processes) in [
         ("tokio::sync::Semaphore", "tokio", 1),
         ("tokio's and a round trip", "round trip", 1),
@@ -43,27 +43,27 @@ async fn fight(server: &RedisServer, think: Duration) -> Vec<Must> {
         ("redis, 16 x 4", "redis", 16),
         ("memory, 1 x 64", "memory", 1),
     ] {
-        crews.push(Crew::start(label, gate, processes, think, server).await);
+        all.push(Contenders::start(label, gate, processes, think, server).await);
     }
     for round in 0..ROUNDS {
-        // A crew may leave the machine warm or tired to the next: each goes first in turn.
-        for step in 0..crews.len() {
-            let index = (step + round) % crews.len();
-            crews[index].round(server).await;
+        // One may leave the machine warm or tired to the next: each goes first in turn.
+        for step in 0..all.len() {
+            let index = (step + round) % all.len();
+            all[index].round(server).await;
         }
     }
 
-    print_throughput(&crews);
+    print_throughput(&all);
     say("");
-    print_fairness(&crews);
+    print_fairness(&all);
     say("");
-    print_waits(&crews);
+    print_waits(&all);
     let thinking = if think.is_zero() { "" } else { ", thinking" };
-    let asked = crews.iter().filter(|crew| crew.label.starts_with("redis"));
-    asked.flat_map(|crew| musts(crew, &crews[0], thinking)).collect()
+    let asked = all.iter().filter(|contenders| contenders.label.starts_with("redis"));
+    asked.flat_map(|contenders| musts(contenders, &all[0], thinking)).collect()
 }
 
-fn print_throughput(crews: &[Crew]) {
+fn print_throughput(all: &[Contenders]) {
     let mut table = Table::new(&[
         "",
         "acquires/s",
@@ -76,18 +76,18 @@ fn print_throughput(crews: &[Crew]) {
         "script calls/acquire",
         "",
     ]);
-    for crew in crews {
-        let ratio = crew.throughput.over(&crews[0].throughput);
-        let use_ratio = crew.in_use.over(&crews[0].in_use);
-        let calls = &crew.calls_per_acquire;
+    for contenders in all {
+        let ratio = contenders.throughput.over(&all[0].throughput);
+        let use_ratio = contenders.in_use.over(&all[0].in_use);
+        let calls = &contenders.calls_per_acquire;
         table.row(
-            crew.label,
+            contenders.label,
             &[
-                format!("{:.0}", crew.throughput.median()),
-                crew.throughput.spread(0),
+                format!("{:.0}", contenders.throughput.median()),
+                contenders.throughput.spread(0),
                 format!("{:.3}", ratio.median()),
                 ratio.spread(3),
-                format!("{:.3}", crew.in_use.median()),
+                format!("{:.3}", contenders.in_use.median()),
                 format!("{:.3}", use_ratio.median()),
                 use_ratio.spread(3),
                 format!("{:.2}", calls.median()),
@@ -98,7 +98,7 @@ fn print_throughput(crews: &[Crew]) {
     table.print();
 }
 
-fn print_fairness(crews: &[Crew]) {
+fn print_fairness(all: &[Contenders]) {
     let mut table = Table::new(&[
         "",
         "Jain, lowest round",
@@ -106,38 +106,38 @@ fn print_fairness(crews: &[Crew]) {
         "largest share",
         "overtaken per grant",
     ]);
-    for crew in crews {
-        let (smallest, largest) = crew.shares();
+    for contenders in all {
+        let (smallest, largest) = contenders.shares();
         table.row(
-            crew.label,
+            contenders.label,
             &[
-                format!("{:.4}", crew.jain.lowest()),
+                format!("{:.4}", contenders.jain.lowest()),
                 format!("{smallest:.3}"),
                 format!("{largest:.3}"),
-                format!("{:.5}", crew.overtaken as f64 / crew.grants as f64),
+                format!("{:.5}", contenders.overtaken as f64 / contenders.grants as f64),
             ],
         );
     }
     table.print();
 }
 
-fn print_waits(crews: &[Crew]) {
+fn print_waits(all: &[Contenders]) {
     let mut table =
         Table::new(&["wait, ms", "p50", "/ tokio's", "p99", "/ tokio's", "", "max", "/ tokio's"]);
-    for crew in crews {
-        let tokio = &crews[0];
-        let p50 = crew.wait_p50.over(&tokio.wait_p50);
-        let p99 = crew.wait_p99.over(&tokio.wait_p99);
-        let max = crew.wait_max.over(&tokio.wait_max);
+    for contenders in all {
+        let tokio = &all[0];
+        let p50 = contenders.wait_p50.over(&tokio.wait_p50);
+        let p99 = contenders.wait_p99.over(&tokio.wait_p99);
+        let max = contenders.wait_max.over(&tokio.wait_max);
         table.row(
-            crew.label,
+            contenders.label,
             &[
-                format!("{:.2}", crew.wait_p50.median() / 1e3),
+                format!("{:.2}", contenders.wait_p50.median() / 1e3),
                 format!("{:.3}", p50.median()),
-                format!("{:.2}", crew.wait_p99.median() / 1e3),
+                format!("{:.2}", contenders.wait_p99.median() / 1e3),
                 format!("{:.3}", p99.median()),
                 p99.spread(3),
-                format!("{:.2}", crew.wait_max.median() / 1e3),
+                format!("{:.2}", contenders.wait_max.median() / 1e3),
                 format!("{:.3}", max.median()),
             ],
         );
@@ -145,16 +145,16 @@ fn print_waits(crews: &[Crew]) {
     table.print();
 }
 
-fn musts(crew: &Crew, tokio: &Crew, thinking: &str) -> [Must; 5] {
-    let named = |what: &str| format!("contention, {}{thinking}: {what}", crew.label);
-    let in_use = crew.in_use.over(&tokio.in_use).median();
-    let wait = crew.wait_p99.over(&tokio.wait_p99).median();
-    let calls = crew.calls_per_acquire.highest();
+fn musts(contenders: &Contenders, tokio: &Contenders, thinking: &str) -> [Must; 5] {
+    let named = |what: &str| format!("contention, {}{thinking}: {what}", contenders.label);
+    let in_use = contenders.in_use.over(&tokio.in_use).median();
+    let wait = contenders.wait_p99.over(&tokio.wait_p99).median();
+    let calls = contenders.calls_per_acquire.highest();
     [
         Must::at_least(0.9, named("permits in use / tokio's"), in_use, ""),
-        Must::at_least(0.99, named("Jain, lowest round"), crew.jain.lowest(), ""),
+        Must::at_least(0.99, named("Jain, lowest round"), contenders.jain.lowest(), ""),
         Must::at_most(1.5, named("p99 of the waits / tokio's"), wait, ""),
-        Must::at_most(0.0, named("waiters overtaken"), crew.overtaken as f64, ""),
+        Must::at_most(0.0, named("waiters overtaken"), contenders.overtaken as f64, ""),
         Must::at_most(2.0, named("script calls per acquire, highest round"), calls, ""),
     ]
 }

@@ -3,15 +3,22 @@
 
 use std::fmt;
 
-use rustix::thread::{CpuSet, sched_getaffinity};
-
 /// The cores this process may use, split between the server and its clients.
 pub(crate) struct Cores(Vec<usize>);
 
 impl Cores {
+    #[cfg(target_os = "linux")]
     pub(crate) fn here() -> Self {
+        use rustix::thread::{CpuSet, sched_getaffinity};
+
         let ours = sched_getaffinity(None).expect("asking for the cores of this process");
         Self((0..CpuSet::MAX_CPU).filter(|&core| ours.is_set(core)).collect())
+    }
+
+    /// Elsewhere nothing is pinned.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn here() -> Self {
+        Self(Vec::new())
     }
 
     /// None where there is but one core.
@@ -32,6 +39,7 @@ impl fmt::Display for Cores {
             Some(core) => {
                 write!(f, "The server on core {core}, clients on {}", self.of_clients())
             }
+            None if self.0.is_empty() => f.write_str("Nothing is pinned to a core"),
             None => f.write_str("Server and clients share the one core"),
         }
     }

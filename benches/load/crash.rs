@@ -6,10 +6,10 @@ use fastrand::Rng;
 use redis::aio::MultiplexedConnection;
 use tokio::time::sleep;
 
-use crate::measure::Times;
 use crate::report::{Must, Table, title};
 use crate::script::keys;
-use crate::{doomed, heir};
+use crate::{crash_holder_child, crash_waiter_child};
+use closed_loop::measure::Times;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 use test_support::wait::eventually;
@@ -40,7 +40,7 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
     let times = Times::new(delays);
     let mut table = Table::new(&["ms after the lease's end", "grants", "p50", "p99", "max"]);
     let percentiles = [50.0, 99.0, 100.0].map(|percent| times.percentile(percent) / 1e3);
-    let mut figures = vec![times.len().to_string()];
+    let mut figures = vec![times.count().to_string()];
     figures.extend(percentiles.map(|figure| format!("{figure:.2}")));
     table.row("", &figures);
     table.print();
@@ -57,10 +57,10 @@ async fn delays_of(server: &RedisServer, round: usize, phase: Duration) -> Vec<u
         ("LEASE_MS", LEASE.as_millis().to_string()),
     ];
     let mut connection = server.connection().await;
-    let mut doomed = Child::spawn(doomed::ROLE, &env);
-    doomed.expect_line("@ready", PATIENCE).await;
+    let mut holder = Child::spawn(crash_holder_child::ROLE, &env);
+    holder.expect_line("@ready", PATIENCE).await;
     let granted = deadlines(&mut connection, &names).await;
-    let mut heir = Child::spawn(heir::ROLE, &env);
+    let mut waiter = Child::spawn(crash_waiter_child::ROLE, &env);
     eventually("all wait", PATIENCE, async || waiting(&mut connection, &names).await == NAMES)
         .await;
     eventually("every permit was renewed", PATIENCE, async || {
@@ -69,20 +69,20 @@ async fn delays_of(server: &RedisServer, round: usize, phase: Duration) -> Vec<u
     })
     .await;
     sleep(phase).await;
-    doomed.kill();
+    holder.kill();
 
     // By then the server has read the last that the holder had sent.
     server.cmd(&["PING"]).await;
     let ends = deadlines(&mut connection, &names).await;
     let mut delays = Vec::with_capacity(NAMES);
     for _ in &names {
-        let words = heir.expect_line("@granted", PATIENCE).await;
+        let words = waiter.expect_line("@granted", PATIENCE).await;
         delays.push(delay_after(&ends, &words));
     }
     delays
 }
 
-/// What an heir says of a name, beside the ends of the leases.
+/// What the waiter says of a name, beside the ends of the leases.
 fn delay_after(ends: &[i64], words: &str) -> u64 {
     let (name, at) = words.split_once(' ').expect("a name and an instant");
     let name: usize = name.parse().expect("the names are numbered");

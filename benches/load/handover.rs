@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::baton::{Hold, ROLE};
-use crate::floors::Floor;
-use crate::measure::Times;
+use crate::handover_baselines::Baseline;
+use crate::handover_child::{Hold, ROLE};
 use crate::report::{Must, Table, title};
+use closed_loop::measure::Times;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 
@@ -46,19 +46,19 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
 
 struct Measured {
     handovers: Times,
-    floors: [Times; Floor::ALL.len()],
+    baselines: [Times; Baseline::ALL.len()],
 }
 
 impl Measured {
     fn show(&self, waited: &str, table: &mut Table) {
-        let floors = Floor::ALL.map(Floor::label).into_iter().zip(&self.floors);
-        let rows = std::iter::once(("a permit", &self.handovers)).chain(floors);
+        let baselines = Baseline::ALL.map(Baseline::label).into_iter().zip(&self.baselines);
+        let rows = std::iter::once(("a permit", &self.handovers)).chain(baselines);
         for (index, (label, times)) in rows.enumerate() {
             table.row(
                 if index == 0 { waited } else { "" },
                 &[
                     label.to_owned(),
-                    times.len().to_string(),
+                    times.count().to_string(),
                     format!("{:.0}", times.p50()),
                     format!("{:.0}", times.p99()),
                     format!("{:.0}", times.percentile(100.0)),
@@ -72,7 +72,7 @@ impl Measured {
         let what = format!("handover: median after a wait of {wait:?}");
         let mut musts = vec![Must::below(1.0, &what, self.handovers.p50() / 1e3, " ms")];
         if wait >= LONG {
-            let [_, by_try, _] = &self.floors;
+            let [_, by_try, _] = &self.baselines;
             let ratio = self.handovers.p50() / by_try.p50();
             musts.push(Must::at_most(1.2, format!("{what} / PUBLISH->try"), ratio, ""));
         }
@@ -84,7 +84,7 @@ async fn measure(server: &RedisServer, wait: Duration, times: usize) -> Measured
     let mut pair = [("ping", "pong"), ("pong", "ping")].map(|(own, other)| {
         let env = [
             ("URL", server.url()),
-            ("NAME", format!("baton-{}", wait.as_millis())),
+            ("NAME", format!("handover-{}", wait.as_millis())),
             ("OWN", own.to_owned()),
             ("OTHER", other.to_owned()),
             ("HOLD_US", wait.as_micros().to_string()),
@@ -107,16 +107,17 @@ async fn measure(server: &RedisServer, wait: Duration, times: usize) -> Measured
     let mut latencies = Vec::new();
     for child in &mut pair {
         child.send("tell");
-        latencies.extend(told(child, "floor").await.iter().map(|words| floor_from(words)));
+        latencies.extend(told(child, "baseline").await.iter().map(|words| baseline_from(words)));
     }
-    let of = |floor| latencies.iter().filter(move |(of, _)| *of == floor).map(|(_, nanos)| *nanos);
-    let floors = Floor::ALL.map(|floor| Times::new(of(floor).collect()));
-    Measured { handovers: handovers(holds), floors }
+    let of =
+        |baseline| latencies.iter().filter(move |(of, _)| *of == baseline).map(|(_, nanos)| *nanos);
+    let baselines = Baseline::ALL.map(|baseline| Times::new(of(baseline).collect()));
+    Measured { handovers: handovers(holds), baselines }
 }
 
-fn floor_from(words: &str) -> (Floor, u64) {
-    let (label, nanos) = words.split_once(' ').expect("a floor and its latency");
-    (Floor::labelled(label), nanos.parse().expect("nanoseconds"))
+fn baseline_from(words: &str) -> (Baseline, u64) {
+    let (label, nanos) = words.split_once(' ').expect("a baseline and its latency");
+    (Baseline::labelled(label), nanos.parse().expect("nanoseconds"))
 }
 
 /// What the child says of `what`, until it says that this was all.

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval_at, sleep};
 
-use crate::hoard::ROLE;
-use crate::measure::Rounds;
+use crate::held_child::ROLE;
 use crate::report::{Must, Table, say, title};
 use crate::script::Script;
+use closed_loop::measure::Rounds;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 
@@ -35,15 +35,15 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
         ),
     );
     let mut script = Script::load(server).await;
-    let mut hoard = Hoard::start(server).await;
+    let mut holder = Holder::start(server).await;
     let redis_before = used_memory(server).await;
-    let process_bytes = hoard.fill().await;
+    let process_bytes = holder.fill().await;
     let redis_bytes = used_memory(server).await.saturating_sub(redis_before);
 
     sleep(ROUND / 2).await;
     let mut costs = Costs::default();
     for _ in 0..ROUNDS {
-        costs.round(server, &mut script, &mut hoard).await;
+        costs.round(server, &mut script, &mut holder).await;
     }
     costs.print();
     let per_permit = |bytes: u64| bytes as f64 / PERMITS as f64;
@@ -70,9 +70,9 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
 }
 
 /// The process that holds them.
-struct Hoard(Child);
+struct Holder(Child);
 
-impl Hoard {
+impl Holder {
     async fn start(server: &RedisServer) -> Self {
         let env =
             [("URL", server.url()), ("NAME", "held".to_owned()), ("COUNT", PERMITS.to_string())];
@@ -109,9 +109,9 @@ struct Costs {
 }
 
 impl Costs {
-    async fn round(&mut self, server: &RedisServer, script: &mut Script, hoard: &mut Hoard) {
+    async fn round(&mut self, server: &RedisServer, script: &mut Script, holder: &mut Holder) {
         server.slowlog_reset(NOTED_USEC).await;
-        let (process_before, _) = hoard.account().await;
+        let (process_before, _) = holder.account().await;
         let server_before = processor_seconds(server).await;
         let start = Instant::now();
 
@@ -126,7 +126,7 @@ impl Costs {
         }
 
         let seconds = start.elapsed().as_secs_f64();
-        let (process_after, lost) = hoard.account().await;
+        let (process_after, lost) = holder.account().await;
         self.server_share.push((processor_seconds(server).await - server_before) / seconds);
         self.process_share.push((process_after - process_before) / seconds);
         self.longest.push(server.slowlog_max_usec().await as f64);

@@ -3,10 +3,10 @@
 
 use zset_semaphore::Client;
 
-use crate::measure::Rounds;
+use crate::prefilled::{OWNER, Prefilled, ids};
 use crate::report::{Must, Table, say};
 use crate::script::{Script, Turn, keys};
-use crate::stock::{OWNER, Stock, ids};
+use closed_loop::measure::Rounds;
 use test_support::redis_server::RedisServer;
 
 const ROUNDS: usize = 7;
@@ -67,13 +67,13 @@ impl Load {
     }
 
     /// What it is put on; none where that is what the load before it has left.
-    fn stock(self, size: usize) -> Option<Stock> {
-        let stock = Stock::of(size);
+    fn prefilled(self, size: usize) -> Option<Prefilled> {
+        let prefilled = Prefilled::of(size);
         match self {
-            Self::Release => Some(stock),
-            Self::Expired => Some(Stock { expired: true, ..stock }),
-            Self::Dead => Some(Stock { dead: true, ..stock }),
-            Self::ExpiredAndDead => Some(Stock { expired: true, dead: true, ..stock }),
+            Self::Release => Some(prefilled),
+            Self::Expired => Some(Prefilled { expired: true, ..prefilled }),
+            Self::Dead => Some(Prefilled { dead: true, ..prefilled }),
+            Self::ExpiredAndDead => Some(Prefilled { expired: true, dead: true, ..prefilled }),
             _ => None,
         }
     }
@@ -125,8 +125,8 @@ pub(crate) async fn run(server: &RedisServer, script: &mut Script, size: usize) 
     let mut results = Load::ALL.map(|load| (load, Costs::default()));
     for _ in 0..ROUNDS {
         for (load, costs) in &mut results {
-            if let Some(stock) = load.stock(size) {
-                stock.fill(&mut script.connection, NAME).await;
+            if let Some(prefilled) = load.prefilled(size) {
+                prefilled.fill(&mut script.connection, NAME).await;
             }
             server.slowlog_reset(NOTED_USEC).await;
             let before = script.account().await;

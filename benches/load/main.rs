@@ -16,31 +16,29 @@
 // A bench that cannot go on says why and ends.
 #![allow(clippy::expect_used, clippy::panic)]
 
-mod baton;
-mod candidates;
 mod chart;
-mod closed_loop;
 mod contention;
+mod contention_child;
+mod contention_rounds;
 mod cores;
 mod crash;
-mod crew;
-mod crowd;
-mod doomed;
-mod floors;
+mod crash_holder_child;
+mod crash_waiter_child;
 mod grants;
 mod handover;
-mod heir;
+mod handover_baselines;
+mod handover_child;
 mod held;
-mod hoard;
+mod held_child;
 mod largest;
-mod measure;
 mod pairs;
+mod pairs_child;
 mod plain;
+mod prefilled;
 mod report;
 mod results;
 mod scale;
 mod script;
-mod stock;
 mod turn;
 
 use std::process::ExitCode;
@@ -164,17 +162,17 @@ fn chosen(arguments: impl Iterator<Item = String>) -> Result<Chosen, String> {
 
 /// A child process does not return from here.
 fn play(role: &str, from_parent: FromParent) {
-    if role == candidates::ROLE {
+    if role == pairs_child::ROLE {
         closed_loop::pin();
     }
     let runtime = runtime();
     match role {
-        candidates::ROLE => runtime.block_on(candidates::play(from_parent)),
-        baton::ROLE => runtime.block_on(baton::play(from_parent)),
-        doomed::ROLE => runtime.block_on(doomed::play(from_parent)),
-        hoard::ROLE => runtime.block_on(hoard::play(from_parent)),
-        heir::ROLE => runtime.block_on(heir::play(from_parent)),
-        crowd::ROLE => runtime.block_on(crowd::play(from_parent)),
+        pairs_child::ROLE => runtime.block_on(pairs_child::play(from_parent)),
+        handover_child::ROLE => runtime.block_on(handover_child::play(from_parent)),
+        contention_child::ROLE => runtime.block_on(contention_child::play(from_parent)),
+        crash_holder_child::ROLE => runtime.block_on(crash_holder_child::play(from_parent)),
+        crash_waiter_child::ROLE => runtime.block_on(crash_waiter_child::play(from_parent)),
+        held_child::ROLE => runtime.block_on(held_child::play(from_parent)),
         _ => panic!("there is no role {role:?}"),
     }
     std::process::exit(0);

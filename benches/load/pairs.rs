@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::candidates;
 use crate::chart::{Chart, Group};
-use crate::closed_loop::{Order, Round};
 use crate::cores::Cores;
-use crate::measure::Rounds;
+use crate::pairs_child;
 use crate::report::{self, Must, Table, say, title};
+use closed_loop::measure::Rounds;
+use closed_loop::{Order, Round};
 use test_support::ledger::monotonic_nanos;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
@@ -38,11 +38,11 @@ pub(crate) async fn run(server: &RedisServer, cores: &Cores) -> Vec<Must> {
              distributed-lock-redis sends its scripts in full (EVAL) and renews each permit at once.",
         ),
     );
-    let mut crews = crews(server, cores, ONE_NAME).await;
-    let mut figures = TASKS.map(|_| Figures::of(&crews));
+    let mut contenders = contenders(server, cores, ONE_NAME).await;
+    let mut figures = TASKS.map(|_| Figures::of(&contenders));
     for round in 0..ROUNDS {
         for (tasks, figures) in TASKS.into_iter().zip(&mut figures) {
-            figures.round(&mut crews, tasks, round).await;
+            figures.round(&mut contenders, tasks, round).await;
         }
     }
     for (tasks, figures) in TASKS.into_iter().zip(&figures) {
@@ -62,10 +62,10 @@ pub(crate) async fn run_names(server: &RedisServer, cores: &Cores) -> Vec<Must> 
         ),
     );
     for names in MANY_NAMES {
-        let mut crews = crews(server, cores, names).await;
-        let mut figures = Figures::of(&crews);
+        let mut contenders = contenders(server, cores, names).await;
+        let mut figures = Figures::of(&contenders);
         for round in 0..ROUNDS {
-            figures.round(&mut crews, TASKS_AT_MANY_NAMES, round).await;
+            figures.round(&mut contenders, TASKS_AT_MANY_NAMES, round).await;
         }
         figures.print(&format!("{names} names"));
     }
@@ -78,31 +78,31 @@ struct Contender {
     child: Child,
 }
 
-async fn crews(server: &RedisServer, cores: &Cores, names: usize) -> Vec<Contender> {
+async fn contenders(server: &RedisServer, cores: &Cores, names: usize) -> Vec<Contender> {
     let env = [
         ("URL", server.url()),
         ("NAMES", names.to_string()),
         ("LIMIT", LIMIT.to_string()),
         ("CORES", cores.of_clients()),
     ];
-    let mut crews = Vec::new();
+    let mut contenders = Vec::new();
     for (label, candidate) in
         [("zset-semaphore", "ours"), ("bare", "bare"), ("plain", "plain"), (TOKIO, "tokio")]
     {
         let mut env = env.to_vec();
         env.push(("CANDIDATE", candidate.to_owned()));
-        crews.push(Contender { label, child: Child::spawn(candidates::ROLE, &env) });
+        contenders.push(Contender { label, child: Child::spawn(pairs_child::ROLE, &env) });
     }
     if let Some(program) = build_peers() {
         for label in PEERS {
             let mut command = Command::new(&program);
-            crews.push(Contender { label, child: Child::run_role(&mut command, label, &env) });
+            contenders.push(Contender { label, child: Child::run_role(&mut command, label, &env) });
         }
     }
-    for crew in &mut crews {
-        crew.child.expect_line("@ready", PATIENCE).await;
+    for contender in &mut contenders {
+        contender.child.expect_line("@ready", PATIENCE).await;
     }
-    crews
+    contenders
 }
 
 const OURS: usize = 0;
@@ -146,10 +146,10 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(crews: &[Contender]) -> Self {
-        let none = || vec![Rounds::default(); crews.len()];
+    fn of(contenders: &[Contender]) -> Self {
+        let none = || vec![Rounds::default(); contenders.len()];
         Self {
-            labels: crews.iter().map(|crew| crew.label).collect(),
+            labels: contenders.iter().map(|contender| contender.label).collect(),
             throughput: none(),
             p50: none(),
             p99: none(),
@@ -157,14 +157,14 @@ impl Figures {
     }
 
     /// A candidate may leave the machine warm or tired to the next: each goes first in turn.
-    async fn round(&mut self, crews: &mut [Contender], tasks: usize, round: usize) {
-        for step in 0..crews.len() {
-            let index = (step + round) % crews.len();
-            let crew = &mut crews[index];
+    async fn round(&mut self, contenders: &mut [Contender], tasks: usize, round: usize) {
+        for step in 0..contenders.len() {
+            let index = (step + round) % contenders.len();
+            let contender = &mut contenders[index];
             let from = monotonic_nanos() + nanos(WARM_UP);
             let order = Order { tasks, from, until: from + nanos(WINDOW) };
-            crew.child.send(&order.to_line());
-            let round = Round::from_words(&crew.child.expect_line("@round", PATIENCE).await);
+            contender.child.send(&order.to_line());
+            let round = Round::from_words(&contender.child.expect_line("@round", PATIENCE).await);
             self.throughput[index].push(round.pairs / WINDOW.as_secs_f64());
             self.p50[index].push(round.p50);
             self.p99[index].push(round.p99);

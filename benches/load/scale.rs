@@ -1,18 +1,18 @@
 //! Whether a turn costs more when many hold and many wait.
 
 use crate::largest;
-use crate::measure::Rounds;
+use crate::prefilled::{OWNER, Prefilled, id, ids};
 use crate::report::{Must, Table, title};
 use crate::script::{Script, Turn};
-use crate::stock::{OWNER, Stock, id, ids};
+use closed_loop::measure::Rounds;
 use test_support::redis_server::RedisServer;
 
 const SIZES: [usize; 4] = [10, 1_000, 10_000, 100_000];
 const ROUNDS: usize = 7;
 const CALLS: usize = 100;
-/// As many as the smallest stock has.
+/// As many as the smallest of them has.
 const RENEWALS: usize = 10;
-/// A client with nothing in stock.
+/// A client with nothing there.
 const CALLER: &str = "00000000000000cc";
 
 pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
@@ -29,7 +29,7 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
     let mut costs = SIZES.map(|_| [(); Kind::ALL.len()].map(|()| Rounds::default()));
     for _ in 0..ROUNDS {
         for (size, costs) in SIZES.into_iter().zip(&mut costs) {
-            Stock::of(size).fill(&mut script.connection, NAME).await;
+            Prefilled::of(size).fill(&mut script.connection, NAME).await;
             for (kind, cost) in Kind::ALL.into_iter().zip(costs) {
                 cost.push(kind.measure(&mut script, size).await);
             }
@@ -75,7 +75,7 @@ impl Kind {
         for call in 0..CALLS {
             let reply = script.run(NAME, &self.turn(size, call)).await;
             let numbers = (reply.in_use as usize, reply.waiting as usize);
-            assert_eq!(numbers, (size, size), "the stock stays as large as it was");
+            assert_eq!(numbers, (size, size), "what is there stays as large as it was");
         }
         script.account().await.since(&before).usec_per_call()
     }

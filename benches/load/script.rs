@@ -31,7 +31,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// As `lua/turn.lua` wants them. No permit of a stock was ever taken from its owner, so any
+    /// As `lua/turn.lua` wants them. No prefilled permit was ever taken from its owner, so any
     /// token does for the releases.
     fn arguments(&self) -> Vec<String> {
         const ANY_TOKEN: &str = "9007199254740991";

@@ -3,10 +3,10 @@
 use tokio::time::Instant;
 use zset_semaphore::Client;
 
-use crate::measure::{Rounds, Times};
+use crate::prefilled::{OWNER, id, ids};
 use crate::report::{Must, Table, say, title};
 use crate::script::{BareScript, Script, Turn};
-use crate::stock::{OWNER, id, ids};
+use closed_loop::measure::{Rounds, Times};
 use test_support::redis_server::RedisServer;
 
 const ROUNDS: usize = 25;

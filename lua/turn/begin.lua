@@ -7,7 +7,7 @@
 local me = ARGV[1]
 local at = 4
 
--- All keys of other types fail here, before anything is written.
+-- Keys of another type fail here, before anything is written.
 local known = call('HMGET', meta, 'inc', 'last', 'limit', 'extra', 'ttl', me)
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
@@ -21,14 +21,14 @@ if epoch < stored_epoch then return { Flag.NONE, stored_epoch } end
 
 local incarnation, override = (known[1] or 0) + 0, known[3] and known[3] + 0
 local seen = ARGV[3] + 0
--- `last` is the last number given out; the next one is above what any client has seen.
+-- The last number given out. The next one is above all that this client has seen.
 local before = max((known[2] or 0) + 0, seen, now - 1)
 local last = before
 local extra, ttl = (known[4] or 0) + 0, (known[5] or 0) + 0
 local limit = override or ARGV[2] + 0
 -- The latest instant that any key must live to.
 local needed_until = 0
--- Keys that have been made or written to, so that their expiry must be set.
+-- Keys whose expiry must be set: this turn has made them or, of clients, written to them.
 local new_permits, new_queue, new_clients, new_meta = false, false, false, false
 -- 1 once the turn leaves work for another one.
 local more = 0

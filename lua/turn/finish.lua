@@ -14,8 +14,8 @@ elseif last > before then
 end
 if new_permits then call('PEXPIREAT', permits, ttl) end
 if new_queue then call('PEXPIREAT', queue, ttl) end
--- Clients that were last alive Span.FORGET_AFTER ago are forgotten, Bound.FORGET by each turn that
--- writes to clients anyway.
+-- Forgets clients that were last alive Span.FORGET_AFTER ago: Bound.FORGET in each turn that writes
+-- to clients anyway.
 if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
   local before_ms = now_ms - Span.FORGET_AFTER
   local gone =

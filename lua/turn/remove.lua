@@ -4,14 +4,14 @@
 --- Writes  permits, queue, meta `extra`; held, extra, waiting, missing
 --- Twin    src/store/memory/turn/remove.rs
 
--- Indices of the releases that found nothing; and how many releases came before this section.
+-- Indices of the releases that found nothing, and how many releases came before this section.
 local missing, releases = nil, 0
 while ARGV[at] == Section.RELEASE_LIGHT do
   local count, first = ARGV[at + 1] + 0, at + 3
   local to = first + count - 1
-  -- Only permits with tokens up to this number can have gone by a kick, or by a loss of data that
-  -- was followed by put-backs. The client vouches that no lease has ended. So where all tokens are
-  -- higher, one ZREM finds all of these permits, or none of them: no look at each is needed.
+  -- A permit with a token up to `removed` may have been kicked, or lost with data while others were
+  -- put back. Where all tokens are higher, and the client knows that no lease has ended, all of the
+  -- permits are there, or none of them. So one ZREM of many tells which were missing.
   local removed = count > 1 and max(incarnation, (call('HGET', meta, 'removed') or 0) + 0)
   if removed and ARGV[at + 2] + 0 > removed then
     local found = 0

@@ -5,7 +5,7 @@
 --- Writes  permits, queue; held, extra, waiting, exceptions
 --- Twin    src/store/memory/turn/renew.rs
 
--- Pairs of an index and a code; how many renewals came before this section.
+-- Pairs of an index and a code, and how many renewals came before this section.
 local exceptions, renewals, granted_under = nil, 0, incarnation
 if ARGV[at] == Section.GRANTED_UNDER then
   granted_under = ARGV[at + 1] + 0
@@ -39,7 +39,7 @@ while ARGV[at] == Section.RENEW do
           local units = units_of(id)
           if granted_under ~= incarnation and held + extra + units <= limit then
             code = RenewalException.PUT_BACK
-            -- A stale turn may have queued it; an id is never in both.
+            -- A late turn may have queued it. An id is never in both.
             waiting = waiting - call('ZREM', queue, id)
             add(ids, k, k, units, ms)
           else

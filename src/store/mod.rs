@@ -226,7 +226,7 @@ pub(crate) enum WaiterOutcome {
 }
 
 impl WaiterOutcome {
-    /// The same of a newcomer so many places later, who fared alike.
+    /// Returns the outcome of the newcomer `nth` places later in a run of the same outcome.
     #[cfg(feature = "redis")]
     fn with_numbers_raised_by(self, nth: u64) -> Self {
         match self {

@@ -160,7 +160,8 @@ impl<Inner: Service<Req>, Req, Queued> Stage<Inner, Req, Queued> {
     }
 }
 
-/// Waits for the permit, and meanwhile polls the request that is queued.
+/// Waits for the permit, and meanwhile polls the queued request. If its body breaks off, most likely because
+/// the client has gone, the request is rejected and leaves the queue.
 fn poll_queued<In, M: OnRequest<In>>(
     mode: &M,
     mut admission: Pin<&mut AdmissionFuture>,

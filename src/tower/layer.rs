@@ -1,4 +1,4 @@
-//! The layer: what every service made from it has in common.
+//! The layer: a builder of the settings that all services made from it share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
 
-use super::body::watched::EndWhen;
+use super::body::end::EndWhen;
 use super::exempt::Exempt;
 use super::keyed::Keyed;
 use super::mode::answer::Answer;
@@ -24,18 +24,18 @@ use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
 use crate::ZSetSemaphore;
 
-/// Lets a request through to the inner service once it has a permit.
+/// A layer that calls the inner service once the request has a permit.
 ///
-/// `H` says how long the permit is held and what becomes of rejections ([`HoldBody`], [`WatchBody`],
-/// [`ReleaseOnResponse`], [`Answer`]), `S` which semaphore a request asks for how many units ([`Single`], [`Keyed`],
-/// [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
+/// `M` is the mode: until when the permit is held, and what a rejection becomes ([`HoldBody`], [`WatchBody`],
+/// [`ReleaseOnResponse`], [`Answer`]). `S` selects the semaphore and the units of a request ([`Single`],
+/// [`Keyed`], [`Weighted`], [`Exempt`]). See the [module](super) for the behaviour.
 ///
 /// # Default
 ///
 /// | setting | default |
 /// |---|---|
-/// | held until | the body has ended ([`HoldBody`]) |
-/// | rejections are | errors; [`answer`](Self::answer) answers them |
+/// | the permit is held | until the body has ended ([`HoldBody`]) |
+/// | a rejection is | an error; [`answer`](Self::answer) answers it |
 /// | [`timeout`](Self::timeout) | none |
 /// | [`total_timeout`](Self::total_timeout) | none |
 /// | [`max_queue`](Self::max_queue) | that of the semaphore |
@@ -85,10 +85,10 @@ pub struct ZSetSemaphoreLayer<M = HoldBody, S = Single> {
 }
 
 impl ZSetSemaphoreLayer {
-    /// Takes one unit of `semaphore` per request, and holds it until the body of the response has
-    /// ended.
+    /// Makes a layer that takes one unit of `semaphore` per request, and holds it until the body of the
+    /// response has ended.
     ///
-    /// Nobody extends the lease of a request: leave [`Renew::Auto`](crate::Renew) on.
+    /// The layer does not extend leases, so leave [`Renew::Auto`](crate::Renew) on.
     pub fn new(semaphore: ZSetSemaphore) -> Self {
         let settings = Settings::new(semaphore.clone_name());
         Self { selector: Single::new(semaphore), settings, mode: HoldBody::default() }
@@ -96,8 +96,8 @@ impl ZSetSemaphoreLayer {
 }
 
 impl<K> ZSetSemaphoreLayer<HoldBody, Keyed<K>> {
-    /// Takes one unit of the semaphore of the request's key, and holds it until the body of the
-    /// response has ended.
+    /// Makes a layer that takes one unit of the semaphore of the request's key, and holds it until the body
+    /// of the response has ended.
     pub fn keyed(keyed: Keyed<K>) -> Self {
         Self {
             settings: Settings::new(keyed.limit_name()),
@@ -112,59 +112,63 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
         ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, mode }
     }
 
-    /// Never waits for room: a request that finds none, or others that wait for it, is rejected
-    /// after one round trip. As a [`timeout`](Self::timeout) of zero.
+    /// Rejects a request after one round trip if the limit is reached, or if others wait already. The same
+    /// as a [`timeout`](Self::timeout) of zero.
     pub fn reject_when_full(self) -> Self {
         self.timeout(Duration::ZERO)
     }
 
-    /// Rejects a request where `most` wait already, in the whole cluster. Default: what the
-    /// [semaphore](crate::SemaphoreBuilder::max_queue) says.
+    /// Rejects a request if `most` requests wait already, in the whole cluster. Default: the
+    /// [setting of the semaphore](crate::SemaphoreBuilder::max_queue).
     pub fn max_queue(mut self, most: u32) -> Self {
         self.settings.max_queue = Some(most);
         self
     }
 
-    /// What becomes of requests while the store is away. Default: [`OutagePolicy::FailClosed`].
+    /// Sets what happens to requests while the store is unavailable. Default:
+    /// [`OutagePolicy::FailClosed`].
     pub fn outage_policy(mut self, policy: OutagePolicy) -> Self {
         self.settings.outage_policy = policy;
         self
     }
 
-    /// For how long the store must not have answered, though it was asked, until it counts as away
-    /// and the policy for [outages](Self::outage_policy) decides. Until then requests wait. Default: 1 s.
+    /// Sets after how long without an answer the store counts as unavailable, so that the
+    /// [outage policy](Self::outage_policy) decides. Until then requests wait. Default: 1 s.
     ///
-    /// A connection that goes silent is noticed after the client's
-    /// [call timeout](crate::ClientBuilder::call_timeout), so a shorter time than that has no effect
-    /// on it.
-    pub fn outage_after(mut self, patience: Duration) -> Self {
-        self.settings.outage_after = patience;
+    /// The time counts from the first call that the store has not answered. A connection that goes silent
+    /// is noticed only after the client's [call timeout](crate::ClientBuilder::call_timeout), so a
+    /// shorter time than that has no effect on it.
+    pub fn outage_after(mut self, silence: Duration) -> Self {
+        self.settings.outage_after = silence;
         self
     }
 
-    /// No rejected request is told to [come again](Rejection::retry_after) sooner than after this; for
-    /// services whose clients are many, or slow to start. Default: 1 s.
-    pub fn min_retry_after(mut self, floor: Duration) -> Self {
-        self.settings.min_retry_after = floor;
+    /// Sets the least [`retry_after`](Rejection::retry_after) of a rejection, for services whose clients are
+    /// many or slow to start. Default: 1 s.
+    pub fn min_retry_after(mut self, min: Duration) -> Self {
+        self.settings.min_retry_after = min;
         self
     }
 
-    /// Ends a wait after `timeout` with [`AcquireError::Timeout`](crate::AcquireError::Timeout);
-    /// counted from the first poll of the response future. Zero asks once and never waits for room.
+    /// Ends a wait after `timeout` with [`AcquireError::Timeout`](crate::AcquireError::Timeout). The time
+    /// counts from the first poll of the response future. With zero a request asks once and never waits.
     /// Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
     }
 
-    /// Ends a wait once the request has waited for `timeout` in all: for the permit of this layer and,
-    /// counted from here, for those of the layers further in. Default: none.
+    /// Limits how long a request waits for the permit of this layer and for those of the layers further in,
+    /// all together. Default: none.
     ///
-    /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30. Say how long
-    /// a request waits in all at the outermost. Each layer waits for its own timeout or for what is left,
-    /// whichever is shorter; a request that reaches a layer when nothing is left asks there once, as with
-    /// a timeout of zero. The layers further in learn it from the extensions of an HTTP request, see
-    /// [`WaitDeadline`](super::WaitDeadline); [`release_on_response`](Self::release_on_response) neither tells nor hears of it.
+    /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30 s. Set the total at
+    /// the outermost layer. Each layer then waits for its own timeout or for the rest of the total,
+    /// whichever is shorter. A request that reaches a layer when the total is used up asks there once, as
+    /// with a timeout of zero.
+    ///
+    /// The layers further in learn the deadline from an extension of the HTTP request,
+    /// [`WaitDeadline`](super::WaitDeadline). [`release_on_response`](Self::release_on_response) neither
+    /// reads nor sets it.
     ///
     /// # Examples
     ///
@@ -189,10 +193,11 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<HoldBody, S> {
-    /// Gives the permit back when the inner service has answered; a body that is still streaming
-    /// is **not** capped. For services whose responses are not those of HTTP, or are complete when
-    /// they are there. It compiles around any service, a client whose answers stream among them: leave
-    /// it away there.
+    /// Releases the permit when the inner service has responded. A body that still streams then is **not**
+    /// capped.
+    ///
+    /// For services whose responses are not HTTP, or are complete when they are there. It compiles around any
+    /// service, so take care not to use it around a client whose responses stream.
     ///
     /// # Examples
     ///
@@ -215,13 +220,12 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
         self.with_mode(ReleaseOnResponse::default())
     }
 
-    /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be
-    /// mounted where no error may come out: axum's `Router::layer`, tonic's `Server::layer`.
+    /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be mounted
+    /// where no error may come out: axum's `Router::layer`, tonic's `Server::layer`.
     ///
-    /// The error of the service is that of the inner service. See the [module](super#rejections) for
-    /// the answers. The inner service is called with requests of [`ReadAhead<B>`](super::ReadAhead):
-    /// while a request is queued its body is read ahead, so that a server notices when its client
-    /// goes away.
+    /// The error of the service is then that of the inner service. The [module](super#rejections) lists the
+    /// answers. The inner service is called with requests of [`ReadAhead<B>`](super::ReadAhead): while a
+    /// request is queued, its body is read ahead, so that the server notices when the client goes away.
     ///
     /// # Examples
     ///
@@ -253,50 +257,53 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
         self.with_mode(Answer::new(EndWhen::default(), max_cooldown))
     }
 
-    /// Lets a `429 Too Many Requests` from the inner service, a provider that is called, lower the
-    /// effective limit for a while: the permit of that request is kept, and its units with it, for
-    /// as long as the answer says, `longest` at the most. Each such answer takes one request out of the
-    /// limit of the whole cluster, and it comes back by itself.
+    /// Keeps the permit after a `429 Too Many Requests` from the inner service, for as long as the response
+    /// says and `longest` at most. For clients of a provider. Default: off.
     ///
-    /// The answer says so by `retry-after-ms`, or `Retry-After` in seconds or as a date (RFC 9110,
-    /// 10.2.3); 1 s if by neither. A `529`, by which Anthropic says that it is overloaded, is as a `429`. A
-    /// `503` is, too, where it says for how long.
+    /// The units stay in use that long, so each `429` lowers the effective limit of the whole cluster by
+    /// one request, and the limit recovers by itself.
     ///
-    /// [`Client::shutdown`](crate::Client::shutdown) waits for it; `shutdown_now` does not.
-    /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting;
-    /// [`release_on_response`](Self::release_on_response), which leaves responses alone, turns it off again.
-    /// Default: off.
+    /// The response says for how long by `retry-after-ms`, or by `Retry-After` in seconds or as a date (RFC
+    /// 9110, 10.2.3). Without either it is 1 s. A `529`, by which Anthropic says that it is overloaded, counts
+    /// as a `429`. A `503` does if it says for how long.
+    ///
+    /// [`Client::shutdown`](crate::Client::shutdown) waits for the cooldown; `shutdown_now` does not.
+    /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting.
+    /// [`release_on_response`](Self::release_on_response) turns it off, since it does not look at responses.
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         self.mode.max_cooldown = Some(longest);
         self
     }
 
-    /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped and
-    /// the request fails with [`Reason::Lost`](super::Reason::Lost), or its body ends with
-    /// [`PermitLost`](super::PermitLost). Default: it may finish.
+    /// Ends a request whose permit is [lost](crate::Permit::lost). Default: it may finish.
     ///
-    /// The body is ended whether or not anybody reads it: it is dropped, and whoever comes to read
-    /// it is told. What a server has taken of it already may still lie in its buffers.
+    /// The inner future is dropped, and the request fails with [`Reason::Lost`](super::Reason::Lost). If
+    /// the body streams already, it ends with [`PermitLost`](super::PermitLost): the body is dropped even
+    /// if nobody reads it, and the next read gets the error. The server may have some of it in its buffers
+    /// still.
     pub fn end_when_lost(self) -> ZSetSemaphoreLayer<WatchBody, S> {
-        self.ending().end_when_lost()
+        self.watching().end_when_lost()
     }
 
-    /// Ends a body of which its reader takes nothing for `patience`: it is dropped, its permit goes
-    /// back, and whoever comes to read it after all is told [`ReaderStalled`](super::ReaderStalled).
-    /// Without it a client that does not read keeps its permit for as long as its connection lives.
-    /// Default: off.
+    /// Ends a body whose reader takes nothing for `timeout`. Default: off, and then a client that does not
+    /// read keeps its permit for as long as its connection lives.
     ///
-    /// What counts is the reader's turn: from when the response is there, or a frame was taken, or the
-    /// body has woken its reader, until the body is polled again. For how long the inner service is
-    /// silent does not count. Where the body gives more than its client takes, a server polls it in leaps,
-    /// whenever its buffers have room again: over HTTP/1.1 one of up to some megabytes (the buffer of
-    /// the server and that of the socket), over HTTP/2 of a window or a frame, whichever is larger. So
-    /// `patience` should be longer than it takes a slow client to receive that much. Tokens that come
-    /// no faster than they are read make no such leaps.
+    /// The body is dropped and the permit released. A later read gets
+    /// [`ReaderStalled`](super::ReaderStalled).
     ///
-    /// It ends the body alone. The connection is the server's: one that its client does not read
-    /// stays open until the client reads or goes away, or until the server closes it (by the keep-alive
-    /// of HTTP/2, say).
+    /// The time runs while the reader could take something: from the response, from each frame that it took,
+    /// and from each time that the body woke it, until it polls the body again. It does not run while the
+    /// inner service is silent.
+    ///
+    /// If the body yields more than its client takes, a server polls it in leaps, whenever its buffers have
+    /// room again. Over HTTP/1.1 a leap is up to some megabytes (the buffer of the server and that of the
+    /// socket); over HTTP/2 it is a window or a frame, whichever is larger. So `timeout` should be longer
+    /// than a slow client needs to receive that much. Tokens that come no faster than they are read make no
+    /// such leaps.
+    ///
+    /// Only the body ends, not the connection, which is the server's. A connection that its client does not
+    /// read stays open until the client reads or goes away, or until the server closes it, for example by
+    /// the keep-alive of HTTP/2.
     ///
     /// # Examples
     ///
@@ -319,36 +326,36 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn stall_timeout(self, patience: Duration) -> ZSetSemaphoreLayer<WatchBody, S> {
-        self.ending().stall_timeout(patience)
+    pub fn stall_timeout(self, timeout: Duration) -> ZSetSemaphoreLayer<WatchBody, S> {
+        self.watching().stall_timeout(timeout)
     }
 
-    fn ending(self) -> ZSetSemaphoreLayer<WatchBody, S> {
+    fn watching(self) -> ZSetSemaphoreLayer<WatchBody, S> {
         let max_cooldown = self.mode.max_cooldown;
         self.with_mode(WatchBody { end_when: EndWhen::default(), max_cooldown })
     }
 }
 
 impl<S> ZSetSemaphoreLayer<WatchBody, S> {
-    /// As [`answer`](ZSetSemaphoreLayer::answer), with requests that end as they do without it.
+    /// Answers rejections, as [`answer`](ZSetSemaphoreLayer::answer) does, and keeps what ends requests.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
         let WatchBody { end_when, max_cooldown } = self.mode;
         self.with_mode(Answer::new(end_when, max_cooldown))
     }
 
-    /// Ends a request whose permit is lost, too.
+    /// Also ends a request whose permit is [lost](ZSetSemaphoreLayer::end_when_lost).
     pub fn end_when_lost(mut self) -> Self {
         self.mode.end_when.lost = true;
         self
     }
 
-    /// Ends a body whose reader [stalls](ZSetSemaphoreLayer::stall_timeout), too.
-    pub fn stall_timeout(mut self, patience: Duration) -> Self {
-        self.mode.end_when.stall_timeout = Some(patience);
+    /// Also ends a body whose reader [stalls](ZSetSemaphoreLayer::stall_timeout).
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.mode.end_when.stall_timeout = Some(timeout);
         self
     }
 
-    /// As [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429); a permit that is lost rests no longer.
+    /// Keeps the permit after a `429`; see [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429).
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         self.mode.max_cooldown = Some(longest);
         self
@@ -356,8 +363,8 @@ impl<S> ZSetSemaphoreLayer<WatchBody, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
-    /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped, and
-    /// the request fails with [`Reason::Lost`](super::Reason::Lost). Default: it may finish.
+    /// Ends a request whose permit is [lost](crate::Permit::lost): drops the inner future, and fails the
+    /// request with [`Reason::Lost`](super::Reason::Lost). Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
         self.mode.end_when_lost = true;
         self
@@ -365,16 +372,15 @@ impl<S> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<Answer, S> {
-    /// With what a request is answered for which there was no room, such as `429 Too Many Requests`.
-    /// Default: what the [dialect](Self::dialect) says, `503 Service Unavailable`.
+    /// Sets the status of an answer when the limit was reached, for example `429 Too Many Requests`.
+    /// Default: that of the [dialect](Self::dialect); for [`Dialect::Plain`] `503 Service Unavailable`.
     pub fn status(mut self, status: StatusCode) -> Self {
         Arc::make_mut(&mut self.mode.settings).status = Some(status);
         self
     }
 
-    /// In whose words rejections are answered over HTTP, so that the SDKs of OpenAI or Anthropic
-    /// understand them and come again when they are told to. gRPC has its own. Default:
-    /// [`Dialect::Plain`].
+    /// Sets the error format of answers over HTTP, so that the SDKs of OpenAI or Anthropic understand them
+    /// and retry when they are told to. It does not apply to gRPC. Default: [`Dialect::Plain`].
     ///
     /// # Examples
     ///
@@ -396,15 +402,16 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Changes the answers to rejected requests: `change` gets the rejection, the head of the
-    /// request, and what would be answered, with its status, `Retry-After` and JSON. Answers to gRPC
-    /// requests stay as they are.
+    /// Changes the answers to rejected requests. `change` gets the rejection, the head of the request, and
+    /// the answer with its status, `Retry-After` and JSON. Answers over gRPC are not changed.
     ///
-    /// It is called for every rejection, also for those of outages and of requests that are too heavy:
-    /// see [`Rejection::is_full`] and the like. What a rejection displays is for logs; outsiders may
-    /// see its [`limit_name`](Rejection::limit_name). Whose request it was tells
-    /// [`Rejection::key`], by its hash if it is a secret. The head is a copy, made of each request to such
-    /// a layer; `Authorization`, cookies and API keys in it are marked sensitive, which hides them from `Debug`.
+    /// It is called for every rejection, also during an outage and for requests that weigh too much; see
+    /// [`Rejection::is_full`] and [`Rejection::reason`]. The `Display` of a rejection is for logs; outsiders
+    /// may see the [`limit_name`](Rejection::limit_name). [`Rejection::key`] tells whose request it was; a
+    /// secret is given by its hash.
+    ///
+    /// With this setting the head of each request is copied. `Authorization`, cookies and API keys in the
+    /// copy are marked sensitive, which hides them from `Debug`.
     ///
     /// # Examples
     ///
@@ -428,40 +435,40 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Adds `x-concurrency-limit`, `x-concurrency-in-use` (units, as last heard) and
-    /// `x-concurrency-waited-ms` (for this limit) to the responses of requests that hold a permit. Of
-    /// stacked layers with this setting the innermost tells. Default: off.
+    /// Adds headers to the responses of requests that hold a permit: `x-concurrency-limit`,
+    /// `x-concurrency-in-use` (units, as the store last said) and `x-concurrency-waited-ms` (for this limit).
+    /// Of several stacked layers with this setting the innermost adds its own. Default: off.
     pub fn add_limit_headers(mut self) -> Self {
         Arc::make_mut(&mut self.mode.settings).limit_headers = true;
         self
     }
 
-    /// Ends a request whose permit is [lost](crate::Permit::lost): the inner future is dropped and
-    /// the request answered with `503`, or its body ends with [`PermitLost`](super::PermitLost).
-    /// Default: it may finish.
+    /// Ends a request whose permit is [lost](crate::Permit::lost): drops the inner future and answers with
+    /// `503`, or ends the body with [`PermitLost`](super::PermitLost). Default: it may finish.
     pub fn end_when_lost(mut self) -> Self {
         Arc::make_mut(&mut self.mode.settings).end_when.lost = true;
         self
     }
 
-    /// Ends a body of which its reader takes nothing for `patience`, and gives its permit back; as
-    /// [without `answer`](ZSetSemaphoreLayer::stall_timeout). Default: off.
-    pub fn stall_timeout(mut self, patience: Duration) -> Self {
-        Arc::make_mut(&mut self.mode.settings).end_when.stall_timeout = Some(patience);
+    /// Ends a body whose reader takes nothing for `timeout`, and releases its permit; see
+    /// [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout). Default: off.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        Arc::make_mut(&mut self.mode.settings).end_when.stall_timeout = Some(timeout);
         self
     }
 
-    /// As [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429), where the inner service calls a provider
-    /// and passes its answer on.
+    /// Keeps the permit after a `429`, if the inner service calls a provider and passes its response on; see
+    /// [`cooldown_on_429`](ZSetSemaphoreLayer::cooldown_on_429). Default: off.
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         Arc::make_mut(&mut self.mode.settings).max_cooldown = Some(longest);
         self
     }
 
-    /// Lets a stream of server-sent events that [ends since its permit was lost](Self::end_when_lost)
-    /// end with an event `error` in the words of the [dialect](Self::dialect), and as if it were whole,
-    /// instead of breaking off. Other responses break off still, and so do streams that are compressed
-    /// further in. Without `end_when_lost` it changes nothing. Default: off.
+    /// Ends a stream of server-sent events whose [permit was lost](Self::end_when_lost) with an event
+    /// `error` in the format of the [dialect](Self::dialect), instead of breaking it off. Default: off.
+    ///
+    /// Other responses still break off, and so do streams that a layer further in compresses. It has no
+    /// effect without `end_when_lost`.
     ///
     /// # Examples
     ///
@@ -481,9 +488,11 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Up to how many bytes of memory are kept of a request body that is read ahead while the request
-    /// is queued, but for the frame that reaches it; beyond it the client has to wait. 0 turns it off, and
-    /// so does a request with `Expect: 100-continue`. Default: 256 KiB.
+    /// Sets how many bytes of memory a request body that is read ahead may take while the request is queued.
+    /// Default: 256 KiB.
+    ///
+    /// The frame that reaches this bound may exceed it; then the client has to wait. With 0 nothing is read
+    /// ahead. A request with `Expect: 100-continue` is never read ahead.
     pub fn read_ahead(mut self, bytes: u64) -> Self {
         Arc::make_mut(&mut self.mode.settings).read_ahead = bytes;
         self
@@ -491,13 +500,13 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
 }
 
 impl<M, S> ZSetSemaphoreLayer<M, S> {
-    /// Takes as many units as `weigh` says for a request. Called again, the last one counts.
+    /// Takes as many units as `weigh` returns for a request. Of several calls the last one counts.
     /// Default: 1.
     ///
-    /// A request of weight 0 is let through at once, without a permit. One that weighs more than
-    /// the limit ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
+    /// A request of weight 0 passes at once, without a permit. A request that weighs more than the limit
+    /// ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
     ///
-    /// `weigh` runs in `call`; a panic in it is the caller's, with nothing held.
+    /// `weigh` runs in `call`. If it panics, `call` panics, with nothing held.
     pub fn weight<Req, F>(self, weigh: F) -> ZSetSemaphoreLayer<M, Weighted<F, S>>
     where
         F: Fn(&Req) -> u32,
@@ -509,11 +518,10 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
         }
     }
 
-    /// Lets the requests through that `exemption` tells, as if the layer were not there: they take no
-    /// permit, are in no metric, and need neither key nor store. Called again, it exempts those as well.
-    /// Default: none.
+    /// Lets requests pass as if the layer were not there: they take no permit, are in no metric, and need
+    /// neither a key nor the store. A second call exempts further requests. Default: none.
     ///
-    /// For health checks, which must be answered when all is full, and whatever else costs nothing.
+    /// For health checks, which must be answered when the limit is reached, and for other cheap requests.
     ///
     /// # Examples
     ///

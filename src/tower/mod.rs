@@ -1,38 +1,38 @@
-//! A tower layer that takes a permit for each request and holds it until the answer is through.
+//! A tower layer that takes a permit for each request and holds it until the response has been sent.
 //!
-//! [`ZSetSemaphoreLayer`] wraps any clonable [`Service`](tower_service::Service), on the server or
-//! on the client side. A request waits for its permit, first come first served across the whole
-//! cluster; then the inner service is called.
+//! [`ZSetSemaphoreLayer`] wraps any clonable [`Service`](tower_service::Service), of a server or of a
+//! client. A request waits for its permit, first come first served across the whole cluster. Then the inner
+//! service is called.
 //!
-//! | made by | for | rejections are | the permit goes back |
+//! | made by | for | a rejection is | the permit is released |
 //! |---|---|---|---|
-//! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
+//! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | an [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
 //! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
 //! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, where nothing may run on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
 //! | [`.stall_timeout(d)`](ZSetSemaphoreLayer::stall_timeout) | the first two, where clients may not read | the same | when the body ends, or its reader stalls ([`CappedBody`]) |
-//! | [`.release_on_response()`](ZSetSemaphoreLayer::release_on_response) | services of any request and response | [`Error`] | when the inner service has answered |
+//! | [`.release_on_response()`](ZSetSemaphoreLayer::release_on_response) | services of any request and response | an [`Error`] | when the inner service has responded |
 //!
-//! The body is the default because a streamed answer, as chats with LLMs are, has only begun when
-//! its head is there: freed at the head, it would escape the cap.
+//! By default the permit is held until the end of the body. A streamed response, such as a chat with an LLM,
+//! has only begun when its head is there; if the permit were released then, the stream would escape the cap.
 //!
 //! # Behaviour
 //!
-//! - `poll_ready` is always ready and takes nothing: services and connections that idle hold
-//!   nothing. The permit is taken in the future that `call` returns.
-//! - The inner service is made ready after the permit is there, so nothing of it is held while the
-//!   request is queued.
-//! - What a handler [takes over](Admitted::take_all) goes back when the handler drops it.
-//! - What is dropped goes back: a queued future leaves the queue, a running one is dropped before
-//!   its permit, and so is a body. A panic in the inner service is passed on, and whoever drops
-//!   the future gives the permit back.
-//! - Clones of a layer, and all services made from it, share one semaphore.
-//! - A permit that is [lost](crate::Permit::lost) does not end the response it was taken for, unless
-//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) says so; then also a body that nobody reads.
-//! - Handlers find in the extensions of the request what it was let through with: [`Admitted`].
+//! - `poll_ready` is always ready and takes nothing, so idle services and connections hold nothing. The
+//!   permit is taken in the future that `call` returns.
+//! - The inner service is made ready after the permit was granted, so a queued request holds nothing of it.
+//! - Whatever is dropped releases its permit. A queued future leaves the queue. A running future is
+//!   dropped before its permit, and so is a body. A panic of the inner service is passed on; the permit is
+//!   released when the future is dropped.
+//! - What a handler [takes over](Admitted::take_all) is released when the handler drops it.
+//! - The clones of a layer, and all services made from them, share one semaphore.
+//! - The [loss](crate::Permit::lost) of a permit does not end its response. With
+//!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) it does, even if nobody reads the body.
+//! - A handler finds what its request was let through with in the extensions of the request:
+//!   [`Admitted`].
 //!
 //! # Axum
 //!
-//! A router that streams at most 64 chats at once, cluster-wide, and at most 4 for each API key:
+//! A router that streams at most 64 chats at once in the whole cluster, and at most 4 for each API key:
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -68,7 +68,7 @@
 //! # Tonic
 //!
 //! The same layer goes into tonic's `Server::builder().layer(...)`, or around one service by tonic's
-//! `LayerExt::named_layer`; see the example `tonic_service`.
+//! `LayerExt::named_layer`. See the example `tonic_service`.
 //!
 //! ```
 //! # fn example<S>(layer: zset_semaphore::tower::ZSetSemaphoreLayer, chat: S) {
@@ -79,8 +79,8 @@
 //!
 //! # With other layers
 //!
-//! The layers of tower, tower-http and axum go around it and inside. What is outside runs for rejected
-//! requests, too, and while a request is queued; what is inside, only with a permit.
+//! The layers of tower, tower-http and axum can stand outside and inside of it. An outer layer also runs for
+//! rejected requests, and while a request is queued. An inner layer runs only with a permit.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -102,7 +102,7 @@
 //!         ServiceBuilder::new()
 //!             .layer(TraceLayer::new_for_http()) // sees rejections, and the time in the queue
 //!             .layer(CorsLayer::permissive()) // answers preflights, and lets browsers read rejections
-//!             // Queueing included: a request that runs into it leaves the queue.
+//!             // Includes the time in the queue: a request that times out leaves the queue.
 //!             .layer(TimeoutLayer::with_status_code(
 //!                 StatusCode::GATEWAY_TIMEOUT,
 //!                 Duration::from_secs(60),
@@ -124,7 +124,7 @@
 //! ```
 //!
 //! Without [`.answer()`](ZSetSemaphoreLayer::answer) rejections are errors, which axum's
-//! `HandleErrorLayer` answers. Where it takes tower's `BoxError`, as beside tower's `timeout`, box them:
+//! `HandleErrorLayer` can answer. If it takes tower's `BoxError`, as beside tower's `timeout`, box them:
 //!
 //! ```
 //! # fn example(chats: zset_semaphore::ZSetSemaphore) {
@@ -151,8 +151,8 @@
 //! # }
 //! ```
 //!
-//! A layer that may be there or not. Both ways through [`option_layer`] must have one type, and the layer
-//! makes another body of the response, so it is made axum's again:
+//! An optional layer, by tower's [`option_layer`]. The responses must have the same type with the layer and
+//! without it, so the body is made axum's again:
 //!
 //! ```
 //! # fn example(chats: Option<zset_semaphore::ZSetSemaphore>) {
@@ -173,24 +173,25 @@
 //! # If it does not compile
 //!
 //! - *"`Infallible: From<zset_semaphore::tower::Error<Infallible>>` is not satisfied"* at axum's
-//!   `layer`: rejections are errors still. Add [`.answer()`](ZSetSemaphoreLayer::answer).
-//! - *"`Service<Request<ReadAhead<Body>>>` is not implemented"*: what stands behind `.answer()` gets
-//!   requests of [`ReadAhead<B>`], and it wants them of axum's `Body`, as `axum::middleware::from_fn`
-//!   does. Use two calls of `Router::layer` instead of one `ServiceBuilder`, or put
+//!   `layer`: rejections are still errors. Add [`.answer()`](ZSetSemaphoreLayer::answer).
+//! - *"`Service<Request<ReadAhead<Body>>>` is not implemented"*: a service inside of `.answer()` gets
+//!   requests of [`ReadAhead<B>`], and this one needs axum's `Body`, as `axum::middleware::from_fn`
+//!   does. Call `Router::layer` twice instead of using one `ServiceBuilder`, or put
 //!   `.map_request(|request: http::Request<_>| request.map(axum::body::Body::new))` in between.
 //! - *"expected `Response<Body>`, found `Response<CappedBody<..>>`"* at `option_layer`, and *"expected
 //!   `Box<dyn Error>`, found `Error<Infallible>`"* at `HandleErrorLayer`: see [above](#with-other-layers).
-//! - *"`Response<..>: Default` is not satisfied"* or the like at a layer of your own: a [`CappedBody`] and a
-//!   [`PermitBody`] have an empty default; box the body (`.map_response(..)`) where it asks for more.
-//! - *"`Service<http::Request<_>>` is not implemented for `reqwest::Client`"*: turn on the feature `reqwest`.
+//! - *"`Response<..>: Default` is not satisfied"* or the like at a layer of your own: [`CappedBody`] and
+//!   [`PermitBody`] implement `Default` as an empty body. If the layer needs more, box the body with
+//!   `.map_response(..)`.
+//! - *"`Service<http::Request<_>>` is not implemented for `reqwest::Client`"*: enable the feature `reqwest`.
 //! - *"implementation of `FnOnce` is not general enough"*: name the type of the argument of a closure
 //!   that extracts keys, `|request: &axum::extract::Request| ...`.
-//! - A client is not to be wrapped with `.answer()`, which reads bodies ahead and answers in the place
-//!   of the provider.
+//! - Do not wrap a client with `.answer()`: it reads bodies ahead, and answers in place of the
+//!   provider.
 //!
 //! # Clients
 //!
-//! Around an outgoing client the layer caps calls to a provider that limits how many run in parallel:
+//! Around a client the layer caps the calls to a provider that limits how many run in parallel:
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -213,9 +214,8 @@
 //! # }
 //! ```
 //!
-//! With the feature `reqwest` it does the same around a [`reqwest::Client`], whose
-//! requests and responses stay what they are. The permit goes back when the response was read to its end,
-//! or dropped.
+//! With the feature `reqwest` the layer also wraps a [`reqwest::Client`]; the types of its requests and
+//! responses stay the same. The permit is released when the response was read to its end, or is dropped.
 //!
 #![cfg_attr(feature = "reqwest", doc = "```")]
 #![cfg_attr(not(feature = "reqwest"), doc = "```ignore")]
@@ -240,36 +240,35 @@
 //!
 //! [`reqwest::Client`]: https://docs.rs/reqwest/0.13/reqwest/struct.Client.html
 //!
-//! [`release_on_response`](ZSetSemaphoreLayer::release_on_response) is not for clients whose answers stream: it takes any
-//! service, and gives the permit back before the body has been read.
+//! Do not use [`release_on_response`](ZSetSemaphoreLayer::release_on_response) for clients whose responses
+//! stream: it releases the permit before the body has been read.
 //!
 //! # Several limits
 //!
-//! Layers stack. Put the narrowest outside: the user, then the model, then the whole cluster. While
-//! a request waits for an inner limit it holds its permits of the outer ones, so the outer limit
-//! should be the one whose units are the least wanted by others: a user who queues for the cluster
-//! blocks nobody but himself, whereas a request that held a unit of the cluster while it queued for
-//! its user's would block everybody. Stack them in the same order everywhere, or two requests may
-//! wait for each other until their timeouts. A rejection tells which limit it was:
-//! [`Rejection::limit_name`].
+//! Layers stack. Put the narrowest limit outside: first the user's, then the model's, then that of the whole
+//! cluster. While a request waits for an inner limit, it holds its permits of the outer ones. A user who
+//! waits for the cluster then blocks only himself. In the other order a request that waits for its
+//! user's limit would hold a unit of the cluster, and block everybody.
 //!
-//! Each layer has a [`timeout`](ZSetSemaphoreLayer::timeout) of its own, and they add up. How long a
-//! request waits in all is the outermost one's [`total_timeout`](ZSetSemaphoreLayer::total_timeout).
+//! Stack the limits in the same order everywhere, or two requests may wait for each other until their
+//! timeouts. [`Rejection::limit_name`] tells which limit rejected a request.
 //!
-//! # What stands around the limits
+//! Each layer has its own [`timeout`](ZSetSemaphoreLayer::timeout), and these add up. Set how long a request
+//! waits in total by the [`total_timeout`](ZSetSemaphoreLayer::total_timeout) of the outermost layer.
+//!
+//! # The order of all layers
 //!
 //! From the outside in:
 //!
-//! 1. **Tracing and request ids**, so that rejections are seen, too.
-//! 2. **CORS**: a browser asks by a pre-flight request (`OPTIONS`) before the real one. Inside the
-//!    limits each would cost a permit and a wait, and a rejection without CORS headers is one that a
-//!    web page cannot read.
+//! 1. **Tracing and request ids**, so that rejections are traced as well.
+//! 2. **CORS**: a browser sends a pre-flight request (`OPTIONS`) before the real one. Inside of the limits
+//!    each would cost a permit and a wait, and a web page cannot read a rejection without CORS headers.
 //! 3. **Authentication**, before limits with a key. A key that anybody can make up costs the store some
-//!    hundred bytes for some seconds: a million of made-up keys took 382 MB of Redis. Take the key
-//!    from what was authenticated ([`FromExtension`]), not from the header.
-//! 4. **The limits**, the narrowest first. [`exempt`](ZSetSemaphoreLayer::exempt) the health checks, or route
-//!    them around the limits: a full gateway is not a sick one.
-//! 5. **Timeouts of the work** and the handlers. A timeout outside the limits counts the wait, too.
+//!    hundred bytes for some seconds: a million of them took 382 MB of Redis. Take the key from the result
+//!    of the authentication ([`FromExtension`]), not from the header.
+//! 4. **The limits**, the narrowest first. [Exempt](ZSetSemaphoreLayer::exempt) the health checks, or route
+//!    them around the limits: a full gateway is not an unhealthy one.
+//! 5. **Timeouts of the work**, and the handlers. A timeout outside of the limits includes the wait.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -307,7 +306,7 @@
 //! let health = Paths::new(["/healthz"]);
 //! let ten = Duration::from_secs(10);
 //!
-//! // The layer that is added last stands outermost.
+//! // The layer that is added last is the outermost.
 //! let app: Router = Router::new()
 //!     .route("/chat", post(|| async { "token token" }))
 //!     .route("/healthz", axum::routing::get(|| async { "well" }))
@@ -335,44 +334,51 @@
 //!
 //! # Rejections
 //!
-//! In front of the public set a timeout or a bound of the queue: each queued request may keep up to
-//! 256 KiB of its body. A request waits for room up to the [`timeout`](ZSetSemaphoreLayer::timeout), is rejected at once
-//! when it is full ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or where too many
-//! wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)). With
-//! [`answer`](ZSetSemaphoreLayer::answer):
+//! On a public server set a timeout or a bound of the queue, since each queued request may keep up to
+//! 256 KiB of its body. A request waits up to the [`timeout`](ZSetSemaphoreLayer::timeout). It is rejected
+//! at once if the limit is reached ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or if too
+//! many requests wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)).
 //!
-//! | why | HTTP | gRPC |
+//! With [`answer`](ZSetSemaphoreLayer::answer) a rejection is answered:
+//!
+//! | reason | HTTP | gRPC |
 //! |---|---|---|
-//! | no room | `503`, or what [`status`](ZSetSemaphoreLayer::status) says, with `Retry-After` | `RESOURCE_EXHAUSTED` with `RetryInfo` and `grpc-retry-pushback-ms` |
-//! | the store is away, the semaphore closed, the permit lost, the limit of the key not known | `503` with `Retry-After` | `UNAVAILABLE`, the same |
-//! | heavier than the limit | `413` | `INVALID_ARGUMENT` |
-//! | its body broke off while it was queued | `400` | `CANCELLED` |
+//! | limit reached | `503`, or the [`status`](ZSetSemaphoreLayer::status) that is set, with `Retry-After` | `RESOURCE_EXHAUSTED` with `RetryInfo` and `grpc-retry-pushback-ms` |
+//! | store unavailable, semaphore closed, permit lost, limit of the key not known | `503` with `Retry-After` | `UNAVAILABLE`, with the same details |
+//! | weighs more than the limit | `413` | `INVALID_ARGUMENT` |
+//! | request body broke off while queued | `400` | `CANCELLED` |
 //!
 //! The body over HTTP is
-//! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`,
-//! or the same in the words of another API, which its SDKs understand
-//! ([`dialect`](ZSetSemaphoreLayer::dialect)), or what
-//! [`answer_with`](ZSetSemaphoreLayer::answer_with) makes of it and the request. A request is one of gRPC by its
-//! content type; its rejection has only trailers.
+//! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`.
+//! It can have the error format of another API, which the SDKs of that API understand
+//! ([`dialect`](ZSetSemaphoreLayer::dialect)), or be made from the rejection and the request
+//! ([`answer_with`](ZSetSemaphoreLayer::answer_with)). A request counts as gRPC by its content type. The
+//! answer to it has only trailers.
 //!
-//! `Retry-After` is [when it is worth trying again](Rejection::retry_after), in whole seconds: when as
-//! many units as the request and those ahead of it need are expected to have come free, going by how long
-//! permits are held and how long the present ones have been. It errs to the long side, and differs from client to
-//! client, so that those who were turned away together do not come back together.
+//! `Retry-After` is [`Rejection::retry_after`] in whole seconds: the time in which as many units as the
+//! request and those ahead of it need are expected to become free. The estimate uses how long permits are
+//! held, and how long the present ones have been. It errs on the long side. It has a random part, so that
+//! clients that were rejected together do not come back together.
 //!
-//! A stream of server-sent events that ends since its permit was lost may say so in a last event
-//! instead of breaking off ([`sse_error_event`](ZSetSemaphoreLayer::sse_error_event)).
+//! A stream of server-sent events whose permit was lost can end with an error event instead of breaking off
+//! ([`sse_error_event`](ZSetSemaphoreLayer::sse_error_event)).
 //!
 //! # Clients that go away
 //!
-//! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server learns of that only
-//! by reading on, so [`answer`](ZSetSemaphoreLayer::answer) reads the body ahead, up to
-//! [256 KiB](ZSetSemaphoreLayer::read_ahead); a client that goes away behind a larger body, behind a
-//! second request that it has sent already, or while it waits for a `100 Continue`, is noticed when its
-//! turn comes. A client that stays and reads nothing keeps its permit, unless a
-//! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends what it does not read. A response to an upgrade
-//! (`101`) has no body: a WebSocket is not capped for as long as it lives, unless its handler
-//! [takes over](Admitted::take_all) what it was let through with, and holds it until the socket closes:
+//! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server notices that only by
+//! reading on, so [`answer`](ZSetSemaphoreLayer::answer) reads the request body ahead, up to
+//! [256 KiB](ZSetSemaphoreLayer::read_ahead). Three cases are noticed only when the request gets its permit:
+//! the body is larger, the client has already sent a second request behind it, or it waits for a
+//! `100 Continue`.
+//!
+//! A client that stays and reads nothing keeps its permit, unless a
+//! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends the body.
+//!
+//! # WebSockets
+//!
+//! A response to an upgrade (`101`) has no body, so its permit is released at once. To cap a WebSocket for
+//! as long as it lives, its handler [takes over](Admitted::take_all) what the request was let through with,
+//! and holds it until the socket closes:
 //!
 //! ```
 //! use axum::{Extension, extract::ws::WebSocketUpgrade, response::Response};
@@ -389,33 +395,34 @@
 //! }
 //! ```
 //!
-//! # When the store is away
+//! # Outages of the store
 //!
-//! See [`OutagePolicy`]: requests are rejected (the default), let through, or share a cap of this process.
-//! Which it is needs no waiting once it is known that the store is away, and a gateway may start
-//! before its Redis does ([`Client::open`](crate::Client::open)).
+//! While the store is unavailable, requests are rejected (the default), let through, or share a cap of this
+//! process: see [`OutagePolicy`]. Once it is known that the store is unavailable, this is decided without
+//! waiting. A gateway may start before its Redis does ([`Client::open`](crate::Client::open)).
 //!
 //! # Shutdown
 //!
-//! [`Client::shutdown`](crate::Client::shutdown) ends all waits: queued requests are rejected with
-//! `503`, those that run may finish, and it resolves when the last has. Stop the server beside it, as
-//! the example `llm_gateway` does.
+//! [`Client::shutdown`](crate::Client::shutdown) ends all waits: queued requests are rejected with `503`,
+//! and running ones may finish. It resolves when the last one has. Call it while the server stops, as the
+//! example `llm_gateway` does.
 //!
 //! # Metrics
 //!
 //! With the feature `metrics` each request counts once in `zset_semaphore_requests_total`, and its wait
-//! in the histogram `zset_semaphore_wait_seconds`, with the labels `limit` (a name, never a key) and
-//! `outcome`:
+//! is recorded in the histogram `zset_semaphore_wait_seconds`. Both have the labels `limit` (a name, never a
+//! key) and `outcome`:
 //!
 //! | outcome | the request |
 //! |---|---|
 //! | `permit` | was let through with a permit |
-//! | `local`, `uncounted` | was let through by the policy while the store was away |
+//! | `local`, `uncounted` | was let through by the outage policy |
 //! | `weightless` | weighed nothing |
-//! | `rejected` | was not let through; the counter's label `reason` says why ([`Reason::label`]), and is empty otherwise |
-//! | `cancelled` | gave up before: its future was dropped, most likely since its client went away |
+//! | `rejected` | was not let through; the label `reason` of the counter says why ([`Reason::label`]) |
+//! | `cancelled` | was dropped while it waited, most likely because its client went away |
 //!
-//! So the sum over all outcomes is the number of requests that came in.
+//! For all other outcomes the label `reason` is empty. The sum over all outcomes is the number of requests
+//! that came in, but for exempt ones.
 
 mod admission;
 mod body;
@@ -429,6 +436,7 @@ mod mode;
 mod outage;
 mod rejection;
 mod retry_after;
+mod sealed;
 mod select;
 mod service;
 mod settings;
@@ -458,10 +466,3 @@ pub use outage::policy::OutagePolicy;
 pub use rejection::{Reason, Rejection};
 pub use select::{SelectSemaphore, Single, Weighted};
 pub use service::ZSetSemaphoreService;
-
-/// Seals [`OnRequest`], [`OnResponse`] and [`SelectSemaphore`], so that methods can be added to them.
-mod sealed {
-    use std::fmt;
-
-    pub trait Sealed: fmt::Debug {}
-}

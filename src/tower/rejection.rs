@@ -220,10 +220,10 @@ impl fmt::Display for Reason {
         match self {
             Self::Acquire(error) => error.fmt(f),
             Self::Unavailable { down_for, error: Some(error) } => {
-                write!(f, "the store has been away for {down_for:?}: {error}")
+                write!(f, "the store has been unavailable for {down_for:?}: {error}")
             }
             Self::Unavailable { down_for, error: None } => {
-                write!(f, "the store has been away for {down_for:?}")
+                write!(f, "the store has been unavailable for {down_for:?}")
             }
             Self::Lost(reason) => write!(f, "the permit was lost: {reason}"),
             Self::LimitLookup(error) => write!(f, "the limit is not known: {error}"),

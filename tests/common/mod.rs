@@ -3,5 +3,6 @@
 #![allow(dead_code)] // each test binary uses a part of it
 
 pub(crate) mod connect;
+pub(crate) mod inspect;
 pub(crate) mod log;
 pub(crate) mod stores;

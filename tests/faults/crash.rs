@@ -12,6 +12,7 @@ use zset_semaphore::{
 };
 
 use crate::common::connect::connect;
+use crate::common::inspect::found;
 use crate::common::stores::Place;
 use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
@@ -24,15 +25,6 @@ const LONG: Duration = Duration::from_secs(3600);
 
 fn semaphore(client: &Client, lease: Duration) -> ZSetSemaphore {
     client.semaphore("s", 1).lease(lease).build().unwrap()
-}
-
-async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {
-    let what = format!("{in_use} in use, {waiters} wait");
-    eventually(&what, PATIENCE, async || {
-        let found = semaphore.inspect().await;
-        found.is_ok_and(|found| (found.in_use, found.waiters_total) == (in_use, waiters))
-    })
-    .await;
 }
 
 pub(crate) fn play(role: &str, from_parent: FromParent) {

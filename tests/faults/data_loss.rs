@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use zset_semaphore::{Client, LostReason, TryAcquireError, ZSetSemaphore};
 
 use crate::common::connect::connect;
+use crate::common::inspect::found;
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
 use test_support::redis_server::RedisServer;
@@ -19,15 +20,6 @@ const LEASE: Duration = Duration::from_secs(3);
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(LEASE).build().unwrap()
-}
-
-async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {
-    let what = format!("{in_use} in use, {waiters} wait");
-    eventually(&what, PATIENCE, async || {
-        let found = semaphore.inspect().await;
-        found.is_ok_and(|found| (found.in_use, found.waiters_total) == (in_use, waiters))
-    })
-    .await;
 }
 
 // Behaviour 52

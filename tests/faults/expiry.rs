@@ -11,13 +11,9 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, LostReason, MemoryStore, Permit, Renew, ZSetSemaphore};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn semaphore(client: &Client, lease: Duration) -> ZSetSemaphore {
     client.semaphore("lease", 1).lease(lease).build().unwrap()

@@ -130,12 +130,7 @@ async fn eviction_of_everything_is_survived() {
     let client = connect(server.url()).await;
     let semaphore = semaphore(&client, 2);
     let permit = semaphore.acquire(1).await.unwrap();
-    server.cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
-    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let refused: redis::RedisResult<()> = server.try_query(&["SET", "one-more", "1"]).await;
-    assert!(refused.is_err(), "nothing fits into one byte");
-    eventually("all is evicted", PATIENCE, async || server.keys().await.is_empty()).await;
-    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    server.evict_all().await;
     eventually_found("the holder is back", &semaphore, |f| f.in_use == 1).await;
     stays_held(&permit).await;
     let other = within(PATIENCE, semaphore.acquire(1)).await.unwrap();

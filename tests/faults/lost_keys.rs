@@ -137,11 +137,6 @@ async fn waiters_are_served_when_the_server_evicts_all_keys_under_load() {
     let server = RedisServer::start().await;
     let semaphore = semaphore(&connect(server.url()).await);
     let crowd = Crowd::at_work(&semaphore).await;
-    server.cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
-    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
-    let refused: redis::RedisResult<()> = server.try_query(&["SET", "one-more", "1"]).await;
-    assert!(refused.is_err(), "nothing fits into one byte");
-    eventually("all is evicted", PATIENCE, async || server.keys().await.is_empty()).await;
-    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    server.evict_all().await;
     crowd.served_soon("all keys were evicted").await;
 }

@@ -2,20 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use zset_semaphore::{
     AcquireError, Client, ConnectError, ControlError, StoreError, StoreErrorKind, TryAcquireError,
     ZSetSemaphore,
 };
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn semaphore(url: &str) -> ZSetSemaphore {
     let client = Client::builder().url(url).call_timeout(ms(300)).build().unwrap();

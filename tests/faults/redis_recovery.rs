@@ -3,18 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use zset_semaphore::{Client, Permit, TryAcquireError, ZSetSemaphore};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn client(url: &str) -> Client {
     Client::builder().url(url).call_timeout(ms(200)).build().unwrap()

@@ -9,11 +9,7 @@ use zset_semaphore::Client;
 
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, within};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use test_support::wait::{PATIENCE, ms, within};
 
 /// By how much the runtime was late at the worst, since it was last asked.
 #[derive(Clone, Default)]

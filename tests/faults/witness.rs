@@ -25,12 +25,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use test_support::belief::local_deadline;
-use test_support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, runtime, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Hold, Ledger, Reporter, monotonic_nanos};
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
-use test_support::wait::PATIENCE;
+use test_support::wait::{PATIENCE, ms};
 use tokio::time::{Instant, sleep};
 use zset_semaphore::{Client, ZSetSemaphore};
 
@@ -39,10 +39,6 @@ const PROCESSES: usize = 4;
 const TASKS: usize = 16;
 const LEASE: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_millis(1);
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 // ---- the children
 
@@ -55,12 +51,7 @@ pub(crate) fn play(role: &str, from_parent: FromParent) {
 
 /// Works until the process is killed or told to stop.
 fn crowd(mut from_parent: FromParent) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let client = Client::open(setting("URL")).expect("the parent's url");
         let semaphore =
             client.semaphore("witnessed", LIMIT).lease(LEASE).build().expect("a semaphore");

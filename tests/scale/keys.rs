@@ -8,13 +8,12 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderName, Request, Response};
 use http_body_util::Full;
 use hyper::body::Bytes;
-use tokio::runtime::Builder;
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::Client;
 use zset_semaphore::tower::{Header, Keyed, ZSetSemaphoreLayer};
 
 use crate::alone;
-use test_support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, runtime, say, setting};
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
@@ -51,8 +50,7 @@ async fn a_hundred_thousand_keys_in_a_row_leave_nothing_behind() {
 
 pub(crate) fn play(role: &str, from_parent: FromParent) {
     assert_eq!(role, "service");
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(serve_and_tell(from_parent));
+    runtime().block_on(serve_and_tell(from_parent));
 }
 
 async fn serve_and_tell(mut from_parent: FromParent) {

@@ -5,15 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::common::stores::Place;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{
     AcquireError, Backoff, Client, MemoryStore, TryAcquireError, Wake, ZSetSemaphore,
 };
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 fn polling(client: &Client, backoff: Backoff) -> ZSetSemaphore {
     client.semaphore("asked", 1).wake(Wake::Poll).backoff(backoff).build().unwrap()

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use crate::common::inspect::emptied;
 use crate::common::stores::Place;
 use fastrand::Rng;
 use test_support::fault_proxy::FaultProxy;
@@ -17,18 +18,9 @@ use zset_semaphore::{Acquire, AcquireError, Client, ZSetSemaphore};
 const LIMIT: u32 = 4;
 const SEED: u64 = 8;
 
+/// Its lease is far longer than the patience of these tests: what is gone was given back and has not expired.
 fn semaphore(client: &Client) -> ZSetSemaphore {
     client.semaphore("dropped", LIMIT).build().unwrap()
-}
-
-/// Waits until the store's books show nobody. Leases are far longer than the patience, so nothing
-/// is gone only since its time was up.
-async fn emptied(semaphore: &ZSetSemaphore) {
-    eventually("no permit and no queue entry is left", PATIENCE, async || {
-        let books = semaphore.inspect().await.unwrap();
-        (books.in_use, books.holders_total, books.waiters_total) == (0, 0, 0)
-    })
-    .await;
 }
 
 #[derive(Default)]

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use zset_semaphore::{AcquireError, Client, LostReason, Permit, TryAcquireError, ZSetSemaphore};
 
 use crate::common::connect::{connect, connected};
+use crate::common::inspect::found;
 use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
@@ -15,15 +16,6 @@ use test_support::wait::{PATIENCE, eventually, within};
 
 fn semaphore(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", 2).build().unwrap()
-}
-
-async fn found(semaphore: &ZSetSemaphore, in_use: u64, waiters: u64) {
-    let what = format!("{in_use} in use, {waiters} wait");
-    eventually(&what, PATIENCE, async || {
-        let found = semaphore.inspect().await;
-        found.is_ok_and(|found| (found.in_use, found.waiters_total) == (in_use, waiters))
-    })
-    .await;
 }
 
 type Waiters = JoinSet<Result<Permit, AcquireError>>;

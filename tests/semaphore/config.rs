@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, ms, within};
 use zset_semaphore::{
     AcquireError, Backoff, Client, ClientBuilder, ConfigError, ConnectError, ExtendError,
     SemaphoreBuilder, StoreErrorKind, TryAcquireError,
 };
 
 const SECRET: &str = "hunter2";
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 #[track_caller]
 fn names(error: &ConfigError, field: &str, value: &str, allowed: &str) {

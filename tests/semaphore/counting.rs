@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::inspect::emptied;
 use crate::common::stores::Place;
 use futures_util::future::join_all;
 use test_support::ledger::{Ledger, Reporter};
@@ -14,15 +15,6 @@ use zset_semaphore::{AcquireError, Client, TryAcquireError, ZSetSemaphore};
 
 fn semaphore(client: &Client, name: &str, limit: u32) -> ZSetSemaphore {
     client.semaphore(name, limit).build().unwrap()
-}
-
-/// Waits until the store's books show nobody.
-async fn emptied(semaphore: &ZSetSemaphore) {
-    eventually("nothing is held and nobody waits", PATIENCE, async || {
-        let books = semaphore.inspect().await.unwrap();
-        books.in_use == 0 && books.holders_total == 0 && books.waiters_total == 0
-    })
-    .await;
 }
 
 // Behaviour 1

@@ -14,11 +14,7 @@ use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use test_support::wait::{PATIENCE, eventually, ms, within};
 
 fn one(client: &Client) -> ZSetSemaphore {
     client.semaphore("s", 1).build().unwrap()

@@ -18,7 +18,7 @@ use crate::book::nanos;
 use crate::names::{Kind, NAMES, Name, PASSING, PASSING_LEASE, PASSING_LIMIT};
 use crate::reports::{Event, Reporter};
 use crate::scene::ms;
-use test_support::child_role::{FromParent, say, setting};
+use test_support::child_role::{FromParent, runtime, say, setting};
 use test_support::ledger::monotonic_nanos;
 
 /// How many processes a process that forks becomes.
@@ -104,12 +104,7 @@ fn open_sides() -> [Side; 2] {
 }
 
 fn work_with(sides: [Side; 2], mut from_parent: FromParent) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
+    runtime().block_on(async {
         let (stop, stopped) = watch::channel(false);
         let (rush, rushes) = watch::channel(0);
         let reporter = Reporter::connect(&setting("WITNESS"));

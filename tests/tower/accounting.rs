@@ -11,7 +11,7 @@ use zset_semaphore::tower::{Error, ZSetSemaphoreLayer};
 
 use crate::probe::{Broken, Probe, Script, Step, Tally, ask, idle, semaphore, settled, whole};
 
-/// Polls `future` up to `polls` times, lets `linger` pass, and drops it. Whether it ended.
+/// Polls `future` up to `polls` times, waits for `linger`, and drops it. Returns whether it ended.
 async fn dropped_after(polls: usize, linger: Duration, future: impl Future) -> bool {
     let mut future = Box::pin(future);
     let mut left = polls;
@@ -133,7 +133,7 @@ async fn a_panic_while_weighing_is_the_callers_and_nothing_is_held() {
     idle(&chats).await;
 }
 
-/// Who catches a panic may still hold, and even poll, the future.
+/// After a panic was caught, the future may still be held, and even be polled.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_panicked_is_not_called_twice() {
     let chats = semaphore(1);
@@ -175,7 +175,7 @@ async fn clones_and_services_of_one_layer_share_one_semaphore() {
     idle(&chats).await;
 }
 
-/// The layer leaves the choice to whoever holds the response.
+/// The holder of the response decides when to drop it.
 #[tokio::test(start_paused = true)]
 async fn a_lost_permit_does_not_end_the_response() {
     let chats = semaphore(1);

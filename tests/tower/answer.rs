@@ -30,7 +30,7 @@ fn routes() -> Router {
     Router::new().route("/", get(async || "token").post(async |body: Bytes| body))
 }
 
-/// Over real sockets: the same over both versions of HTTP, or it panics.
+/// Sends the request over HTTP/1.1 and HTTP/2, and asserts that the answers are the same.
 async fn ask(server: &Web, headers: &[(&str, &str)]) -> Answered {
     let mut answers = Vec::new();
     for version in VERSIONS {
@@ -44,7 +44,7 @@ async fn ask(server: &Web, headers: &[(&str, &str)]) -> Answered {
     answers.remove(0)
 }
 
-/// Without the time to come again, which is not the same for all, and what it makes the length of.
+/// Leaves out `retry-after`, which has a random part, and the length of the body, which depends on it.
 fn without_luck((status, headers, body): &Answered) -> (StatusCode, HeaderMap, Vec<u8>) {
     let (mut headers, mut body) = (headers.clone(), body.to_vec());
     if headers.remove("retry-after").is_some() {
@@ -65,7 +65,7 @@ fn parsed(answered: &Answered) -> Value {
     serde_json::from_slice(&answered.2).unwrap()
 }
 
-/// Without sockets, for when the time is ours.
+/// Without sockets, for tests with a paused clock.
 async fn ask_here(app: &Router) -> Answered {
     let response = app.clone().oneshot(Request::new(Body::empty())).await.unwrap();
     let (head, body) = response.into_parts();
@@ -117,7 +117,7 @@ async fn it_answers_429_where_it_is_told_to() {
     assert_eq!(parsed(&answered)["retry_after"], comes_again(&answered));
 }
 
-/// A `HEAD` is answered as the `GET` were, without the body.
+/// A `HEAD` is answered like the `GET`, but without the body.
 #[tokio::test]
 async fn a_rejected_head_has_the_headers_and_no_body() {
     let chats = semaphore(1);
@@ -398,7 +398,7 @@ async fn of_stacked_layers_the_one_that_was_full_is_named() {
     let llama = gateway.keyed("per-model/llama");
     assert_eq!(gateway.full_for("alice", "llama").await, None);
 
-    // By handles of another limit, while the highest is the cap: the override makes it what it is.
+    // Handles with another limit; the override sets the cap.
     for (semaphore, limit) in [(&alice, 1), (&llama, 2)] {
         semaphore.set_limit(limit).await.unwrap();
     }
@@ -444,7 +444,7 @@ async fn what_was_taken_further_out_is_held_while_waiting_further_in_and_freed_w
     settled(&gateway.cluster, 1, 1).await;
     drop(held);
     let (_client, response) = within(PATIENCE, queued).await.unwrap();
-    // Read ahead by three layers, and whole.
+    // Three layers have read it ahead, and it is complete.
     assert!(response.into_body().collect().await.unwrap().to_bytes() == bytes(1_000_000));
     for semaphore in [&nobody, &no_model, &gateway.cluster] {
         idle(semaphore).await;
@@ -526,7 +526,7 @@ async fn a_body_that_fails_while_its_request_waits_ends_the_wait() {
     idle(&chats).await;
 }
 
-/// The rest of what it sends is nobody's to read.
+/// Nobody reads the rest of what it sends.
 #[tokio::test]
 async fn a_rejected_client_gets_its_answer_though_it_sends_much() {
     let chats = semaphore(1);

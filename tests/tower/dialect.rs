@@ -1,4 +1,4 @@
-//! Rejections as the SDKs of OpenAI and Anthropic read them, and answers changed by who asked.
+//! Rejections as the SDKs of OpenAI and Anthropic read them, and answers that depend on the request.
 
 use std::sync::{Arc, Mutex};
 
@@ -31,7 +31,7 @@ fn full(chats: &ZSetSemaphore) -> Layer {
     ZSetSemaphoreLayer::new(chats.clone()).reject_when_full().answer()
 }
 
-/// Both shapes: what they say, under which status and type, and with which code.
+/// Both formats: the message, the status, the type and the code.
 #[tokio::test(start_paused = true)]
 async fn every_rejection_is_told_in_the_words_of_the_api() {
     let chats = Client::in_memory().semaphore(r#"my "chats""#, 1).build().unwrap();
@@ -100,7 +100,7 @@ async fn every_rejection_is_told_in_the_words_of_the_api() {
     drop(held);
 }
 
-/// SDKs that wait for a minute at the most would come again at once.
+/// SDKs that wait for at most a minute would retry at once.
 #[tokio::test(start_paused = true)]
 async fn who_is_to_wait_for_longer_than_sdks_do_is_told_not_to_come_again_by_itself() {
     let chats = semaphore(1);

@@ -24,7 +24,7 @@ use test_support::wait::{PATIENCE, within};
 
 const AHEAD: usize = 256 * 1024;
 
-/// Sends back what it got, and what it got behind it as a header.
+/// Sends the body back, and its trailers as a header.
 async fn echo(tally: Tally, request: Request) -> Response {
     let running = tally.enter();
     let whole = match request.into_body().collect().await {
@@ -44,7 +44,7 @@ async fn echo(tally: Tally, request: Request) -> Response {
     response
 }
 
-/// A chat whose first token comes at once, and whose others never do.
+/// A chat that sends its first token at once, and no other.
 async fn endless(tally: Tally, request: Request) -> Response {
     let running = tally.enter();
     if let Err(error) = request.into_body().collect().await {
@@ -59,7 +59,7 @@ async fn endless(tally: Tally, request: Request) -> Response {
 
 const FLOOD: usize = 64 << 20;
 
-/// More than all buffers between here and the client have room for.
+/// More than fits into all buffers between the server and the client.
 async fn flood(tally: Tally, poured: Sent) -> Response {
     let running = tally.enter();
     let drops = stream::iter(0..FLOOD / 0x10000).map(move |_| {
@@ -73,9 +73,9 @@ async fn flood(tally: Tally, poured: Sent) -> Response {
 struct Capped {
     chats: ZSetSemaphore,
     tally: Tally,
-    /// What the handler of `/flood` has given out.
+    /// The bytes that the handler of `/flood` has yielded.
     poured: Sent,
-    /// What reached the layer of the bodies of requests.
+    /// The bytes of request bodies that have reached the layer.
     arrived: Sent,
     server: Web,
 }
@@ -139,7 +139,7 @@ fn sum() -> HeaderMap {
     HeaderMap::from_iter([("x-sum".parse().unwrap(), HeaderValue::from_static("42"))])
 }
 
-/// A body of so many bytes as they may come, and how many bytes of it are sent in the end.
+/// The ways to send a body of this many bytes, each with how many bytes of it are sent in the end.
 fn bodies(sizes: &[usize]) -> Vec<(Upload, usize)> {
     let of = |&size: &usize| {
         let (all, half) = (bytes(size), size / 2);
@@ -184,7 +184,7 @@ async fn a_queued_client_that_goes_away_leaves_the_queue_over_http_2() {
     who_goes_away_leaves_the_queue(Version::Http2).await;
 }
 
-/// What reading ahead is for. That nothing is seen is told by what is seen after it.
+/// The purpose of reading ahead. A later event proves that nothing came before it.
 #[tokio::test]
 async fn without_reading_ahead_http_1_does_not_see_that_a_client_with_a_large_body_has_gone() {
     let capped = capped(1, 0).await;
@@ -248,7 +248,7 @@ async fn no_more_is_read_ahead_than_the_bound_and_the_rest_comes_when_the_handle
             let upload = Upload::chunked(all.clone());
             let queued = capped.client(version).await.posting("/echo", upload);
             settled(&capped.chats, 1, 1).await;
-            // Less than the bound by what the memory for it costs.
+            // Less than the bound, since the bookkeeping counts as well.
             capped.arrived.reaches(ahead * 9 / 10).await;
             let arrived = capped.arrived.stalls().await;
             // The frame that reached the bound was read whole; hyper has up to 400 KiB in one.
@@ -264,7 +264,7 @@ async fn no_more_is_read_ahead_than_the_bound_and_the_rest_comes_when_the_handle
     }
 }
 
-/// It was let in with what was there.
+/// The request was let through with what had come of its body.
 #[tokio::test]
 async fn a_client_that_goes_away_while_the_handler_reads_its_body_frees_its_slot() {
     for version in VERSIONS {
@@ -312,7 +312,7 @@ async fn a_stream_that_is_reset_frees_its_slot_and_the_connection_goes_on() {
         let mut chat = client.post("/endless", Upload::whole(bytes(1000))).await;
         chat.frame().await.unwrap().unwrap();
         settled(&capped.chats, 1, 0).await;
-        // Queued on the same connection, and then not.
+        // First queued on the same connection, then not.
         tokio::select! {
             _ = client.post("/endless", Upload::whole(bytes(200_000))) => panic!("let in"),
             () = settled(&capped.chats, 1, 1) => {}
@@ -422,7 +422,7 @@ async fn a_crowd_that_comes_and_goes_never_passes_the_limit_and_leaves_nothing()
                 let sent = upload.sent();
                 let client = capped.client(version).await;
                 match n % 5 {
-                    // Goes away, wherever it is then.
+                    // The client goes away at an arbitrary point.
                     0 => {
                         let asked = client.posting("/echo", upload);
                         sent.reaches(size / 2).await;

@@ -1,5 +1,5 @@
-//! Behaviour 42: what a permit is held for is gone before the permit is. All here leave slowly: whoever
-//! were let in before they are gone would make two.
+//! Behaviour 42: what a permit is held for is dropped before the permit. Drops are slow here, so that a
+//! request that is let through too early would run beside the one that is being dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use test_support::wait::{PATIENCE, within};
 
 const LEAVES_IN: Duration = Duration::from_millis(2);
 
-/// Ends at once, or never, and holds on to its guard until it is dropped.
+/// Ends at once or never, and keeps its guard until it is dropped.
 struct Kept {
     _running: Running,
     outcome: Poll<Result<(), Broken>>,

@@ -88,7 +88,7 @@ impl ServerStreamingService<Text> for Chat {
             }
             "endless" => token().chain(stream::pending()).boxed(),
             _ => {
-                // The first few wait for each other: so many at once must be possible.
+                // The first few wait for each other, which proves that this many can run at once.
                 let tally = self.tally.clone();
                 let all_here = stream::once(async move {
                     while tally.peak() < LIMIT as usize {
@@ -177,7 +177,7 @@ async fn talk(channel: Channel, about: &str) -> Result<Streaming<Text>, Status> 
     within(PATIENCE, call(channel, tonic::Request::new(text(about)))).await
 }
 
-/// The code of a call that was turned away.
+/// The code of a rejected call.
 async fn refused(channel: Channel, about: &str) -> Status {
     match talk(channel, about).await {
         Ok(_) => panic!("{about}: let in"),
@@ -215,7 +215,7 @@ async fn the_streams_of_one_service_reach_the_limit_and_never_pass_it() {
     streams_are_capped(&chats, &chat.tally, &server).await;
 }
 
-/// The service has no limit; that of the clients is the one that counts.
+/// The service has no limit; the clients limit themselves.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_calls_of_a_client_reach_the_limit_and_never_pass_it() {
     let (unlimited, calls, chat) = (semaphore(1000), semaphore(LIMIT), Chat::default());
@@ -343,7 +343,7 @@ async fn a_call_that_is_cancelled_while_queued_leaves_the_queue() {
             queued.abort();
             settled(&chats, 1, 0).await;
         }
-        // By its deadline.
+        // Ended by its deadline.
         let mut request = tonic::Request::new(text("chat"));
         request.set_timeout(Duration::from_millis(500));
         let late = tokio::spawn(call(kept.clone(), request));

@@ -1,4 +1,4 @@
-//! Behaviour 43: the permit lives until the body ends, fails or is dropped, and not longer.
+//! Behaviour 43: the permit is held until the body ends, fails or is dropped, and no longer.
 
 use std::convert::Infallible;
 
@@ -93,7 +93,7 @@ async fn a_body_that_is_never_polled_frees_when_dropped() {
     idle(&chats).await;
 }
 
-/// As of a `204`, or of an answer to `HEAD`.
+/// Like the body of a `204`, or of a response to `HEAD`.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_has_ended_from_the_start_holds_nothing() {
     let chats = semaphore(1);
@@ -112,7 +112,7 @@ async fn a_body_that_has_ended_from_the_start_holds_nothing() {
     }
 }
 
-/// A body for `HEAD` may tell the length that `GET` would have.
+/// A body for `HEAD` may have the length that the one for `GET` would have.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_has_ended_keeps_its_size_hint() {
     struct OfHead;

@@ -41,7 +41,7 @@ fn tokens(n: usize) -> impl Stream<Item = &'static str> {
     })
 }
 
-/// A chat whose first token comes at once, and whose others never do.
+/// A chat that sends its first token at once, and no other.
 fn endless(tally: &Tally) -> Body {
     counted(tally, tokens(1).chain(stream::pending()))
 }
@@ -53,7 +53,7 @@ async fn the_streams_counted_by_the_handler_reach_the_limit_and_never_pass_it() 
     let handler = {
         let tally = tally.clone();
         move || async move {
-            // The first few wait for each other: so many at once must be possible.
+            // The first few wait for each other, which proves that this many can run at once.
             let full = tally.clone();
             let all_here = stream::once(async move {
                 while full.peak() < LIMIT as usize {

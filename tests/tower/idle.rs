@@ -1,5 +1,5 @@
-//! Behaviour 45, with thousands of connections. They are those of another process, as each has two ends and
-//! a process may have so many open files.
+//! Behaviour 45, with thousands of connections. Their clients run in another process, since the number of
+//! open files of a process is limited.
 
 use std::convert::Infallible;
 use std::io::{Read, Write};
@@ -22,17 +22,17 @@ use test_support::wait::{PATIENCE, within};
 
 const IDLERS: usize = 3000;
 const LIMIT: u32 = 8;
-/// They are many, and the machine may be busy.
+/// There are many connections, and the machine may be busy.
 const LONG: Duration = Duration::from_secs(60);
 
-/// As many open files as this process may have at all.
+/// Raises the number of open files to the most that is allowed.
 fn raise_the_limit_of_open_files() {
     let most = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
     assert!(most.is_none_or(|most| most > IDLERS as u64 + 200), "only {most:?} open files");
 }
 
-/// The child: it opens the connections, and asks over them again when it is told to.
+/// The child: it opens the connections, and sends requests over them when it is told to.
 pub fn idlers(mut from_parent: FromParent) {
     raise_the_limit_of_open_files();
     let address = setting("ADDRESS");
@@ -41,9 +41,9 @@ pub fn idlers(mut from_parent: FromParent) {
     for n in 0..IDLERS {
         let mut socket = TcpStream::connect(&address).expect("the server listens");
         match n % 10 {
-            // Never says a word.
+            // Never sends anything.
             0 => others.push(socket),
-            // Has begun, and goes no further.
+            // Has sent the begin of a request, and stops.
             1 => {
                 socket.write_all(b"GET /text HTTP/1.1\r\nhost:").expect("it is open");
                 others.push(socket);
@@ -105,7 +105,7 @@ async fn with_thousands_of_idle_connections_others_take_the_whole_limit_and_all_
         settled(&chats, u64::from(LIMIT), 0).await;
         assert_eq!(tally.running(), LIMIT as usize);
 
-        // All of as many more come in when the first have gone.
+        // As many others are let through when the first ones have gone.
         let mut next = Vec::new();
         for _ in 0..LIMIT {
             let client = Client::open(version, &server).await;
@@ -121,7 +121,7 @@ async fn with_thousands_of_idle_connections_others_take_the_whole_limit_and_all_
     }
     assert_eq!((tally.peak(), tally.running()), (LIMIT as usize, 0));
 
-    // They were there all the time.
+    // The connections have stayed open.
     child.send("again");
     child.expect_line("@all were answered", LONG).await;
     idle(&chats).await;

@@ -1,4 +1,4 @@
-//! The limit of a key that is to be found out first.
+//! The limit of a key that has to be looked up first.
 
 use std::convert::Infallible;
 use std::io::Error;
@@ -138,7 +138,7 @@ async fn a_first_lookup_that_fails_is_not_asked_for_again_by_each_request() {
         sleep(Duration::from_millis(10)).await;
     }
     assert!(back.elapsed() <= Duration::from_secs(7), "{:?}", back.elapsed());
-    // Another key knows nothing of it.
+    // Another key is not affected.
     ask(&gate, "bob").await.unwrap();
 }
 
@@ -308,7 +308,7 @@ async fn a_known_limit_is_not_forgotten_for_being_idle_while_lookups_fail() {
     ask(&gate, "alice").await.unwrap();
 }
 
-/// An error that asks how many keys are remembered when it goes.
+/// An error that asks for the number of cached keys when it is dropped.
 #[derive(Debug, thiserror::Error)]
 #[error("no database")]
 struct Asking;

@@ -1,4 +1,4 @@
-//! A semaphore per key: who shares one, what an unfriendly crowd of keys costs, and what stays.
+//! A semaphore per key: which requests share one, what a flood of keys costs, and which keys stay cached.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,11 +18,7 @@ use zset_semaphore::tower::{
 use zset_semaphore::{AcquireError, Client, MemoryStore};
 
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
+use test_support::wait::{PATIENCE, eventually, ms, within};
 
 fn tenant() -> Header {
     Header::new(HeaderName::from_static("x-tenant"))
@@ -32,7 +28,7 @@ fn of(tenant: impl AsRef<str>) -> Request<()> {
     Request::builder().header("x-tenant", tenant.as_ref()).body(()).unwrap()
 }
 
-/// A streaming answer; it holds its permit until it is dropped.
+/// A streaming response; it holds its permit until it is dropped.
 type Chat = Response<PermitBody<Full<Bytes>>>;
 
 fn chats<K>(
@@ -70,7 +66,7 @@ async fn each_key_has_its_own_limit_and_those_without_one_share_one() {
     held.push(ask(Request::new(())).await.unwrap());
     assert!(matches!(ask(Request::new(())).await, Err(Error::Rejected(_))));
     assert_eq!(keyed.cached_keys(), 4);
-    // The semaphore of a key is one as any other.
+    // The semaphore of a key is like any other.
     let alice = client.semaphore("chats-of/alice", 1).build().unwrap();
     assert_eq!(alice.inspect().await.unwrap().in_use, 1);
     drop(held);
@@ -111,7 +107,7 @@ async fn a_limit_is_looked_up_once_for_all_who_wait_for_it_and_anew_when_it_is_o
 
     plan.store(3, SeqCst); // she pays for more
     tokio::time::sleep(Duration::from_secs(61)).await;
-    // The limit of before counts until the new one is known.
+    // The old limit is used until the new one is known.
     assert!(service.clone().oneshot(of("alice")).await.is_err());
     known.notify_one();
     for _ in 0..2 {
@@ -173,7 +169,7 @@ async fn a_key_in_use_is_remembered_beside_those_that_are_forgotten() {
     drop(held);
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
 
-    // More in use than there is room for, and the room for all others is that of before.
+    // More keys are in use than the capacity, and the others have as much room as before.
     let mut held = Vec::new();
     for n in 0..10 {
         held.push(service.clone().oneshot(of(format!("busy{n}"))).await.unwrap());

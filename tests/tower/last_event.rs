@@ -1,4 +1,4 @@
-//! Streams of server-sent events that say that their permit was lost, instead of breaking off.
+//! Streams of server-sent events that end with an event when their permit was lost.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ async fn what_is_no_plain_stream_of_events_breaks_off_still() {
     }
 }
 
-/// Nothing is put behind a stream that ends by itself.
+/// A stream that ends by itself gets no further event.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_whole_has_no_event_more() {
     let chats = Client::in_memory().semaphore("chats", 1);

@@ -1,4 +1,4 @@
-//! What the layer can be told, what its errors tell, and what its types can be used for.
+//! The settings of the layer, its errors, and the bounds of its types.
 
 use std::convert::Infallible;
 use std::error::Error as _;
@@ -200,7 +200,7 @@ async fn hold_head_leaves_responses_of_any_type_alone() {
     idle(&chats).await;
 }
 
-/// Which of two stacked layers it was is in the type, and in the name.
+/// The type and the limit name tell which of two stacked layers rejected.
 #[tokio::test(start_paused = true)]
 async fn errors_of_stacked_layers_stay_apart() {
     let (outer, inner) = (semaphore(1), semaphore(1));

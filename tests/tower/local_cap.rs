@@ -1,4 +1,4 @@
-//! The cap of this process, per key, while the store is away.
+//! The cap of this process, per key, during an outage.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -15,7 +15,7 @@ use test_support::wait::{PATIENCE, within};
 
 type Key = fn(&Request<Full<bytes::Bytes>>) -> Option<String>;
 
-/// What one answer says while another of the same key is held, `pause` after that began.
+/// Returns the status of a request while another one of the same key runs, which began `pause` ago.
 async fn second_of_a_key(
     adapt: impl FnOnce(KeyedBuilder<Key>) -> KeyedBuilder<Key>,
     pause: Duration,
@@ -56,7 +56,7 @@ async fn the_cap_of_a_key_holds_though_the_key_was_idle() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// More units than there are would be waited for without end.
+/// A request for more units than the cap has would wait for ever.
 #[tokio::test]
 async fn layers_with_different_caps_share_the_first_one() {
     let client = Client::open("redis://127.0.0.1:1").unwrap(); // nobody listens there
@@ -74,8 +74,8 @@ async fn layers_with_different_caps_share_the_first_one() {
     within(PATIENCE, large.oneshot(4)).await.unwrap();
 }
 
-/// While the store is away only this process knows who runs: a key in use is never forgotten,
-/// however many others come.
+/// During an outage only this process knows which requests run, so a key in use is never evicted, however
+/// many others come.
 #[tokio::test]
 async fn a_key_in_use_keeps_its_local_cap_though_the_keys_are_more_than_are_remembered() {
     const OTHERS: usize = 10_050;
@@ -86,7 +86,7 @@ async fn a_key_in_use_keeps_its_local_cap_though_the_keys_are_more_than_are_reme
     let layer = ZSetSemaphoreLayer::keyed(keyed.clone())
         .outage_after(Duration::from_millis(20))
         .outage_policy(OutagePolicy::LocalCap(1));
-    // The upstream counts the streams of each tenant by itself.
+    // The upstream counts the streams of each tenant.
     let streams = Arc::new(Mutex::new(HashMap::<String, usize>::new()));
     let counting = Arc::clone(&streams);
     let upstream = service_fn(move |request: Request<()>| {

@@ -1,4 +1,4 @@
-//! What the log tells of limits that cannot be looked up.
+//! The log lines for limits that cannot be looked up.
 
 use std::convert::Infallible;
 use std::io;

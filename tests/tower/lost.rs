@@ -1,4 +1,4 @@
-//! Permits that are lost under a request, and what the handler can do with its own.
+//! Permits that are lost during a request, and what a handler can do with its permit.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -18,7 +18,7 @@ use crate::probe::{Broken, Probe, Script, Step, Tally, ask, idle, semaphore, set
 use crate::web::{self, Version, Web};
 use test_support::wait::{PATIENCE, eventually, within};
 
-/// Takes the permit away from whoever has the one there is.
+/// Kicks the only permit.
 pub async fn kick(chats: &ZSetSemaphore) {
     let holder = chats.inspect().await.unwrap().holders[0].id;
     chats.kick(holder).await.unwrap();
@@ -91,7 +91,7 @@ async fn an_inner_future_is_dropped_with_its_permit_and_answered_503() {
     idle(&chats).await;
 }
 
-/// Nor is it called when it is too late.
+/// The inner service is not called when the permit is lost before.
 #[tokio::test(start_paused = true)]
 async fn an_inner_service_that_does_not_get_ready_is_not_waited_for_without_a_permit() {
     let chats = semaphore(1);
@@ -106,7 +106,7 @@ async fn an_inner_service_that_does_not_get_ready_is_not_waited_for_without_a_pe
     idle(&chats).await;
 }
 
-/// Also by other ways than a kick: this one was held for too long.
+/// A permit can be lost without a kick: this one was held for too long.
 #[tokio::test(start_paused = true)]
 async fn max_hold_ends_a_request_that_hangs() {
     let hold = Duration::from_secs(90);
@@ -122,7 +122,7 @@ async fn max_hold_ends_a_request_that_hangs() {
     idle(&chats).await;
 }
 
-/// Reads the first token, kicks the permit, and reads what comes then.
+/// Reads the first token, kicks the permit, and reads on.
 async fn kicked_mid_body<B>(chats: &ZSetSemaphore, tally: &Tally, response: Response<B>)
 where
     B: http_body::Body<Data: std::fmt::Debug, Error = Box<dyn std::error::Error + Send + Sync>>,
@@ -159,7 +159,7 @@ async fn an_answered_body_ends_with_an_error_when_its_permit_is_lost() {
     kicked_mid_body(&chats, &tally, service.oneshot(request).await.unwrap()).await;
 }
 
-/// What is not lost is not touched, and a body that has ended can lose nothing.
+/// A body whose permit is not lost goes on, and one that has ended has no permit to lose.
 #[tokio::test(start_paused = true)]
 async fn bodies_that_may_end_when_lost_end_as_they_do_otherwise() {
     let chats = semaphore(1);
@@ -181,7 +181,7 @@ async fn bodies_that_may_end_when_lost_end_as_they_do_otherwise() {
     assert_eq!(empty.into_body().collect().await.unwrap().to_bytes(), "");
 }
 
-/// A client over a socket sees that what it got is not all.
+/// A client over a socket sees that the body is not complete.
 #[tokio::test]
 async fn a_client_sees_that_a_body_was_cut_short_when_its_permit_was_lost() {
     for version in web::VERSIONS {
@@ -217,7 +217,7 @@ async fn a_lost_permit_ends_nothing_unless_it_is_asked_to() {
         ZSetSemaphoreLayer::new(chats.clone()).answer().layer(probe.clone().map_request(|_| ()));
     for _ in 0..2 {
         let mut request = Box::pin(held.clone().oneshot(ask()));
-        // As far as it takes until the inner service runs, and no further.
+        // Polls until the inner service runs, and no further.
         while probe.tally.running() == 0 {
             assert!((&mut request).now_or_never().is_none());
             tokio::task::yield_now().await;
@@ -339,7 +339,7 @@ async fn with_stacked_layers_all_admissions_are_listed_outermost_first() {
                 let holder = semaphore.inspect().await.unwrap().holders[0].id;
                 assert_eq!(admitted.permit(semaphore.name()).unwrap().id(), holder);
             }
-            // The outer one goes back at once, the inner one stays.
+            // The outer permit is released at once, the inner one is kept.
             admitted.permit("per-user").unwrap().release().await.unwrap();
             assert_eq!(user.inspect().await.unwrap().in_use, 0);
             assert_eq!(cluster.inspect().await.unwrap().in_use, 1);
@@ -355,7 +355,7 @@ async fn with_stacked_layers_all_admissions_are_listed_outermost_first() {
     idle(&cluster).await;
 }
 
-/// The plain layer tells as well.
+/// The layer without `answer` adds the extension as well.
 #[tokio::test(start_paused = true)]
 async fn every_layer_that_holds_bodies_tells_what_it_let_in_with() {
     let chats = semaphore(1);
@@ -377,7 +377,7 @@ fn a_lost_permit_names_its_reason() {
     assert!(error.to_string().starts_with("the permit was lost: "), "{error}");
 }
 
-/// Whatever order the settings are told in.
+/// The order of the settings does not matter.
 #[tokio::test(start_paused = true)]
 async fn a_layer_that_was_told_to_end_requests_does_so_though_it_answers_by_itself() {
     let chats = Client::in_memory().semaphore("chats", 1);

@@ -1,4 +1,4 @@
-//! The tower layer: what it holds, for how long, and that nothing of it stays behind.
+//! The tower layer: what it holds, for how long, and that nothing is left behind.
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 // What a test crate exports nobody imports.
@@ -9,6 +9,7 @@ mod common;
 
 mod accounting;
 mod answer;
+mod cooldown;
 mod dialect;
 mod disconnect;
 mod drop_order;
@@ -31,11 +32,10 @@ mod outage_log;
 mod probe;
 mod queue;
 mod read_ahead;
-mod resting;
 mod retry_after;
 mod stack;
 mod stalled;
-mod take;
+mod take_over;
 mod web;
 mod wire;
 

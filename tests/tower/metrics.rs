@@ -1,4 +1,4 @@
-//! What is counted for the recorder of the process, by the name of the limit and never by a key.
+//! The metrics, labelled by the name of the limit and never by a key.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -31,7 +31,7 @@ impl Record {
 }
 
 impl Record {
-    /// The requests by what became of them, outcome and reason.
+    /// The number of requests by outcome and reason.
     fn requests(&self) -> BTreeMap<String, u64> {
         let record = self.0.lock().unwrap();
         let requests = record.iter().filter_map(|(name, count)| {
@@ -180,7 +180,7 @@ async fn every_rejection_has_its_reason() {
     assert_eq!(record.requests(), BTreeMap::from(expected));
 }
 
-/// Whatever becomes of them: each request is in one outcome, and has one wait.
+/// Each request counts in one outcome, and has one wait, however it ends.
 #[tokio::test(start_paused = true)]
 async fn all_that_came_in_is_the_sum_of_what_became_of_it() {
     const CROWD: u64 = 500;

@@ -1,5 +1,5 @@
-//! Behaviour 69: the layers that a gateway has around and inside of the cap, each in one builder, mounted
-//! on axum and asked over sockets.
+//! Behaviour 69: the layers that a gateway has outside and inside of the cap, each in one builder, mounted
+//! on axum and called over sockets.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -62,7 +62,7 @@ async fn asked(server: &Web, version: Version, method: Method, path: &str) -> An
     Answered { status: head.status, headers: head.headers, body }
 }
 
-/// It answers when there is room, rejects when there is none, and keeps nothing.
+/// The app answers below the limit, rejects above it, and leaves nothing behind.
 async fn is_capped(chats: &ZSetSemaphore, server: &Web) {
     for version in VERSIONS {
         for method in [Method::GET, Method::POST] {
@@ -81,8 +81,8 @@ async fn is_capped(chats: &ZSetSemaphore, server: &Web) {
     }
 }
 
-/// Mounts a layer around `cap` and inside of it, and sees that both are capped. What is asked of each
-/// is up to the caller; the first is the one around.
+/// Mounts a layer outside of `cap` and inside of it, and checks that both are capped. The caller says what is
+/// asked of each; the first one is the one outside.
 macro_rules! mounted {
     ($chats:expr, $layer:expr) => {{
         let around = ServiceBuilder::new().layer($layer).layer(cap($chats));
@@ -122,7 +122,7 @@ async fn timeouts() {
     mounted!(&chats, RequestBodyTimeoutLayer::new(LONG));
     mounted!(&chats, ResponseBodyTimeoutLayer::new(LONG));
 
-    // The one around ends the wait for a permit, too.
+    // The outer one ends the wait for a permit as well.
     let patient = ZSetSemaphoreLayer::new(chats.clone()).answer();
     let short = ServiceBuilder::new().layer(timeout(Duration::from_millis(100))).layer(patient);
     let server = Web::serve(routes().layer(short)).await;
@@ -221,7 +221,7 @@ async fn health_checks() {
     }
 }
 
-/// What of our errors is in a boxed one, as a service unavailable.
+/// Finds our error in a boxed one, and answers `503`.
 async fn boxed(error: BoxError) -> impl IntoResponse {
     let rejection = error.downcast::<Rejection>().unwrap();
     (StatusCode::SERVICE_UNAVAILABLE, rejection.limit_name().to_owned())
@@ -240,7 +240,7 @@ async fn errors_that_an_error_handler_answers() {
         .layer(HandleErrorLayer::new(boxed))
         .map_err(Error::into_boxed)
         .layer(cap.clone());
-    // Errors that are boxed further in, and one of us in the box of the other.
+    // Errors that are boxed further in, and an error of one layer in the box of another.
     let stacked = ServiceBuilder::new()
         .layer(HandleErrorLayer::new(boxed))
         .timeout(LONG)
@@ -265,7 +265,7 @@ mod reqwest {
     use tokio::time::Instant;
     use tower::{Layer, ServiceExt};
 
-    /// A provider that streams so many tokens, and more never if there are none.
+    /// A provider that streams this many tokens; with none it streams for ever.
     async fn provider(tally: &Tally) -> Web {
         let tally = tally.clone();
         let chat = async move |Path(tokens): Path<usize>| {

@@ -1,5 +1,5 @@
-//! The layer while Redis is away: what each policy does, that every request ends, and that all are
-//! counted again within a second of its return.
+//! The layer during an outage of Redis: what each policy does, that every request ends, and that all are
+//! counted again within a second after the outage.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -17,16 +17,12 @@ use zset_semaphore::tower::{Admitted, Error, OutagePolicy, ReadAhead, ZSetSemaph
 use zset_semaphore::{Client, ZSetSemaphore};
 
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 
 const LIMIT: u32 = 4;
 const AWAY_AFTER: Duration = Duration::from_millis(300);
 const POLICIES: [OutagePolicy; 3] =
     [OutagePolicy::FailClosed, OutagePolicy::FailOpen, OutagePolicy::LocalCap(2)];
-
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +76,7 @@ impl Tally {
 
 type Reply = Result<Response<Bytes>, Infallible>;
 
-/// The layer with a policy, around a service that tells by what it was reached.
+/// The layer with a policy, around a service that counts how its requests were let through.
 fn capped(
     semaphore: &ZSetSemaphore,
     policy: OutagePolicy,
@@ -185,7 +181,7 @@ enum Fault {
     Killed,
 }
 
-/// Under load: the policy decides once Redis is away, and Redis counts again once it is back.
+/// Under load: the policy decides once the outage counts, and Redis counts again once it is back.
 async fn outage(fault: Fault, policy: OutagePolicy) {
     let what = format!("{fault:?}, {policy:?}");
     let mut server = RedisServer::start().await;
@@ -227,7 +223,7 @@ async fn outage(fault: Fault, policy: OutagePolicy) {
         assert!(peak <= LIMIT as usize, "{what}: {peak} were counted at once");
     }
     assert!(recovered < ms(1000), "{what}: counted again only after {recovered:?}");
-    // The time until it counts as away, until the wait is noticed to be in vain, and some slack.
+    // The time until the outage counts, until the end of the wait is noticed, and some slack.
     let slowest = *tally.slowest.lock().unwrap();
     assert!(slowest < ms(3000), "{what}: a request took {slowest:?}");
     eventually("nothing is left", PATIENCE, async || {
@@ -258,7 +254,7 @@ async fn a_gateway_starts_and_serves_by_its_policy_while_redis_is_still_down() {
         let tally = Arc::new(Tally::default());
         let service = capped(&semaphore, policy, &tally);
         assert_eq!(send(service.clone(), &tally).await, End::of(policy), "{policy:?}");
-        // Known to be away: the next ones need not wait to find out.
+        // The outage is known, so the next requests need not wait to find out.
         *tally.slowest.lock().unwrap() = Duration::ZERO;
         for _ in 0..20 {
             assert_eq!(send(service.clone(), &tally).await, End::of(policy), "{policy:?}");
@@ -268,7 +264,7 @@ async fn a_gateway_starts_and_serves_by_its_policy_while_redis_is_still_down() {
     }
 }
 
-/// A server that accepts connections and says nothing is no full one.
+/// A server that accepts connections and sends nothing does not count as a reached limit.
 #[tokio::test]
 async fn a_timeout_before_the_first_connection_is_up_to_the_policy() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -283,7 +279,7 @@ async fn a_timeout_before_the_first_connection_is_up_to_the_policy() {
     layer.outage_policy(OutagePolicy::FailOpen).layer(inner).oneshot(1).await.unwrap();
 }
 
-/// A short outage is ridden out: who waits keeps the place.
+/// In a short outage a request that waits keeps its place.
 #[tokio::test]
 async fn those_who_wait_keep_their_places_through_a_short_outage() {
     let server = RedisServer::start().await;
@@ -341,8 +337,8 @@ async fn held_permits_survive_an_outage_for_as_long_as_their_lease_is_provable()
     .await;
 }
 
-/// What was refused to another semaphore of the client, say in a failover, says nothing of one that
-/// has not asked since: once there is a connection again, none of its requests is turned away.
+/// A refusal to another semaphore of the client, for example in a failover, says nothing about one that has
+/// not asked since: once there is a connection again, none of its requests is rejected.
 #[tokio::test]
 async fn a_semaphore_that_was_idle_in_an_outage_serves_all_who_come_after_it() {
     let server = RedisServer::start().await;
@@ -363,8 +359,8 @@ async fn a_semaphore_that_was_idle_in_an_outage_serves_all_who_come_after_it() {
     assert_eq!(ends, [End::Counted; 10]);
 }
 
-/// Errors that the server answers are an outage, too: the connection is there, or is made anew each
-/// time, but no permit.
+/// Errors that the server answers are an outage as well: there is a connection, or a new one each time, but
+/// no permit.
 #[tokio::test]
 async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
     for [refuse, agree] in [
@@ -378,7 +374,7 @@ async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
         let service = capped(&semaphore, OutagePolicy::FailOpen, &tally);
         assert_eq!(send(service.clone(), &tally).await, End::Counted);
         server.cmd(refuse).await;
-        // Only one in a while waits, to find out whether it is still so.
+        // Only one request in a while waits, to find out whether the outage goes on.
         let (start, mut waited) = (Instant::now(), 0);
         while start.elapsed() < AWAY_AFTER * 5 {
             let sent = Instant::now();
@@ -395,7 +391,7 @@ async fn a_server_that_refuses_to_write_counts_as_away_until_it_writes_again() {
     }
 }
 
-/// Who has no patience asks all the same, or nobody would ever find out that it is over.
+/// A request that does not wait asks all the same; otherwise nobody would find out that the outage is over.
 #[tokio::test]
 async fn a_layer_without_patience_finds_out_when_the_server_writes_again() {
     let server = RedisServer::start().await;
@@ -408,10 +404,10 @@ async fn a_layer_without_patience_finds_out_when_the_server_writes_again() {
     ask().await.unwrap();
     server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
     ask().await.unwrap_err();
-    // What that one may have left in the store is asked about for so long.
+    // For this long the client asks about what that request may have left in the store.
     sleep(Duration::from_secs(13)).await;
     server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
-    // Nobody has asked for a while: all who come now may find out.
+    // Nobody has asked for a while, so all requests that come now may find out.
     for ended in futures_util::future::join_all((0..10).map(|_| ask())).await {
         ended.unwrap();
     }

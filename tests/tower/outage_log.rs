@@ -1,4 +1,4 @@
-//! What the log tells of an outage.
+//! The log lines of an outage.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -36,7 +36,7 @@ async fn an_outage_and_its_end_are_told_by_one_line_each() {
             log.count(Level::INFO, "the store is back") == outage
         })
         .await;
-        assert_eq!(log.count(Level::WARN, "the store is away"), outage, "{log:?}");
+        assert_eq!(log.count(Level::WARN, "the store is unavailable"), outage, "{log:?}");
         assert_eq!(log.count(Level::WARN, "no connection"), outage, "{log:?}");
         assert_eq!(log.count(Level::INFO, "connected again"), outage, "{log:?}");
     }

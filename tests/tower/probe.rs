@@ -1,4 +1,4 @@
-//! Services and bodies that count what runs in them, and wait, fail or panic as they are told.
+//! Services and bodies that count what runs in them, and wait, fail or panic by a script.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -33,7 +33,7 @@ pub fn idle(semaphore: &ZSetSemaphore) -> impl Future<Output = ()> {
     })
 }
 
-/// Waits until so many units are in use and so many wait.
+/// Waits until this many units are in use and this many requests wait.
 #[track_caller]
 pub fn settled(semaphore: &ZSetSemaphore, in_use: u64, waiting: u64) -> impl Future<Output = ()> {
     eventually("units in use and waiters", PATIENCE, async move || {
@@ -42,7 +42,7 @@ pub fn settled(semaphore: &ZSetSemaphore, in_use: u64, waiting: u64) -> impl Fut
     })
 }
 
-/// A request that says nothing.
+/// An empty request.
 pub fn ask() -> Request<()> {
     Request::new(())
 }
@@ -56,7 +56,7 @@ where
     response.into_body().collect().await.unwrap().to_bytes()
 }
 
-/// What an inner service has seen; clones count together.
+/// What an inner service has counted; clones count together.
 #[derive(Clone, Default)]
 pub struct Tally(Arc<Counts>);
 
@@ -87,7 +87,7 @@ impl Tally {
         self.0.running.load(SeqCst)
     }
 
-    /// The most that ever ran at once.
+    /// The most requests that ran at once.
     pub fn peak(&self) -> usize {
         self.0.peak.load(SeqCst)
     }
@@ -106,8 +106,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Blocks for that long when dropped, and counts as running meanwhile: time enough for somebody
-    /// to come in who was let in too early.
+    /// Blocks for this long when dropped, and counts as running meanwhile, so that a request that was let
+    /// through too early is seen.
     pub fn leaves_in(mut self, duration: Duration) -> Self {
         self.leaves_in = duration;
         self
@@ -126,7 +126,7 @@ impl Drop for Running {
 pub enum Step {
     /// Pending once, woken at once.
     Wait,
-    /// Pending for good.
+    /// Pending for ever.
     Hang,
     Data(&'static str),
     Trailers,

@@ -132,7 +132,7 @@ async fn the_inner_service_is_readied_once_the_permit_is_there() {
     assert_eq!((tally.readied(), tally.called()), (3, 1));
 }
 
-/// Tower's own limit panics in `call` if `poll_ready` was not asked.
+/// Tower's own limit panics in `call` if `poll_ready` was not called.
 #[tokio::test(start_paused = true)]
 async fn inner_services_with_a_permit_of_their_own_work() {
     let chats = semaphore(4);

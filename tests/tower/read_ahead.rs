@@ -1,4 +1,4 @@
-//! What is read of a request's body while the request is queued, and what is kept of it.
+//! How much of a request body is read while the request is queued, and how much memory it takes.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use test_support::wait::{PATIENCE, within};
 #[derive(Clone)]
 struct Crumbs {
     left: usize,
-    /// How many of the buffers are there.
+    /// How many of the buffers are alive.
     buffers: Arc<AtomicUsize>,
 }
 

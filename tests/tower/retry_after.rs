@@ -1,4 +1,4 @@
-//! What those who are turned away are told about when to come again.
+//! When rejected clients are told to try again.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::probe::{idle, semaphore, settled};
 
 type Held = Error<Infallible>;
 
-/// Answers after as long as the request says.
+/// Responds after the time that the request says.
 fn timed(
     layer: ZSetSemaphoreLayer,
 ) -> impl Service<Request<Duration>, Error = Held, Future: Send, Response: Send> + Clone + Send + 'static
@@ -110,13 +110,13 @@ async fn no_one_is_told_less_than_the_floor() {
         let told = rejected(&timed(layer)).await.retry_after();
         assert!((secs(floor)..secs(floor + 4)).contains(&told), "{told:?}");
     }
-    // Also where it is the lost permit that ended the request, and when it was closed.
+    // Also if the request was ended by the loss of its permit, or the semaphore was closed.
     let floor = layer(&chats).min_retry_after(secs(15));
     chats.close();
     assert!(rejected(&timed(floor)).await.retry_after() >= secs(15));
 }
 
-/// Streams of one length: who comes back when it was told to finds a place, whenever it was told.
+/// With streams of one length a client that comes back when it was told to gets a permit.
 #[tokio::test(start_paused = true)]
 async fn who_comes_back_when_it_was_told_to_finds_a_place() {
     const LENGTH: Duration = secs(30);
@@ -133,7 +133,7 @@ async fn who_comes_back_when_it_was_told_to_finds_a_place() {
                 sleep(secs(apart)).await;
             }
             sleep(secs(asked_after)).await;
-            // Where they are far apart the first has ended by now, and there is room.
+            // If they are far apart, the first one has ended by now, and a unit is free.
             if chats.inspect().await.unwrap().in_use == 4 {
                 sleep(rejected(&service).await.retry_after()).await;
                 let again = service.clone().oneshot(Request::new(Duration::ZERO)).await;
@@ -145,7 +145,7 @@ async fn who_comes_back_when_it_was_told_to_finds_a_place() {
     }
 }
 
-/// The header has whole seconds, which differ, too.
+/// The header has whole seconds, and these differ as well.
 #[tokio::test(start_paused = true)]
 async fn the_header_is_not_the_same_for_all() {
     let chats = semaphore(1);

@@ -1,4 +1,4 @@
-//! Several limits behind each other: one time to wait for all, and requests that need none of them.
+//! Stacked limits: one deadline for all waits, and requests that are exempt.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn upstream<B>(_: Request<B>) -> Result<Response<Full<Bytes>>, Infallible>
     Ok(Response::new(Full::from("token")))
 }
 
-/// Which of two stacked limits a request fails at, and after how long.
+/// Returns which of two stacked limits rejects a request, and after how long.
 async fn fails<S, B, E>(service: S, request: Ask) -> (String, u64)
 where
     S: Service<Ask, Response = Response<B>, Error = Error<Error<E>>>,
@@ -55,12 +55,12 @@ async fn the_layers_of_a_stack_share_one_time_to_wait() {
     let outer = ZSetSemaphoreLayer::new(user.clone());
     let inner = ZSetSemaphoreLayer::new(all.clone());
     let stacks = [
-        // Each its own: they add up.
+        // Each layer has its own timeout: they add up.
         (outer.clone().timeout(TEN), inner.clone().timeout(TEN), 16),
         (outer.clone().total_timeout(TEN), inner.clone(), 10),
         (outer.clone().total_timeout(TEN), inner.clone().timeout(TEN), 10),
         (outer.clone().total_timeout(TEN), inner.clone().total_timeout(TEN), 10),
-        // The shorter one counts.
+        // The shorter timeout counts.
         (outer.clone().total_timeout(TEN), inner.clone().timeout(TEN / 5), 8),
         (outer.clone().total_timeout(TEN), inner.clone().reject_when_full(), 6),
         (outer.clone().timeout(TEN).total_timeout(2 * TEN), inner.clone(), 20),
@@ -86,7 +86,7 @@ async fn the_time_of_a_stack_runs_out_at_the_outer_limit_too_and_is_told_in_the_
     let layer = ZSetSemaphoreLayer::new(user).total_timeout(TEN);
     let failed = fails(layer.layer(inner.clone()), ask()).await;
     assert_eq!(failed, ("user".to_owned(), 10));
-    // Of two that are told the earlier counts.
+    // Of two deadlines the earlier one counts.
     let mut hasty = ask();
     hasty.extensions_mut().insert(WaitDeadline::after(TEN / 5));
     assert_eq!(fails(layer.layer(inner), hasty).await, ("user".to_owned(), 2));
@@ -110,7 +110,7 @@ async fn the_time_of_a_stack_runs_out_at_the_outer_limit_too_and_is_told_in_the_
     assert_eq!(told(outer.total_timeout(TEN), hasty).await, "Some(2s)");
 }
 
-/// It needs no permit of the outer limit, but may wait for one further in.
+/// The request needs no permit of the outer limit, but may wait for an inner one.
 #[tokio::test(start_paused = true)]
 async fn what_weighs_nothing_at_the_outer_limit_has_the_time_of_the_stack_too() {
     let (user, all) = (semaphore("user"), semaphore("all"));
@@ -188,7 +188,7 @@ async fn exempt_requests_pass_a_full_limit_and_take_nothing_whatever_else_is_sai
     idle(&all).await;
 }
 
-/// Neither its key nor its limit is looked for.
+/// Neither the key nor the limit of an exempt request is looked up.
 #[tokio::test(start_paused = true)]
 async fn exempt_requests_of_any_type_need_no_key() {
     let key = |n: &u32| -> Option<String> { panic!("key of {n}") };

@@ -1,5 +1,5 @@
-//! Behaviour 67: readers that take nothing keep no stream alive past `max_hold` or the stall time. Over real
-//! sockets, with an upstream that counts its own streams.
+//! Behaviour 67: readers that take nothing keep no stream alive past `max_hold` or the stall timeout. Over
+//! real sockets, with an upstream that counts its own streams.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use test_support::wait::{PATIENCE, eventually, within};
 
 const LIMIT: u32 = 2;
 
-/// Streams that say something once, say nothing for long, and pour for ever.
+/// Streams that yield one frame, nothing for long, or frames without end.
 fn routes(tally: &Tally) -> Router {
     let (chatting, pouring) = (tally.clone(), tally.clone());
     let chat = async move || {
@@ -51,13 +51,13 @@ fn routes(tally: &Tally) -> Router {
 
 struct Gateway {
     chats: ZSetSemaphore,
-    /// What the upstream sees of its own streams.
+    /// What the upstream counts of its own streams.
     upstream: Tally,
     web: Web,
 }
 
 impl Gateway {
-    /// As many clients as the limit has room for ask for a flood, and read nothing of it.
+    /// As many clients as the limit allows ask for a flood, and read nothing of it.
     async fn flood(&self, version: web::Version) -> Vec<(web::Client, Incoming)> {
         let mut clients = Vec::new();
         for _ in 0..LIMIT {
@@ -93,7 +93,7 @@ impl Gateway {
     }
 }
 
-/// A client of HTTP/2 whose streams have a window of so many bytes.
+/// A client of HTTP/2 whose streams have a window of this many bytes.
 struct Narrow {
     sender: http2::SendRequest<Empty<Bytes>>,
     connection: AbortHandle,
@@ -124,8 +124,8 @@ impl Drop for Narrow {
     }
 }
 
-/// Rounds of as many streams as the limit has room for; each round comes in when the one before is
-/// held for too long.
+/// Rounds of as many streams as the limit allows; each round is let through when the one before was held for
+/// too long.
 async fn rounds(path: &str, window: u32) {
     let gateway = Gateway::ending_when_lost(Duration::from_millis(100)).await;
     let mut client = Narrow::open(&gateway.web, window).await;
@@ -153,7 +153,7 @@ async fn streams_that_nobody_reads_do_not_outlive_their_permits() {
     rounds("/flood", 0x10000).await;
 }
 
-/// The one over HTTP/1.1 has filled all that is between.
+/// The stream over HTTP/1.1 has filled all buffers on the way.
 #[tokio::test]
 async fn responses_that_nobody_reads_do_not_outlive_their_permits() {
     for version in VERSIONS {
@@ -168,7 +168,7 @@ async fn responses_that_nobody_reads_do_not_outlive_their_permits() {
     }
 }
 
-/// Its end is an error, not one that looks whole.
+/// The body ends with an error, so that it does not look complete.
 #[tokio::test]
 async fn a_reader_that_comes_back_late_gets_an_error_and_the_connection_goes_on() {
     let gateway = Gateway::ending_when_lost(Duration::from_millis(100)).await;
@@ -187,7 +187,7 @@ async fn a_reader_that_comes_back_late_gets_an_error_and_the_connection_goes_on(
     gateway.nothing_is_left().await;
 }
 
-/// As many clients as the limit has room for stall, and as many others wait for them.
+/// As many clients as the limit allows stall, and as many others wait.
 #[tokio::test]
 async fn clients_that_read_nothing_lose_their_slots_to_those_who_wait() {
     for version in VERSIONS {
@@ -217,7 +217,7 @@ async fn streams_without_a_window_lose_their_slots_to_those_who_wait() {
 
 const STALL: Duration = Duration::from_secs(5);
 
-/// A response of these steps, by a layer that ends what stalls, with `answer` and without.
+/// A response of these steps, by a layer with a stall timeout, with `answer` and without.
 async fn response(answer: bool, steps: &[Step]) -> (ZSetSemaphore, Tally, CappedBody<Script>) {
     let (chats, probe) = (semaphore(1), Probe::streaming(steps));
     let (layer, tally) = (ZSetSemaphoreLayer::new(chats.clone()), probe.tally.clone());
@@ -263,7 +263,7 @@ async fn a_body_that_nobody_reads_ends_with_the_stall_time_and_its_reader_is_tol
     }
 }
 
-/// It is the body's turn.
+/// The body has nothing to give, so the reader cannot stall.
 #[tokio::test(start_paused = true)]
 async fn a_silent_body_and_a_slow_reader_do_not_stall() {
     for answer in [false, true] {
@@ -295,7 +295,7 @@ async fn a_reader_that_does_not_heed_its_wake_up_stalls() {
     }
 }
 
-/// What ends a body first is what is told, and a reader that waits is woken for it.
+/// The reader is told the first reason that ends a body, and is woken if it waits.
 #[tokio::test(start_paused = true)]
 async fn both_ends_of_a_body_are_kept_in_whatever_order_they_are_asked_for() {
     for answer in [false, true] {
@@ -310,7 +310,7 @@ async fn both_ends_of_a_body_are_kept_in_whatever_order_they_are_asked_for() {
     }
 }
 
-/// Nothing watches over it any more.
+/// The watcher is gone.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_was_read_to_its_end_cannot_stall() {
     for answer in [false, true] {
@@ -325,7 +325,7 @@ async fn a_body_that_was_read_to_its_end_cannot_stall() {
     }
 }
 
-/// Where a body has panicked there is nothing left of it.
+/// A body that has panicked is gone.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_panics_gives_its_permit_back() {
     for answer in [false, true] {
@@ -344,7 +344,7 @@ async fn a_body_that_panics_gives_its_permit_back() {
     }
 }
 
-/// Its reader is told all the same.
+/// The reader is told all the same.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_panics_as_it_is_dropped_gives_its_permit_back_and_wakes_its_reader() {
     struct Bad;

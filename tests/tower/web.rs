@@ -1,4 +1,4 @@
-//! A server of any routes, and clients that speak HTTP/1.1 or HTTP/2 and send bodies as they are told.
+//! A server of any routes, and clients that speak HTTP/1.1 or HTTP/2 and send bodies by a script.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -47,8 +47,7 @@ pub enum Version {
 
 pub const VERSIONS: [Version; 2] = [Version::Http1, Version::Http2];
 
-/// A client with one connection. When this is dropped the connection is closed, whatever goes on in
-/// it, and nothing is said before.
+/// A client with one connection. Dropping it closes the connection at once, whatever goes on in it.
 pub struct Client {
     sender: Sender,
     tasks: Tasks,
@@ -102,7 +101,7 @@ impl Client {
         self.send_with(method, path, &[], upload).await
     }
 
-    /// As [`send`](Self::send), with headers.
+    /// Sends a request with headers, as [`send`](Self::send) does.
     pub async fn send_with(
         &mut self,
         method: Method,
@@ -145,7 +144,7 @@ impl Client {
         self.sending(Method::POST, path, upload)
     }
 
-    /// As [`posting`](Self::posting), by any method.
+    /// Sends in the background by any method, as [`posting`](Self::posting) does.
     pub fn sending(
         mut self,
         method: Method,
@@ -167,7 +166,7 @@ impl Drop for Client {
     }
 }
 
-/// A body of so many bytes, no two stretches of which are the same.
+/// A body of this many bytes, no two parts of which are the same.
 pub fn bytes(n: usize) -> Bytes {
     (0..n).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
 }
@@ -194,7 +193,7 @@ impl Sent {
         self.0.fetch_add(bytes, SeqCst);
     }
 
-    /// Waits until so many bytes are sent.
+    /// Waits until this many bytes are sent.
     #[track_caller]
     pub fn reaches(&self, bytes: usize) -> impl Future<Output = ()> {
         within(PATIENCE, async move {
@@ -204,7 +203,7 @@ impl Sent {
         })
     }
 
-    /// Waits until nothing more has come for many looks in a row. How much it was.
+    /// Waits until many looks in a row find nothing more, and returns how many bytes came.
     pub async fn stalls(&self) -> usize {
         let (mut last, mut looks) = (0, 0);
         eventually("the flow stops", PATIENCE, async || {
@@ -228,12 +227,12 @@ impl Upload {
         Self { announced: Some(bytes.len() as u64), ..Self::chunked(bytes) }
     }
 
-    /// Of a length that is not told.
+    /// With an unknown length.
     pub fn chunked(rest: Bytes) -> Self {
         Self { rest, announced: None, trailers: None, stalls: false, sent: Sent::default() }
     }
 
-    /// Sends the first `n` bytes of what it is; the rest never comes.
+    /// Sends the first `n` bytes, and never the rest.
     pub fn stalling_after(mut self, n: usize) -> Self {
         self.rest.truncate(n);
         self.stalls = true;

@@ -42,7 +42,7 @@ impl Drop for Server {
     }
 }
 
-/// A client with one connection, which closes when this is dropped, whatever goes on in it.
+/// A client with one connection. Dropping it closes the connection, whatever goes on in it.
 pub struct Connection {
     sender: http1::SendRequest<Empty<Bytes>>,
     task: JoinHandle<()>,

@@ -1,12 +1,5 @@
 //! The crates of others in the closed loop of `benches/load`, whose child this is.
 
-#[path = "../../load/closed_loop.rs"]
-#[allow(dead_code)] // this child needs a part of it
-mod closed_loop;
-#[path = "../../load/measure.rs"]
-#[allow(dead_code)] // this child needs a part of it
-mod measure;
-
 use std::time::Duration;
 
 use closed_loop::Candidate;

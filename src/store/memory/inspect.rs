@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::inspection::{Holder, Inspection, QueuedWaiter};
 use crate::store::INSPECT_BOUND;
 
-use super::state::{MemoryState, is_kicked};
+use super::score::is_kicked;
+use super::state::MemoryState;
 
 impl MemoryState {
     pub(crate) fn inspect(&mut self, now_ms: u64) -> Inspection {

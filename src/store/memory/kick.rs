@@ -4,7 +4,9 @@ use crate::id::PermitId;
 use crate::inspection::KickOutcome;
 use crate::store::{Kick, WakeUp};
 
-use super::state::{MemoryState, WakeUps, deadline_score, extra_units, kicked};
+use super::meta::extra_units;
+use super::score::{deadline_score, kicked};
+use super::state::{MemoryState, WakeUps};
 
 impl MemoryState {
     pub(crate) fn kick(

@@ -3,10 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::id::ClientId;
+use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Incarnation, Seq};
 
-use super::state::{MemoryState, Origin, deadline_of, extra_units};
+use super::sorted_set::SortedSet;
+
+/// What the state of a name begins with. A [`MemoryStore`](super::MemoryStore) loses no data, but
+/// drops blank states, which the incarnation and the numbers outlive.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The one of the whole store.
+    pub(super) incarnation: Incarnation,
+    /// No number of any dropped state is higher.
+    pub(super) last: Option<Seq>,
+}
 
 /// The fields of the hash `meta`.
 #[derive(Debug)]
@@ -26,12 +36,15 @@ pub(super) struct Meta {
 }
 
 impl Meta {
-    fn new(incarnation: Incarnation, last: Option<Seq>, extra: u64) -> Self {
+    /// Makes it where there is none, and counts the units of the permits that are there.
+    pub(super) fn recounted(permits: &SortedSet, origin: Option<Origin>, now: u64) -> Self {
+        let new = Origin { incarnation: Incarnation::at(now), last: None };
+        let Origin { incarnation, last } = origin.unwrap_or(new);
         Self {
             incarnation,
             last,
             limit_override: None,
-            extra,
+            extra: permits.iter().map(|(_, id)| extra_units(&id)).sum(),
             ttl: 0,
             expires: None,
             epochs: HashMap::new(),
@@ -40,19 +53,7 @@ impl Meta {
     }
 }
 
-impl MemoryState {
-    /// Returns `meta`. Where it is lost it is made again, and the heavy permits are counted.
-    pub(super) fn meta_at(&mut self, now: u64) -> &mut Meta {
-        let (permits, origin) = (&self.permits, self.origin);
-        self.meta.get_or_insert_with(|| {
-            let extra = permits.iter().map(|(_, id)| extra_units(&id)).sum();
-            let origin = origin.unwrap_or(Origin { incarnation: Incarnation::at(now), last: None });
-            Meta::new(origin.incarnation, origin.last, extra)
-        })
-    }
-
-    /// Returns the latest deadline of a permit; 0 without permits.
-    pub(super) fn latest_deadline(&self) -> u64 {
-        self.permits.last().map_or(0, |(score, _)| deadline_of(score))
-    }
+/// Returns how many units a permit takes beyond one.
+pub(super) fn extra_units(id: &PermitId) -> u64 {
+    u64::from(id.units()) - 1
 }

@@ -1,4 +1,4 @@
-//! The states of all names of a store, and who listens.
+//! The state of each name of a store, and the listener of each client.
 
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -8,9 +8,10 @@ use crate::id::ClientId;
 use crate::numbers::{Incarnation, Seq};
 use crate::store::WakeListener;
 
-use super::state::{MemoryState, Origin};
+use super::meta::Origin;
+use super::state::MemoryState;
 
-/// How many turns lie between two sweeps, and how many names each looks at.
+/// The number of turns between two sweeps, and of names that one sweep looks at.
 const SWEEP_EVERY: u32 = 16;
 
 /// The maps are trees: a hash table that grows moves all it has at once.
@@ -85,7 +86,8 @@ impl Names {
         }
     }
 
-    /// Now and then expires what time alone has ended, for the next few names.
+    /// Expires keys of the next few names, in each 16th turn: nobody may ever use those names
+    /// again.
     fn sweep(&mut self) {
         self.turns_since_sweep += 1;
         if self.turns_since_sweep < SWEEP_EVERY {

@@ -1,4 +1,4 @@
-//! A client's session of the store in this process.
+//! The session of one client.
 
 use std::sync::Arc;
 
@@ -7,24 +7,36 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WakeListener};
 
-use super::store::MemoryStore;
+use super::shared::Shared;
 
-/// Wake-ups are delivered until it is dropped. It keeps the listener alive, which the store does not.
+/// The client gets wake-ups until this is dropped. The store itself does not keep the listener
+/// alive.
 pub(super) struct MemorySession {
-    pub(super) store: MemoryStore,
-    pub(super) client: ClientId,
-    pub(super) _listener: Arc<dyn WakeListener>,
+    shared: Arc<Shared>,
+    client: ClientId,
+    _listener: Arc<dyn WakeListener>,
+}
+
+impl MemorySession {
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        client: ClientId,
+        listener: Arc<dyn WakeListener>,
+    ) -> Self {
+        shared.listen(client, Arc::downgrade(&listener));
+        Self { shared, client, _listener: listener }
+    }
 }
 
 impl Drop for MemorySession {
     fn drop(&mut self) {
-        self.store.forget_listener(self.client);
+        self.shared.forget_listener(self.client);
     }
 }
 
 impl Session for MemorySession {
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
-        Box::pin(async move { Ok(self.store.turn(&turn)) })
+        Box::pin(async move { Ok(self.shared.turn(&turn)) })
     }
 
     fn is_inline(&self) -> bool {
@@ -32,7 +44,7 @@ impl Session for MemorySession {
     }
 
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
-        Box::pin(async move { Ok(self.store.inspect(&name)) })
+        Box::pin(async move { Ok(self.shared.inspect(&name)) })
     }
 
     fn set_limit(
@@ -41,7 +53,7 @@ impl Session for MemorySession {
         limit: Option<u32>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.store.set_limit(&name, limit);
+            self.shared.set_limit(&name, limit);
             Ok(())
         })
     }
@@ -52,7 +64,7 @@ impl Session for MemorySession {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
-        Box::pin(async move { Ok(self.store.kick(&name, id, kick)) })
+        Box::pin(async move { Ok(self.shared.kick(&name, id, kick)) })
     }
 
     fn is_subscribed(&self) -> bool {

@@ -3,34 +3,24 @@
 use std::collections::HashMap;
 
 use crate::id::{ClientId, PermitId};
-use crate::numbers::{Incarnation, Seq};
+use crate::numbers::Seq;
 use crate::store::WakeUp;
 
-use super::meta::Meta;
+use super::meta::{Meta, Origin};
+use super::score::deadline_of;
 use super::sorted_set::SortedSet;
 
 /// All that is known of one semaphore. Instants are milliseconds of the store's clock.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryState {
-    /// A score is twice the deadline, so that a kicked permit can stand half a millisecond behind its
-    /// own; see [`deadline_score`].
+    /// `score.rs` says what a score is.
     pub(super) permits: SortedSet,
     /// A score is a ticket.
     pub(super) queue: SortedSet,
     /// Until when each client is presumed alive.
     pub(super) clients: HashMap<ClientId, u64>,
     pub(super) meta: Option<Meta>,
-    pub(super) origin: Option<Origin>,
-}
-
-/// What the state of a name begins with where the store loses no data, but drops states in which
-/// there is nothing.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Origin {
-    /// The one of the whole store.
-    pub(super) incarnation: Incarnation,
-    /// No number of any dropped state is higher.
-    pub(super) last: Option<Seq>,
+    origin: Option<Origin>,
 }
 
 /// Wake-ups for one client.
@@ -41,10 +31,22 @@ impl MemoryState {
         Self { origin: Some(origin), ..Self::default() }
     }
 
-    /// Whether nothing would be missed without this state, if numbers stay above [`last`](Self::last).
+    /// Whether nothing would be missed without this state, if numbers stay above
+    /// [`last`](Self::last).
     pub(super) fn is_blank(&self) -> bool {
         let plain = |meta: &Meta| meta.limit_override.is_none() && meta.epochs.is_empty();
         self.permits.is_empty() && self.queue.is_empty() && self.meta.as_ref().is_none_or(plain)
+    }
+
+    /// Returns `meta`, made again where it is lost.
+    pub(super) fn meta_at(&mut self, now: u64) -> &mut Meta {
+        let (permits, origin) = (&self.permits, self.origin);
+        self.meta.get_or_insert_with(|| Meta::recounted(permits, origin, now))
+    }
+
+    /// Returns the latest deadline of a permit; 0 without permits.
+    pub(super) fn latest_deadline(&self) -> u64 {
+        self.permits.last().map_or(0, |(score, _)| deadline_of(score))
     }
 
     /// Returns the last token or ticket given out.
@@ -66,7 +68,7 @@ impl MemoryState {
     }
 }
 
-/// What tests do to single keys.
+/// What tests do to single keys, and what they look at.
 #[cfg(test)]
 impl MemoryState {
     /// Deletes `meta`; so the other keys never expire.
@@ -91,27 +93,4 @@ impl MemoryState {
         let fields = self.meta.as_ref().map_or(0, |meta| meta.epochs.len() + meta.labels.len());
         (self.clients.len(), fields)
     }
-}
-
-/// Returns the score of a permit that is not kicked.
-pub(super) fn deadline_score(deadline: u64) -> u64 {
-    2 * deadline
-}
-
-/// Returns the deadline of a score; the mark of a kick counts as a millisecond that has begun.
-pub(super) fn deadline_of(score: u64) -> u64 {
-    score.div_ceil(2)
-}
-
-pub(super) fn kicked(score: u64) -> u64 {
-    score | 1
-}
-
-pub(super) fn is_kicked(score: u64) -> bool {
-    score % 2 == 1
-}
-
-/// Returns how many units a permit takes beyond one.
-pub(super) fn extra_units(id: &PermitId) -> u64 {
-    u64::from(id.units()) - 1
 }

@@ -1,23 +1,15 @@
-//! The store that clients of one process share.
+//! The handle of a store that clients of one process share.
 
 use std::fmt;
 use std::future::ready;
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use tokio::runtime::Handle;
-use tokio::time::Instant;
+use std::sync::Arc;
 
 use crate::error::StoreError;
-use crate::id::{ClientId, PermitId};
-use crate::inspection::{Inspection, KickOutcome};
-use crate::numbers::Incarnation;
-use crate::store::{BoxFuture, Kick, Session, Store, Turn, TurnOutcome, WakeListener};
-use crate::sync::lock;
+use crate::id::ClientId;
+use crate::store::{BoxFuture, Session, Store, Turn, TurnOutcome, WakeListener};
 
-use super::names::Names;
 use super::session::MemorySession;
-use super::state::{MemoryState, WakeUps};
+use super::shared::Shared;
 
 /// A store in this process, shared by all clients that are made from it. Cheap to clone.
 ///
@@ -43,87 +35,13 @@ use super::state::{MemoryState, WakeUps};
 /// ```
 #[derive(Clone)]
 pub struct MemoryStore {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    names: Mutex<Names>,
-    clock: Clock,
-    incarnation: Incarnation,
-}
-
-/// The wall clock as it was when the store was made, moved on by tokio's clock.
-struct Clock {
-    start: Instant,
-    start_micros: u64,
-}
-
-impl Clock {
-    fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let start_micros = u64::try_from(since.as_micros()).unwrap_or(0);
-        Self { start: Instant::now(), start_micros }
-    }
-
-    /// Returns the time in microseconds. Outside a runtime it is the start: tokio's clock may be
-    /// paused in the runtime and run on outside. Too early is safe.
-    fn now_micros(&self) -> u64 {
-        if Handle::try_current().is_err() {
-            return self.start_micros;
-        }
-        let since = self.start.elapsed().as_micros();
-        self.start_micros + u64::try_from(since).unwrap_or(u64::MAX / 2)
-    }
+    shared: Arc<Shared>,
 }
 
 impl MemoryStore {
     /// Creates an empty store.
     pub fn new() -> Self {
-        let clock = Clock::start();
-        let incarnation = Incarnation::at(clock.start_micros);
-        Self { inner: Arc::new(Inner { names: Mutex::default(), clock, incarnation }) }
-    }
-
-    pub(super) fn turn(&self, turn: &Turn) -> TurnOutcome {
-        let (outcome, wake_ups) = self.with_state(&turn.name, |state, now| state.turn(turn, now));
-        self.wake(&turn.name, wake_ups);
-        outcome
-    }
-
-    pub(super) fn inspect(&self, name: &Arc<str>) -> Inspection {
-        self.with_state(name, |state, now| state.inspect(now / 1000))
-    }
-
-    pub(super) fn set_limit(&self, name: &Arc<str>, limit: Option<u32>) {
-        self.with_state(name, |state, now| state.set_limit(limit, now));
-    }
-
-    pub(super) fn kick(&self, name: &Arc<str>, id: PermitId, kick: Kick) -> KickOutcome {
-        let (outcome, wake_ups) =
-            self.with_state(name, |state, now| state.kick(id, kick, now / 1000));
-        self.wake(name, wake_ups);
-        outcome
-    }
-
-    pub(super) fn forget_listener(&self, client: ClientId) {
-        lock(&self.inner.names).forget_listener(client);
-    }
-
-    fn with_state<T>(&self, name: &Arc<str>, act: impl FnOnce(&mut MemoryState, u64) -> T) -> T {
-        let now = self.inner.clock.now_micros();
-        lock(&self.inner.names).with_state(name, now, self.inner.incarnation, act)
-    }
-
-    /// Delivers wake-ups while nothing is locked: a listener runs code of others.
-    fn wake(&self, name: &str, wake_ups: impl IntoIterator<Item = WakeUps>) {
-        for (client, wake_ups) in wake_ups {
-            let listener = lock(&self.inner.names).listener(client);
-            if let Some(listener) = listener {
-                for (id, wake_up) in wake_ups {
-                    listener.wake(name, id, wake_up);
-                }
-            }
-        }
+        Self { shared: Arc::new(Shared::new()) }
     }
 }
 
@@ -135,7 +53,7 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("names", &lock(&self.inner.names).len()).finish()
+        f.debug_struct("MemoryStore").field("names", &self.shared.names()).finish()
     }
 }
 
@@ -145,14 +63,13 @@ impl Store for MemoryStore {
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
-        lock(&self.inner.names).listen(client, Arc::downgrade(&listener));
-        let session: Arc<dyn Session> =
-            Arc::new(MemorySession { store: self.clone(), client, _listener: listener });
+        let session = MemorySession::open(Arc::clone(&self.shared), client, listener);
+        let session: Arc<dyn Session> = Arc::new(session);
         Box::pin(ready(Ok(session)))
     }
 
     fn turn_inline(&self, turn: &Turn) -> Option<TurnOutcome> {
-        Some(self.turn(turn))
+        Some(self.shared.turn(turn))
     }
 
     fn address(&self) -> String {

@@ -6,8 +6,8 @@
 //! text, not a function: Lua makes a function again for each call of the script. So the parts share
 //! their locals, and each part says on top which of them it reads and writes.
 //!
-//! A name like `Flag.MORE` stands for the literal of a constant in [`names`]: Lua would have to look
-//! a variable up.
+//! A name like `Flag.MORE` stands for the literal of a constant in [`names`]: Lua would have to
+//! look a variable up.
 //!
 //! A comment has a line of its own and stays here. So a hash changes with the code alone.
 

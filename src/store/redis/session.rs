@@ -30,7 +30,8 @@ pub(super) struct RedisSession {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     health: Arc<Health>,
-    /// How often the scripts were loaded. Of many calls that miss them only the first one loads them.
+    /// How often the scripts were loaded. Of many calls that miss them only the first one loads
+    /// them.
     loads: AtomicU64,
     loading: Mutex<()>,
     /// With RESP2, and only if the user may subscribe.

@@ -57,8 +57,8 @@ impl RedisStore {
         }
     }
 
-    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 where
-    /// the server does not have it.
+    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2
+    /// where the server does not have it.
     async fn connect(
         &self,
         client: ClientId,

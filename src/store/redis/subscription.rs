@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::retry_delay::RetryDelay;
 use crate::store::WakeListener;
 
 use super::wire;
@@ -123,10 +124,8 @@ struct Task {
 }
 
 impl Task {
-    const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-    const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-    /// A connection that does not answer a check for this long is silent.
-    const PROOF: Duration = Duration::from_millis(500);
+    /// How long the connection may take to answer a check, and a new one to be there.
+    const PATIENCE: Duration = Duration::from_millis(500);
 
     async fn run(self, mut messages: PubSub) {
         loop {
@@ -158,7 +157,7 @@ impl Task {
     async fn check(&self, mut connection: PubSubSink) {
         loop {
             self.doubt.notified().await;
-            let answer = timeout(Self::PROOF, connection.subscribe(&self.channel)).await;
+            let answer = timeout(Self::PATIENCE, connection.subscribe(&self.channel)).await;
             if !matches!(answer, Ok(Ok(()))) {
                 return;
             }
@@ -166,12 +165,11 @@ impl Task {
     }
 
     async fn subscribe_again(&self) -> PubSub {
-        let mut pause = Self::SHORTEST_PAUSE;
+        let mut delay = RetryDelay::default();
         loop {
-            sleep(pause.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
-            pause = (pause * 2).min(Self::LONGEST_PAUSE);
+            sleep(delay.after_failure()).await;
             let attempt = subscribe(&self.client, &self.channel);
-            if let Ok(Ok(messages)) = timeout(Self::LONGEST_PAUSE, attempt).await {
+            if let Ok(Ok(messages)) = timeout(Self::PATIENCE, attempt).await {
                 return messages;
             }
         }

@@ -166,7 +166,7 @@ pub struct Admission {
     limit_name: Arc<str>,
     counted: Counted,
     waited: Duration,
-    /// Empty once it was taken over or released. Whoever empties it owns the units.
+    /// Empty once it was taken over or released. To empty it is to own the units.
     slot: Arc<Mutex<Option<OwnedAdmission>>>,
 }
 
@@ -216,7 +216,8 @@ impl Admission {
         matches!(self.counted, Counted::Local)
     }
 
-    /// Returns whether nobody counts the request: the store was unavailable, and the policy was [`OutagePolicy::FailOpen`](crate::tower::OutagePolicy::FailOpen).
+    /// Returns whether nobody counts the request: the store was unavailable, and the policy was
+    /// [`OutagePolicy::FailOpen`](crate::tower::OutagePolicy::FailOpen).
     pub fn is_uncounted(&self) -> bool {
         matches!(self.counted, Counted::No)
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::limiter::Limiter;
 use super::permit::RequestPermit;
 use super::request::PermitRequest;
-use super::wait::{Admitted, PermitWait, PollTimes};
+use super::wait::{AdmissionResult, PermitWait, PollTimes};
 use crate::store::BoxFuture;
 use crate::tower::metrics::{Outcome, OutcomeGuard};
 use crate::tower::rejection::{Reason, Rejection};
@@ -125,7 +125,7 @@ impl Stage {
         times: PollTimes,
         settings: &Settings,
         cx: &mut Context<'_>,
-    ) -> Poll<Admitted> {
+    ) -> Poll<AdmissionResult> {
         let permit = loop {
             match self.as_mut().project() {
                 StageProj::Exempt => return Poll::Ready(Ok(RequestPermit::weightless())),

@@ -28,7 +28,7 @@ use super::limiter::Limiter;
 use super::local_cap::LocalCapWait;
 use super::permit::RequestPermit;
 use super::request::PermitRequest;
-use crate::outlook::Away;
+use crate::last_known::Outage;
 use crate::tower::outage::decision::{Decision, StoreState, Verdict, decide, verdict};
 use crate::tower::outage::policy::OutagePolicy;
 use crate::tower::rejection::{Reason, Rejection};
@@ -36,7 +36,7 @@ use crate::tower::settings::Settings;
 use crate::{Acquire, AcquireError, StoreError};
 
 /// How the wait ends.
-pub(super) type Admitted = Result<RequestPermit, Rejection>;
+pub(super) type AdmissionResult = Result<RequestPermit, Rejection>;
 
 /// When a request began to wait, and when it is polled.
 #[derive(Debug, Clone, Copy)]
@@ -51,13 +51,14 @@ impl PollTimes {
     }
 }
 
+/// The wait of a request whose limiter is known.
 #[pin_project(project = PermitWaitProj)]
 pub(super) struct PermitWait {
     limiter: Arc<Limiter>,
     request: PermitRequest,
     #[pin]
     queue: Queue,
-    outage: Outage,
+    outage: OutageWait,
     /// Until when this request asks an unavailable store all the same, to find out whether it is back.
     probing_until: Option<Instant>,
 }
@@ -71,7 +72,7 @@ enum Queue {
 }
 
 /// What the request waits for beside its place in the queue.
-enum Outage {
+enum OutageWait {
     /// The store answers, as far as this request knows.
     None,
     /// The outage is too short for the policy to decide.
@@ -96,7 +97,7 @@ impl PermitWait {
             acquire = acquire.max_queue(most);
         }
         let queue = Queue::Waiting(acquire);
-        Self { limiter, request, queue, outage: Outage::None, probing_until: None }
+        Self { limiter, request, queue, outage: OutageWait::None, probing_until: None }
     }
 
     pub(super) fn limiter(&self) -> &Limiter {
@@ -108,7 +109,7 @@ impl PermitWait {
         times: PollTimes,
         settings: &Settings,
         cx: &mut Context<'_>,
-    ) -> Poll<Admitted> {
+    ) -> Poll<AdmissionResult> {
         let mut this = self.project();
         match this.poll_queue(times, settings, cx) {
             Poll::Ready(end) => Poll::Ready(end),
@@ -123,7 +124,7 @@ impl PermitWaitProj<'_> {
         times: PollTimes,
         settings: &Settings,
         cx: &mut Context<'_>,
-    ) -> Poll<Admitted> {
+    ) -> Poll<AdmissionResult> {
         let QueueProj::Waiting(acquire) = self.queue.as_mut().project() else {
             return Poll::Pending;
         };
@@ -151,17 +152,17 @@ impl PermitWaitProj<'_> {
         times: PollTimes,
         settings: &Settings,
         cx: &mut Context<'_>,
-    ) -> Poll<Admitted> {
-        let away = self.limiter.semaphore.outlook().away;
-        let store = self.store_state(away.as_ref(), times.now, settings);
+    ) -> Poll<AdmissionResult> {
+        let outage = self.limiter.semaphore.last_known().outage;
+        let store = self.store_state(outage.as_ref(), times.now, settings);
         if store == StoreState::Answers {
-            (*self.outage, *self.probing_until) = (Outage::None, None);
+            (*self.outage, *self.probing_until) = (OutageWait::None, None);
             return Poll::Pending;
         }
         // Once the policy has named a cap, the request waits for it until the store answers.
-        if !matches!(self.outage, Outage::LocalCap(_)) {
+        if !matches!(self.outage, OutageWait::LocalCap(_)) {
             let verdict = ready!(self.poll_verdict(store, times.now, settings, cx));
-            let (down_for, error) = self.outage_so_far(away.as_ref(), times.now);
+            let (down_for, error) = self.outage_so_far(outage.as_ref(), times.now);
             let policy = settings.outage_policy;
             settings.outage_log.began(&self.limiter.limit_name, policy, down_for, error.as_ref());
             match verdict {
@@ -176,21 +177,21 @@ impl PermitWaitProj<'_> {
                 Verdict::LocalCap(cap) => self.begin_local_cap(cap, times, settings),
             }
         }
-        self.poll_local_cap(away.as_ref(), times, cx)
+        self.poll_local_cap(outage.as_ref(), times, cx)
     }
 
-    /// What the request knows of the store. The first look at an outage may make it a probe.
+    /// Returns what the request knows of the store. The first look at an outage may make it a probe.
     fn store_state(
         &mut self,
-        away: Option<&Away>,
+        outage: Option<&Outage>,
         now: Instant,
         settings: &Settings,
     ) -> StoreState {
         if matches!(*self.queue, Queue::Left(_)) {
             return StoreState::LeftQueue;
         }
-        let Some(away) = away else { return StoreState::Answers };
-        if matches!(self.outage, Outage::None) && away.connected {
+        let Some(outage) = outage else { return StoreState::Answers };
+        if matches!(self.outage, OutageWait::None) && outage.connected {
             let semaphore = &self.limiter.semaphore;
             // A probe has to live until the store has had time to answer it.
             let lives = settings.outage_after.max(semaphore.call_timeout());
@@ -198,7 +199,7 @@ impl PermitWaitProj<'_> {
                 *self.probing_until = now.checked_add(lives);
             }
         }
-        StoreState::Away { since: away.since, probing_until: *self.probing_until }
+        StoreState::Unavailable { since: outage.since, probing_until: *self.probing_until }
     }
 
     /// Waits until the policy decides; pending for as long as the request only queues.
@@ -223,30 +224,34 @@ impl PermitWaitProj<'_> {
         let left = settings.time_left(self.request.wait_until, times.waited());
         let deadline = left.and_then(|left| times.now.checked_add(left));
         let wait = self.limiter.local_cap().wait(cap, self.request.units(), deadline);
-        *self.outage = Outage::LocalCap(wait);
+        *self.outage = OutageWait::LocalCap(wait);
     }
 
     fn poll_local_cap(
         &mut self,
-        away: Option<&Away>,
+        outage: Option<&Outage>,
         times: PollTimes,
         cx: &mut Context<'_>,
-    ) -> Poll<Admitted> {
-        let Outage::LocalCap(wait) = self.outage else { return Poll::Pending };
+    ) -> Poll<AdmissionResult> {
+        let OutageWait::LocalCap(wait) = self.outage else { return Poll::Pending };
         let Some(units) = ready!(wait.as_mut().poll(cx)) else {
-            let (down_for, error) = self.outage_so_far(away, times.now);
+            let (down_for, error) = self.outage_so_far(outage, times.now);
             return Poll::Ready(Err(self.reject(Reason::Unavailable { down_for, error }, None)));
         };
         let limiter = Arc::clone(self.limiter);
         Poll::Ready(Ok(RequestPermit::local_cap(units, limiter, times.waited())))
     }
 
-    /// How long the outage has lasted, and what the latest call to the store ended with.
-    fn outage_so_far(&self, away: Option<&Away>, now: Instant) -> (Duration, Option<StoreError>) {
-        let down_for = away.map(|away| now.saturating_duration_since(away.since));
+    /// Returns how long the outage has lasted, and what the latest call to the store ended with.
+    fn outage_so_far(
+        &self,
+        outage: Option<&Outage>,
+        now: Instant,
+    ) -> (Duration, Option<StoreError>) {
+        let down_for = outage.map(|outage| now.saturating_duration_since(outage.since));
         let error = match &*self.queue {
             Queue::Left(error) => Some(error.clone()),
-            Queue::Waiting(_) => away.and_then(|away| away.error.clone()),
+            Queue::Waiting(_) => outage.and_then(|outage| outage.error.clone()),
         };
         (down_for.unwrap_or_default(), error)
     }
@@ -256,7 +261,7 @@ impl PermitWaitProj<'_> {
     }
 }
 
-impl Outage {
+impl OutageWait {
     /// Waits until the outage counts, at `until`.
     fn poll_grace(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if let Self::Grace(timer) = self {
@@ -272,7 +277,7 @@ impl Outage {
     }
 }
 
-/// How many waited ahead when the wait ended, where the store said so.
+/// Returns how many waited ahead when the wait ended, if the store said so.
 fn place_of(error: &AcquireError) -> Option<u64> {
     match error {
         AcquireError::Timeout { place, .. } => *place,

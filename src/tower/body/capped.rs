@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 
+use super::end::EndWhen;
 use super::permit::PermitBody;
-use super::watched::{EndWhen, WatchedBody};
+use super::watched::WatchedBody;
 use crate::tower::admission::permit::RequestPermit;
 
 /// The response body of a layer that answers rejections itself, or that ends bodies whose permit was

@@ -1,4 +1,4 @@
-//! The body of a request, read ahead while the request is queued.
+//! The request body that is read ahead while its request is queued.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -8,39 +8,39 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-/// Less data than this is copied into a block of at most that size: a frame of one byte costs a hundred,
-/// and may keep all of a buffer that it was read into.
+/// Frames of less data than this are copied into blocks of at most this size. A frame of one byte costs a
+/// hundred, and may keep the whole buffer that it was read into.
 const BLOCK: usize = 16 * 1024;
 
-/// The body of a request that may have been read ahead while it was queued; it is the same as `B`
-/// to whoever reads it.
+/// A request body that may have been read ahead while its request was queued. To its reader it is the same
+/// as `B`.
 ///
-/// A server learns over HTTP/1.1 that a client has gone only when it reads on, and hyper does not
-/// read past a body that nobody reads. So while a request is queued its body is read, up to a bound
-/// on the memory that is kept of it, and handed on with all its data and trailers; small frames of data may
-/// come out as one. If it fails meanwhile, as it does when the client goes away in the midst of it, the
-/// request leaves the queue ([`Reason::RequestBody`]).
+/// Over HTTP/1.1 a server notices that a client has gone only when it reads on, and hyper does not
+/// read past a body that nobody reads. So while a request is queued, its body is read into memory, up to a
+/// bound. All data and trailers are handed on; small frames of data may be joined. If the body fails
+/// meanwhile, as it does when the client goes away in the midst of it, the request leaves the queue
+/// ([`Reason::RequestBody`]).
 ///
-/// A request with `Expect: 100-continue` is not read ahead: its client sends the body only when it is told
-/// to, which is for whoever reads the body to say once the request was let in.
+/// A request with `Expect: 100-continue` is not read ahead. Its client sends the body when it is told to,
+/// and reading would tell it to before the request is let through.
 ///
 /// [`Reason::RequestBody`]: crate::tower::Reason::RequestBody
 pub struct ReadAhead<B: Body> {
     read: VecDeque<Read<B>>,
     /// Bytes of data in `read`.
     bytes: u64,
-    /// Bytes of memory that `read` keeps.
+    /// Bytes of memory that `read` takes.
     kept: u64,
-    /// How many of these are kept at most, but for the frame that reaches it.
+    /// Reading stops once `kept` has reached this. The last frame may exceed it.
     bound: u64,
-    /// Nothing comes behind what was read.
+    /// Nothing comes after what was read.
     ended: bool,
-    /// Boxed, as a request moves after its body was polled.
+    /// Boxed, since a request moves after its body was polled.
     body: Pin<Box<B>>,
 }
 
 enum Read<B: Body> {
-    /// Small frames of data, put together.
+    /// Small frames of data, joined.
     Block(Vec<u8>),
     Frame(Result<Frame<B::Data>, B::Error>),
 }
@@ -50,9 +50,9 @@ impl<B: Body> ReadAhead<B> {
         Self { read: VecDeque::new(), bytes: 0, kept: 0, bound, ended: false, body: Box::pin(body) }
     }
 
-    /// Reads what is there, until so much is kept. Ready once the body has failed.
+    /// Reads what is there, up to the bound. Ready once the body has failed.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        /// Others have their turn after this many frames.
+        /// After this many frames other tasks run.
         const AT_ONCE: usize = 256;
         for looks in 1.. {
             if self.ended || self.kept >= self.bound {
@@ -86,7 +86,7 @@ impl<B: Body> ReadAhead<B> {
         }
     }
 
-    /// Copies the data behind what was last gathered, if there is room; nothing is kept of no data.
+    /// Copies the data to the end of the last block, if it fits there. Frames without data are left out.
     fn gather(&mut self, data: B::Data) {
         let more = data.remaining();
         match self.read.back_mut() {
@@ -113,14 +113,14 @@ impl<B: Body> ReadAhead<B> {
         self.read.push_back(read);
     }
 
-    /// What is left of the body behind what was read ahead.
+    /// Returns the body behind what was read ahead.
     pub fn get_ref(&self) -> &B {
         &self.body
     }
 }
 
 impl<B: Body> Read<B> {
-    /// How many bytes of memory it keeps. Data that is not gathered fills its buffers nearly.
+    /// Returns how many bytes of memory it takes. Frames that are not joined nearly fill their buffers.
     fn kept(&self) -> u64 {
         let data = match self {
             Self::Block(block) => block.capacity(),
@@ -177,12 +177,12 @@ impl<B: Body<Data: From<Bytes>>> Body for ReadAhead<B> {
     }
 }
 
-/// How many bytes of data a frame carries.
+/// Returns how many bytes of data a frame carries.
 fn bytes_of<D: Buf, E>(frame: &Result<Frame<D>, E>) -> usize {
     frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Buf::remaining)
 }
 
-// Nothing of it is pinned but the body, in its box.
+// Only the body is pinned, in its box.
 impl<B: Body> Unpin for ReadAhead<B> {}
 
 impl<B: Body> fmt::Debug for ReadAhead<B> {
@@ -203,7 +203,7 @@ mod tests {
 
     const BOUND: u64 = 256 * 1024;
 
-    /// A body without end, in frames of that many bytes.
+    /// A body without end, in frames of this many bytes.
     struct Chunks(usize);
 
     impl Body for Chunks {
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// All that is kept, as it is: blocks by what they have allocated, and the places in the queue.
+    /// The memory in use: the capacity of the blocks, and of the queue.
     fn measured(ahead: &ReadAhead<Chunks>) -> usize {
         let data = ahead.read.iter().map(|read| match read {
             Read::Block(block) => block.capacity(),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded_however_small_the_frames_are() {
+    fn the_memory_is_bounded_however_small_the_frames_are() {
         for size in [1, 2, 100, 1000, BLOCK - 1, BLOCK, BLOCK + 1, 100_000] {
             let mut ahead = ReadAhead::new(Chunks(size), BOUND);
             let mut last = u64::MAX;
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_kept_of_frames_without_data_and_others_have_their_turn() {
+    fn frames_without_data_take_no_memory_and_other_tasks_run() {
         let mut ahead = ReadAhead::new(Chunks(0), BOUND);
         for _ in 0..10 {
             assert!(ahead.poll_ahead(&mut Context::from_waker(Waker::noop())).is_pending());

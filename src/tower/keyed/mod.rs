@@ -28,9 +28,9 @@ use super::settings::Settings;
 
 /// One semaphore per key of the requests, all under one name.
 ///
-/// The number of keys is bounded by nothing but the requests, and costs are bounded all the same. This
-/// process caches a bounded number of keys beside those in use. Long keys and secrets are kept as hashes.
-/// The store forgets a key some seconds after its last permit.
+/// Clients may choose the keys, so their cost is bounded. This process caches a bounded number of keys beside
+/// those in use. Long keys and secrets are kept as hashes. The store forgets a key some seconds after its last
+/// permit.
 ///
 /// # Examples
 ///

@@ -18,8 +18,8 @@ use super::{OnRequest, OnResponse, cooldown, grpc, limit_headers, sse};
 use crate::tower::admission::permit::RequestPermit;
 use crate::tower::admission::wait_deadline::WaitDeadline;
 use crate::tower::body::capped::CappedBody;
+use crate::tower::body::end::EndWhen;
 use crate::tower::body::read_ahead::ReadAhead;
-use crate::tower::body::watched::EndWhen;
 use crate::tower::rejection::Rejection;
 use crate::tower::sealed::Sealed;
 

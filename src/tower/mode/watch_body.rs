@@ -10,7 +10,7 @@ use super::{OnRequest, OnResponse, cooldown};
 use crate::tower::admission::permit::RequestPermit;
 use crate::tower::admission::wait_deadline::WaitDeadline;
 use crate::tower::body::capped::CappedBody;
-use crate::tower::body::watched::EndWhen;
+use crate::tower::body::end::EndWhen;
 use crate::tower::error::Error;
 use crate::tower::rejection::Rejection;
 use crate::tower::sealed::Sealed;

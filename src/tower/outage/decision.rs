@@ -13,7 +13,7 @@ pub(crate) enum StoreState {
     /// The store answers, as far as is known.
     Answers,
     /// The store was asked and has not answered since then, or has refused.
-    Away {
+    Unavailable {
         since: Instant,
         /// Until when this request waits for an answer all the same, as a probe.
         probing_until: Option<Instant>,
@@ -52,7 +52,7 @@ pub(crate) fn decide(
 ) -> Decision {
     match store {
         StoreState::Answers => Decision::Queue,
-        StoreState::Away { since, probing_until } => {
+        StoreState::Unavailable { since, probing_until } => {
             match probing_until.or_else(|| since.checked_add(outage_after)) {
                 Some(until) if now < until => Decision::QueueUntil(until),
                 Some(_) => Decision::ByPolicy(verdict(policy)),

@@ -27,7 +27,7 @@ impl OutageLog {
                 ?policy,
                 ?since,
                 error = error.map(tracing::field::display),
-                "the store is away; the policy decides about requests"
+                "the store is unavailable; the outage policy decides about requests"
             );
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io::{Write, stdin, stdout};
 use std::thread;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 /// Names the role in the child's environment.
@@ -43,6 +44,11 @@ pub fn say(event: impl Display) {
 /// A setting that the parent passed in the environment.
 pub fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|error| panic!("the parent must set {name}: {error}"))
+}
+
+/// The runtime of a role that works on two threads.
+pub fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
 fn listen_to_parent() -> FromParent {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::owned_process::OwnedProcess;
 use crate::reserved_port::ReservedPort;
-use crate::wait::{PATIENCE, POLL_EVERY, within};
+use crate::wait::{PATIENCE, POLL_EVERY, eventually, within};
 
 /// How a [`RedisServer`] is started.
 ///
@@ -181,6 +181,16 @@ impl RedisServer {
             names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         names.sort();
         names
+    }
+
+    /// Evicts all keys, as a server does that has no memory for them, and then gives it back its memory.
+    pub async fn evict_all(&self) {
+        self.cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).await;
+        self.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        let refused: RedisResult<()> = self.try_query(&["SET", "one-more", "1"]).await;
+        assert!(refused.is_err(), "nothing fits into one byte");
+        eventually("all is evicted", PATIENCE, async || self.keys().await.is_empty()).await;
+        self.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
     }
 
     async fn wait_until_ready(&mut self) {

@@ -40,3 +40,8 @@ pub fn within<F: Future>(limit: Duration, future: F) -> impl Future<Output = F::
         }
     }
 }
+
+/// So many milliseconds.
+pub const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}

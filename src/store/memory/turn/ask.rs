@@ -1,7 +1,7 @@
 //! Answers asks: what has become of a waiter. One that was lost goes back to its place.
 
 use crate::numbers::Seq;
-use crate::store::memory::state::is_kicked;
+use crate::store::memory::score::is_kicked;
 use crate::store::{Ask, WaiterOutcome};
 
 use super::RunningTurn;
@@ -11,6 +11,7 @@ impl RunningTurn<'_> {
         if !self.asks.is_empty() {
             self.prune();
         }
+        self.outcomes.reserve(self.asks.len());
         for index in 0..self.asks.len() {
             let outcome = self.ask_about(index);
             self.outcomes.push(outcome);

@@ -24,7 +24,8 @@ use super::meta::Meta;
 use super::state::{MemoryState, WakeUps};
 
 impl MemoryState {
-    /// Runs a turn at `now`, in microseconds. Returns its outcome and the wake-ups of other clients.
+    /// Runs a turn at `now`, in microseconds. Returns its outcome and the wake-ups of other
+    /// clients.
     pub(crate) fn turn(&mut self, turn: &Turn, now: u64) -> (TurnOutcome, Vec<WakeUps>) {
         self.expire(now / 1000);
         match RunningTurn::begin(self, turn, now) {
@@ -34,7 +35,7 @@ impl MemoryState {
     }
 }
 
-/// A turn that counts, and what its steps have found so far.
+/// A turn that is not stale, and what its steps have found so far.
 struct RunningTurn<'a> {
     state: &'a mut MemoryState,
     turn: &'a Turn,

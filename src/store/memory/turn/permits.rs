@@ -1,7 +1,8 @@
 //! Adds, extends and removes permits, for all steps.
 
 use crate::id::PermitId;
-use crate::store::memory::state::{deadline_score, extra_units};
+use crate::store::memory::meta::extra_units;
+use crate::store::memory::score::deadline_score;
 
 use super::RunningTurn;
 

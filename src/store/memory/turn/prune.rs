@@ -1,7 +1,7 @@
 //! Removes permits whose lease has ended.
 
 use crate::store::LOOK_BOUND;
-use crate::store::memory::state::deadline_score;
+use crate::store::memory::score::deadline_score;
 
 use super::RunningTurn;
 

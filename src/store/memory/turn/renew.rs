@@ -2,7 +2,7 @@
 
 use crate::id::PermitId;
 use crate::store::RenewalException;
-use crate::store::memory::state::is_kicked;
+use crate::store::memory::score::is_kicked;
 
 use super::RunningTurn;
 
@@ -25,7 +25,7 @@ impl RunningTurn<'_> {
                 // Under this incarnation it has ended for good.
                 let elsewhere = self.turn.incarnation != Some(self.reply.incarnation);
                 if elsewhere && self.fits(id.units()) {
-                    // A stale turn may have queued it; an id is never in both.
+                    // A late turn may have queued it. An id is never in both.
                     self.state.queue.remove(&id);
                     self.add_permit(id, deadline);
                     Some(RenewalException::PutBack)

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::store::memory::state::{WakeUps, deadline_of};
+use crate::store::memory::score::deadline_of;
+use crate::store::memory::state::WakeUps;
 use crate::store::{TurnOutcome, WaiterOutcome};
 
 use super::RunningTurn;

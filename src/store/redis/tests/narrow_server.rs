@@ -1,4 +1,5 @@
-//! The scripts on a server whose C `long` has 32 bits, as those of 32-bit machines have: there Lua's
+//! The scripts on a server whose C `long` has 32 bits, as those of 32-bit machines have: there
+//! Lua's
 //! `%d` writes no number above two thousand million. Played by a real server of this machine.
 
 use ::redis::Value;

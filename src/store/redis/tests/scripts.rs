@@ -49,13 +49,20 @@ fn each_file_of_the_scripts_is_part_of_one() {
 }
 
 #[test]
-fn each_part_of_the_turn_names_a_twin_in_the_memory_store() {
+fn each_step_has_a_twin_in_the_memory_store() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for path in lua_files().into_iter().filter(|path| path.parent().unwrap().ends_with("turn")) {
+    let shared = ["prelude.lua", "clock.lua"].map(|name| root.join("lua").join(name));
+    for path in lua_files().into_iter().filter(|path| !shared.contains(path)) {
         let text = fs::read_to_string(&path).unwrap();
         let twin = text.lines().find_map(|line| line.strip_prefix("--- Twin"));
         let twin = twin.unwrap_or_else(|| panic!("{}: no twin is named", path.display())).trim();
         assert!(root.join(twin).is_file(), "{}: there is no {twin}", path.display());
+    }
+    for step in fs::read_dir(root.join("src/store/memory/turn")).unwrap() {
+        let path = step.unwrap().path();
+        let twin = root.join("lua/turn").join(path.file_stem().unwrap()).with_extension("lua");
+        let is_step = path.file_name().unwrap() != "mod.rs";
+        assert!(!is_step || twin.is_file(), "there is no {}", twin.display());
     }
 }
 

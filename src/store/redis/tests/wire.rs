@@ -36,8 +36,8 @@ fn turn() -> Turn {
 fn a_reply_reads_back() {
     let header = [1 + 8 + 16 + 32 + 64, 77, 3, 2, 99, 250];
     let lists = [1, 2, 1, 1, 2];
-    let fared = [7, 97, 1, 1, 98, 2, 2, 99, 1];
-    let words = [&header[..], &lists, &fared].concat();
+    let outcomes = [7, 97, 1, 1, 98, 2, 2, 99, 1];
+    let words = [&header[..], &lists, &outcomes].concat();
     let outcome = read_turn(&ints(&words), &turn()).unwrap();
     let TurnOutcome::Answered(reply) = outcome else { panic!("{outcome:?}") };
     assert_eq!((reply.incarnation.get(), reply.in_use, reply.limit), (77, 3, 8));

@@ -1,4 +1,5 @@
-//! A turn as arguments, and replies read back. Pure; the layout is the one that `lua/turn.lua` tells.
+//! A turn as arguments, and replies read back. Pure; the layout is the one that `lua/turn.lua`
+//! tells.
 
 mod decode;
 mod encode;

@@ -39,8 +39,8 @@ impl Client {
         self.ids.get(pick % self.ids.len().max(1)).map(|&(id, _)| id)
     }
 
-    /// Returns one of the turns that are stale by now, unless what the store knows of this client was
-    /// lost meanwhile.
+    /// Returns one of the turns that are stale by now, unless what the store knows of this client
+    /// was lost meanwhile.
     pub(super) fn pick_stale_turn(&self, pick: usize) -> Option<Turn> {
         let stale = |turn: &&Turn| turn.epoch < self.epoch && turn.seen.is_some();
         let turns: Vec<&Turn> = self.sent.iter().filter(stale).collect();

@@ -66,8 +66,8 @@ fn clients_are_forgotten_after_an_hour_in_which_somebody_holds_and_nobody_waits(
     run(vec![hour]);
 }
 
-/// The second turn of the client runs again when the epoch that made it stale is lost: while what it
-/// admitted is held, and while others wait.
+/// The second turn of the client runs again when the epoch that made it stale is lost: while what
+/// it admitted is held, and while others wait.
 #[test]
 fn a_late_turn_admits_nobody_twice_though_its_epoch_is_lost() {
     run(vec![

@@ -11,8 +11,10 @@ use tokio::time::Instant;
 
 use crate::tower::admission::limiter::Limiter;
 use crate::tower::admission::permit::RequestPermit;
+use crate::tower::body::end::{EndReason, EndWhen};
 use crate::tower::body::permit::PermitBody;
-use crate::tower::body::watched::{EndReason, EndWhen, Slot, WatchedBody};
+use crate::tower::body::slot::Slot;
+use crate::tower::body::watched::WatchedBody;
 use crate::{Client, Permit, ZSetSemaphore};
 
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,7 +87,7 @@ fn outside_a_runtime_a_poll_notices_the_loss() {
     let mut body = watched(&chats, Endless::default(), permit);
     assert_eq!(polled(&mut body), Some(Ok("token".into())));
     runtime.block_on(async { chats.kick(id).await.unwrap() });
-    while chats.outlook().in_use != Some(0) {
+    while chats.last_known().in_use != Some(0) {
         runtime.block_on(tokio::task::yield_now());
     }
     let end = Some(Err("the permit was lost: it was kicked".to_owned()));

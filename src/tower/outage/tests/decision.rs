@@ -9,8 +9,8 @@ use crate::tower::outage::policy::OutagePolicy::{FailClosed, FailOpen, LocalCap}
 const AFTER: Duration = Duration::from_secs(1);
 
 /// An outage that began this long before the decision, for a request that is no probe.
-fn away(now: Instant, lasted: Duration) -> StoreState {
-    StoreState::Away { since: now.checked_sub(lasted).unwrap(), probing_until: None }
+fn unavailable(now: Instant, lasted: Duration) -> StoreState {
+    StoreState::Unavailable { since: now.checked_sub(lasted).unwrap(), probing_until: None }
 }
 
 /// An instant that `checked_sub` can go back from.
@@ -32,7 +32,7 @@ fn each_policy_decides_once_the_outage_counts_or_the_store_ended_the_wait() {
         (LocalCap(1), local_cap(1)),
         (LocalCap(u32::MAX), local_cap(u32::MAX)),
     ] {
-        for store in [away(now, AFTER), away(now, 2 * AFTER), StoreState::LeftQueue] {
+        for store in [unavailable(now, AFTER), unavailable(now, 2 * AFTER), StoreState::LeftQueue] {
             assert_eq!(decide(policy, store, now, AFTER), decision, "{policy:?}, {store:?}");
         }
     }
@@ -41,12 +41,13 @@ fn each_policy_decides_once_the_outage_counts_or_the_store_ended_the_wait() {
 #[test]
 fn no_policy_decides_before_the_outage_counts() {
     let now = now();
-    let probe = |until| StoreState::Away { since: now - 9 * AFTER, probing_until: Some(until) };
+    let probe =
+        |until| StoreState::Unavailable { since: now - 9 * AFTER, probing_until: Some(until) };
     for policy in [FailClosed, FailOpen, LocalCap(0), LocalCap(4)] {
         for (store, decision) in [
             (StoreState::Answers, Decision::Queue),
-            (away(now, Duration::ZERO), Decision::QueueUntil(now + AFTER)),
-            (away(now, AFTER / 4), Decision::QueueUntil(now + AFTER * 3 / 4)),
+            (unavailable(now, Duration::ZERO), Decision::QueueUntil(now + AFTER)),
+            (unavailable(now, AFTER / 4), Decision::QueueUntil(now + AFTER * 3 / 4)),
             (probe(now + 3 * AFTER), Decision::QueueUntil(now + 3 * AFTER)),
         ] {
             assert_eq!(decide(policy, store, now, AFTER), decision, "{policy:?}, {store:?}");
@@ -57,7 +58,7 @@ fn no_policy_decides_before_the_outage_counts() {
 #[test]
 fn a_probe_without_an_answer_is_decided_about_when_its_time_is_up() {
     let now = now();
-    let store = StoreState::Away { since: now - 9 * AFTER, probing_until: Some(now) };
+    let store = StoreState::Unavailable { since: now - 9 * AFTER, probing_until: Some(now) };
     assert_eq!(decide(FailClosed, store, now, AFTER), Decision::ByPolicy(Verdict::Reject));
     assert_eq!(decide(LocalCap(2), store, now, AFTER), local_cap(2));
 }
@@ -65,7 +66,7 @@ fn a_probe_without_an_answer_is_decided_about_when_its_time_is_up() {
 #[test]
 fn an_outage_counts_at_once_or_never_at_the_ends_of_the_setting() {
     let now = now();
-    let decides = |after| decide(FailOpen, away(now, Duration::ZERO), now, after);
+    let decides = |after| decide(FailOpen, unavailable(now, Duration::ZERO), now, after);
     assert_eq!(decides(Duration::ZERO), Decision::ByPolicy(Verdict::LetThrough));
     assert_eq!(decides(Duration::MAX), Decision::Queue);
     let left = decide(FailOpen, StoreState::LeftQueue, now, Duration::MAX);

@@ -113,6 +113,19 @@ async fn nothing_follows_a_turn_while_something_is_amiss() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_follows_a_turn_on_an_earlier_connection_though_the_data_is_known_to_be_kept() {
+    let mut harness = Harness::new(9);
+    harness.enter();
+    let first = harness.next().unwrap();
+    harness.enter();
+    let _second = harness.next().unwrap();
+    harness.state.reconnected();
+    harness.run_and_settle(first); // the store has kept its data
+    harness.enter();
+    assert!(harness.next().is_none(), "the second turn may run on the earlier connection");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_reply_of_a_follower_does_not_end_the_healing() {
     let mut harness = Harness::new(300);
     let mut holds = Vec::new();

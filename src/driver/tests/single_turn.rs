@@ -284,6 +284,17 @@ async fn a_store_that_refuses_is_asked_again_after_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_was_refused_is_said_again_in_a_higher_epoch() {
+    let mut harness = Harness::new(1);
+    harness.enter();
+    let refused = harness.next().unwrap();
+    harness.state.refused(refused.number, &StoreError::timeout("refuses"), Instant::now());
+    harness.pass(20).await;
+    let again = harness.next().unwrap();
+    assert_eq!((again.turn.epoch, again.turn.ask.len()), (refused.turn.epoch.next(), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_does_not_make_the_heap_grow() {
     let mut harness = Harness::new(9);
     let counter = harness.enter_with(WhenFull::Wait, 30 * 24 * 3600 * 1000);

@@ -1,27 +1,5 @@
 #![doc = include_str!("../README.md")]
-//!
-//! # Feature flags
-//!
-//! | feature | default | adds |
-//! |---|---|---|
-//! | `redis` | yes | the Redis store: `Client::connect`, and the settings of [`ClientBuilder`] that concern it |
-//! | `tower` | yes | the `tower` module: a layer, and `http` bodies that hold a permit |
-//! | `tls-rustls` | | `rediss://` URLs by rustls; the process installs a `CryptoProvider` |
-//! | `metrics` | | counters of the layer for the recorder of the `metrics` crate |
-//! | `reqwest` | | a layer for a `reqwest::Client` |
-//! | `full` | | all of them |
-//!
-//! # Without the tower layer
-//!
-//! A worker that serves no requests leaves the layer out, and all crates that only the layer needs
-//! (`http`, `http-body`, `lru`, `sha2` and others) with it:
-//!
-//! ```toml
-//! [dependencies]
-//! zset-semaphore = { version = "0.1", default-features = false, features = ["redis"] }
-//! ```
-//!
-//! With `default-features = false` alone only [`Client::in_memory`] and [`MemoryStore`] are there.
+#![cfg_attr(not(test), warn(clippy::too_many_lines, clippy::excessive_nesting))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod acquire;
@@ -36,12 +14,12 @@ mod inspection;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals;
+#[cfg(feature = "tower")]
+mod last_known;
 mod lease;
 mod lost_reason;
 mod numbers;
 mod options;
-#[cfg(feature = "tower")]
-mod outlook;
 mod permit;
 mod permit_handle;
 mod released;

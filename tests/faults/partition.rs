@@ -11,6 +11,7 @@ use zset_semaphore::{
 };
 
 use crate::common::connect::{connect, connected};
+use crate::common::inspect::queued;
 use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
 use test_support::ledger::{Ledger, Reporter};
@@ -20,14 +21,6 @@ use test_support::wait::{PATIENCE, eventually, ms, within};
 
 fn semaphore(client: &Client, name: &str, limit: u32, lease: Duration) -> ZSetSemaphore {
     client.semaphore(name, limit).lease(lease).build().unwrap()
-}
-
-async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {
-    let what = format!("{waiters} wait");
-    eventually(&what, PATIENCE, async || {
-        semaphore.inspect().await.is_ok_and(|found| found.waiters_total == waiters)
-    })
-    .await;
 }
 
 pub(crate) fn play(role: &str, from_parent: FromParent) {

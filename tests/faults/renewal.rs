@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::{Client, ExtendError, LostReason, MemoryStore, Renew, ZSetSemaphore};
 
 use crate::common::connect::connect;
+use crate::common::inspect::queued;
 use crate::common::stores::Place;
 use test_support::child_role::{FromParent, say, setting};
 use test_support::fault_proxy::FaultProxy;
@@ -23,14 +24,6 @@ fn semaphore(client: &Client, limit: u32, lease: Duration) -> ZSetSemaphore {
 
 fn manual(client: &Client, limit: u32, lease: Duration) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(lease).renew(Renew::Manual).build().unwrap()
-}
-
-async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {
-    let what = format!("{waiters} wait");
-    eventually(&what, PATIENCE, async || {
-        semaphore.inspect().await.is_ok_and(|found| found.waiters_total == waiters)
-    })
-    .await;
 }
 
 pub(crate) fn play(role: &str, from_parent: FromParent) {

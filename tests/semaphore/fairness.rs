@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::common::inspect::queued;
 use crate::common::stores::Place;
 use futures_util::future::join_all;
 use test_support::child_role::{FromParent, runtime, say, setting};
@@ -13,7 +14,7 @@ use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use tokio::time::sleep;
-use zset_semaphore::{Client, ZSetSemaphore};
+use zset_semaphore::Client;
 
 const LIMIT: u32 = 8;
 const TASKS: usize = 64;
@@ -115,13 +116,6 @@ async fn sixty_four_equal_tasks_in_four_processes_get_equal_shares() {
     shares_are_equal_among(4).await;
 }
 
-async fn waiting(semaphore: &ZSetSemaphore, count: u64) {
-    eventually(&format!("{count} wait"), PATIENCE, async || {
-        semaphore.inspect().await.is_ok_and(|books| books.waiters_total == count)
-    })
-    .await;
-}
-
 // Behaviour 35
 #[tokio::test]
 async fn clients_are_served_in_the_order_they_came_and_a_releaser_goes_to_the_back() {
@@ -133,7 +127,7 @@ async fn clients_are_served_in_the_order_they_came_and_a_releaser_goes_to_the_ba
         let mut waiters = Vec::new();
         for index in 0..9 {
             waiters.push(tokio::spawn(others[index % 3].acquire(1)));
-            waiting(&mine, index as u64 + 1).await;
+            queued(&mine, index as u64 + 1).await;
         }
         // Asks again in the very turn that carries its release.
         drop(held);
@@ -168,7 +162,7 @@ async fn processes_are_served_in_the_order_they_came() {
         let mut crowd = Child::spawn("fairness/crowd", &env);
         crowd.expect_line("@ready", PATIENCE).await;
         crowd.send("go");
-        waiting(&mine, u64::from(index * LIMIT)).await;
+        queued(&mine, u64::from(index * LIMIT)).await;
         crowds.push(crowd);
     }
     held.release().await.unwrap();

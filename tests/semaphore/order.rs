@@ -3,35 +3,14 @@
 use std::collections::HashMap;
 use std::task::{Context, Waker};
 
-use crate::common::inspect::emptied;
+use crate::common::inspect::{emptied, granted, queue, queued};
 use crate::common::stores::Place;
 use test_support::wait::{PATIENCE, eventually, within};
-use tokio::task::{JoinHandle, JoinSet};
-use zset_semaphore::{Acquire, AcquireError, Client, Permit, PermitId, ZSetSemaphore};
-
-type Waiting = JoinHandle<Result<Permit, AcquireError>>;
+use tokio::task::JoinSet;
+use zset_semaphore::{Client, Permit, PermitId, ZSetSemaphore};
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("door", limit).build().unwrap()
-}
-
-async fn waiters(semaphore: &ZSetSemaphore, count: u64) {
-    eventually(&format!("{count} wait"), PATIENCE, async || {
-        semaphore.inspect().await.unwrap().waiters_total == count
-    })
-    .await;
-}
-
-/// Starts waiting, and returns once it stands in the queue.
-async fn queue(semaphore: &ZSetSemaphore, acquire: Acquire) -> Waiting {
-    let before = semaphore.inspect().await.unwrap().waiters_total;
-    let waiting = tokio::spawn(acquire);
-    waiters(semaphore, before + 1).await;
-    waiting
-}
-
-async fn granted(waiting: Waiting) -> Permit {
-    within(PATIENCE, waiting).await.unwrap().unwrap()
 }
 
 // Behaviour 35, invariant 4
@@ -88,7 +67,7 @@ async fn a_releaser_that_asks_again_at_once_goes_to_the_back() {
         drop(held);
         let again = tokio::spawn(here.acquire(1));
         let second = granted(second).await;
-        waiters(&here, 2).await;
+        queued(&here, 2).await;
         drop(second);
         let third = granted(third).await;
         assert!(!again.is_finished());
@@ -121,7 +100,7 @@ async fn every_grant_goes_to_the_lowest_ticket_then_in_the_queue() {
                         let permit = within(PATIENCE, arrived.join_next()).await.unwrap().unwrap();
                         held.insert(permit.id(), permit);
                     } else {
-                        waiters(watch, queue.len() as u64 + 1).await;
+                        queued(watch, queue.len() as u64 + 1).await;
                         let books = watch.inspect().await.unwrap();
                         let ids: Vec<_> = books.waiters.iter().map(|waiter| waiter.id).collect();
                         assert_eq!(ids[..queue.len()], queue, "step {step}: the order changed");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::common::connect::connected;
+use crate::common::inspect::queued;
 use crate::common::stores::Place;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
@@ -19,13 +20,6 @@ fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
 
 async fn in_use(semaphore: &ZSetSemaphore) -> u64 {
     semaphore.inspect().await.unwrap().in_use
-}
-
-async fn waiters(semaphore: &ZSetSemaphore, count: u64) {
-    eventually(&format!("{count} wait"), PATIENCE, async || {
-        semaphore.inspect().await.is_ok_and(|found| found.waiters_total == count)
-    })
-    .await;
 }
 
 /// That many single units can be taken at once, and no more.
@@ -140,7 +134,7 @@ async fn a_release_wakes_exactly_as_many_waiters_as_fit() {
         let mut waiting = Vec::new();
         for (index, units) in [1, 2, 1, 3, 1].into_iter().enumerate() {
             waiting.push(tokio::spawn(others[index % 3].acquire(units)));
-            waiters(&here, index as u64 + 1).await;
+            queued(&here, index as u64 + 1).await;
         }
         heavy.release().await.unwrap();
         // 1 + 2 + 1 of the 5 units that came free; 3 do not fit, and hold back the last one.
@@ -178,10 +172,10 @@ async fn a_release_sends_one_message_per_woken_process_and_none_when_nobody_wait
     // Interleaved, so that a message per grant or per run of grants would be more.
     for (index, client) in [&one, &two, &one, &two, &here, &one, &three].into_iter().enumerate() {
         waiting.push(tokio::spawn(client.acquire(1)));
-        waiters(&here, index as u64 + 1).await;
+        queued(&here, index as u64 + 1).await;
     }
     let too_many = tokio::spawn(three.acquire(2));
-    waiters(&here, 8).await;
+    queued(&here, 8).await;
     server.reset_stats().await;
     all.release().await.unwrap();
     for waiting in waiting {
@@ -254,7 +248,7 @@ async fn unconfirmed_release(cancel_before: bool) -> Duration {
     let short = client.semaphore("gate", 1).lease(LEASE).build().unwrap();
     let held = short.acquire(1).await.unwrap();
     let waiting = tokio::spawn(semaphore(&client, 1).acquire(1));
-    waiters(&short, 1).await;
+    queued(&short, 1).await;
     proxy.refuse(true);
     proxy.cut();
     let start = Instant::now();

@@ -2,41 +2,17 @@
 
 use std::time::Duration;
 
-use crate::common::inspect::emptied;
+use crate::common::inspect::{emptied, granted, queue, queued};
 use crate::common::stores::Place;
 use futures_util::FutureExt;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use zset_semaphore::{
-    Acquire, AcquireError, Client, MemoryStore, Permit, TryAcquireError, Wake, ZSetSemaphore,
-};
-
-type Waiting = JoinHandle<Result<Permit, AcquireError>>;
+use zset_semaphore::{AcquireError, Client, MemoryStore, TryAcquireError, Wake, ZSetSemaphore};
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("door", limit).build().unwrap()
-}
-
-async fn waiters(semaphore: &ZSetSemaphore, count: u64) {
-    eventually(&format!("{count} wait"), PATIENCE, async || {
-        semaphore.inspect().await.unwrap().waiters_total == count
-    })
-    .await;
-}
-
-/// Starts waiting, and returns once it stands in the queue.
-async fn queue(semaphore: &ZSetSemaphore, acquire: Acquire) -> Waiting {
-    let before = semaphore.inspect().await.unwrap().waiters_total;
-    let waiting = tokio::spawn(acquire);
-    waiters(semaphore, before + 1).await;
-    waiting
-}
-
-async fn granted(waiting: Waiting) -> Permit {
-    within(PATIENCE, waiting).await.unwrap().unwrap()
 }
 
 // Behaviour 5
@@ -83,7 +59,7 @@ async fn try_acquire_does_not_pass_waiters_though_there_is_room_for_it() {
             // Nor does a newcomer that waits.
             let late = semaphore.acquire(1).timeout(ms(50)).await.unwrap_err();
             assert!(matches!(late, AcquireError::Timeout { place: Some(1), .. }), "{late:?}");
-            waiters(&here, 1).await;
+            queued(&here, 1).await;
         }
         drop(held);
         assert_eq!(granted(heavy).await.units(), 2);
@@ -106,7 +82,7 @@ async fn a_timeout_ends_at_its_deadline_and_never_a_poll_step_later() {
         let AcquireError::Timeout { waited, place, outage } = error else { panic!("{error:?}") };
         assert_eq!(waited, took);
         assert_eq!((place, outage.is_none()), (Some(0), true));
-        waiters(&waiter, 0).await;
+        queued(&waiter, 0).await;
     }
     assert!(!held.is_lost());
 }
@@ -156,7 +132,7 @@ async fn a_timeout_ends_near_its_deadline_with_redis_and_leaves_the_queue() {
         assert!(matches!(error, AcquireError::Timeout { place: Some(0), .. }), "{error:?}");
         assert!(start.elapsed() >= ms(150));
         best = best.min(start.elapsed());
-        waiters(&one, 0).await;
+        queued(&one, 0).await;
     }
     // Far below the 500 ms and more of a poll step; the best of five, since the machine is shared.
     assert!(best < ms(200), "{best:?}");

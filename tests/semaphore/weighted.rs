@@ -4,17 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::inspect::emptied;
+use crate::common::inspect::{emptied, granted, queue};
 use crate::common::stores::Place;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
-use tokio::task::JoinHandle;
 use zset_semaphore::{
-    Acquire, AcquireError, Client, ExtendError, LostReason, Permit, Released, Renew,
-    TryAcquireError, ZSetSemaphore,
+    AcquireError, Client, ExtendError, LostReason, Released, Renew, TryAcquireError, ZSetSemaphore,
 };
-
-type Waiting = JoinHandle<Result<Permit, AcquireError>>;
 
 fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
     client.semaphore("weights", limit).build().unwrap()
@@ -22,25 +18,6 @@ fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
 
 async fn in_use(semaphore: &ZSetSemaphore) -> u64 {
     semaphore.inspect().await.unwrap().in_use
-}
-
-async fn waiters(semaphore: &ZSetSemaphore, count: u64) {
-    eventually(&format!("{count} wait"), PATIENCE, async || {
-        semaphore.inspect().await.unwrap().waiters_total == count
-    })
-    .await;
-}
-
-/// Starts waiting, and returns once it stands in the queue.
-async fn queue(semaphore: &ZSetSemaphore, acquire: Acquire) -> Waiting {
-    let before = semaphore.inspect().await.unwrap().waiters_total;
-    let waiting = tokio::spawn(acquire);
-    waiters(semaphore, before + 1).await;
-    waiting
-}
-
-async fn granted(waiting: Waiting) -> Permit {
-    within(PATIENCE, waiting).await.unwrap().unwrap()
 }
 
 // Behaviour 10

@@ -20,9 +20,11 @@ mod after_turn;
 mod batch;
 mod deadlines;
 mod epochs;
+mod held;
 mod in_flight;
 mod known;
 mod lease_counts;
+mod limits;
 mod outage;
 mod permits;
 #[cfg(test)]
@@ -34,7 +36,6 @@ mod turns;
 mod waiter;
 mod waiters;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -49,18 +50,21 @@ use crate::lost_reason::LostReason;
 use crate::numbers::{Millis, Seq};
 use crate::options::Options;
 use crate::released::Released;
-use crate::store::{CLAIM, WakeUp, WhenFull};
+use crate::store::{WakeUp, WhenFull};
 
 use super::deferred::{Effect, Effects, ExtendDone, ReleaseDone};
 use after_turn::AfterTurn;
 use epochs::Epochs;
+use held::{EndedPermit, NewPermit, Term, by_clock};
 use in_flight::InFlight;
 use known::Known;
+use limits::Limits;
 use outage::{Change, Outage};
-use permits::{EndedPermit, NewPermit, Permits, by_clock};
+use permits::Permits;
 use removals::Removals;
 use timer::Timer;
-use waiters::{Left, Waiters};
+use waiter::Left;
+use waiters::Waiters;
 
 #[cfg(test)]
 pub(super) use deadlines::Deadlines;
@@ -73,8 +77,7 @@ pub(crate) struct SemaphoreState {
     name: Arc<str>,
     client: ClientId,
     label: Arc<str>,
-    /// The limits of the living handles, with how many name each.
-    limits: BTreeMap<u32, usize>,
+    limits: Limits,
     /// No new waiters enter.
     closed: bool,
     waiters: Waiters,
@@ -92,24 +95,6 @@ pub(crate) struct SemaphoreState {
     effects: Effects,
 }
 
-/// How long a grant lasts.
-#[derive(Debug, Clone, Copy)]
-enum Term {
-    /// By a turn of this client.
-    Lease,
-    /// By a turn of another client, until this one confirms it.
-    Claim,
-}
-
-impl Term {
-    fn of(self, id: PermitId) -> Duration {
-        match self {
-            Self::Lease => id.lease(),
-            Self::Claim => id.lease().min(CLAIM.duration()),
-        }
-    }
-}
-
 /// What the driver is to be told once.
 #[derive(Debug, Default)]
 struct Notices {
@@ -125,7 +110,7 @@ impl SemaphoreState {
             name,
             client,
             label: Arc::from(""),
-            limits: BTreeMap::new(),
+            limits: Limits::default(),
             closed: false,
             waiters: Waiters::default(),
             permits: Permits::default(),
@@ -157,20 +142,14 @@ impl SemaphoreState {
     // Handles and what they know.
 
     pub(crate) fn add_handle(&mut self, limit: u32, label: &Arc<str>) {
-        self.limits.retain(|_, count| *count > 0); // the last one stayed only until now
-        *self.limits.entry(limit).or_insert(0) += 1;
+        self.limits.add(limit);
         if !label.is_empty() {
             self.label = Arc::clone(label);
         }
     }
 
     pub(crate) fn remove_handle(&mut self, limit: u32) {
-        if let Some(count) = self.limits.get_mut(&limit) {
-            *count -= 1;
-            if *count == 0 && self.limits.len() > 1 {
-                self.limits.remove(&limit); // the last one stays, for waiters that outlive it
-            }
-        }
+        self.limits.remove(limit);
     }
 
     /// The limit that [`set_limit`](crate::ZSetSemaphore::set_limit) has set, as far as is known.
@@ -433,31 +412,6 @@ impl SemaphoreState {
         self.waiters.tend_polls(now);
     }
 
-    /// When this state next needs the driver, if nothing happens before.
-    pub(super) fn next_look(&mut self, connected: bool) -> Option<Instant> {
-        let renewal = self.next_renewal(connected);
-        if !(connected && self.in_flight.is_free(self.permits.is_recovering())) {
-            return renewal;
-        }
-        let asks = self.waiters.next_look().map(|at| self.outage.after_pause(at));
-        asks.chain(renewal).chain(self.outage.paused_until()).min()
-    }
-
-    /// As [`next_look`](Self::next_look), of what does not wait until it is the semaphore's turn: of
-    /// renewals, and of what ends by the clock.
-    pub(super) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
-        let due = self.permits.next_look();
-        let waits = self.permits.may_have_due_renewals() || self.in_flight.has_renewals();
-        let late = self.late_at().filter(|_| connected && waits);
-        let late = late.map(|at| self.outage.after_pause(at));
-        [due, self.removals.forget_at(), late].into_iter().flatten().min()
-    }
-
-    /// When the answers to all turns in flight are late for the shortest lease held.
-    fn late_at(&self) -> Option<Instant> {
-        self.in_flight.all_late_at(self.permits.shortest_lease()?)
-    }
-
     /// Whether there is something to say, or to do before the driver's timer.
     pub(super) fn wants_driver(&mut self) -> bool {
         let next = self.next_look(true);
@@ -504,7 +458,7 @@ impl SemaphoreState {
     /// Whether nothing here would be missed. The next state of this name begins with the epoch 0: a
     /// turn that may still run must be void before.
     pub(super) fn is_unused(&self) -> bool {
-        self.limits.values().all(|&count| count == 0)
+        self.limits.has_no_handles()
             && self.waiters.is_empty()
             && self.epochs.is_settled()
             && self.is_flushed()

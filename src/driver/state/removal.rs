@@ -37,7 +37,7 @@ impl Ended {
     pub(super) fn told_by_store(self) {}
 
     /// The id to remove, if there is anything to remove.
-    pub(super) fn to_remove(self) -> Option<PermitId> {
+    pub(super) fn into_removable(self) -> Option<PermitId> {
         self.sent.then_some(self.id)
     }
 }

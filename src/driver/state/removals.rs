@@ -37,7 +37,7 @@ impl Removals {
     /// Removes an id from the queue or from the permits, wherever it is. `held_until` is how long the
     /// store may keep it as things stand.
     pub(super) fn cancel(&mut self, ended: Ended, after: AfterTurn, held_until: Instant) {
-        let Some(id) = ended.to_remove() else { return };
+        let Some(id) = ended.into_removable() else { return };
         let forget_at = held_until + longest_grant(id) * 2;
         let (kind, retried, done) = (RemovalKind::Cancel, false, None);
         self.list_if_open(Removal { id, kind, after, forget_at, retried, done }, &mut Vec::new());
@@ -60,7 +60,7 @@ impl Removals {
         done: Option<ReleaseDone>,
         effects: &mut Effects,
     ) {
-        let Some(id) = ended.to_remove() else { return };
+        let Some(id) = ended.into_removable() else { return };
         let (kind, retried) = (RemovalKind::Release(grant), false);
         self.list_if_open(Removal { id, kind, after, forget_at, retried, done }, effects);
     }

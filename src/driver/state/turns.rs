@@ -11,12 +11,13 @@ use crate::released::Released;
 use crate::store::{RenewalException, Turn, TurnReply, WaiterOutcome, WhenFull};
 
 use super::super::deferred::Effect;
+use super::SemaphoreState;
 use super::batch::{Batch, Named};
+use super::held::Term;
 use super::in_flight::LandedTurn;
 use super::known::{AnsweredTurn, Data};
 use super::removal::Removal;
 use super::waiter::WaitEnd;
-use super::{SemaphoreState, Term};
 
 /// For how many call timeouts an answer is awaited while the server answers others.
 pub(crate) const STRETCH: u32 = 4;
@@ -111,7 +112,7 @@ impl SemaphoreState {
             client: self.client,
             label: self.label.clone(),
             epoch: self.epochs.current(),
-            limit: self.limits.keys().next_back().copied().unwrap_or(0), // the highest in this process
+            limit: self.limits.highest(),
             seen: self.known.last_seen(),
             incarnation: self.known.incarnation(),
             release: Vec::new(),
@@ -121,6 +122,31 @@ impl SemaphoreState {
             ask: Vec::new(),
             admit: Vec::new(),
         }
+    }
+
+    /// When this state next needs the driver, if nothing happens before.
+    pub(crate) fn next_look(&mut self, connected: bool) -> Option<Instant> {
+        let renewal = self.next_renewal(connected);
+        if !(connected && self.in_flight.is_free(self.permits.is_recovering())) {
+            return renewal;
+        }
+        let asks = self.waiters.next_look().map(|at| self.outage.after_pause(at));
+        asks.chain(renewal).chain(self.outage.paused_until()).min()
+    }
+
+    /// As [`next_look`](Self::next_look), of what does not wait until it is the semaphore's turn: of
+    /// renewals, and of what ends by the clock.
+    pub(crate) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
+        let due = self.permits.next_look();
+        let waits = self.permits.may_have_due_renewals() || self.in_flight.has_renewals();
+        let late = self.late_at().filter(|_| connected && waits);
+        let late = late.map(|at| self.outage.after_pause(at));
+        [due, self.removals.forget_at(), late].into_iter().flatten().min()
+    }
+
+    /// When the answers to all turns in flight are late for the shortest lease held.
+    fn late_at(&self) -> Option<Instant> {
+        self.in_flight.all_late_at(self.permits.shortest_lease()?)
     }
 
     // A turn with an answer.

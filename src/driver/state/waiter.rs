@@ -62,6 +62,25 @@ pub(crate) enum WaitEnd {
     Failed(StoreError),
 }
 
+/// A waiter that has left.
+#[must_use = "a waiter that has left must leave the store's queue"]
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) ended: Ended,
+    /// A grant that its future has not taken.
+    pub(super) unclaimed: Option<Arc<Hold>>,
+}
+
+/// A waiter that still waits, as a grant needs it.
+#[derive(Debug)]
+pub(super) struct Waiting<'a> {
+    pub(super) id: PermitId,
+    pub(super) options: &'a Arc<Options>,
+    pub(super) queued_by: Option<AnsweredTurn>,
+    /// A turn in flight names it.
+    pub(super) named: bool,
+}
+
 impl Waiter {
     pub(super) fn new(id: PermitId, when_full: WhenFull, options: Arc<Options>) -> Self {
         Self {
@@ -90,5 +109,19 @@ impl Waiter {
             Stage::Sent | Stage::Queued { .. } => Ended::sent(self.id),
             Stage::Fresh | Stage::Done(_) => Ended::unknown_to_store(self.id),
         }
+    }
+
+    pub(super) fn waiting(&self) -> Option<Waiting<'_>> {
+        let &Self { id, ref options, queued_by, named, .. } = self;
+        (!self.is_done()).then_some(Waiting { id, options, queued_by, named })
+    }
+
+    pub(super) fn left(self) -> Left {
+        let ended = self.ended();
+        let unclaimed = match self.stage {
+            Stage::Done(WaitEnd::Granted(hold)) => Some(hold),
+            _ => None,
+        };
+        Left { ended, unclaimed }
     }
 }

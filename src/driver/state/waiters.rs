@@ -20,7 +20,7 @@ use super::super::deferred::{Effect, Effects};
 use super::batch::Batch;
 use super::known::AnsweredTurn;
 use super::removal::Ended;
-use super::waiter::{Stage, WaitEnd, Waiter};
+use super::waiter::{Left, Stage, WaitEnd, Waiter, Waiting};
 
 /// How often a waiter that is refused looks again where a turn left undone what may hide the room for
 /// it: a try is to end within the call timeout.
@@ -51,25 +51,6 @@ pub(super) struct Waiters {
     next_expiry: Option<Instant>,
     /// Whether wake-ups arrive.
     subscribed: bool,
-}
-
-/// A waiter that has left.
-#[must_use = "a waiter that has left must leave the store's queue"]
-#[derive(Debug)]
-pub(super) struct Left {
-    pub(super) ended: Ended,
-    /// A grant that its future has not taken.
-    pub(super) unclaimed: Option<Arc<Hold>>,
-}
-
-/// A waiter that still waits, as a grant needs it.
-#[derive(Debug)]
-pub(super) struct Waiting<'a> {
-    pub(super) id: PermitId,
-    pub(super) options: &'a Arc<Options>,
-    pub(super) queued_by: Option<AnsweredTurn>,
-    /// A turn in flight names it.
-    pub(super) named: bool,
 }
 
 impl Waiters {
@@ -110,9 +91,7 @@ impl Waiters {
 
     /// The waiter, unless its wait has ended.
     pub(super) fn waiting(&self, counter: u64) -> Option<Waiting<'_>> {
-        let waiter = self.by_counter.get(&counter).filter(|waiter| !waiter.is_done())?;
-        let Waiter { id, ref options, queued_by, named, .. } = *waiter;
-        Some(Waiting { id, options, queued_by, named })
+        self.by_counter.get(&counter).and_then(Waiter::waiting)
     }
 
     /// Its future was dropped or ran out of time.
@@ -124,12 +103,7 @@ impl Waiters {
             self.fresh.retain(|counter| self.by_counter.contains_key(counter));
             self.again.retain(|counter| self.by_counter.contains_key(counter));
         }
-        let ended = waiter.ended();
-        let unclaimed = match waiter.stage {
-            Stage::Done(WaitEnd::Granted(hold)) => Some(hold),
-            _ => None,
-        };
-        Some(Left { ended, unclaimed })
+        Some(waiter.left())
     }
 
     /// Ends a wait, and wakes its future.

@@ -43,14 +43,14 @@ impl Limiter {
 
     /// Rejects a request for `units` units. `place` is how many waited ahead of it, if the store said.
     pub(crate) fn reject(&self, reason: Reason, units: u32, place: Option<u64>) -> Rejection {
-        let outlook = self.semaphore.outlook();
-        let occupancy = Occupancy { in_use: outlook.in_use, limit: outlook.limit };
+        let known = self.semaphore.last_known();
+        let occupancy = Occupancy { in_use: known.in_use, limit: known.limit };
         Rejection::new(Details {
             semaphore_name: self.semaphore.clone_name(),
             limit_name: Arc::clone(&self.limit_name),
             reason,
-            in_use: outlook.in_use,
-            limit: outlook.limit,
+            in_use: known.in_use,
+            limit: known.limit,
             place,
             retry_after: self.hold_times().estimate(occupancy, place.unwrap_or(0), units),
         })

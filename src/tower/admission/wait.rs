@@ -28,7 +28,7 @@ use super::limiter::Limiter;
 use super::local_cap::LocalCapWait;
 use super::permit::RequestPermit;
 use super::request::PermitRequest;
-use crate::outlook::Away;
+use crate::last_known::Outage;
 use crate::tower::outage::decision::{Decision, StoreState, Verdict, decide, verdict};
 use crate::tower::outage::policy::OutagePolicy;
 use crate::tower::rejection::{Reason, Rejection};
@@ -153,8 +153,8 @@ impl PermitWaitProj<'_> {
         settings: &Settings,
         cx: &mut Context<'_>,
     ) -> Poll<AdmissionResult> {
-        let away = self.limiter.semaphore.outlook().away;
-        let store = self.store_state(away.as_ref(), times.now, settings);
+        let outage = self.limiter.semaphore.last_known().outage;
+        let store = self.store_state(outage.as_ref(), times.now, settings);
         if store == StoreState::Answers {
             (*self.outage, *self.probing_until) = (OutageWait::None, None);
             return Poll::Pending;
@@ -162,7 +162,7 @@ impl PermitWaitProj<'_> {
         // Once the policy has named a cap, the request waits for it until the store answers.
         if !matches!(self.outage, OutageWait::LocalCap(_)) {
             let verdict = ready!(self.poll_verdict(store, times.now, settings, cx));
-            let (down_for, error) = self.outage_so_far(away.as_ref(), times.now);
+            let (down_for, error) = self.outage_so_far(outage.as_ref(), times.now);
             let policy = settings.outage_policy;
             settings.outage_log.began(&self.limiter.limit_name, policy, down_for, error.as_ref());
             match verdict {
@@ -177,21 +177,21 @@ impl PermitWaitProj<'_> {
                 Verdict::LocalCap(cap) => self.begin_local_cap(cap, times, settings),
             }
         }
-        self.poll_local_cap(away.as_ref(), times, cx)
+        self.poll_local_cap(outage.as_ref(), times, cx)
     }
 
     /// Returns what the request knows of the store. The first look at an outage may make it a probe.
     fn store_state(
         &mut self,
-        away: Option<&Away>,
+        outage: Option<&Outage>,
         now: Instant,
         settings: &Settings,
     ) -> StoreState {
         if matches!(*self.queue, Queue::Left(_)) {
             return StoreState::LeftQueue;
         }
-        let Some(away) = away else { return StoreState::Answers };
-        if matches!(self.outage, OutageWait::None) && away.connected {
+        let Some(outage) = outage else { return StoreState::Answers };
+        if matches!(self.outage, OutageWait::None) && outage.connected {
             let semaphore = &self.limiter.semaphore;
             // A probe has to live until the store has had time to answer it.
             let lives = settings.outage_after.max(semaphore.call_timeout());
@@ -199,7 +199,7 @@ impl PermitWaitProj<'_> {
                 *self.probing_until = now.checked_add(lives);
             }
         }
-        StoreState::Unavailable { since: away.since, probing_until: *self.probing_until }
+        StoreState::Unavailable { since: outage.since, probing_until: *self.probing_until }
     }
 
     /// Waits until the policy decides; pending for as long as the request only queues.
@@ -229,13 +229,13 @@ impl PermitWaitProj<'_> {
 
     fn poll_local_cap(
         &mut self,
-        away: Option<&Away>,
+        outage: Option<&Outage>,
         times: PollTimes,
         cx: &mut Context<'_>,
     ) -> Poll<AdmissionResult> {
         let OutageWait::LocalCap(wait) = self.outage else { return Poll::Pending };
         let Some(units) = ready!(wait.as_mut().poll(cx)) else {
-            let (down_for, error) = self.outage_so_far(away, times.now);
+            let (down_for, error) = self.outage_so_far(outage, times.now);
             return Poll::Ready(Err(self.reject(Reason::Unavailable { down_for, error }, None)));
         };
         let limiter = Arc::clone(self.limiter);
@@ -243,11 +243,15 @@ impl PermitWaitProj<'_> {
     }
 
     /// Returns how long the outage has lasted, and what the latest call to the store ended with.
-    fn outage_so_far(&self, away: Option<&Away>, now: Instant) -> (Duration, Option<StoreError>) {
-        let down_for = away.map(|away| now.saturating_duration_since(away.since));
+    fn outage_so_far(
+        &self,
+        outage: Option<&Outage>,
+        now: Instant,
+    ) -> (Duration, Option<StoreError>) {
+        let down_for = outage.map(|outage| now.saturating_duration_since(outage.since));
         let error = match &*self.queue {
             Queue::Left(error) => Some(error.clone()),
-            Queue::Waiting(_) => away.and_then(|away| away.error.clone()),
+            Queue::Waiting(_) => outage.and_then(|outage| outage.error.clone()),
         };
         (down_for.unwrap_or_default(), error)
     }

@@ -10,12 +10,12 @@ pub(super) fn add(permit: &RequestPermit, headers: &mut HeaderMap) {
     if headers.contains_key("x-concurrency-limit") {
         return;
     }
-    let outlook = limiter.semaphore.outlook();
+    let known = limiter.semaphore.last_known();
     let mut insert = |name, value: u64| {
         headers.insert(HeaderName::from_static(name), HeaderValue::from(value));
     };
-    insert("x-concurrency-limit", outlook.limit.into());
-    if let Some(in_use) = outlook.in_use {
+    insert("x-concurrency-limit", known.limit.into());
+    if let Some(in_use) = known.in_use {
         insert("x-concurrency-in-use", in_use);
     }
     let waited = u64::try_from(permit.waited().as_millis()).unwrap_or(u64::MAX);

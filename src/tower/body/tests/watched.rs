@@ -87,7 +87,7 @@ fn outside_a_runtime_a_poll_notices_the_loss() {
     let mut body = watched(&chats, Endless::default(), permit);
     assert_eq!(polled(&mut body), Some(Ok("token".into())));
     runtime.block_on(async { chats.kick(id).await.unwrap() });
-    while chats.outlook().in_use != Some(0) {
+    while chats.last_known().in_use != Some(0) {
         runtime.block_on(tokio::task::yield_now());
     }
     let end = Some(Err("the permit was lost: it was kicked".to_owned()));

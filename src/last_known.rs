@@ -1,4 +1,4 @@
-//! The outlook: what a client knows of a semaphore without a call to the store. The tower layer
+//! What a client last learned of a semaphore, known without a call to the store. The tower layer
 //! decides by it.
 
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::error::StoreError;
 use crate::semaphore::ZSetSemaphore;
 
 /// What a client knows of a semaphore without a call to the store.
-pub(crate) struct Outlook {
-    pub(crate) away: Option<Away>,
+pub(crate) struct LastKnown {
+    pub(crate) outage: Option<Outage>,
     pub(crate) in_use: Option<u64>,
     pub(crate) limit: u32,
 }
 
 /// An outage: the store does not answer, or it refuses.
-pub(crate) struct Away {
+pub(crate) struct Outage {
     pub(crate) since: Instant,
     pub(crate) error: Option<StoreError>,
     pub(crate) connected: bool,
@@ -29,18 +29,18 @@ impl ZSetSemaphore {
     }
 
     /// Returns what is known without a call to the store.
-    pub(crate) fn outlook(&self) -> Outlook {
+    pub(crate) fn last_known(&self) -> LastKnown {
         let shared = self.inner.driver.shared();
         let (unconnected, heard) = (shared.link().unconnected_since(), shared.link().heard_at());
         self.inner.driver.with(|state| {
             let since = [unconnected, state.away_since(heard)].into_iter().flatten().min();
-            let away = since.map(|since| Away {
+            let outage = since.map(|since| Outage {
                 since,
                 error: state.outage().cloned().or_else(|| shared.link().error()),
                 connected: unconnected.is_none(),
             });
-            Outlook {
-                away,
+            LastKnown {
+                outage,
                 in_use: state.counts().map(|(in_use, _)| in_use),
                 limit: state.counts().map_or(self.inner.limit, |(_, limit)| limit),
             }

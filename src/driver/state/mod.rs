@@ -412,16 +412,6 @@ impl SemaphoreState {
         self.waiters.tend_polls(now);
     }
 
-    /// Whether there is something to say, or to do before the driver's timer.
-    pub(super) fn wants_driver(&mut self) -> bool {
-        let next = self.next_look(true);
-        self.requested
-            || self.waiters.has_something_to_say()
-            || self.permits.may_have_due_renewals()
-            || !self.removals.is_empty()
-            || self.timer.is_late_for(next)
-    }
-
     /// Whether the driver must look after a turn that it did not take: to set its timer earlier, or to
     /// drop a state that nobody misses.
     pub(super) fn wants_look(&mut self) -> bool {

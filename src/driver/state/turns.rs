@@ -149,6 +149,16 @@ impl SemaphoreState {
         self.in_flight.all_late_at(self.permits.shortest_lease()?)
     }
 
+    /// Whether there is something to say, or to do before the driver's timer.
+    pub(crate) fn wants_driver(&mut self) -> bool {
+        let next = self.next_look(true);
+        self.requested
+            || self.waiters.has_something_to_say()
+            || self.permits.may_have_due_renewals()
+            || !self.removals.is_empty()
+            || self.timer.is_late_for(next)
+    }
+
     // A turn with an answer.
 
     /// Takes in the reply to a turn.

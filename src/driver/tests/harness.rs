@@ -1,4 +1,4 @@
-//! A line and the books, turn by turn, in the hands of a test.
+//! The harness: one state and the memory store's, turn by turn, in the hands of a test.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -19,7 +19,7 @@ use crate::store::{Turn, TurnOutcome, TurnReply, WakeUp, WhenFull};
 pub(super) const LEASE_MS: u64 = 30_000;
 pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
 
-/// One line, and the books that answer it.
+/// One state, and the memory store's that answers it.
 pub(super) struct Harness {
     pub(super) state: SemaphoreState,
     pub(super) books: MemoryState,

@@ -1,4 +1,4 @@
-//! Waiters that the store has lost: one that is found to be lost makes the line ask about all.
+//! Waiters that the store has lost: one that is found to be lost makes the client ask about all.
 
 use tokio::time::Instant;
 
@@ -102,7 +102,7 @@ async fn a_waiter_that_is_put_back_and_too_large_tells_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turn_that_tells_that_too_few_wait_makes_the_line_speak_soon() {
+async fn a_turn_that_tells_that_too_few_wait_hastens_the_heartbeat() {
     let (mut harness, _) = full(1);
     for _ in 0..200 {
         harness.enter();
@@ -163,7 +163,7 @@ async fn asking_about_a_thousand_lost_waiters_ends_after_a_second_round() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queue_that_is_lost_again_amid_the_questions_is_asked_about_again() {
+async fn a_queue_that_is_lost_again_during_the_questions_is_asked_about_again() {
     for after in 1..10 {
         let (mut harness, _) = full(1);
         for _ in 0..1_000 {

@@ -37,7 +37,7 @@ async fn a_third_turn_waits_and_what_comes_meanwhile_is_gathered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_waiter_is_taken_back_behind_the_turn_that_names_it() {
+async fn a_cancelled_waiter_is_removed_after_the_turn_that_names_it() {
     let mut harness = Harness::new(9);
     let cancelled = harness.enter();
     let first = harness.next().unwrap();
@@ -52,7 +52,7 @@ async fn a_cancelled_waiter_is_taken_back_behind_the_turn_that_names_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_released_amid_its_renewal_is_taken_back_behind_it() {
+async fn a_permit_released_during_its_renewal_is_removed_after_it() {
     let mut harness = Harness::new(9);
     let counter = harness.enter();
     let turn = harness.next().unwrap();
@@ -113,7 +113,20 @@ async fn nothing_follows_a_turn_while_something_is_amiss() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_reply_of_a_follower_does_not_end_the_healing() {
+async fn nothing_follows_a_turn_on_an_earlier_connection_though_the_data_is_known_to_be_kept() {
+    let mut harness = Harness::new(9);
+    harness.enter();
+    let first = harness.next().unwrap();
+    harness.enter();
+    let _second = harness.next().unwrap();
+    harness.state.reconnected();
+    harness.run_and_settle(first); // the store has kept its data
+    harness.enter();
+    assert!(harness.next().is_none(), "the second turn may run on the earlier connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_reply_of_a_pipelined_turn_does_not_end_the_recovery() {
     let mut harness = Harness::new(300);
     let mut holds = Vec::new();
     for _ in 0..300 {
@@ -302,7 +315,7 @@ async fn nothing_follows_a_question() {
 
 /// A waiter that the reply of the second turn grants while that of the first, which queued it, is
 /// still out.
-async fn granted_amid_its_admission(harness: &mut Harness) -> (Outgoing, Arc<Hold>) {
+async fn granted_before_its_admission_is_answered(harness: &mut Harness) -> (Outgoing, Arc<Hold>) {
     let hold = harness.hold();
     let waiter = harness.enter();
     let queues = harness.next().unwrap();
@@ -316,7 +329,7 @@ async fn granted_amid_its_admission(harness: &mut Harness) -> (Outgoing, Arc<Hol
 #[tokio::test(start_paused = true)]
 async fn a_release_goes_behind_the_turn_that_names_its_id() {
     let mut harness = Harness::new(1);
-    let (queues, hold) = granted_amid_its_admission(&mut harness).await;
+    let (queues, hold) = granted_before_its_admission_is_answered(&mut harness).await;
     harness.release(&hold);
     assert!(harness.next().is_none(), "named by two turns in flight");
     harness.state.unanswered(queues.number, &StoreError::timeout("lost"), Instant::now());
@@ -327,7 +340,7 @@ async fn a_release_goes_behind_the_turn_that_names_its_id() {
 async fn a_renewal_goes_behind_the_turn_that_names_its_id() {
     for ms_before_it_is_due in [0, 1_000] {
         let mut harness = Harness::new(1);
-        let (queues, hold) = granted_amid_its_admission(&mut harness).await;
+        let (queues, hold) = granted_before_its_admission_is_answered(&mut harness).await;
         harness.pass(LEASE_MS / 3 - ms_before_it_is_due).await; // due, or about to ride along
         harness.enter();
         let follower = harness.next().unwrap();
@@ -340,7 +353,7 @@ async fn a_renewal_goes_behind_the_turn_that_names_its_id() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_take_back_is_not_forgotten_while_the_turn_that_names_its_id_is_under_way() {
+async fn a_removal_is_not_forgotten_while_the_turn_that_names_its_id_is_in_flight() {
     let mut harness = Harness::new(1);
     let cancelled = harness.enter_with(WhenFull::Wait, 50);
     let admits = harness.next().unwrap();

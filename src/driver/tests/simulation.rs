@@ -500,7 +500,7 @@ async fn a_lost_queue_and_forgotten_clients_never_pass_the_limit_nor_leak() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn kicks_amid_losses_never_pass_the_limit_nor_leak() {
+async fn kicks_with_losses_never_pass_the_limit_nor_leak() {
     simulate(4_000..4_060, Faults { lost: 8, late: 25, kick: 4, ..CALM }).await;
 }
 

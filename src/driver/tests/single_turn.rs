@@ -77,7 +77,7 @@ async fn a_release_is_not_forgotten_while_a_lost_renewal_may_hold_the_permit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_healing_turn_does_not_end_the_healing() {
+async fn the_first_turn_of_a_recovery_does_not_end_it() {
     let mut harness = Harness::new(600);
     for _ in 0..600 {
         harness.enter();
@@ -151,13 +151,13 @@ async fn nobody_vouches_for_a_permit_whose_lease_may_end_before_the_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_granted_under_another_incarnation_does_not_ride_along() {
+async fn what_was_granted_under_another_incarnation_is_not_piggybacked() {
     for ms in [90, 100] {
-        ride_along_after(ms).await; // it is to be renewed after 100 ms: near enough to ride, or due
+        piggyback_after(ms).await; // it is to be renewed after 100 ms: near enough to ride, or due
     }
 }
 
-async fn ride_along_after(ms: u64) {
+async fn piggyback_after(ms: u64) {
     let mut harness = Harness::new(2);
     let old = harness.hold();
     harness.books = MemoryState::default();
@@ -284,6 +284,17 @@ async fn a_store_that_refuses_is_asked_again_after_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_was_refused_is_said_again_in_a_higher_epoch() {
+    let mut harness = Harness::new(1);
+    harness.enter();
+    let refused = harness.next().unwrap();
+    harness.state.refused(refused.number, &StoreError::timeout("refuses"), Instant::now());
+    harness.pass(20).await;
+    let again = harness.next().unwrap();
+    assert_eq!((again.turn.epoch, again.turn.ask.len()), (refused.turn.epoch.next(), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_outage_does_not_make_the_heap_grow() {
     let mut harness = Harness::new(9);
     let counter = harness.enter_with(WhenFull::Wait, 30 * 24 * 3600 * 1000);
@@ -366,7 +377,7 @@ async fn a_client_that_tries_all_the_time_is_not_presumed_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_is_not_dropped_while_a_turn_of_its_may_run_and_count() {
+async fn a_state_is_not_dropped_while_a_turn_of_its_may_run_and_count() {
     let mut harness = Harness::new(1);
     harness.state.request_turn();
     let lost = harness.next().unwrap();

@@ -58,7 +58,7 @@ pub enum Reason {
 }
 
 impl Rejection {
-    /// `facts.retry_after` is the mere estimate.
+    /// `details.retry_after` is the mere estimate.
     pub(crate) fn new(details: Details) -> Self {
         Self { details: Box::new(details) }
     }

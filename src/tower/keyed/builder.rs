@@ -9,7 +9,8 @@ use super::Keyed;
 use super::cache::{CacheSettings, KeyCache};
 use super::factory::{Configure, SemaphoreFactory};
 use super::limit::KeyLimit;
-use crate::semaphore_builder::{SemaphoreBuilder, has_forbidden_characters};
+use crate::error::has_forbidden_characters;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::tower::rejection::NO_KEY;
 use crate::{Client, ConfigError};
 

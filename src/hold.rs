@@ -3,7 +3,7 @@
 //! # Implementation
 //!
 //! The clock decides first: from its deadline on, the permit is lost, whether or not the driver has
-//! run. The first one who sees that, or who releases the permit, sets `end`, which is set once. So a
+//! run. The deadline is the end of the lease here, or of `max_hold` if that comes first. The first one who sees that, or who releases the permit, sets `end`, which is set once. So a
 //! late answer to a renewal never revives a permit that somebody was told is lost.
 
 use std::future::pending;
@@ -23,12 +23,14 @@ use crate::numbers::Seq;
 pub(crate) struct Hold {
     pub(crate) id: PermitId,
     pub(crate) token: Seq,
-    /// Why the permit is lost when its deadline passes.
-    by_clock: LostReason,
-    /// The deadline as it was granted.
+    /// Why the permit is lost when its lease ends.
+    by_lease: LostReason,
+    /// The end of the lease as it was granted.
     granted_until: Instant,
-    /// By how many nanoseconds renewals have moved the deadline since.
+    /// By how many nanoseconds renewals have moved the end of the lease since.
     moved_by: AtomicU64,
+    /// Until when it may be held, however long its lease.
+    max_hold_until: Option<Instant>,
     end: OnceLock<End>,
     ended: Notify,
 }
@@ -49,28 +51,51 @@ pub(crate) enum Truth {
 }
 
 impl Hold {
-    pub(crate) fn new(id: PermitId, token: Seq, until: Instant, by_clock: LostReason) -> Self {
+    /// A permit whose lease is provably ours until `until`, and ends for the reason `by_lease`.
+    pub(crate) fn new(
+        id: PermitId,
+        token: Seq,
+        until: Instant,
+        by_lease: LostReason,
+        max_hold_until: Option<Instant>,
+    ) -> Self {
         Self {
             id,
             token,
-            by_clock,
+            by_lease,
             granted_until: until,
             moved_by: AtomicU64::new(0),
+            max_hold_until,
             end: OnceLock::new(),
             ended: Notify::new(),
         }
     }
 
-    /// Moves the deadline forward; never back.
+    /// Moves the end of the lease forward; never back.
     pub(crate) fn extend(&self, until: Instant) {
         let nanos = until.saturating_duration_since(self.granted_until).as_nanos();
         let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
         self.moved_by.fetch_max(nanos, Ordering::SeqCst);
     }
 
-    /// Returns the instant until which the permit is provably held.
-    pub(crate) fn deadline(&self) -> Instant {
+    /// Returns the instant until which the lease is provably ours.
+    pub(crate) fn lease_until(&self) -> Instant {
         self.granted_until + Duration::from_nanos(self.moved_by.load(Ordering::SeqCst))
+    }
+
+    /// Returns the instant from which on the permit is lost.
+    pub(crate) fn deadline(&self) -> Instant {
+        let lease = self.lease_until();
+        self.max_hold_until.map_or(lease, |end| end.min(lease))
+    }
+
+    /// Returns why the permit is lost at `now` by the clock, if it is.
+    pub(crate) fn lost_by_clock(&self, now: Instant) -> Option<LostReason> {
+        let lease = self.lease_until();
+        match self.max_hold_until {
+            Some(end) if end < lease => (end <= now).then_some(LostReason::MaxHold),
+            _ => (lease <= now).then_some(self.by_lease),
+        }
     }
 
     /// Returns the time until the deadline; zero once the permit has ended.
@@ -83,12 +108,11 @@ impl Hold {
 
     /// Looks at the clock, which may end the permit, and tells how things stand.
     pub(crate) fn truth(&self) -> Truth {
-        let deadline = self.deadline();
-        if Instant::now() >= deadline {
-            self.lose(self.by_clock);
+        if let Some(reason) = self.lost_by_clock(Instant::now()) {
+            self.lose(reason);
         }
         match self.end.get() {
-            None => Truth::HeldUntil(deadline),
+            None => Truth::HeldUntil(self.deadline()),
             Some(End::Released) => Truth::Released,
             Some(&End::Lost(reason)) => Truth::Lost(reason),
         }
@@ -171,7 +195,7 @@ mod tests {
 
     fn hold(until: Instant) -> Hold {
         let id = PermitId::new(ClientId::from_bits(1), 1, 1, Millis::new(30_000));
-        Hold::new(id, Seq::after(None), until, LostReason::RenewalTimeout)
+        Hold::new(id, Seq::after(None), until, LostReason::RenewalTimeout, None)
     }
 
     #[tokio::test(start_paused = true)]

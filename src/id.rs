@@ -15,7 +15,7 @@ use crate::numbers::Millis;
 /// The lease that an id need not spell out.
 pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 
-/// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits.
+/// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits in lower case.
 ///
 /// # Examples
 ///
@@ -174,7 +174,7 @@ impl ParseIdError {
         Self {
             text: text.chars().take(80).collect(),
             what: "client id",
-            form: "<16 hex digits>",
+            form: "<16 hex digits in lower case>",
             printed_by: "Client::id()",
         }
     }
@@ -271,7 +271,7 @@ mod tests {
         }
         assert_eq!(
             "7".parse::<ClientId>().unwrap_err().to_string(),
-            r#""7" is no client id; one reads <16 hex digits>, as inspect() and Client::id() print it"#
+            r#""7" is no client id; one reads <16 hex digits in lower case>, as inspect() and Client::id() print it"#
         );
     }
 

@@ -85,7 +85,8 @@ impl Permit {
         matches!(self.hold.truth(), Truth::Lost(_))
     }
 
-    /// Resolves with the reason once the permit is lost; at once if it is lost already.
+    /// Resolves with the reason once the permit is lost; at once if it is lost already. It never
+    /// resolves if a [`PermitHandle`] released the permit.
     ///
     /// It resolves before the store can grant the units to anybody else because the lease has ended.
     ///
@@ -100,7 +101,8 @@ impl Permit {
     ///
     /// It is the instant at which the last confirmed grant or renewal was sent, plus the lease, minus
     /// a margin of a fiftieth of the lease (5 ms to 1 s), by the monotonic clock of this machine. The
-    /// lease in the store ends later. A renewal moves the deadline forward, and nothing moves it back.
+    /// lease in the store ends later. A renewal moves the deadline forward, but not beyond the end of
+    /// [`max_hold`](crate::SemaphoreBuilder::max_hold). Nothing moves it back.
     ///
     /// A permit can be lost before its deadline, say when it is kicked. [`remaining`](Self::remaining)
     /// considers that.
@@ -126,10 +128,10 @@ impl Permit {
     }
 
     /// Returns for how long the permit is still provably held, unless it is renewed; zero once it is
-    /// lost.
+    /// lost, or released by a [`PermitHandle`].
     ///
     /// With [`Renew::Auto`](crate::Renew::Auto) it falls to about two thirds of the lease, and each
-    /// renewal raises it again.
+    /// renewal raises it again, up to the end of [`max_hold`](crate::SemaphoreBuilder::max_hold).
     ///
     /// # Examples
     ///
@@ -181,15 +183,17 @@ impl Permit {
         self.hold.run(work).await
     }
 
-    /// Extends the lease so that it ends `lease` from now. It never shortens the lease.
+    /// Extends the lease so that it ends `lease` from now. It never shortens the lease, and does not
+    /// move the end of [`max_hold`](crate::SemaphoreBuilder::max_hold).
     ///
     /// This keeps a permit with [`Renew::Manual`](crate::Renew::Manual). The call is repeated until
     /// the store has confirmed it or the permit is lost.
     ///
     /// # Errors
     ///
-    /// [`ExtendError::Lost`] when the permit is lost first, and [`ExtendError::Config`] for a `lease`
-    /// outside 50 ms to 30 days.
+    /// [`ExtendError::Lost`] when the permit is lost first, [`ExtendError::Released`] when a
+    /// [`PermitHandle`] has released it, [`ExtendError::Config`] for a `lease` outside 50 ms to
+    /// 30 days, and [`ExtendError::Closed`] when the tokio runtime of the client has ended.
     ///
     /// # Cancel safety
     ///

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::driver::{DriverHandle, DropGuard};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, has_forbidden_characters};
 use crate::lease;
 use crate::options::{Options, Renew, Wake};
 use crate::semaphore::ZSetSemaphore;
@@ -168,19 +168,16 @@ impl SemaphoreBuilder {
 
 fn check_name(name: &str) -> Result<(), ConfigError> {
     const ALLOWED: &str = "1 to 512 bytes without control characters and without { or }";
-    let length = (1..=512).contains(&name.len());
-    if !length || name.chars().any(|c| c.is_control() || c == '{' || c == '}') {
-        let shown: String = name.chars().take(80).collect();
-        return Err(ConfigError::new("semaphore name", shown, ALLOWED));
+    if !(1..=512).contains(&name.len()) || has_forbidden_characters(name) {
+        return Err(ConfigError::of_text("semaphore name", name, ALLOWED));
     }
     Ok(())
 }
 
 pub(crate) fn check_label(label: String) -> Result<String, ConfigError> {
     if label.len() > 128 || label.chars().any(char::is_control) {
-        let shown: String = label.chars().take(80).collect();
         let allowed = "up to 128 bytes without control characters";
-        return Err(ConfigError::new("label", shown, allowed));
+        return Err(ConfigError::of_text("label", &label, allowed));
     }
     Ok(label)
 }

@@ -30,6 +30,12 @@ impl ConfigError {
         Self { field, value: format!("{value:?}"), allowed }
     }
 
+    /// For a text of any length, of which it keeps the first 80 characters.
+    pub(crate) fn of_text(field: &'static str, text: &str, allowed: &'static str) -> Self {
+        let shown: String = text.chars().take(80).collect();
+        Self::new(field, shown, allowed)
+    }
+
     /// Returns the name of the setting.
     pub fn field(&self) -> &'static str {
         self.field
@@ -45,4 +51,9 @@ impl ConfigError {
     pub fn allowed(&self) -> &'static str {
         self.allowed
     }
+}
+
+/// Returns whether a text has a character that no name and no prefix may have.
+pub(crate) fn has_forbidden_characters(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || c == '{' || c == '}')
 }

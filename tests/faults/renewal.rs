@@ -314,3 +314,22 @@ async fn nothing_remains_of_a_permit_that_was_released_or_lost_before_its_time()
     assert!(lost.deadline() > Instant::now(), "it was lost before its time");
     assert_eq!(lost.remaining(), Duration::ZERO);
 }
+
+// Behaviour 26
+#[tokio::test(start_paused = true)]
+async fn no_more_remains_of_a_permit_than_its_longest_hold() {
+    let client = Client::in_memory();
+    let jobs = client.semaphore("s", 1).max_hold(ms(1_000)).build().unwrap();
+    let permit = jobs.acquire(1).await.unwrap();
+    let (handle, end) = (permit.handle(), Instant::now() + ms(1_000));
+    assert_eq!((permit.remaining(), permit.deadline()), (ms(1_000), end));
+
+    permit.extend(ms(60_000)).await.unwrap();
+    assert_eq!((permit.remaining(), permit.deadline()), (ms(1_000), end));
+    assert_eq!((handle.remaining(), handle.deadline()), (ms(1_000), end));
+
+    // No driver runs meanwhile: the clock alone tells.
+    tokio::time::advance(ms(1_000)).await;
+    assert_eq!(permit.lost().now_or_never(), Some(LostReason::MaxHold));
+    assert_eq!(permit.remaining(), Duration::ZERO);
+}

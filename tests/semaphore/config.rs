@@ -75,6 +75,8 @@ fn a_wrong_setting_of_a_client_is_named_with_its_value_and_what_is_allowed() {
         let error = refused_client(builder().prefix(prefix));
         names(&error, "prefix", &format!("{prefix:?}"), "1 to 64 bytes");
     }
+    let shown = format!("{:?}", "x".repeat(80));
+    names(&refused_client(builder().prefix("x".repeat(9999))), "prefix", &shown, "1 to 64 bytes");
     for prefix in ["x", "prod:zsem:", "\u{1f980}:", &"x".repeat(64)] {
         builder().prefix(prefix).build().unwrap();
     }

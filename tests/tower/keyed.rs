@@ -218,8 +218,12 @@ fn wrong_settings_are_named() {
         builder.build().unwrap_err().to_string()
     };
     assert_eq!(error("a", 0), "capacity is 0; allowed: 1 key or more");
-    assert!(error(&"x".repeat(441), 1).contains("up to 440 bytes"));
-    assert!(error("a{b}", 1).contains("semaphore name"), "{}", error("a{b}", 1));
+    let allowed = "up to 440 bytes without control characters and without { or }";
+    for name in ["x".repeat(441), "x".repeat(100_000), "a{b}".into(), "a\n".into()] {
+        let shown: String = name.chars().take(80).collect();
+        let expected = format!("name of a keyed limit is {shown:?}; allowed: {allowed}");
+        assert_eq!(error(&name, 1), expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

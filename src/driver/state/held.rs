@@ -36,7 +36,6 @@ pub(super) struct Held {
     renewed_by: AfterTurn,
     /// Granted by a foreign turn, and not confirmed yet.
     claim: bool,
-    max_hold_at: Option<Instant>,
     extends: Vec<(Millis, ExtendDone)>,
     /// When it next needs a look, as `deadlines` has it.
     next_look: Instant,
@@ -98,7 +97,7 @@ pub(super) struct EndedPermit {
 impl Held {
     pub(super) fn new(new: NewPermit, now: Instant) -> Self {
         let NewPermit { hold, options, incarnation, counted_from, lease, named_by } = new;
-        let until = hold.deadline();
+        let until = hold.lease_until();
         let claim = lease < hold.id.lease();
         let renewal = match options.renew {
             _ if claim => Renewal::At(lease::confirm_at(now, until)),
@@ -106,7 +105,6 @@ impl Held {
             Renew::Manual => Renewal::Never,
         };
         let mut held = Self {
-            max_hold_at: options.max_hold.and_then(|most| now.checked_add(most)),
             hold,
             options,
             incarnation,
@@ -130,7 +128,7 @@ impl Held {
             grant: Grant {
                 token: self.hold.token,
                 incarnation: self.incarnation,
-                alive_until: self.hold.deadline(),
+                alive_until: self.hold.lease_until(),
             },
             hold: self.hold,
             after: self.named_by.max(self.renewed_by),
@@ -162,9 +160,6 @@ impl Held {
     /// When it next needs a look, as things stand.
     fn next(&self) -> Instant {
         let mut next = self.hold.deadline();
-        if let Some(end) = self.max_hold_at {
-            next = next.min(end);
-        }
         if let Renewal::At(at) = self.renewal {
             next = next.min(at);
         }
@@ -241,13 +236,8 @@ impl Held {
 
     /// Why it is lost by the clock, if it is.
     pub(super) fn lost_by_clock(&self, now: Instant) -> Option<LostReason> {
-        if self.hold.has_ended() || self.hold.deadline() <= now {
-            Some(by_clock(&self.options))
-        } else if self.max_hold_at.is_some_and(|end| end <= now) {
-            Some(LostReason::MaxHold)
-        } else {
-            None
-        }
+        let ended = self.hold.has_ended().then(|| by_lease(&self.options));
+        ended.or_else(|| self.hold.lost_by_clock(now))
     }
 
     /// The turn that was sent at `sent` has renewed it for `lease`. Returns whether more was asked for
@@ -274,14 +264,14 @@ impl Held {
         !self.extends.is_empty()
     }
 
-    /// Whether its lease is over by the clock.
+    /// Whether it is over by the clock.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.hold.deadline() <= now
     }
 }
 
 /// Why a permit is lost when its lease is over.
-pub(super) fn by_clock(options: &Options) -> LostReason {
+pub(super) fn by_lease(options: &Options) -> LostReason {
     match options.renew {
         Renew::Auto => LostReason::RenewalTimeout,
         Renew::Manual => LostReason::Expired,

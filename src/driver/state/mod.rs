@@ -55,7 +55,7 @@ use crate::store::{WakeUp, WhenFull};
 use super::deferred::{Effect, Effects, ExtendDone, ReleaseDone};
 use after_turn::AfterTurn;
 use epochs::Epochs;
-use held::{EndedPermit, NewPermit, Term, by_clock};
+use held::{EndedPermit, NewPermit, Term, by_lease};
 use in_flight::InFlight;
 use known::Known;
 use limits::Limits;
@@ -272,7 +272,9 @@ impl SemaphoreState {
             return self.waiters.ask_again(counter);
         }
         let options = Arc::clone(waiter.options);
-        let hold = Arc::new(Hold::new(waiter.id, token, until, by_clock(&options)));
+        let max_hold_until = options.max_hold.and_then(|most| now.checked_add(most));
+        let hold = Hold::new(waiter.id, token, until, by_lease(&options), max_hold_until);
+        let hold = Arc::new(hold);
         let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
         let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
         let permit = NewPermit { hold: held, options, incarnation, counted_from, lease, named_by };

@@ -2,7 +2,7 @@
 
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, has_forbidden_characters};
 
 use super::store::RedisStore;
 
@@ -35,11 +35,9 @@ impl Default for RedisConfig {
 impl RedisConfig {
     /// Makes the store. Checks all that can be checked without connecting.
     pub(crate) fn store(self) -> Result<RedisStore, ConfigError> {
-        let prefix_fits = (1..=64).contains(&self.prefix.len())
-            && !self.prefix.chars().any(|c| c.is_control() || c == '{' || c == '}');
-        if !prefix_fits {
+        if !(1..=64).contains(&self.prefix.len()) || has_forbidden_characters(&self.prefix) {
             let allowed = "1 to 64 bytes without control characters and without { or }";
-            return Err(ConfigError::new("prefix", self.prefix, allowed));
+            return Err(ConfigError::of_text("prefix", &self.prefix, allowed));
         }
         let client = self.client()?;
         Ok(RedisStore::new(client, self.prefix.into()))

@@ -9,6 +9,7 @@ use super::Keyed;
 use super::cache::{CacheSettings, KeyCache};
 use super::factory::{Configure, SemaphoreFactory};
 use super::limit::KeyLimit;
+use crate::error::has_forbidden_characters;
 use crate::semaphore_builder::SemaphoreBuilder;
 use crate::tower::rejection::NO_KEY;
 use crate::{Client, ConfigError};
@@ -98,13 +99,14 @@ impl<K> KeyedBuilder<K> {
     /// # Errors
     ///
     /// [`ConfigError`] names the setting, its value and what is allowed. The name may have up to
-    /// 440 bytes, which leaves room for the keys.
+    /// 440 bytes, which leaves room for the keys, without control characters and braces.
     pub fn build(self) -> Result<Keyed<K>, ConfigError> {
         let Some(capacity) = NonZeroUsize::new(self.capacity) else {
             return Err(ConfigError::new("capacity", self.capacity, "1 key or more"));
         };
-        if self.name.len() > 440 {
-            return Err(ConfigError::new("name of a keyed limit", self.name, "up to 440 bytes"));
+        if self.name.len() > 440 || has_forbidden_characters(&self.name) {
+            let allowed = "up to 440 bytes without control characters and without { or }";
+            return Err(ConfigError::of_text("name of a keyed limit", &self.name, allowed));
         }
         let factory = SemaphoreFactory {
             client: self.client,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::driver::{DriverHandle, DropGuard};
-use crate::error::ConfigError;
+use crate::error::{ConfigError, has_forbidden_characters};
 use crate::lease;
 use crate::options::{Options, Renew, Wake};
 use crate::semaphore::ZSetSemaphore;
@@ -164,11 +164,6 @@ impl SemaphoreBuilder {
             }),
         })
     }
-}
-
-/// Returns whether a text has a character that no name and no prefix may have.
-pub(crate) fn has_forbidden_characters(text: &str) -> bool {
-    text.chars().any(|c| c.is_control() || c == '{' || c == '}')
 }
 
 fn check_name(name: &str) -> Result<(), ConfigError> {

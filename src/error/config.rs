@@ -52,3 +52,8 @@ impl ConfigError {
         self.allowed
     }
 }
+
+/// Returns whether a text has a character that no name and no prefix may have.
+pub(crate) fn has_forbidden_characters(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || c == '{' || c == '}')
+}

@@ -8,8 +8,8 @@ use crate::LostReason;
 
 /// The error of a request through the layer.
 ///
-/// There is no `From`: an `E` may itself hold an [`AcquireError`](crate::AcquireError), for example that of
-/// another layer, and the two are never mixed up.
+/// It does not implement `From`: `E` may itself contain an [`AcquireError`](crate::AcquireError), for
+/// example that of another layer, and the two must not be confused.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! Exempts requests, which pass as if the layer were not there.
+//! Exempts requests: they pass as if the layer were not there.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -10,8 +10,7 @@ use super::sealed::Sealed;
 use super::select::{SelectSemaphore, Single};
 use super::settings::Settings;
 
-/// Says which requests pass a layer without a permit; see
-/// [`exempt`](super::ZSetSemaphoreLayer::exempt).
+/// Decides which requests pass a layer without a permit; see [`exempt`](super::ZSetSemaphoreLayer::exempt).
 ///
 /// A closure `Fn(&Req) -> bool` implements it; name the type of its argument.
 pub trait Exemption<Req> {
@@ -25,11 +24,11 @@ impl<Req, F: Fn(&Req) -> bool> Exemption<Req> for F {
     }
 }
 
-/// Exempts HTTP requests with one of these paths, such as those of health checks. Over gRPC that path is
-/// `/grpc.health.v1.Health/Check`.
+/// Exempts HTTP requests with one of these paths, such as those of health checks. Over gRPC the path of a
+/// health check is `/grpc.health.v1.Health/Check`.
 ///
-/// Paths are compared literally, without the query. A router may strip the part that it has matched, as
-/// axum's `nest` does; then the rest is compared.
+/// Paths are compared literally, without the query. A router may strip the prefix that it has matched, as
+/// axum's `nest` does. Then the rest of the path is compared.
 #[derive(Debug, Clone)]
 pub struct Paths {
     paths: HashSet<String>,

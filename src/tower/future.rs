@@ -39,7 +39,7 @@ where
     stage: Stage<Inner, M::Request, M::Queued>,
 }
 
-/// In each stage the permit comes last, so that it is released after all that it is held for was dropped.
+/// The permit is the last field of each stage, so it is released after everything else was dropped.
 #[pin_project(project = StageProj)]
 enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {
@@ -67,7 +67,7 @@ struct Held {
     permit: Option<RequestPermit>,
 }
 
-/// How the inner service ended, or why it was not let run to its end.
+/// How the inner service ended, or why the request was rejected.
 enum End<Res, E> {
     Responded(Res, RequestPermit),
     Failed(E),
@@ -114,7 +114,7 @@ where
 }
 
 impl<Inner: Service<Req>, Req, Queued> Stage<Inner, Req, Queued> {
-    /// Goes on from stage to stage, until one is pending or the request has ended.
+    /// Runs stage after stage, until one is pending or the request has ended.
     fn poll<In, M>(
         mut self: Pin<&mut Self>,
         mode: &M,
@@ -160,8 +160,8 @@ impl<Inner: Service<Req>, Req, Queued> Stage<Inner, Req, Queued> {
     }
 }
 
-/// Waits for the permit, and meanwhile polls the queued request. If its body breaks off, most likely because
-/// the client has gone, the request is rejected and leaves the queue.
+/// Waits for the permit, and polls the queued request during the wait. If the request body fails, most
+/// likely because the client has gone, the request is rejected and leaves the queue.
 fn poll_queued<In, M: OnRequest<In>>(
     mode: &M,
     mut admission: Pin<&mut AdmissionFuture>,
@@ -179,8 +179,8 @@ fn poll_queued<In, M: OnRequest<In>>(
     }
 }
 
-/// Runs the inner service. The permit stays in `held` unless there is a response, so that the future of the
-/// inner service is dropped before it.
+/// Runs the inner service. The permit stays in `held` until there is a response. So the future of the inner
+/// service is always dropped before the permit.
 fn poll_running<F, Res, E>(
     response: Pin<&mut F>,
     held: &mut Held,

@@ -112,13 +112,13 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
         ZSetSemaphoreLayer { selector: self.selector, settings: self.settings, mode }
     }
 
-    /// Rejects a request after one round trip if the limit is reached, or if others wait already. The same
-    /// as a [`timeout`](Self::timeout) of zero.
+    /// Rejects a request after one round trip if the limit is reached, or if other requests wait already.
+    /// This is the same as a [`timeout`](Self::timeout) of zero.
     pub fn reject_when_full(self) -> Self {
         self.timeout(Duration::ZERO)
     }
 
-    /// Rejects a request if `most` requests wait already, in the whole cluster. Default: the
+    /// Rejects a request if at least `most` requests wait already in the whole cluster. Default: the
     /// [setting of the semaphore](crate::SemaphoreBuilder::max_queue).
     pub fn max_queue(mut self, most: u32) -> Self {
         self.settings.max_queue = Some(most);
@@ -132,41 +132,41 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
         self
     }
 
-    /// Sets after how long without an answer the store counts as unavailable, so that the
-    /// [outage policy](Self::outage_policy) decides. Until then requests wait. Default: 1 s.
+    /// Sets how long the store may not answer before it counts as unavailable. From then on the [outage
+    /// policy](Self::outage_policy) decides; until then requests wait. Default: 1 s.
     ///
-    /// The time counts from the first call that the store has not answered. A connection that goes silent
-    /// is noticed only after the client's [call timeout](crate::ClientBuilder::call_timeout), so a
-    /// shorter time than that has no effect on it.
+    /// The time counts from the first call that the store has not answered. If a connection goes silent,
+    /// this is noticed only after the client's [call timeout](crate::ClientBuilder::call_timeout), even if
+    /// the time set here is shorter.
     pub fn outage_after(mut self, silence: Duration) -> Self {
         self.settings.outage_after = silence;
         self
     }
 
-    /// Sets the least [`retry_after`](Rejection::retry_after) of a rejection, for services whose clients are
-    /// many or slow to start. Default: 1 s.
+    /// Sets the minimum [`retry_after`](Rejection::retry_after) of a rejection. Raise it for a service with
+    /// many clients, or with clients that are slow to start. Default: 1 s.
     pub fn min_retry_after(mut self, min: Duration) -> Self {
         self.settings.min_retry_after = min;
         self
     }
 
     /// Ends a wait after `timeout` with [`AcquireError::Timeout`](crate::AcquireError::Timeout). The time
-    /// counts from the first poll of the response future. With zero a request asks once and never waits.
-    /// Default: none.
+    /// counts from the first poll of the response future. With a timeout of zero a request asks the store
+    /// once and never waits. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = Some(timeout);
         self
     }
 
-    /// Limits how long a request waits for the permit of this layer and for those of the layers further in,
-    /// all together. Default: none.
+    /// Limits how long a request waits in total: for the permit of this layer and for those of inner layers.
+    /// Default: none.
     ///
-    /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30 s. Set the total at
-    /// the outermost layer. Each layer then waits for its own timeout or for the rest of the total,
-    /// whichever is shorter. A request that reaches a layer when the total is used up asks there once, as
-    /// with a timeout of zero.
+    /// [`timeout`](Self::timeout) is for one layer: three layers with 10 s each may take 30 s. Set the total
+    /// timeout on the outermost layer. Each layer then waits for its own timeout or for the rest of the
+    /// total, whichever is shorter. If the total is used up when a request reaches a layer, the request asks
+    /// once and does not wait, as with a timeout of zero.
     ///
-    /// The layers further in learn the deadline from an extension of the HTTP request,
+    /// Inner layers read the deadline from an extension of the HTTP request,
     /// [`WaitDeadline`](super::WaitDeadline). [`release_on_response`](Self::release_on_response) neither
     /// reads nor sets it.
     ///
@@ -193,11 +193,11 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<HoldBody, S> {
-    /// Releases the permit when the inner service has responded. A body that still streams then is **not**
+    /// Releases the permit when the inner service has responded. A body that streams after that is **not**
     /// capped.
     ///
-    /// For services whose responses are not HTTP, or are complete when they are there. It compiles around any
-    /// service, so take care not to use it around a client whose responses stream.
+    /// Use it for services whose responses are not HTTP, or do not stream. It compiles around any service,
+    /// so take care not to use it around a client whose responses stream.
     ///
     /// # Examples
     ///
@@ -220,12 +220,13 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
         self.with_mode(ReleaseOnResponse::default())
     }
 
-    /// Answers rejections over HTTP or gRPC instead of failing with them, so that the service can be mounted
-    /// where no error may come out: axum's `Router::layer`, tonic's `Server::layer`.
+    /// Answers rejections over HTTP or gRPC instead of returning them as errors. So the service can be used
+    /// where the layer must not return an error: in axum's `Router::layer` and tonic's `Server::layer`.
     ///
-    /// The error of the service is then that of the inner service. The [module](super#rejections) lists the
-    /// answers. The inner service is called with requests of [`ReadAhead<B>`](super::ReadAhead): while a
-    /// request is queued, its body is read ahead, so that the server notices when the client goes away.
+    /// The only error of the service is then the error of the inner service. The [module](super#rejections)
+    /// lists the answers. The inner service is called with requests of [`ReadAhead<B>`](super::ReadAhead):
+    /// while a request is queued, its body is read ahead, so that the server notices when the client goes
+    /// away.
     ///
     /// # Examples
     ///
@@ -257,18 +258,18 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
         self.with_mode(Answer::new(EndWhen::default(), max_cooldown))
     }
 
-    /// Keeps the permit after a `429 Too Many Requests` from the inner service, for as long as the response
-    /// says and `longest` at most. For clients of a provider. Default: off.
+    /// Keeps the permit after the inner service returns `429 Too Many Requests`: for as long as the response
+    /// says, but for at most `longest`. Use it around clients of a provider. Default: off.
     ///
-    /// The units stay in use that long, so each `429` lowers the effective limit of the whole cluster by
-    /// one request, and the limit recovers by itself.
+    /// The units of the request stay in use for that time. So each `429` lowers the effective limit of the
+    /// whole cluster by one request, and the limit recovers by itself.
     ///
-    /// The response says for how long by `retry-after-ms`, or by `Retry-After` in seconds or as a date (RFC
-    /// 9110, 10.2.3). Without either it is 1 s. A `529`, by which Anthropic says that it is overloaded, counts
-    /// as a `429`. A `503` does if it says for how long.
+    /// The time comes from the header `retry-after-ms`, or from `Retry-After` in seconds or as a date (RFC
+    /// 9110, 10.2.3). Without either header it is 1 s. `529`, the status of Anthropic for "overloaded",
+    /// counts as a `429`. `503` counts as a `429` if it has one of the headers.
     ///
-    /// [`Client::shutdown`](crate::Client::shutdown) waits for the cooldown; `shutdown_now` does not.
-    /// [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting.
+    /// [`Client::shutdown`](crate::Client::shutdown) waits until the cooldown is over; `shutdown_now` does
+    /// not. [`answer`](Self::answer) and [`end_when_lost`](Self::end_when_lost) keep this setting.
     /// [`release_on_response`](Self::release_on_response) turns it off, since it does not look at responses.
     pub fn cooldown_on_429(mut self, longest: Duration) -> Self {
         self.mode.max_cooldown = Some(longest);
@@ -277,33 +278,32 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
 
     /// Ends a request whose permit is [lost](crate::Permit::lost). Default: it may finish.
     ///
-    /// The inner future is dropped, and the request fails with [`Reason::Lost`](super::Reason::Lost). If
-    /// the body streams already, it ends with [`PermitLost`](super::PermitLost): the body is dropped even
-    /// if nobody reads it, and the next read gets the error. The server may have some of it in its buffers
-    /// still.
+    /// The inner future is dropped, and the request fails with [`Reason::Lost`](super::Reason::Lost). If the
+    /// body streams already, it ends with [`PermitLost`](super::PermitLost): the body is dropped even if
+    /// nobody reads it, and the next read gets the error. The server may still send data that it has
+    /// buffered.
     pub fn end_when_lost(self) -> ZSetSemaphoreLayer<WatchBody, S> {
         self.watching().end_when_lost()
     }
 
-    /// Ends a body whose reader takes nothing for `timeout`. Default: off, and then a client that does not
-    /// read keeps its permit for as long as its connection lives.
+    /// Ends a body whose reader takes nothing for `timeout`. Default: off. Without it, a client that does
+    /// not read keeps its permit for as long as its connection lives.
     ///
     /// The body is dropped and the permit released. A later read gets
     /// [`ReaderStalled`](super::ReaderStalled).
     ///
-    /// The time runs while the reader could take something: from the response, from each frame that it took,
-    /// and from each time that the body woke it, until it polls the body again. It does not run while the
-    /// inner service is silent.
+    /// The time runs while the reader could poll the body. It starts at the response, at each frame that the
+    /// reader took, and each time the body woke the reader. It stops when the reader polls again. It does
+    /// not run while the inner service is silent.
     ///
-    /// If the body yields more than its client takes, a server polls it in leaps, whenever its buffers have
-    /// room again. Over HTTP/1.1 a leap is up to some megabytes (the buffer of the server and that of the
-    /// socket); over HTTP/2 it is a window or a frame, whichever is larger. So `timeout` should be longer
-    /// than a slow client needs to receive that much. Tokens that come no faster than they are read make no
-    /// such leaps.
+    /// If the body yields data faster than its client reads, the server polls the body only when its buffers
+    /// have room again. Over HTTP/1.1 the client has to read up to some megabytes before that (the buffer of
+    /// the server and that of the socket); over HTTP/2 it is a window or a frame, whichever is larger. So
+    /// `timeout` should be longer than a slow client needs to receive that much. A body that yields data no
+    /// faster than its client reads is polled all the time.
     ///
-    /// Only the body ends, not the connection, which is the server's. A connection that its client does not
-    /// read stays open until the client reads or goes away, or until the server closes it, for example by
-    /// the keep-alive of HTTP/2.
+    /// Only the body ends. The connection belongs to the server: it stays open until the client reads or
+    /// goes away, or until the server closes it, for example by HTTP/2 keep-alive.
     ///
     /// # Examples
     ///
@@ -337,7 +337,8 @@ impl<S> ZSetSemaphoreLayer<HoldBody, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<WatchBody, S> {
-    /// Answers rejections, as [`answer`](ZSetSemaphoreLayer::answer) does, and keeps what ends requests.
+    /// Answers rejections, as [`answer`](ZSetSemaphoreLayer::answer) does. The settings of `end_when_lost`
+    /// and `stall_timeout` stay.
     pub fn answer(self) -> ZSetSemaphoreLayer<Answer, S> {
         let WatchBody { end_when, max_cooldown } = self.mode;
         self.with_mode(Answer::new(end_when, max_cooldown))
@@ -372,8 +373,9 @@ impl<S> ZSetSemaphoreLayer<ReleaseOnResponse, S> {
 }
 
 impl<S> ZSetSemaphoreLayer<Answer, S> {
-    /// Sets the status of an answer when the limit was reached, for example `429 Too Many Requests`.
-    /// Default: that of the [dialect](Self::dialect); for [`Dialect::Plain`] `503 Service Unavailable`.
+    /// Sets the status of the answer if the limit is reached, for example `429 Too Many Requests`. Default:
+    /// the status of the [dialect](Self::dialect), which is `503 Service Unavailable` for
+    /// [`Dialect::Plain`].
     pub fn status(mut self, status: StatusCode) -> Self {
         Arc::make_mut(&mut self.mode.settings).status = Some(status);
         self
@@ -405,10 +407,10 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     /// Changes the answers to rejected requests. `change` gets the rejection, the head of the request, and
     /// the answer with its status, `Retry-After` and JSON. Answers over gRPC are not changed.
     ///
-    /// It is called for every rejection, also during an outage and for requests that weigh too much; see
-    /// [`Rejection::is_full`] and [`Rejection::reason`]. The `Display` of a rejection is for logs; outsiders
-    /// may see the [`limit_name`](Rejection::limit_name). [`Rejection::key`] tells whose request it was; a
-    /// secret is given by its hash.
+    /// It is called for every rejection, including those during an outage and those of requests that weigh
+    /// too much; see [`Rejection::is_full`] and [`Rejection::reason`]. The `Display` of a rejection is for
+    /// logs; outsiders may see the [`limit_name`](Rejection::limit_name). [`Rejection::key`] returns the key
+    /// of the request; for a secret it returns the hash.
     ///
     /// With this setting the head of each request is copied. `Authorization`, cookies and API keys in the
     /// copy are marked sensitive, which hides them from `Debug`.
@@ -436,8 +438,9 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
     }
 
     /// Adds headers to the responses of requests that hold a permit: `x-concurrency-limit`,
-    /// `x-concurrency-in-use` (units, as the store last said) and `x-concurrency-waited-ms` (for this limit).
-    /// Of several stacked layers with this setting the innermost adds its own. Default: off.
+    /// `x-concurrency-in-use` (units, as the store last said) and `x-concurrency-waited-ms` (for this
+    /// limit). If several stacked layers have this setting, the innermost one adds its headers. Default:
+    /// off.
     pub fn add_limit_headers(mut self) -> Self {
         Arc::make_mut(&mut self.mode.settings).limit_headers = true;
         self
@@ -464,11 +467,11 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Ends a stream of server-sent events whose [permit was lost](Self::end_when_lost) with an event
-    /// `error` in the format of the [dialect](Self::dialect), instead of breaking it off. Default: off.
+    /// Sends an event `error`, in the format of the [dialect](Self::dialect), as the last event of a stream
+    /// whose [permit was lost](Self::end_when_lost). Default: off, so the stream fails without an event.
     ///
-    /// Other responses still break off, and so do streams that a layer further in compresses. It has no
-    /// effect without `end_when_lost`.
+    /// It applies to server-sent events only. Other responses still end with an error, and so do streams
+    /// that an inner layer compresses. It has no effect without `end_when_lost`.
     ///
     /// # Examples
     ///
@@ -488,11 +491,11 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
         self
     }
 
-    /// Sets how many bytes of memory a request body that is read ahead may take while the request is queued.
+    /// Sets how much memory, in bytes, may be used to read a request body ahead while the request is queued.
     /// Default: 256 KiB.
     ///
-    /// The frame that reaches this bound may exceed it; then the client has to wait. With 0 nothing is read
-    /// ahead. A request with `Expect: 100-continue` is never read ahead.
+    /// Reading stops after the frame that reaches this bound, so that frame may exceed it. Then the client
+    /// has to wait. With 0 nothing is read ahead. A request with `Expect: 100-continue` is never read ahead.
     pub fn read_ahead(mut self, bytes: u64) -> Self {
         Arc::make_mut(&mut self.mode.settings).read_ahead = bytes;
         self
@@ -500,13 +503,13 @@ impl<S> ZSetSemaphoreLayer<Answer, S> {
 }
 
 impl<M, S> ZSetSemaphoreLayer<M, S> {
-    /// Takes as many units as `weigh` returns for a request. Of several calls the last one counts.
-    /// Default: 1.
+    /// Takes as many units as `weigh` returns for a request. If it is called several times, the last call
+    /// counts. Default: 1.
     ///
     /// A request of weight 0 passes at once, without a permit. A request that weighs more than the limit
     /// ends with [`AcquireError::TooLarge`](crate::AcquireError::TooLarge).
     ///
-    /// `weigh` runs in `call`. If it panics, `call` panics, with nothing held.
+    /// `weigh` runs in `call`. If it panics, `call` panics, and no permit is held.
     pub fn weight<Req, F>(self, weigh: F) -> ZSetSemaphoreLayer<M, Weighted<F, S>>
     where
         F: Fn(&Req) -> u32,
@@ -518,10 +521,11 @@ impl<M, S> ZSetSemaphoreLayer<M, S> {
         }
     }
 
-    /// Lets requests pass as if the layer were not there: they take no permit, are in no metric, and need
-    /// neither a key nor the store. A second call exempts further requests. Default: none.
+    /// Lets requests pass as if the layer were not there: they take no permit, are not counted in metrics,
+    /// and need neither a key nor the store. A second call exempts further requests. Default: none.
     ///
-    /// For health checks, which must be answered when the limit is reached, and for other cheap requests.
+    /// Use it for health checks, which must be answered even if the limit is reached, and for other cheap
+    /// requests.
     ///
     /// # Examples
     ///

@@ -26,7 +26,7 @@ pub(crate) enum Outcome {
     Cancelled,
 }
 
-/// Counts under the name of the limit. Keys of requests never become labels.
+/// The metrics of one limit, labelled with its name. Keys of requests never become labels.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "nobody counts"))]
@@ -55,7 +55,8 @@ impl Metrics {
             Outcome::Cancelled => ("cancelled", ""),
         };
         let limit = || Arc::clone(&self.limit);
-        // All series of a name have the same labels. To Prometheus an empty one is none.
+        // All series of a metric have the same labels. To Prometheus an empty label is the same as a missing
+        // one.
         metrics::counter!(REQUESTS, "limit" => limit(), "outcome" => outcome, "reason" => reason)
             .increment(1);
         metrics::histogram!(WAIT, "limit" => limit(), "outcome" => outcome).record(waited);
@@ -66,8 +67,8 @@ impl Metrics {
     fn count(&self, _: Outcome, _: Duration) {}
 }
 
-/// A drop guard that counts one request once: with the outcome that is [recorded](Self::record), or as
-/// cancelled if it is dropped before.
+/// A drop guard that counts a request exactly once: with the [recorded](Self::record) outcome, or as
+/// cancelled if it is dropped before one is recorded.
 #[derive(Debug)]
 pub(crate) struct OutcomeGuard {
     metrics: Arc<Metrics>,
@@ -80,7 +81,7 @@ impl OutcomeGuard {
         Self { metrics: Arc::clone(metrics), started: None, recorded: false }
     }
 
-    /// Counts nothing.
+    /// Turns the guard off: the request is not counted.
     pub(crate) fn disarm(&mut self) {
         self.recorded = true;
     }

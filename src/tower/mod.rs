@@ -7,28 +7,29 @@
 //! | made by | for | a rejection is | the permit is released |
 //! |---|---|---|---|
 //! | [`new`](ZSetSemaphoreLayer::new) | clients, and servers that map errors themselves | an [`Error`] | when the body ends, fails or is dropped ([`PermitBody`]) |
-//! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers where no error may come out | answered over HTTP or gRPC | the same ([`CappedBody`]) |
-//! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, where nothing may run on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
-//! | [`.stall_timeout(d)`](ZSetSemaphoreLayer::stall_timeout) | the first two, where clients may not read | the same | when the body ends, or its reader stalls ([`CappedBody`]) |
+//! | [`.answer()`](ZSetSemaphoreLayer::answer) | axum, tonic: servers whose layers must not return errors | answered over HTTP or gRPC | the same ([`CappedBody`]) |
+//! | [`.end_when_lost()`](ZSetSemaphoreLayer::end_when_lost) | the first two, if no work may go on without its permit | the same | when the body ends, or the permit is lost ([`CappedBody`]) |
+//! | [`.stall_timeout(d)`](ZSetSemaphoreLayer::stall_timeout) | the first two, if clients may stop reading | the same | when the body ends, or its reader stalls ([`CappedBody`]) |
 //! | [`.release_on_response()`](ZSetSemaphoreLayer::release_on_response) | services of any request and response | an [`Error`] | when the inner service has responded |
 //!
-//! By default the permit is held until the end of the body. A streamed response, such as a chat with an LLM,
-//! has only begun when its head is there; if the permit were released then, the stream would escape the cap.
+//! By default the permit is held until the end of the body. When the head of a streamed response is ready,
+//! such as that of a chat with an LLM, its stream has only begun. If the permit were released then, the
+//! stream would not be capped.
 //!
 //! # Behaviour
 //!
 //! - `poll_ready` is always ready and takes nothing, so idle services and connections hold nothing. The
 //!   permit is taken in the future that `call` returns.
-//! - The inner service is made ready after the permit was granted, so a queued request holds nothing of it.
-//! - Whatever is dropped releases its permit. A queued future leaves the queue. A running future is
-//!   dropped before its permit, and so is a body. A panic of the inner service is passed on; the permit is
-//!   released when the future is dropped.
-//! - What a handler [takes over](Admitted::take_all) is released when the handler drops it.
+//! - The inner service is polled for readiness only after the permit was granted, so a queued request
+//!   reserves nothing of it.
+//! - A future or a body that is dropped releases its permit. If it is queued, it leaves the queue. A running
+//!   future is dropped before its permit is released, and so is a body. A panic of the inner service is
+//!   passed on; the permit is released when the future is dropped.
+//! - A permit that a handler [takes over](Admitted::take_all) is released when the handler drops it.
 //! - The clones of a layer, and all services made from them, share one semaphore.
 //! - The [loss](crate::Permit::lost) of a permit does not end its response. With
 //!   [`end_when_lost`](ZSetSemaphoreLayer::end_when_lost) it does, even if nobody reads the body.
-//! - A handler finds what its request was let through with in the extensions of the request:
-//!   [`Admitted`].
+//! - A handler finds the permits of its request in the request's extensions: [`Admitted`].
 //!
 //! # Axum
 //!
@@ -79,8 +80,8 @@
 //!
 //! # With other layers
 //!
-//! The layers of tower, tower-http and axum can stand outside and inside of it. An outer layer also runs for
-//! rejected requests, and while a request is queued. An inner layer runs only with a permit.
+//! The layers of tower, tower-http and axum can be outside or inside of this layer. An outer layer also runs
+//! for rejected requests, and while a request is queued. An inner layer runs only with a permit.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -123,8 +124,9 @@
 //! # }
 //! ```
 //!
-//! Without [`.answer()`](ZSetSemaphoreLayer::answer) rejections are errors, which axum's
-//! `HandleErrorLayer` can answer. If it takes tower's `BoxError`, as beside tower's `timeout`, box them:
+//! Without [`.answer()`](ZSetSemaphoreLayer::answer) rejections are errors, which axum's `HandleErrorLayer`
+//! can answer. If `HandleErrorLayer` takes tower's `BoxError`, as it must with tower's `timeout`, box the
+//! errors:
 //!
 //! ```
 //! # fn example(chats: zset_semaphore::ZSetSemaphore) {
@@ -151,8 +153,8 @@
 //! # }
 //! ```
 //!
-//! An optional layer, by tower's [`option_layer`]. The responses must have the same type with the layer and
-//! without it, so the body is made axum's again:
+//! A layer can be optional, by tower's [`option_layer`]. The responses must have the same type with and
+//! without the layer, so the body is converted back to axum's `Body`:
 //!
 //! ```
 //! # fn example(chats: Option<zset_semaphore::ZSetSemaphore>) {
@@ -186,12 +188,12 @@
 //! - *"`Service<http::Request<_>>` is not implemented for `reqwest::Client`"*: enable the feature `reqwest`.
 //! - *"implementation of `FnOnce` is not general enough"*: name the type of the argument of a closure
 //!   that extracts keys, `|request: &axum::extract::Request| ...`.
-//! - Do not wrap a client with `.answer()`: it reads bodies ahead, and answers in place of the
-//!   provider.
+//! - Do not wrap a client with `.answer()`: it reads request bodies ahead, and its rejections look like
+//!   responses of the provider.
 //!
 //! # Clients
 //!
-//! Around a client the layer caps the calls to a provider that limits how many run in parallel:
+//! The layer can also wrap a client, to cap the calls to a provider that limits how many run in parallel:
 //!
 //! ```
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -215,7 +217,8 @@
 //! ```
 //!
 //! With the feature `reqwest` the layer also wraps a [`reqwest::Client`]; the types of its requests and
-//! responses stay the same. The permit is released when the response was read to its end, or is dropped.
+//! responses stay the same. The permit is released when the response has been read to its end, or is
+//! dropped.
 //!
 #![cfg_attr(feature = "reqwest", doc = "```")]
 #![cfg_attr(not(feature = "reqwest"), doc = "```ignore")]
@@ -253,21 +256,22 @@
 //! Stack the limits in the same order everywhere, or two requests may wait for each other until their
 //! timeouts. [`Rejection::limit_name`] tells which limit rejected a request.
 //!
-//! Each layer has its own [`timeout`](ZSetSemaphoreLayer::timeout), and these add up. Set how long a request
-//! waits in total by the [`total_timeout`](ZSetSemaphoreLayer::total_timeout) of the outermost layer.
+//! Each layer has its own [`timeout`](ZSetSemaphoreLayer::timeout), and these add up. Limit the total wait
+//! of a request by the [`total_timeout`](ZSetSemaphoreLayer::total_timeout) of the outermost layer.
 //!
 //! # The order of all layers
 //!
 //! From the outside in:
 //!
 //! 1. **Tracing and request ids**, so that rejections are traced as well.
-//! 2. **CORS**: a browser sends a pre-flight request (`OPTIONS`) before the real one. Inside of the limits
-//!    each would cost a permit and a wait, and a web page cannot read a rejection without CORS headers.
-//! 3. **Authentication**, before limits with a key. A key that anybody can make up costs the store some
-//!    hundred bytes for some seconds: a million of them took 382 MB of Redis. Take the key from the result
-//!    of the authentication ([`FromExtension`]), not from the header.
+//! 2. **CORS**: a browser sends a pre-flight request (`OPTIONS`) before the real one. If CORS were inside of
+//!    the limits, each pre-flight request would cost a permit and a wait. Also, a web page cannot read a
+//!    rejection that has no CORS headers.
+//! 3. **Authentication**, before limits with a key. Each key, even an invented one, costs the store some
+//!    hundred bytes for some seconds: a million keys took 382 MB of Redis. Take the key from the result of
+//!    the authentication ([`FromExtension`]), not from the header.
 //! 4. **The limits**, the narrowest first. [Exempt](ZSetSemaphoreLayer::exempt) the health checks, or route
-//!    them around the limits: a full gateway is not an unhealthy one.
+//!    them around the limits: a gateway that is full is still healthy.
 //! 5. **Timeouts of the work**, and the handlers. A timeout outside of the limits includes the wait.
 //!
 //! ```
@@ -334,10 +338,10 @@
 //!
 //! # Rejections
 //!
-//! On a public server set a timeout or a bound of the queue, since each queued request may keep up to
-//! 256 KiB of its body. A request waits up to the [`timeout`](ZSetSemaphoreLayer::timeout). It is rejected
-//! at once if the limit is reached ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or if too
-//! many requests wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)).
+//! On a public server set a timeout or limit the queue, since each queued request may keep up to 256 KiB of
+//! its body in memory. A request waits up to the [`timeout`](ZSetSemaphoreLayer::timeout). It is rejected at
+//! once if the limit is reached ([`reject_when_full`](ZSetSemaphoreLayer::reject_when_full)), or if too many
+//! requests wait already ([`max_queue`](ZSetSemaphoreLayer::max_queue)).
 //!
 //! With [`answer`](ZSetSemaphoreLayer::answer) a rejection is answered:
 //!
@@ -348,37 +352,37 @@
 //! | weighs more than the limit | `413` | `INVALID_ARGUMENT` |
 //! | request body broke off while queued | `400` | `CANCELLED` |
 //!
-//! The body over HTTP is
-//! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`.
-//! It can have the error format of another API, which the SDKs of that API understand
-//! ([`dialect`](ZSetSemaphoreLayer::dialect)), or be made from the rejection and the request
-//! ([`answer_with`](ZSetSemaphoreLayer::answer_with)). A request counts as gRPC by its content type. The
-//! answer to it has only trailers.
+//! The body over HTTP is `{"error":"too many requests at
+//! once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`. It can also have the error
+//! format of another API, which the SDKs of that API understand ([`dialect`](ZSetSemaphoreLayer::dialect)),
+//! or be made by a closure from the rejection and the request
+//! ([`answer_with`](ZSetSemaphoreLayer::answer_with)). A request is gRPC if its content type says so. The
+//! answer to a gRPC request has only trailers.
 //!
-//! `Retry-After` is [`Rejection::retry_after`] in whole seconds: the time in which as many units as the
-//! request and those ahead of it need are expected to become free. The estimate uses how long permits are
-//! held, and how long the present ones have been. It errs on the long side. It has a random part, so that
-//! clients that were rejected together do not come back together.
+//! `Retry-After` is [`Rejection::retry_after`] in whole seconds: the expected time until enough units are
+//! free for the request and those ahead of it. The estimate uses how long earlier permits were held, and for
+//! how long the present ones have been held. It tends to be too long rather than too short. It has a random
+//! part, so that clients that were rejected together do not come back together.
 //!
-//! A stream of server-sent events whose permit was lost can end with an error event instead of breaking off
+//! If the permit of a stream of server-sent events is lost, the stream can end with an error event
 //! ([`sse_error_event`](ZSetSemaphoreLayer::sse_error_event)).
 //!
 //! # Clients that go away
 //!
 //! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server notices that only by
-//! reading on, so [`answer`](ZSetSemaphoreLayer::answer) reads the request body ahead, up to
-//! [256 KiB](ZSetSemaphoreLayer::read_ahead). Three cases are noticed only when the request gets its permit:
-//! the body is larger, the client has already sent a second request behind it, or it waits for a
-//! `100 Continue`.
+//! reading, so [`answer`](ZSetSemaphoreLayer::answer) reads the request body ahead, up to [256
+//! KiB](ZSetSemaphoreLayer::read_ahead). In three cases it is noticed only after the request got its permit:
+//! if the body is larger, if the client has already sent its next request on the connection, or if the
+//! client waits for a `100 Continue`.
 //!
-//! A client that stays and reads nothing keeps its permit, unless a
+//! A client that stays connected but does not read keeps its permit, unless a
 //! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends the body.
 //!
 //! # WebSockets
 //!
 //! A response to an upgrade (`101`) has no body, so its permit is released at once. To cap a WebSocket for
-//! as long as it lives, its handler [takes over](Admitted::take_all) what the request was let through with,
-//! and holds it until the socket closes:
+//! as long as it lives, its handler [takes over](Admitted::take_all) the permits of the request, and holds
+//! them until the socket closes:
 //!
 //! ```
 //! use axum::{Extension, extract::ws::WebSocketUpgrade, response::Response};
@@ -398,14 +402,14 @@
 //! # Outages of the store
 //!
 //! While the store is unavailable, requests are rejected (the default), let through, or share a cap of this
-//! process: see [`OutagePolicy`]. Once it is known that the store is unavailable, this is decided without
-//! waiting. A gateway may start before its Redis does ([`Client::open`](crate::Client::open)).
+//! process: see [`OutagePolicy`]. Once the store is known to be unavailable, the policy decides without a
+//! wait. A gateway may start before its Redis does ([`Client::open`](crate::Client::open)).
 //!
 //! # Shutdown
 //!
 //! [`Client::shutdown`](crate::Client::shutdown) ends all waits: queued requests are rejected with `503`,
-//! and running ones may finish. It resolves when the last one has. Call it while the server stops, as the
-//! example `llm_gateway` does.
+//! and running ones may finish. It resolves when the last request has finished. Call it while the server
+//! stops, as the example `llm_gateway` does.
 //!
 //! # Metrics
 //!
@@ -421,8 +425,8 @@
 //! | `rejected` | was not let through; the label `reason` of the counter says why ([`Reason::label`]) |
 //! | `cancelled` | was dropped while it waited, most likely because its client went away |
 //!
-//! For all other outcomes the label `reason` is empty. The sum over all outcomes is the number of requests
-//! that came in, but for exempt ones.
+//! For all other outcomes the label `reason` is empty. The sum over all outcomes is the number of all
+//! requests except the exempt ones.
 
 mod admission;
 mod body;

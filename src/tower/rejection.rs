@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::retry_after::jitter::with_jitter;
 use crate::{AcquireError, LostReason, StoreError};
 
-/// Stands in the name of a semaphore for "no key"; no key of a request becomes this.
+/// Stands for "no key" in the name of a semaphore. No key of a request has this name.
 pub(crate) const NO_KEY: &str = "-";
 
-/// Why a request was not let through, or was ended; and how full the semaphore was. Nothing is held or
-/// queued for the request any more.
+/// The rejection of a request: why it was not admitted, or was ended, and how full the semaphore was.
+/// Nothing is held or queued for the request any more.
 ///
 /// Its `Display` is for logs: it may name a key, or the address of the store. Outsiders may see the
 /// [`limit_name`](Self::limit_name).
@@ -58,7 +58,7 @@ pub enum Reason {
 }
 
 impl Rejection {
-    /// `details.retry_after` is the mere estimate.
+    /// Makes a rejection. `details.retry_after` is the estimate, without the random part.
     pub(crate) fn new(details: Details) -> Self {
         Self { details: Box::new(details) }
     }
@@ -81,8 +81,9 @@ impl Rejection {
         &self.details.limit_name
     }
 
-    /// Returns the key of the request as it stands in the store; of a [secret](super::Key::secret) that is
-    /// a hash. `None` for a request without a key, and for a layer with one semaphore.
+    /// Returns the key of the request as it stands in the store: the hash, if it is a
+    /// [secret](super::Key::secret). Returns `None` if the request has no key, or the layer has one
+    /// semaphore.
     pub fn key(&self) -> Option<&str> {
         let key = self.semaphore_name().strip_prefix(self.limit_name())?.strip_prefix('/')?;
         (key != NO_KEY).then_some(key)
@@ -120,24 +121,24 @@ impl Rejection {
         self.details.limit
     }
 
-    /// Returns how many waited ahead of the request, as the store last said; `None` if it did not say.
+    /// Returns the number of requests ahead in the queue, as the store last said; `None` if it did not say.
     pub fn place(&self) -> Option<u64> {
         self.details.place
     }
 
     /// Returns how long the client should wait before it tries again.
     ///
-    /// That is the time in which as many units as the request and those ahead of it need are expected to
-    /// become free, and at random up to a quarter more, or up to 2 s if that is longer. So clients that
-    /// were rejected together do not come back together.
+    /// That is the expected time until enough units are free for the request and those ahead of it, plus a
+    /// random part. The random part is up to a quarter of the time, or up to 2 s if that is longer. So
+    /// clients that were rejected together do not come back together.
     ///
     /// The estimate uses what this process knows: how long recently released permits were held, and how
     /// long the present ones have been held. A permit that has been held for longer than all of those
     /// is expected to be held for as long again.
     ///
-    /// It is never less than [`min_retry_after`](super::ZSetSemaphoreLayer::min_retry_after) (default
-    /// 1 s), and at most 2 minutes unless that minimum is higher. For a paused semaphore (limit 0) the
-    /// estimate is the longest one.
+    /// It is never less than [`min_retry_after`](super::ZSetSemaphoreLayer::min_retry_after) (default 1 s),
+    /// and at most 2 minutes unless that minimum is higher. For a paused semaphore (limit 0) the estimate
+    /// has its maximum.
     pub fn retry_after(&self) -> Duration {
         self.details.retry_after
     }
@@ -174,11 +175,11 @@ impl StdError for Rejection {
 }
 
 impl Reason {
-    /// Returns the label of the reason in the metrics, out of a fixed set.
+    /// Returns the label of the reason in the metrics. The set of labels is fixed:
     ///
     /// | label | meaning |
     /// |---|---|
-    /// | `full` | the limit was reached, and the request was not to wait any longer |
+    /// | `full` | the limit was reached, and the request gave up or was not to wait |
     /// | `timeout` | no units became free within the timeout |
     /// | `queue_full` | too many requests waited already |
     /// | `too_large` | the request weighs more than the limit |
@@ -190,8 +191,8 @@ impl Reason {
     /// | `body` | the body of the request broke off while the request was queued |
     /// | `lost` | the permit was lost while the inner service ran |
     ///
-    /// A layer that [never waits](super::ZSetSemaphoreLayer::reject_when_full) counts as `full` what is
-    /// `timeout` here.
+    /// A layer that [never waits](super::ZSetSemaphoreLayer::reject_when_full) uses the label `full` in
+    /// place of `timeout`.
     pub fn label(&self) -> &'static str {
         use AcquireError::{
             Closed, GaveUp, Kicked, NoRuntime, QueueFull, Refused, Timeout, TooLarge, ZeroUnits,

@@ -50,7 +50,7 @@ impl<Req> SelectSemaphore<Req> for Single {
     }
 }
 
-/// Selects the semaphore that `S` selects, for as many units as a closure says; made by
+/// Selects the semaphore that `S` selects, and takes as many units as a closure returns; made by
 /// [`ZSetSemaphoreLayer::weight`](super::ZSetSemaphoreLayer::weight).
 pub struct Weighted<F, S = Single> {
     selector: S,

@@ -1,4 +1,4 @@
-//! The service. It is always ready, since what it waits for depends on the request.
+//! The service. It is always ready, since the wait depends on the request.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -66,8 +66,8 @@ where
     type Error = M::Error;
     type Future = ResponseFuture<Inner, Req, M>;
 
-    /// Returns ready at all times, and takes nothing: a connection that idles would hold a permit, or the
-    /// readiness of the inner service.
+    /// Always returns ready, and takes nothing. Otherwise an idle connection would hold a permit, or reserve
+    /// the inner service.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Poll::Ready(Ok(()))
     }

@@ -37,8 +37,8 @@ impl Settings {
         }
     }
 
-    /// Returns how much longer a request may wait that has waited for `waited`. Outer layers let it wait
-    /// until `until`.
+    /// Returns how much longer a request may wait after it has waited for `waited`. `until` is the deadline
+    /// that outer layers have set.
     pub(crate) fn time_left(&self, until: Option<Instant>, waited: Duration) -> Option<Duration> {
         let own = [self.timeout, self.total_timeout].into_iter().flatten();
         own.map(|timeout| timeout.saturating_sub(waited)).chain(until.map(remaining)).min()
@@ -51,8 +51,8 @@ impl Settings {
         [timeout, self.total_timeout, until.map(remaining)].into_iter().flatten().min()
     }
 
-    /// Returns until when inner layers may let a request wait that began to wait at `started`; `None` if
-    /// this layer has no `total_timeout`.
+    /// Returns the deadline for waits in inner layers, for a request that began to wait at `started`.
+    /// Returns `None` if this layer has no `total_timeout`.
     pub(crate) fn inner_deadline(
         &self,
         until: Option<Instant>,
@@ -62,8 +62,7 @@ impl Settings {
         Some(until.map_or(own, |until| until.min(own)))
     }
 
-    /// Returns the label of a reason in the metrics. A layer that never waits has no timeouts: they count
-    /// as `full`.
+    /// Returns the label of a reason in the metrics. In a layer that never waits, timeouts count as `full`.
     pub(crate) fn label(&self, reason: &Reason) -> &'static str {
         match reason.label() {
             "timeout" if self.timeout.is_some_and(|timeout| timeout.is_zero()) => "full",

@@ -2,8 +2,7 @@
 
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
-use crate::error::ConfigError;
-use crate::semaphore_builder::has_forbidden_characters;
+use crate::error::{ConfigError, has_forbidden_characters};
 
 use super::store::RedisStore;
 

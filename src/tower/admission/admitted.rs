@@ -1,4 +1,4 @@
-//! What a handler learns of the permits of its request, and how it takes them over.
+//! What a handler sees of the permits of its request, and how it takes them over.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use crate::sync::lock;
 use crate::tower::retry_after::hold_times::TimedHold;
 use crate::{Permit, PermitHandle};
 
-/// What one layer let a request through with, taken over by its handler; released when dropped.
+/// A permit, or a unit of the local cap, that a handler has taken over. Dropping it releases it.
 ///
-/// The end of the response no longer releases it. A handler takes it over for work that outlives the
-/// response, such as a WebSocket or a spawned task; see [`Admission::take`] and [`Admitted::take_all`].
+/// The end of the response does not release it. A handler takes it over for work that outlives the response,
+/// such as a WebSocket or a spawned task. See [`Admission::take`] and [`Admitted::take_all`].
 #[derive(Debug)]
 #[clippy::has_significant_drop]
 #[must_use = "it is released when dropped; keep it for as long as the work goes on"]
@@ -31,10 +31,10 @@ pub(super) enum Units {
     },
     Local {
         _permit: OwnedSemaphorePermit,
-        /// Keeps the key in the cache, and the cap with it.
+        /// Keeps the key in the cache, and with it the local cap.
         _limiter: Arc<Limiter>,
     },
-    /// The request was let through uncounted.
+    /// Nobody counts the request.
     None,
 }
 
@@ -65,11 +65,11 @@ impl Drop for OwnedAdmission {
     }
 }
 
-/// What the layers let a request through with, outermost layer first; an extension of every HTTP
+/// The admissions of a request, one for each layer, outermost layer first. It is an extension of every HTTP
 /// request that reaches the inner service.
 ///
-/// Layers that [release on response](crate::tower::ReleaseOnResponse) do not add to it. It is empty for a
-/// request that weighs nothing or is exempt.
+/// A layer adds no admission for a request that weighs nothing or is exempt. A layer that [releases on
+/// response](crate::tower::ReleaseOnResponse) never adds one.
 ///
 /// A handler uses it to watch for the loss of its permit, to read the fencing token, to release the permit
 /// early (for example when the model has answered and only the logging goes on), or to
@@ -105,13 +105,13 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// What layers further out have told, and then `admission`.
+    /// Makes the list of the outer layers' admissions, followed by `admission`.
     pub(super) fn behind(outer: Option<&Self>, admission: Option<&Admission>) -> Self {
         let outer = outer.map_or(&[][..], |outer| &outer.admissions);
         Self { admissions: outer.iter().chain(admission).cloned().collect() }
     }
 
-    /// Returns what each layer let the request through with, outermost layer first.
+    /// Returns the admission of each layer, outermost layer first.
     pub fn iter(&self) -> impl Iterator<Item = &Admission> {
         self.admissions.iter()
     }
@@ -121,8 +121,8 @@ impl Admitted {
         self.iter().find(|admission| admission.limit_name() == limit_name)?.permit()
     }
 
-    /// Takes over all that the request was let through with, outermost layer first, as
-    /// [`Admission::take`] does for one layer. What was taken before is left out.
+    /// Takes over all admissions of the request, outermost layer first. It calls [`Admission::take`] for
+    /// each, and leaves out those that were taken before.
     ///
     /// # Examples
     ///
@@ -159,14 +159,14 @@ impl Admitted {
     }
 }
 
-/// What one layer let a request through with.
+/// How one layer admitted a request: with a permit, with a unit of the local cap, or uncounted.
 #[derive(Debug, Clone)]
 pub struct Admission {
     semaphore_name: Arc<str>,
     limit_name: Arc<str>,
     counted: Counted,
     waited: Duration,
-    /// Empty once it was taken over or released. To empty it is to own the units.
+    /// Holds the units. It is empty once they were taken over or released: who empties it owns them.
     slot: Arc<Mutex<Option<OwnedAdmission>>>,
 }
 
@@ -222,13 +222,12 @@ impl Admission {
         matches!(self.counted, Counted::No)
     }
 
-    /// Takes over what the request was let through with: dropping the returned value releases it, and the
-    /// end of the response no longer does. Returns `None` if it was taken before, or the response has ended.
+    /// Takes over the units of the request. Dropping the returned value releases them; the end of the
+    /// response no longer does. Returns `None` if they were taken before, or the response has ended.
     ///
-    /// [`permit`](Self::permit) still watches it. A layer that
-    /// [ends requests whose permit is lost](crate::tower::ZSetSemaphoreLayer::end_when_lost) still ends the
-    /// response. Other work that goes on under the permit has to watch for its loss itself, by
-    /// [`Permit::run`] or [`Permit::lost`].
+    /// [`permit`](Self::permit) still shows the permit. A layer that [ends requests whose permit is
+    /// lost](crate::tower::ZSetSemaphoreLayer::end_when_lost) still ends the response. Other work that goes
+    /// on under the permit has to watch for its loss itself, by [`Permit::run`] or [`Permit::lost`].
     pub fn take(&self) -> Option<OwnedAdmission> {
         lock(&self.slot).take()
     }

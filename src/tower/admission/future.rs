@@ -22,7 +22,7 @@ use crate::tower::settings::Settings;
 /// The look-up of the semaphore of a request and its limit.
 type LimiterLookup = BoxFuture<'static, Result<Arc<Limiter>, Rejection>>;
 
-/// Waits for what a request is let through with.
+/// Admits a request: waits for its permit, or for the outage policy to let it through.
 ///
 /// # Cancel safety
 ///
@@ -87,7 +87,7 @@ impl AdmissionFuture {
         Self::new(stage, request, settings)
     }
 
-    /// Rejects the request in the midst of its wait; `None` while its limiter is not known.
+    /// Ends the wait and rejects the request. Returns `None` while its limiter is not known.
     pub(crate) fn give_up(self: Pin<&mut Self>, reason: Reason) -> Option<Rejection> {
         let this = self.project();
         let Stage::Waiting(wait) = &*this.stage else { return None };

@@ -8,7 +8,7 @@ use crate::tower::rejection::{Details, Reason, Rejection};
 use crate::tower::retry_after::estimate::Occupancy;
 use crate::tower::retry_after::hold_times::HoldTimes;
 
-/// What limits a request: a semaphore, and what all requests that use it share.
+/// Limits requests: a semaphore, and the data that all its requests in this process share.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     pub(crate) semaphore: ZSetSemaphore,
@@ -17,7 +17,7 @@ pub(crate) struct Limiter {
     local: Arc<LocalState>,
 }
 
-/// What this process alone knows of a semaphore. It outlives a change of the limit.
+/// Data about a semaphore that only this process has. A change of the limit keeps it.
 #[derive(Debug, Default)]
 pub(crate) struct LocalState {
     hold_times: HoldTimes,
@@ -41,7 +41,8 @@ impl Limiter {
         &self.local.cap
     }
 
-    /// Rejects a request for `units` units. `place` is how many waited ahead of it, if the store said.
+    /// Rejects a request for `units` units. `place` is the number of requests ahead of it in the queue, if
+    /// the store said it.
     pub(crate) fn reject(&self, reason: Reason, units: u32, place: Option<u64>) -> Rejection {
         let known = self.semaphore.last_known();
         let occupancy = Occupancy { in_use: known.in_use, limit: known.limit };

@@ -1,4 +1,4 @@
-//! The cap of this process, which requests share while the store is unavailable.
+//! The local cap: a limit of this process only, for the time when the store is unavailable.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::store::BoxFuture;
 
-/// Resolves to the units of one request; to `None` if its deadline has passed.
+/// Resolves to the units of one request, or to `None` if its deadline has passed.
 pub(super) type LocalCapWait = BoxFuture<'static, Option<OwnedSemaphorePermit>>;
 
 /// The cap, made by the first request that needs it.
@@ -18,8 +18,9 @@ pub(super) struct LocalCap {
 }
 
 impl LocalCap {
-    /// Waits for `units` units of a cap of `cap` units, until `deadline`. Of different caps the first
-    /// that was needed counts. A request that wants more than the cap takes all of it.
+    /// Waits for `units` units of a cap of `cap` units, until `deadline`. The first call fixes the cap; a
+    /// later call with another `cap` does not change it. A request that wants more units than the cap takes
+    /// all of it.
     pub(super) fn wait(
         &self,
         cap: NonZeroU32,

@@ -1,4 +1,4 @@
-//! The admission of a request: the wait for its permit, and what it is let through with.
+//! The admission of a request: the wait for its permit, and the permit itself.
 
 pub(crate) mod admitted;
 pub(crate) mod future;

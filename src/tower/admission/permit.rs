@@ -15,22 +15,23 @@ use crate::tower::metrics::Outcome;
 use crate::tower::rejection::{Reason, Rejection};
 use crate::{LostReason, Permit, PermitHandle};
 
-/// Resolves when a permit is lost. `Sync`, for bodies that must be.
+/// Resolves when a permit is lost. It is `Sync`, because some bodies have to be.
 pub(crate) type UntilLost = Pin<Box<dyn Future<Output = LostReason> + Send + Sync>>;
 
-/// What a request was let through with. Releases it when dropped, unless the handler took it over.
+/// The units with which a request was admitted. Dropping it releases them, unless the handler took them
+/// over.
 #[clippy::has_significant_drop]
 pub struct RequestPermit {
     /// `None` for a request that weighs nothing.
     admission: Option<Admission>,
     limiter: Option<Arc<Limiter>>,
-    /// Until when the layers further in may let the request wait, where this layer limits that.
+    /// The deadline for waits in inner layers; `None` if this layer sets none.
     inner_deadline: Option<Instant>,
     min_retry_after: Duration,
 }
 
 impl RequestPermit {
-    /// The store granted `permit`, at `since`.
+    /// Makes one for a `permit` that the store granted at `since`.
     pub(crate) fn granted(
         permit: Permit,
         limiter: Arc<Limiter>,
@@ -43,7 +44,7 @@ impl RequestPermit {
         Self::new(counted, units, limiter, waited)
     }
 
-    /// The cap of this process had room for `units`.
+    /// Makes one for `units` of the local cap.
     pub(super) fn local_cap(
         units: OwnedSemaphorePermit,
         limiter: Arc<Limiter>,
@@ -53,7 +54,7 @@ impl RequestPermit {
         Self::new(Counted::Local, units, limiter, waited)
     }
 
-    /// The policy let the request through, and nobody counts it.
+    /// Makes one for a request that the outage policy let through and nobody counts.
     pub(super) fn uncounted(limiter: Arc<Limiter>, waited: Duration) -> Self {
         Self::new(Counted::No, Units::None, limiter, waited)
     }
@@ -63,7 +64,7 @@ impl RequestPermit {
         Self { admission, limiter: Some(limiter), ..Self::weightless() }
     }
 
-    /// The request needs no permit.
+    /// Makes one for a request that needs no permit.
     pub(crate) fn weightless() -> Self {
         Self {
             admission: None,
@@ -73,13 +74,13 @@ impl RequestPermit {
         }
     }
 
-    /// Sets until when the layers further in may let the request wait.
+    /// Sets the deadline for waits in inner layers.
     pub(super) fn with_inner_deadline(mut self, deadline: Option<Instant>) -> Self {
         self.inner_deadline = deadline;
         self
     }
 
-    /// Sets the least `Retry-After` of the rejection, should the permit be lost.
+    /// Sets the minimum `Retry-After` of the rejection that follows if the permit is lost.
     pub(super) fn with_min_retry_after(mut self, min: Duration) -> Self {
         self.min_retry_after = min;
         self
@@ -95,7 +96,7 @@ impl RequestPermit {
         Some(Box::pin(async move { handle.lost().await }))
     }
 
-    /// Returns why the permit is lost, if it is.
+    /// Returns the reason why the permit was lost; `None` if it is still held.
     pub(crate) fn lost_reason(&self) -> Option<LostReason> {
         self.admission.as_ref()?.permit()?.lost_reason()
     }
@@ -104,7 +105,7 @@ impl RequestPermit {
         self.limiter.as_ref()
     }
 
-    /// Returns whether the store granted it.
+    /// Returns whether the store granted the permit.
     pub(crate) fn is_granted(&self) -> bool {
         matches!(self.outcome(), Outcome::Permit)
     }
@@ -129,8 +130,8 @@ impl RequestPermit {
         Some(rejection.with_jitter(self.min_retry_after))
     }
 
-    /// Tells the handler and the layers further in, by the extensions of the request. What layers
-    /// further out have told stays in front.
+    /// Adds the admission to the extensions of the request, where the handler and inner layers find it. The
+    /// admissions of outer layers come before it.
     pub(crate) fn insert_into(&self, extensions: &mut http::Extensions) {
         if let Some(deadline) = self.inner_deadline {
             extensions.insert(WaitDeadline::at(deadline));
@@ -142,7 +143,7 @@ impl RequestPermit {
 
 impl Drop for RequestPermit {
     fn drop(&mut self) {
-        // The extensions of a request may live on: they keep the slot, but not what was in it.
+        // The extensions of a request may outlive the response. They keep the slot, but not its units.
         drop(self.admission.as_ref().and_then(Admission::take));
     }
 }

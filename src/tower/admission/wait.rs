@@ -2,17 +2,17 @@
 //!
 //! # Implementation
 //!
-//! The request keeps its place in the queue of the store, and beside it a state of the outage that it
-//! knows of. In each poll the queue comes first, then [`decide`] says what follows from an outage:
+//! The request has a place in the queue of the store, and a state that says what it knows of an outage. Each
+//! poll looks at the queue first. Then [`decide`] says what follows from the outage:
 //!
 //! | state | what happens | next state |
 //! |---|---|---|
 //! | any | the queue grants or rejects | the wait ends |
-//! | any | the store ends the wait in the queue | left the queue: the policy decides at once |
+//! | any | the store ends the wait in the queue | the request has left the queue, and the policy decides at once |
 //! | any | the store answers again | `None`; the place in the queue was kept |
-//! | `None` | the store is unavailable, not for long enough | `Grace`; perhaps as a probe |
+//! | `None` | the store is unavailable, but not yet for `outage_after` | `Grace`; the request may become a probe |
 //! | `None`, `Grace` | the policy rejects or lets through | the wait ends |
-//! | `None`, `Grace` | the policy names a cap of this process | `LocalCap` |
+//! | `None`, `Grace` | the policy names a local cap | `LocalCap` |
 //! | `LocalCap` | the cap has room, or the deadline has passed | the wait ends |
 
 use std::num::NonZeroU32;
@@ -59,7 +59,8 @@ pub(super) struct PermitWait {
     #[pin]
     queue: Queue,
     outage: OutageWait,
-    /// Until when this request asks an unavailable store all the same, to find out whether it is back.
+    /// Until when this request still asks the unavailable store. Such a request is a probe: it finds out
+    /// whether the store is back.
     probing_until: Option<Instant>,
 }
 
@@ -71,13 +72,13 @@ enum Queue {
     Left(StoreError),
 }
 
-/// What the request waits for beside its place in the queue.
+/// What the request waits for in addition to its place in the queue.
 enum OutageWait {
     /// The store answers, as far as this request knows.
     None,
     /// The outage is too short for the policy to decide.
     Grace(Pin<Box<Sleep>>),
-    /// The policy has decided: a cap of this process.
+    /// The policy has decided that the request waits for the local cap.
     LocalCap(LocalCapWait),
 }
 
@@ -202,7 +203,7 @@ impl PermitWaitProj<'_> {
         StoreState::Unavailable { since: outage.since, probing_until: *self.probing_until }
     }
 
-    /// Waits until the policy decides; pending for as long as the request only queues.
+    /// Waits until the policy decides. It stays pending while there is no outage.
     fn poll_verdict(
         &mut self,
         store: StoreState,
@@ -277,7 +278,7 @@ impl OutageWait {
     }
 }
 
-/// Returns how many waited ahead when the wait ended, if the store said so.
+/// Returns the number of requests ahead in the queue when the wait ended, if the store said it.
 fn place_of(error: &AcquireError) -> Option<u64> {
     match error {
         AcquireError::Timeout { place, .. } => *place,

@@ -1,4 +1,4 @@
-//! The deadline for all waits of a request, handed from layer to layer.
+//! The deadline for all waits of a request, passed from layer to layer.
 
 use std::time::Duration;
 

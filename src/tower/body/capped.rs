@@ -14,8 +14,9 @@ use super::permit::PermitBody;
 use super::watched::WatchedBody;
 use crate::tower::admission::permit::RequestPermit;
 
-/// The response body of a layer that answers rejections itself, or that ends bodies whose permit was
-/// lost or whose reader stalls. It is the body of the inner service with its permit, or a rejection.
+/// A response body: either the body of the inner service with its permit, or the text of a rejection. Layers
+/// have it that answer rejections themselves, or that end bodies whose permit was lost or whose reader
+/// stalls.
 ///
 /// The data of the inner body must be made of [`Bytes`], and its error must be boxable. It must be
 /// `Send + 'static`, since a task ends it when nobody polls it.
@@ -28,7 +29,7 @@ pub struct CappedBody<B> {
 
 #[pin_project(project = CappedProj)]
 enum Capped<B> {
-    /// Only its reader can end it early.
+    /// A body that only its reader can end early.
     Held(#[pin] PermitBody<B>),
     Watched(WatchedBody<B>),
     Rejection(Option<Bytes>),
@@ -45,7 +46,7 @@ impl<B: Body + Send + 'static> CappedBody<B> {
         Self { state }
     }
 
-    /// Ends the body with `event` when its permit is lost, instead of an error.
+    /// Ends the body with `event`, not with an error, when its permit is lost.
     pub(crate) fn with_last_event(mut self, event: Bytes) -> Self {
         if let Capped::Watched(watched) = &mut self.state {
             watched.end_with(event);

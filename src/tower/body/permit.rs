@@ -12,9 +12,9 @@ use crate::tower::admission::permit::RequestPermit;
 /// A response body that releases its permit when it ends, fails or is dropped; made by
 /// [`HoldBody`](crate::tower::HoldBody).
 ///
-/// Frames, errors, [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) are
-/// those of `B`. Once `B` says that it is at its end, which an empty body does from the start, the
-/// body is dropped and then the permit, without waiting for another poll.
+/// Frames, errors, [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) are those of
+/// `B`. Once `B` says that it is at its end, the body is dropped, and then the permit. This does not wait
+/// for another poll. An empty body is at its end from the start.
 #[pin_project]
 #[clippy::has_significant_drop]
 pub struct PermitBody<B> {
@@ -48,7 +48,7 @@ impl<B: Body> PermitBody<B> {
     pub(crate) fn new(body: B, permit: RequestPermit) -> Self {
         let ended = body.is_end_stream().then(|| body.size_hint());
         let streaming = State::Streaming { body, permit };
-        // What is not kept is dropped here, the body first.
+        // If the body has ended, it is dropped here, and then the permit.
         Self { state: ended.map_or(streaming, State::Ended) }
     }
 }

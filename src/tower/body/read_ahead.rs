@@ -8,21 +8,21 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, Bytes};
 use http_body::{Body, Frame, SizeHint};
 
-/// Frames of less data than this are copied into blocks of at most this size. A frame of one byte costs a
-/// hundred, and may keep the whole buffer that it was read into.
+/// Frames with less data than this are copied into blocks of at most this size, in bytes. Otherwise a frame
+/// of one byte would cost a hundred bytes, and might keep alive the whole buffer that it was read into.
 const BLOCK: usize = 16 * 1024;
 
-/// A request body that may have been read ahead while its request was queued. To its reader it is the same
-/// as `B`.
+/// A request body that may have been read ahead while its request was queued. Its reader gets the same data
+/// as from `B`.
 ///
-/// Over HTTP/1.1 a server notices that a client has gone only when it reads on, and hyper does not
-/// read past a body that nobody reads. So while a request is queued, its body is read into memory, up to a
-/// bound. All data and trailers are handed on; small frames of data may be joined. If the body fails
-/// meanwhile, as it does when the client goes away in the midst of it, the request leaves the queue
-/// ([`Reason::RequestBody`]).
+/// Over HTTP/1.1 a server notices only by reading that its client has gone, and hyper reads no further than
+/// a body that nobody reads. So while a request is queued, its body is read into memory, up to a bound. All
+/// data and trailers are passed on; small frames may be joined. If the body fails while the request is
+/// queued, the request leaves the queue ([`Reason::RequestBody`]). A body fails if the client disconnects
+/// before its end.
 ///
-/// A request with `Expect: 100-continue` is not read ahead. Its client sends the body when it is told to,
-/// and reading would tell it to before the request is let through.
+/// A request with `Expect: 100-continue` is not read ahead. Its client waits for `100 Continue` before it
+/// sends the body, and a read would make the server send that before the request is admitted.
 ///
 /// [`Reason::RequestBody`]: crate::tower::Reason::RequestBody
 pub struct ReadAhead<B: Body> {
@@ -33,7 +33,7 @@ pub struct ReadAhead<B: Body> {
     kept: u64,
     /// Reading stops once `kept` has reached this. The last frame may exceed it.
     bound: u64,
-    /// Nothing comes after what was read.
+    /// The body has ended: `read` has all of it.
     ended: bool,
     /// Boxed, since a request moves after its body was polled.
     body: Pin<Box<B>>,
@@ -50,9 +50,9 @@ impl<B: Body> ReadAhead<B> {
         Self { read: VecDeque::new(), bytes: 0, kept: 0, bound, ended: false, body: Box::pin(body) }
     }
 
-    /// Reads what is there, up to the bound. Ready once the body has failed.
+    /// Reads all frames that are available, up to the bound. Ready once the body has failed.
     pub(crate) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        /// After this many frames other tasks run.
+        /// After this many frames the task yields to others.
         const AT_ONCE: usize = 256;
         for looks in 1.. {
             if self.ended || self.kept >= self.bound {
@@ -120,7 +120,8 @@ impl<B: Body> ReadAhead<B> {
 }
 
 impl<B: Body> Read<B> {
-    /// Returns how many bytes of memory it takes. Frames that are not joined nearly fill their buffers.
+    /// Returns how many bytes of memory it takes. A frame that is not joined counts with its data only,
+    /// because it nearly fills its buffer.
     fn kept(&self) -> u64 {
         let data = match self {
             Self::Block(block) => block.capacity(),

@@ -17,9 +17,9 @@ pub(super) struct Slot<B> {
 
 enum Content<B> {
     Body(Pin<Box<PermitBody<B>>>),
-    /// Taken out by a poll.
+    /// A poll has taken the body out.
     Out,
-    /// Ended from outside, with the reason until the reader was told.
+    /// The body was ended from outside. The reason is here until the reader was told.
     Ended(Option<EndReason>),
 }
 
@@ -28,7 +28,7 @@ impl<B> Slot<B> {
         Self { content: Mutex::new(Content::Body(Box::pin(body))) }
     }
 
-    /// Ends the body, unless it has ended: drops it, and then its permit.
+    /// Ends the body: drops it, and then its permit. Does nothing if it has ended already.
     pub(super) fn end(&self, end: EndReason) {
         let mut content = lock(&self.content);
         let over = match &*content {
@@ -44,7 +44,7 @@ impl<B> Slot<B> {
         }
     }
 
-    /// Takes the body out for a poll; or returns why it has ended.
+    /// Takes the body out for a poll, or returns why it has ended.
     pub(super) fn take_out(&self) -> Result<Pin<Box<PermitBody<B>>>, Option<EndReason>> {
         match &mut *lock(&self.content) {
             Content::Ended(end) => Err(end.take()),
@@ -56,7 +56,7 @@ impl<B> Slot<B> {
         }
     }
 
-    /// Puts the body back after a poll; or returns why it was ended meanwhile.
+    /// Puts the body back after a poll, or returns why it was ended during the poll.
     pub(super) fn put_back(&self, body: Pin<Box<PermitBody<B>>>) -> Result<(), Option<EndReason>> {
         match &mut *lock(&self.content) {
             Content::Ended(end) => Err(end.take()),
@@ -77,7 +77,8 @@ impl<B: Body> Slot<B> {
         }
     }
 
-    /// Returns the hint of the body. If an event may come after the body, nothing is known before its end.
+    /// Returns the size hint of the body. If an event may follow the body, the size is not known before its
+    /// end.
     pub(super) fn size_hint(&self, has_last_event: bool) -> SizeHint {
         match &*lock(&self.content) {
             Content::Body(body) if !has_last_event || body.is_end_stream() => body.size_hint(),

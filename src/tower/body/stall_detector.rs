@@ -1,4 +1,4 @@
-//! Detects a reader that takes nothing of a body though there is something to take.
+//! Detects a reader that does not read a body although the body has data.
 
 use std::future::pending;
 use std::mem;
@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::sync::lock;
 
-/// Measures how long the reader of one body has not polled it though it could.
+/// Measures for how long the reader of one body could have polled it, but has not.
 ///
-/// As a waker it stands between the body and its reader: a body that wakes its reader has something to
-/// give.
+/// It is also the waker that the body gets. When the body wakes it, the body has data, and it wakes the
+/// reader.
 #[derive(Debug)]
 pub(super) struct StallDetector {
     state: Mutex<State>,
@@ -21,14 +21,14 @@ pub(super) struct StallDetector {
 
 #[derive(Debug)]
 struct State {
-    /// Since when the reader could poll; `None` while the body has nothing to give.
+    /// Since when the reader could poll; `None` while the body has no data.
     idle_since: Option<Instant>,
     /// The waker of the reader, from its poll until it is woken.
     reader: Option<Waker>,
 }
 
 impl StallDetector {
-    /// Makes one for a body that waits for its reader.
+    /// Makes a detector for a body that has data from the start.
     pub(super) fn new() -> Self {
         let state = State { idle_since: Some(Instant::now()), reader: None };
         Self { state: Mutex::new(state) }
@@ -51,13 +51,13 @@ impl StallDetector {
         lock(&self.state).idle_since = Some(Instant::now());
     }
 
-    /// Resolves once the reader has not polled for `timeout` though it could.
+    /// Resolves once the reader could have polled for `timeout`, but has not.
     pub(super) async fn stalled(&self, timeout: Duration) {
         // Not zero, so that the loop always pauses.
         let timeout = timeout.max(Duration::from_millis(1));
         loop {
             let now = Instant::now();
-            // While the body has nothing to give, too, the next look is due after a whole timeout.
+            // While the body has no data, the next check is also due after a whole timeout.
             let since = lock(&self.state).idle_since.unwrap_or(now);
             match since.checked_add(timeout) {
                 Some(end) if end <= now => return,

@@ -2,13 +2,13 @@
 //!
 //! # Implementation
 //!
-//! A server polls a body only while its client has room. It does not poll at all for an HTTP/2 stream
-//! without a window, or for a full socket. So the poll of a body cannot be relied on to end it. Instead
-//! a task beside the body, the watcher, waits for the loss or the stall. It takes the body out of the slot
-//! that it shares with the reader, and drops the body and its permit.
+//! A server polls a body only while it can send. It does not poll while the window of an HTTP/2 stream is
+//! used up, or while the socket is full. So a body cannot rely on its poll to end it. Instead a task beside
+//! the body, the watcher, waits for the loss or the stall. It takes the body out of the slot that it shares
+//! with the reader, and drops the body and its permit.
 //!
-//! A poll takes the body out of the slot as well, so that no lock is held while foreign code runs. If the
-//! watcher ends the body during a poll, the poll does not put it back, but drops it.
+//! A poll also takes the body out of the slot, so that no lock is held while foreign code runs. If the
+//! watcher ends the body during a poll, the poll drops the body instead of putting it back.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -9,7 +9,8 @@ use super::Keyed;
 use super::cache::{CacheSettings, KeyCache};
 use super::factory::{Configure, SemaphoreFactory};
 use super::limit::KeyLimit;
-use crate::semaphore_builder::{SemaphoreBuilder, has_forbidden_characters};
+use crate::error::has_forbidden_characters;
+use crate::semaphore_builder::SemaphoreBuilder;
 use crate::tower::rejection::NO_KEY;
 use crate::{Client, ConfigError};
 
@@ -37,8 +38,8 @@ pub struct KeyedBuilder<K> {
 }
 
 impl<K> Keyed<K> {
-    /// Begins to build a limit with a semaphore `<name>/<key>` for each key that `key` extracts from
-    /// requests. `limit` is the limit of each.
+    /// Begins to build a keyed limit. For each key that `key` extracts from requests there is a semaphore
+    /// `<name>/<key>`, with the limit that `limit` gives.
     pub fn builder(
         client: &Client,
         name: impl Into<String>,
@@ -72,15 +73,15 @@ impl<K> KeyedBuilder<K> {
 
     /// Sets how many keys this process caches with their semaphore and limit, 1 or more. Default: 10 000.
     ///
-    /// Beyond it the keys that were not used for longest are evicted. When such a key comes again, its limit
-    /// is looked up again. A key in use, whose requests wait or run, is never evicted: if more keys are in
-    /// use than this, all of them are cached.
+    /// If there are more, the least recently used keys are evicted. When an evicted key is used again, its
+    /// limit is looked up again. A key is in use while its requests wait or run, and is then never evicted,
+    /// even if more keys are in use than this.
     pub fn capacity(mut self, keys: usize) -> Self {
         self.capacity = keys;
         self
     }
 
-    /// Sets after how long a key is evicted of which no request waits or runs. Default: 60 s.
+    /// Sets how long a key stays in the cache without a request that waits or runs. Default: 60 s.
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self

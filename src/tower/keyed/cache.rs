@@ -2,12 +2,12 @@
 //!
 //! # Implementation
 //!
-//! An LRU list that may grow beyond its capacity: a key in use moves to the front instead of being
-//! evicted. Each request adds at most one key and looks at up to four others to evict. So the list is no
-//! longer than its capacity, or than a third more than the number of keys in use.
+//! An LRU list that may grow beyond its capacity: a key in use moves to the front instead of being evicted.
+//! Each request adds at most one key and looks at up to four others to evict. So the list never grows beyond
+//! its capacity, or beyond four thirds of the number of keys in use, whichever is more.
 //!
-//! A look-up runs in a task of its own, and finishes even if nobody waits for it any more. The task does
-//! not know the list: the entry takes in the result when the key is next asked for.
+//! A look-up runs in its own task, and finishes even if nobody waits for it any more. The task does not
+//! change the list. The entry takes in the result at the next request of the key.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
@@ -31,7 +31,7 @@ use crate::tower::rejection::{Details, Reason, Rejection};
 /// How many keys one request looks at for eviction.
 const SWEPT_AT_ONCE: usize = 4;
 
-/// How many keys are kept, and for how long.
+/// How many keys are cached, and for how long.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CacheSettings {
     pub(super) capacity: NonZeroUsize,
@@ -107,7 +107,7 @@ impl KeyCache {
     /// Returns what is known of a key, adds the key if it is new, and evicts others.
     fn state(&self, key: &str) -> KeyState {
         let now = Instant::now();
-        // Declared before the lock guard, so that its content is dropped after the unlock.
+        // Declared before the lock guard, so it is dropped after the unlock.
         let mut replaced = Vec::new();
         let mut entries = lock(&self.entries);
         let entry = entries.get_or_insert_mut_ref(key, || Entry::new(now));
@@ -118,8 +118,8 @@ impl KeyCache {
         state
     }
 
-    /// Evicts keys that are idle, or beyond the capacity. It looks at a few keys only, so that no request
-    /// pays for all.
+    /// Evicts keys that are idle, or beyond the capacity. It looks at a few keys only, so that each request
+    /// costs little.
     fn evict(
         &self,
         entries: &mut LruCache<String, Entry>,
@@ -148,8 +148,8 @@ impl KeyCache {
         }
     }
 
-    /// Gets a new limit for a key: immediately, or by a look-up in the background. Returns the known limiter
-    /// meanwhile.
+    /// Gets a new limit for a key: immediately, or by a look-up in the background. Until that ends, it
+    /// returns the known limiter.
     fn refresh(
         self: &Arc<Self>,
         key: &str,

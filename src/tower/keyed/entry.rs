@@ -10,9 +10,10 @@ use super::lookup::{FinishedLookup, PendingLookup};
 use crate::Backoff;
 use crate::tower::admission::limiter::{Limiter, LocalState};
 
-/// The longest pause between two look-ups that fail, if the limit is known.
+/// The longest pause after a failed look-up, if a limit is known.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The same if it is not known, so that requests are rejected meanwhile.
+/// The longest pause after a failed look-up, if no limit is known. It is short, because requests are
+/// rejected during the pause.
 const LONGEST_PAUSE_UNKNOWN: Duration = Duration::from_secs(5);
 
 /// What is known of a key when a request comes.
@@ -29,7 +30,7 @@ pub(super) enum KeyState {
 /// Why the limit is not known.
 pub(super) enum Unknown {
     Pending(PendingLookup),
-    /// The look-up failed, and the next one follows after this long.
+    /// The look-up failed, and the next one begins after this time.
     Failed(LookupError, Duration),
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Entry {
     failures: u32,
     /// The last failure.
     error: Option<LookupError>,
-    /// When to look up the limit; `None` is never again.
+    /// When to look up the limit again; `None` for never.
     due: Option<Instant>,
     last_used: Instant,
 }
@@ -100,7 +101,7 @@ impl Entry {
     /// Takes in the result of the look-up under way, if it has finished.
     pub(super) fn finish_lookup(&mut self, refresh: Duration) -> Option<Replaced> {
         let pending = self.pending.as_ref()?;
-        // In this order, since it may finish between the two.
+        // In this order, since the look-up may finish between the two.
         let is_over = pending.has_changed().is_err();
         let finished = pending.borrow().clone();
         if !is_over && finished.is_none() {
@@ -161,6 +162,6 @@ impl Entry {
 pub(super) fn pause(failures: u32, is_known: bool) -> Duration {
     let most = if is_known { LONGEST_PAUSE } else { LONGEST_PAUSE_UNKNOWN };
     let mut pauses = Backoff::exponential(Duration::from_secs(1), 2.0, most).jitter(0.2);
-    // From the tenth on they are all the same.
+    // The pause no longer grows after the tenth failure.
     pauses.nth(failures.min(10) as usize).unwrap_or(most)
 }

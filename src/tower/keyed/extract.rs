@@ -92,7 +92,8 @@ impl<B> KeyExtractor<http::Request<B>> for BearerToken {
 
 /// Extracts a segment of the path. Segments count from 0: segment 2 of `/v1/models/llama` is `llama`.
 ///
-/// A router may strip the part that it has matched, as axum's `nest` does; then the rest counts.
+/// A router may strip the prefix that it has matched, as axum's `nest` does. Then segments count from the
+/// rest.
 #[derive(Debug, Clone, Copy)]
 pub struct PathSegment {
     index: usize,
@@ -112,8 +113,8 @@ impl<B> KeyExtractor<http::Request<B>> for PathSegment {
     }
 }
 
-/// Extracts the IP address of the peer; of an IPv6 address the first 64 bits, since one client usually has
-/// all addresses below them.
+/// Extracts the IP address of the peer. Only the first 64 bits of an IPv6 address are used, since one client
+/// usually has a whole `/64`.
 ///
 /// A closure reads the address from an extension of type `T` that the server puts into requests. For axum
 /// that is `ConnectInfo<SocketAddr>`, for tonic `TcpConnectInfo`.

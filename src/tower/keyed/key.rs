@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::tower::rejection::NO_KEY;
 
-/// A key of up to this many bytes, all harmless, stands in the store as it is.
+/// The maximum length in bytes of a key that the store gets unhashed.
 const LONGEST_PLAIN: usize = 64;
 
 /// The key of a request: requests with the same key share one semaphore.

@@ -32,8 +32,8 @@ impl KeyLimit {
     /// Computes the limit of a key by a closure.
     ///
     /// The closure runs in `call`, for the first request of a key and after each
-    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period, so it must be quick. If it panics,
-    /// `call` panics, with nothing held.
+    /// [`refresh_after`](crate::tower::KeyedBuilder::refresh_after) period, so it must be quick. If it
+    /// panics, `call` panics, and no permit is held.
     pub fn from_fn(limit: impl Fn(&str) -> u32 + Send + Sync + 'static) -> Self {
         Self { source: Source::Computed(Arc::new(limit)) }
     }
@@ -56,13 +56,14 @@ impl KeyLimit {
     /// - A known limit stays in force. The next look-up follows after one second, then after two and so on,
     ///   up to a minute.
     /// - Without a known limit, requests of the key end with
-    ///   [`Reason::LimitLookup`](crate::tower::Reason::LimitLookup). The pause grows to 5 s only.
+    ///   [`Reason::LimitLookup`](crate::tower::Reason::LimitLookup). Here the pause between look-ups is 5 s
+    ///   at most.
     /// - While look-ups fail, keys with a known limit stay in the cache even if they are idle.
     ///
-    /// The log has one line for all keys when look-ups begin to fail. It has a second one, with the count of
-    /// failures, when a key succeeds that had failed, or a key succeeds a minute after the last failure.
-    /// So return an error only if the source could not answer. For a key that the source does not know return
-    /// a limit, for example 0.
+    /// The log has one line for all keys when look-ups begin to fail. It has a second line, with the number
+    /// of failures, when they succeed again: when a key that had failed succeeds, or any key a minute after
+    /// the last failure. Return an error only if the source could not answer. If the source does not know
+    /// the key, return a limit, for example 0.
     pub fn lookup<F, Fut, E>(limit: F) -> Self
     where
         F: Fn(String) -> Fut + Send + Sync + 'static,

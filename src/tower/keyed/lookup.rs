@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::limit::{KeyLimit, LookupError};
 use crate::tower::admission::limiter::Limiter;
 
-/// No look-up of a limit takes longer.
+/// The maximum time of a look-up.
 pub(super) const LONGEST_LOOKUP: Duration = Duration::from_secs(10);
 
 /// The result of a look-up.

@@ -58,8 +58,8 @@ impl LookupLog {
         is_first
     }
 
-    /// Returns the failures that it ends. The success of a key that never failed ends none, since the
-    /// source may not know the failing ones.
+    /// Returns the failures that this success ends. A key that never failed does not end them, since the
+    /// source may still fail for other keys.
     fn note_success(&self, now: Instant, retried: bool) -> Option<Failing> {
         let mut failing = lock(&self.failing);
         let latest = failing.as_ref()?.latest;

@@ -28,9 +28,9 @@ use super::settings::Settings;
 
 /// One semaphore per key of the requests, all under one name.
 ///
-/// Clients may choose the keys, so their cost is bounded. This process caches a bounded number of keys beside
-/// those in use. Long keys and secrets are kept as hashes. The store forgets a key some seconds after its last
-/// permit.
+/// Clients may choose the keys, so the cost of a key is bounded. This process caches a bounded number of
+/// idle keys. Long keys and secrets are stored as hashes. The store forgets a key some seconds after its
+/// last permit.
 ///
 /// # Examples
 ///

@@ -25,7 +25,7 @@ use crate::tower::sealed::Sealed;
 
 type Change = dyn Fn(&Rejection, &Parts, Response<Bytes>) -> Response<Bytes> + Send + Sync;
 
-/// Answers rejections itself, so that the only error left is that of the inner service; made by
+/// Answers rejections itself. So the only error is that of the inner service. Made by
 /// [`answer`](crate::tower::ZSetSemaphoreLayer::answer).
 ///
 /// It holds the permit until the body has ended, as [`HoldBody`](crate::tower::HoldBody) does. While a
@@ -66,7 +66,7 @@ impl Default for Answer {
 }
 
 impl Answer {
-    /// Makes the mode with what was set before the call of `answer`.
+    /// Makes the mode, with the settings made before the call of `answer`.
     pub(crate) fn new(end_when: EndWhen, max_cooldown: Option<Duration>) -> Self {
         let mut answer = Self::default();
         let settings = Arc::make_mut(&mut answer.settings);

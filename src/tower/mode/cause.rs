@@ -1,4 +1,4 @@
-//! The causes of rejections, as clients are told of them.
+//! The causes of rejections, as far as clients are told.
 
 use crate::tower::rejection::{Reason, Rejection};
 

@@ -1,4 +1,4 @@
-//! The cooldown of a provider that turns requests away: the permit is kept for as long as it asks.
+//! The cooldown after a provider has refused a request: the permit is kept for as long as the provider asks.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,13 +8,14 @@ use tokio::time::timeout;
 
 use crate::tower::admission::permit::RequestPermit;
 
-/// What providers of language models send besides `Retry-After`. It is finer, so it counts first.
+/// A header that providers of language models send in addition to `Retry-After`. It is more precise, so it
+/// takes precedence.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// The cooldown of a provider that is too busy and does not say for how long.
 const DEFAULT_COOLDOWN: Duration = Duration::from_secs(1);
 
-/// Keeps the permit for a while if the response says that a provider is too busy; returns what is left to
-/// hold the response by. Without `max_cooldown` that is the permit.
+/// Keeps the permit for a while if the response says that the provider is too busy. Returns the permit with
+/// which the response is held: an empty one if the permit is kept, else `permit` itself.
 pub(super) fn keep_if_busy<B>(
     max_cooldown: Option<Duration>,
     response: &http::Response<B>,
@@ -30,7 +31,7 @@ pub(super) fn keep_if_busy<B>(
     }
 }
 
-/// Keeps the permit for this long, unless it is lost before. Nobody else gets its units in that time.
+/// Keeps the permit for `cooldown`, or until it is lost. Nobody else gets its units in that time.
 fn keep(permit: RequestPermit, cooldown: Duration) {
     let Some(handle) = permit.handle() else { return };
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -41,9 +42,9 @@ fn keep(permit: RequestPermit, cooldown: Duration) {
     }
 }
 
-/// Returns for how long a response asks to be left alone. A `429` always does, and a `529`, which
-/// Anthropic sends when it is overloaded. A `503` does only if it says for how long, since it may tell of any
-/// failure.
+/// Returns the cooldown that a response asks for. A `429` always asks for one, and so does a `529`, which
+/// Anthropic sends when it is overloaded. A `503` asks for one only if it has `Retry-After`, since it may
+/// stand for any failure.
 pub(super) fn cooldown_of(
     status: StatusCode,
     headers: &HeaderMap,
@@ -56,8 +57,8 @@ pub(super) fn cooldown_of(
     }
 }
 
-/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds, or a date, which counts from the `Date` of the same
-/// clock.
+/// Reads `Retry-After` (RFC 9110, 10.2.3): seconds, or a date. A date is compared with the header `Date`,
+/// which comes from the same clock.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name| headers.get(name).map(HeaderValue::to_str)?.ok().map(str::trim);
     let number = |name, unit: f64| {

@@ -9,7 +9,8 @@ use http::{Response, StatusCode};
 use super::cause::Cause;
 use crate::tower::rejection::Rejection;
 
-/// The longest wait that SDKs of before 2026 obey. Told of a longer one, they come again within seconds.
+/// The longest wait that SDKs from before 2026 obey. If they are told a longer one, they retry within
+/// seconds.
 const SDK_MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The error format in which rejections are answered over HTTP; set by
@@ -24,8 +25,8 @@ const SDK_MAX_WAIT: Duration = Duration::from_secs(60);
 /// | request body broke off | `400` | `400`, `invalid_request_error`, `request_incomplete` | `400`, `invalid_request_error` |
 ///
 /// The SDKs `openai` and `anthropic` retry by themselves after the time in `retry-after-ms` or
-/// `Retry-After`, if `x-should-retry` allows it. For more than 60 s it forbids it, since older versions would
-/// retry within seconds.
+/// `Retry-After`, if `x-should-retry` allows it. The header forbids a retry if the time is more than 60 s,
+/// since older versions of the SDKs would then retry within seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Dialect {
@@ -40,9 +41,9 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Makes the answer to a rejected request; for
-    /// [`answer_with`](crate::tower::ZSetSemaphoreLayer::answer_with), where the dialect depends on the
-    /// request. `full` is the status if the limit was reached; the default is that of the table above.
+    /// Makes the answer to a rejected request. Call it in
+    /// [`answer_with`](crate::tower::ZSetSemaphoreLayer::answer_with) if the dialect depends on the request.
+    /// `full` is the status if the limit was reached; the default is that of the table above.
     pub fn answer(self, rejection: &Rejection, full: Option<StatusCode>) -> Response<Bytes> {
         let cause = Cause::of(rejection);
         let status = self.status(cause, full);
@@ -72,7 +73,7 @@ impl Dialect {
     }
 
     /// Returns the last event of a stream whose permit was lost. It begins with empty lines, since the
-    /// stream may have been cut off in the midst of an event.
+    /// stream may have ended in the middle of an event.
     pub(super) fn lost_event(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Plain => b"\n\nevent: error\ndata: {\"error\":\"the permit of this stream was lost\"}\n\n",

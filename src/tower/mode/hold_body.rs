@@ -21,7 +21,7 @@ use crate::tower::sealed::Sealed;
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct HoldBody {
-    /// How long at most a `429` of a provider keeps the permit.
+    /// The maximum time for which a `429` of a provider keeps the permit.
     pub(crate) max_cooldown: Option<Duration>,
 }
 

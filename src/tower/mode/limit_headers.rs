@@ -4,7 +4,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::tower::admission::permit::RequestPermit;
 
-/// Adds how full the limit is, unless a layer further in has done so for its own limit.
+/// Adds the headers, unless an inner layer has added those of its own limit.
 pub(super) fn add(permit: &RequestPermit, headers: &mut HeaderMap) {
     let Some(limiter) = permit.limiter().filter(|_| permit.is_granted()) else { return };
     if headers.contains_key("x-concurrency-limit") {

@@ -41,7 +41,7 @@ pub trait OnRequest<Req>: Sealed {
     #[doc(hidden)]
     type Info;
 
-    /// Returns until when outer layers let the request wait.
+    /// Returns the deadline that outer layers have set for the wait.
     #[doc(hidden)]
     fn wait_until(&self, _: &Req) -> Option<Instant> {
         None
@@ -51,7 +51,7 @@ pub trait OnRequest<Req>: Sealed {
     #[doc(hidden)]
     fn take_in(&self, request: Req) -> (Self::Info, Self::Queued);
 
-    /// Polls a request that waits. Ready once the request is broken and the wait is in vain.
+    /// Polls a request that waits. Ready once its body has failed, so that the wait is pointless.
     #[doc(hidden)]
     fn poll_queued(&self, _: &mut Self::Queued, _: &mut Context<'_>) -> Poll<()> {
         Poll::Pending
@@ -77,7 +77,7 @@ pub trait OnResponse<Req, Res, E>: OnRequest<Req> {
     /// The error of the layer.
     type Error;
 
-    /// Passes on a response, with the permit for as long as the mode holds it.
+    /// Passes on a response, and holds the permit for as long as the mode requires.
     #[doc(hidden)]
     fn hold(&self, info: &Self::Info, response: Res, permit: RequestPermit) -> Self::Response;
 

@@ -6,9 +6,10 @@ use crate::tower::error::Error;
 use crate::tower::rejection::Rejection;
 use crate::tower::sealed::Sealed;
 
-/// Holds the permit until the inner service has responded, and leaves the response, of any type, as it is.
+/// Holds the permit until the inner service has responded. The response may have any type and is not
+/// changed.
 ///
-/// A body that still streams then is not capped; see
+/// A body that streams after that is not capped; see
 /// [`release_on_response`](crate::tower::ZSetSemaphoreLayer::release_on_response).
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]

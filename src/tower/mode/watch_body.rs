@@ -20,12 +20,12 @@ use crate::tower::sealed::Sealed;
 /// ([`end_when_lost`](crate::tower::ZSetSemaphoreLayer::end_when_lost)) or its reader stalls
 /// ([`stall_timeout`](crate::tower::ZSetSemaphoreLayer::stall_timeout)).
 ///
-/// A task beside the body drops it then, so the body must be `Send + 'static`.
+/// The body must be `Send + 'static`, because a separate task drops it in these cases.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct WatchBody {
     pub(crate) end_when: EndWhen,
-    /// How long at most a `429` of a provider keeps the permit.
+    /// The maximum time for which a `429` of a provider keeps the permit.
     pub(crate) max_cooldown: Option<Duration>,
 }
 

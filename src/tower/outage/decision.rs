@@ -12,10 +12,10 @@ use super::policy::OutagePolicy;
 pub(crate) enum StoreState {
     /// The store answers, as far as is known.
     Answers,
-    /// The store was asked and has not answered since then, or has refused.
+    /// The store was asked and has not answered since `since`, or has refused.
     Unavailable {
         since: Instant,
-        /// Until when this request waits for an answer all the same, as a probe.
+        /// Until when this request still waits for an answer, as a probe.
         probing_until: Option<Instant>,
     },
     /// The store ended the wait of this request: it refused it, or gave no answer within its timeout.
@@ -33,7 +33,7 @@ pub(crate) enum Decision {
     ByPolicy(Verdict),
 }
 
-/// What the policy says once an outage counts.
+/// The decision of the policy once an outage counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Reject,
@@ -56,7 +56,7 @@ pub(crate) fn decide(
             match probing_until.or_else(|| since.checked_add(outage_after)) {
                 Some(until) if now < until => Decision::QueueUntil(until),
                 Some(_) => Decision::ByPolicy(verdict(policy)),
-                // Beyond the end of time: no outage lasts that long.
+                // The sum overflows. No outage lasts that long.
                 None => Decision::Queue,
             }
         }

@@ -2,20 +2,20 @@
 
 /// What a layer does with requests while the store is unavailable.
 ///
-/// The store counts as unavailable once it was asked and has not answered for
-/// [`outage_after`](crate::tower::ZSetSemaphoreLayer::outage_after) (default 1 s), or has refused for as
-/// long. From then on the policy decides at once about new requests and about those that wait. Until
-/// then a waiting request keeps its place in the queue.
+/// The store counts as unavailable once it has not answered for
+/// [`outage_after`](crate::tower::ZSetSemaphoreLayer::outage_after) (default 1 s), or has refused for that
+/// time. From then on the policy decides at once about new requests and about those that wait. Until then a
+/// waiting request keeps its place in the queue.
 ///
-/// One request in a while still waits for the store, to find out whether it is back. So do all requests
-/// that come when nobody has asked lately. As soon as the store answers, requests queue there as
-/// before. A permit that is held stays valid for as long as its lease is provably alive.
+/// From time to time one request still waits for the store, to find out whether it is back. All requests do
+/// so if none has asked for some time. As soon as the store answers, requests queue there as before. A
+/// permit that is held stays valid for as long as its lease is provably alive.
 ///
-/// Each of several stacked layers decides by its own policy. The outermost layer with `FailClosed`
-/// rejects, whatever the layers further in would do.
+/// Each of several stacked layers decides by its own policy. The outermost layer with `FailClosed` rejects a
+/// request, even if inner layers would let it through.
 ///
-/// A client that was closed, or whose runtime has ended, is no outage: its requests are rejected,
-/// whatever the policy.
+/// It is not an outage if a client was closed or its runtime has ended. Then requests are rejected under
+/// every policy.
 ///
 /// Each layer logs one line when an outage begins and one when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,9 +31,8 @@ pub enum OutagePolicy {
     /// Lets requests share a cap of this many units in this process, first come first served. They wait
     /// for it within their timeout.
     ///
-    /// With a key per request, each key has its own cap. Clones of a layer share the cap; if they were
-    /// given different ones, the first that is needed counts. When the store is back, the requests that
-    /// the cap let through run on, uncounted by the cluster. 0 is the same as
-    /// [`FailClosed`](Self::FailClosed).
+    /// With a key per request, each key has its own cap. Clones of a layer share the cap. If they set
+    /// different caps, the one that is needed first counts. When the store is back, the requests that the
+    /// cap let through run on, uncounted by the cluster. 0 is the same as [`FailClosed`](Self::FailClosed).
     LocalCap(u32),
 }

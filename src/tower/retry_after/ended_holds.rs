@@ -1,6 +1,6 @@
-//! How long the holds of a semaphore were that have ended. Pure.
+//! The lengths of the holds of a semaphore that have ended. Pure.
 
-/// After this many seconds a hold that has ended counts half.
+/// The half-life, in seconds, of the weight of a hold that has ended.
 const HALF_LIFE: f64 = 120.0;
 /// The number of buckets: lengths from 1 ms to over two hours, by powers of two.
 const BUCKETS: f64 = 24.0;
@@ -28,7 +28,7 @@ impl Bucket {
 impl EndedHolds {
     /// Adds a hold.
     pub(super) fn record(&mut self, length: f64) {
-        // Some decades, so that squares stay finite.
+        // A length is cut to some decades, so that squares stay finite.
         let length = length.min(1e9);
         let bucket = (length * 1000.0).log2().clamp(0.0, BUCKETS - 1.0) as usize;
         if self.buckets.len() <= bucket {
@@ -41,7 +41,7 @@ impl EndedHolds {
         }
     }
 
-    /// Lets all holds count less, since this many seconds have passed.
+    /// Reduces the weight of all holds, for `seconds` that have passed.
     pub(super) fn decay(&mut self, seconds: f64) {
         let factor = (-seconds / HALF_LIFE).exp2();
         for bucket in &mut self.buckets {
@@ -59,7 +59,7 @@ impl EndedHolds {
     }
 
     /// Returns in how many seconds a hold of this age may end, and how likely each of these times is.
-    /// Nothing if the hold has outlived all that have ended.
+    /// Returns nothing if the hold has outlived all that have ended.
     pub(super) fn ends_after(&self, age: f64) -> impl Iterator<Item = (f64, f64)> {
         let longer = move |bucket: &&Bucket| bucket.mean() > age;
         let all: f64 = self.buckets.iter().filter(longer).map(|bucket| bucket.count).sum();

@@ -23,8 +23,8 @@
 //!    hangs does not end a round: its units may become free last, while the others become free again and
 //!    again. Only a request that wants that many units itself needs those of the hanging hold.
 //!
-//! Each choice errs on the long side. A client that comes too early is turned away again and costs a
-//! turn; a client that comes late gets its permit.
+//! Each choice makes the estimate too long rather than too short. A client that comes too early is rejected
+//! again and costs a turn; a client that comes late gets its permit.
 
 use std::time::Duration;
 
@@ -49,7 +49,8 @@ pub(crate) struct Occupancy {
     pub(crate) limit: u32,
 }
 
-/// Returns in what time a request with `ahead` others ahead of it can expect `units` units.
+/// Returns the expected time until a request for `units` units, with `ahead` requests ahead of it, gets
+/// them.
 pub(super) fn estimate(
     ended: &EndedHolds,
     present: &[PresentHold],
@@ -113,7 +114,7 @@ fn units_of(values: &[(f64, f64)]) -> f64 {
 }
 
 /// Returns the value at which the sum of the weights, in the order of the values, reaches `enough`. A tenth
-/// of a unit may lack: then an end is all but certain.
+/// of a unit may be missing, since an end is then almost certain.
 fn reaching(enough: f64, values: &[(f64, f64)]) -> Option<f64> {
     let mut sum = 0.0;
     let enough = enough - enough.min(1.0) / 10.0;

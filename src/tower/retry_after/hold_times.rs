@@ -1,5 +1,4 @@
-//! How long the permits of a semaphore are held in this process: those that were released, and the present
-//! ones.
+//! How long the permits of a semaphore are held in this process: both past and present ones.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -36,7 +35,7 @@ struct PresentHolds {
     free: Vec<usize>,
 }
 
-/// A hold that is timed; to be handed back at its end.
+/// The record of one hold. It is passed to [`HoldTimes::end`] at the end of the hold.
 #[derive(Debug)]
 pub(crate) struct TimedHold {
     since: Instant,
@@ -59,7 +58,8 @@ impl HoldTimes {
         holds.record(now.saturating_duration_since(timed.since), now);
     }
 
-    /// Returns in what time a request with `ahead` others ahead of it can expect `units` units.
+    /// Returns the expected time until a request for `units` units, with `ahead` requests ahead of it, gets
+    /// them.
     pub(crate) fn estimate(&self, occupancy: Occupancy, ahead: u64, units: u32) -> Duration {
         let holds = lock(&self.holds);
         let present = holds.present.at(Instant::now());

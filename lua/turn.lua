@@ -75,7 +75,7 @@
 
 --- @include "turn/remove"
 --- @include "turn/renew"
---- @include "turn/late_turn"
+--- @include "turn/ask_newcomers"
 --- @include "turn/ask"
 --- @include "turn/serve"
 --- @include "turn/admit"

@@ -39,7 +39,7 @@ while ARGV[at] == Section.RENEW do
           local units = units_of(id)
           if granted_under ~= incarnation and held + extra + units <= limit then
             code = RenewalException.PUT_BACK
-            -- A late turn may have queued it. An id is never in both.
+            -- A turn from before the loss may have queued it. An id is never in both.
             waiting = waiting - call('ZREM', queue, id)
             add(ids, k, k, units, ms)
           else

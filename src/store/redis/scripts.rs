@@ -37,7 +37,7 @@ const PARTS: &[(&str, &str)] = parts![
     "prelude" "clock" "recount"
     "turn" "inspect" "set_limit" "kick"
     "turn/begin" "turn/meta" "turn/client" "turn/permits" "turn/prune" "turn/remove" "turn/renew"
-    "turn/late_turn" "turn/ask" "turn/serve" "turn/admit" "turn/finish" "turn/reply"
+    "turn/ask_newcomers" "turn/ask" "turn/serve" "turn/admit" "turn/finish" "turn/reply"
 ];
 
 impl Scripts {

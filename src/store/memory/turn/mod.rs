@@ -3,10 +3,10 @@
 
 mod admit;
 mod ask;
+mod ask_newcomers;
 mod begin;
 mod client;
 mod finish;
-mod late_turn;
 mod permits;
 mod prune;
 mod remove;
@@ -73,7 +73,7 @@ impl RunningTurn<'_> {
         }
         self.remove();
         self.renew();
-        self.ask_about_newcomers_of_a_late_turn();
+        self.ask_newcomers();
         self.ask();
         self.serve();
         self.admit();

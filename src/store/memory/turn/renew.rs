@@ -25,7 +25,7 @@ impl RunningTurn<'_> {
                 // Under this incarnation it has ended for good.
                 let elsewhere = self.turn.incarnation != Some(self.reply.incarnation);
                 if elsewhere && self.fits(id.units()) {
-                    // A late turn may have queued it. An id is never in both.
+                    // A turn from before the loss may have queued it. An id is never in both.
                     self.state.queue.remove(&id);
                     self.add_permit(id, deadline);
                     Some(RenewalException::PutBack)

@@ -9,7 +9,7 @@ use crate::store::Ask;
 use super::RunningTurn;
 
 impl RunningTurn<'_> {
-    pub(super) fn ask_about_newcomers_of_a_late_turn(&mut self) {
+    pub(super) fn ask_newcomers(&mut self) {
         let incarnation = self.reply.incarnation;
         let may_be_late = self.turn.seen.is_some_and(|seen| incarnation.began_after(seen));
         if may_be_late && !(self.state.permits.is_empty() && self.state.queue.is_empty()) {

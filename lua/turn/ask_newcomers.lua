@@ -6,7 +6,7 @@
 ---
 --- Reads   seen, incarnation; sections ASK, ADMIT_PLAIN, ADMIT_OTHER
 --- Writes  ARGV, at, newcomers
---- Twin    src/store/memory/turn/late_turn.rs
+--- Twin    src/store/memory/turn/ask_newcomers.rs
 
 -- How many of the asks are newcomers: the last ones.
 local newcomers = 0

@@ -2,9 +2,9 @@
 //!
 //! # Implementation
 //!
-//! *What ends here ends in the store* is kept by a type. Whatever takes a waiter or a permit out of
-//! its part yields an [`Ended`], which only [`Removals`](super::removals::Removals) takes, or a word
-//! that the store has ended it by itself.
+//! *What ends here ends in the store* is kept by a type. A function that takes a waiter or a permit out of
+//! its part returns an [`Ended`]. It must be passed to [`Removals`](super::removals::Removals), or be ended
+//! explicitly because a reply has told that the id is gone.
 
 use tokio::time::Instant;
 
@@ -42,8 +42,8 @@ impl Ended {
     }
 }
 
-/// What the next turns must remove from the store. It is dropped only where a reply, or time, has done
-/// so.
+/// An id that the next turns must remove from the store. It is dropped only when a reply or the clock shows
+/// that it is gone.
 #[must_use = "an id that is not removed holds its units until its lease ends"]
 #[derive(Debug)]
 pub(super) struct Removal {
@@ -60,13 +60,13 @@ pub(super) struct Removal {
 
 #[derive(Debug)]
 pub(super) enum RemovalKind {
-    /// A permit that is known to be granted: it need not be looked for in the queue.
+    /// A permit that is known to be granted, so the store need not look in the queue.
     Release(Grant),
     /// Of an id that may be in the queue or among the permits: only the store knows.
     Cancel,
 }
 
-/// What the store vouches for a permit by, when many are released in one command.
+/// The proof that a permit must still be in the store. It is used when many are released in one command.
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) token: Seq,

@@ -1,4 +1,4 @@
-//! Tests of the driver: a state against the memory store's own, turn by turn.
+//! Tests of the driver: a state against the memory store, turn by turn.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 

@@ -25,7 +25,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Whether the connection of the turns broke.
+    /// Returns whether the connection of the turns broke.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::SeqCst)
     }

@@ -95,6 +95,7 @@ impl Waiters {
     }
 
     /// Its future was dropped or ran out of time.
+    #[must_use]
     pub(super) fn leave(&mut self, counter: u64, effects: &mut Effects) -> Option<Left> {
         let mut waiter = self.by_counter.remove(&counter)?;
         effects.extend(waiter.waker.take().map(Effect::Forget));
@@ -107,6 +108,7 @@ impl Waiters {
     }
 
     /// Ends a wait, and wakes its future.
+    #[must_use]
     pub(super) fn end(
         &mut self,
         counter: u64,
@@ -134,6 +136,7 @@ impl Waiters {
     }
 
     /// Ends the waits of all of whom `which` says so.
+    #[must_use]
     pub(super) fn end_each(
         &mut self,
         which: impl Fn(WhenFull) -> bool,

@@ -58,7 +58,7 @@ impl Epoch {
         Self(number)
     }
 
-    #[cfg(any(test, feature = "redis"))]
+    #[cfg(feature = "redis")]
     pub(crate) fn get(self) -> u64 {
         self.0
     }
@@ -75,7 +75,7 @@ pub(crate) struct Incarnation(NonZeroU64);
 
 impl Incarnation {
     /// `None` for 0, by which the store says that there is none.
-    #[cfg(any(test, feature = "redis"))]
+    #[cfg(feature = "redis")]
     pub(crate) fn new(number: u64) -> Option<Self> {
         NonZeroU64::new(number).map(Self)
     }

@@ -243,7 +243,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if self.hold.release() {
-            self.driver.update(|state| state.give_back(self.hold.id.counter(), None));
+            self.driver.update_unawaited(|state| state.give_back(self.hold.id.counter(), None));
         }
     }
 }

@@ -287,7 +287,7 @@ fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<
 impl PinnedDrop for Wait {
     fn drop(self: Pin<&mut Self>) {
         if let Stage::Queued { counter } = self.stage {
-            self.semaphore.driver.update(|state| state.cancel(counter, Instant::now()));
+            self.semaphore.driver.update_unawaited(|state| state.cancel(counter, Instant::now()));
         }
     }
 }

@@ -29,6 +29,11 @@ impl DriverHandle {
         self.shared().update(&self.cell, change)
     }
 
+    /// As [`update`](Self::update), for a change whose outcome nobody awaits.
+    pub(crate) fn update_unawaited(&self, change: impl FnOnce(&mut SemaphoreState)) {
+        self.shared().update_unawaited(&self.cell, change);
+    }
+
     /// As [`update`](Self::update), for changes that leave the driver nothing to do.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
         self.cell.with(change)

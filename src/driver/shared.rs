@@ -184,6 +184,7 @@ impl Shared {
     ) -> T {
         let answer = cell.with(change);
         if self.take_inline_turns(cell) {
+            self.end_if_inherited(); // first: a cell may have been copied while it waited for the driver
             self.make_ready(cell);
         }
         answer
@@ -202,8 +203,20 @@ impl Shared {
         wants_driver
     }
 
+    /// As [`update`](Self::update), for a change whose outcome nobody awaits. It leaves out whether a
+    /// fork has made this copy, which costs a system call: without a driver, the change stays here.
+    pub(super) fn update_unawaited(
+        &self,
+        cell: &Arc<SemaphoreCell>,
+        change: impl FnOnce(&mut SemaphoreState),
+    ) {
+        cell.with(change);
+        if self.take_inline_turns(cell) {
+            self.make_ready(cell);
+        }
+    }
+
     fn make_ready(&self, cell: &Arc<SemaphoreCell>) {
-        self.end_if_inherited(); // first: a cell may have been copied while it waited for the driver
         if !cell.set_ready() {
             lock(&self.ready).push(Arc::clone(cell));
             self.work.notify_one();

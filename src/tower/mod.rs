@@ -446,7 +446,6 @@ mod service;
 mod settings;
 
 pub use admission::admitted::{Admission, Admitted, OwnedAdmission};
-pub use admission::future::AdmissionFuture;
 pub use admission::wait_deadline::WaitDeadline;
 pub use body::capped::CappedBody;
 pub use body::permit::PermitBody;

@@ -10,8 +10,8 @@ use hyper::body::Bytes;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::AcquireError;
 use zset_semaphore::tower::{
-    AdmissionFuture, Answer, CappedBody, Error, HoldBody, PermitBody, Reason, Rejection,
-    ReleaseOnResponse, ResponseFuture, Single, Weighted, ZSetSemaphoreLayer, ZSetSemaphoreService,
+    Answer, CappedBody, Error, HoldBody, PermitBody, Reason, Rejection, ReleaseOnResponse,
+    ResponseFuture, Single, Weighted, ZSetSemaphoreLayer, ZSetSemaphoreService,
 };
 
 use crate::probe::{Broken, Probe, Script, Step, ask, idle, semaphore, settled};
@@ -32,7 +32,6 @@ fn bounds() {
     all::<PermitBody<Full<Bytes>>>();
     all::<Error<Broken>>();
     all::<Rejection>();
-    send::<AdmissionFuture>();
     send::<ResponseFuture<Probe, Ask>>();
     send::<ResponseFuture<Probe, (), ReleaseOnResponse>>();
     send::<ResponseFuture<Probe, Request<Full<Bytes>>, Answer>>();

@@ -38,6 +38,7 @@ mod waiters;
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+#[cfg(feature = "tower")]
 use std::time::Duration;
 
 use tokio::time::Instant;

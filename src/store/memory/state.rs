@@ -89,6 +89,7 @@ impl MemoryState {
     }
 
     /// Returns how many clients are known, and how many fields `meta` has of clients.
+    #[cfg(feature = "redis")]
     pub(crate) fn known_clients(&self) -> (usize, usize) {
         let fields = self.meta.as_ref().map_or(0, |meta| meta.epochs.len() + meta.labels.len());
         (self.clients.len(), fields)

@@ -52,6 +52,7 @@ impl Permits {
         self.held.insert(counter, held);
     }
 
+    #[must_use]
     pub(super) fn remove(&mut self, counter: u64) -> Option<EndedPermit> {
         let held = self.held.remove(&counter)?;
         self.leases.remove(held.counted_as());

@@ -4,7 +4,11 @@
 //!
 //! *What ends here ends in the store* is kept by a type. A function that takes a waiter or a permit out of
 //! its part returns an [`Ended`]. It must be passed to [`Removals`](super::removals::Removals), or be ended
-//! explicitly because a reply has told that the id is gone.
+//! explicitly because a reply has told that the id is gone. If a call ignores it, the compiler warns. If it
+//! is dropped later, for example in a variable, a debug build panics.
+
+use std::mem::ManuallyDrop;
+use std::thread;
 
 use tokio::time::Instant;
 
@@ -34,11 +38,20 @@ impl Ended {
     }
 
     /// A reply of the store has told of the end.
-    pub(super) fn told_by_store(self) {}
+    pub(super) fn told_by_store(self) {
+        let _ = ManuallyDrop::new(self);
+    }
 
     /// The id to remove, if there is anything to remove.
     pub(super) fn into_removable(self) -> Option<PermitId> {
-        self.sent.then_some(self.id)
+        let ended = ManuallyDrop::new(self);
+        ended.sent.then_some(ended.id)
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        debug_assert!(thread::panicking(), "{} has ended here, but not in the store", self.id);
     }
 }
 

@@ -65,7 +65,7 @@ impl Removals {
         self.list_if_open(Removal { id, kind, after, forget_at, retried, done }, effects);
     }
 
-    /// Lists what a turn has named that did nothing, or of which nothing is known.
+    /// Puts back on the list what a turn has named that did nothing or had no answer.
     pub(super) fn list_again(&mut self, removal: Removal, effects: &mut Effects) {
         self.list_if_open(removal, effects);
     }

@@ -281,7 +281,7 @@ impl SemaphoreState {
         self.end_wait(counter, end);
     }
 
-    /// An operator kicked what had been granted to the waiter before it knew: that is given back.
+    /// An operator kicked the permit before the waiter learnt of its grant, so the permit is given back.
     fn end_kicked(&mut self, counter: u64, now: Instant) {
         if let Some(waiter) = self.waiters.waiting(counter) {
             self.removals.cancel_stray(waiter.id, self.in_flight.after_all_sent(), now);

@@ -95,6 +95,7 @@ impl Waiters {
     }
 
     /// Takes out a waiter whose future was dropped or ran out of time.
+    #[must_use]
     pub(super) fn leave(&mut self, counter: u64, effects: &mut Effects) -> Option<Left> {
         let mut waiter = self.by_counter.remove(&counter)?;
         effects.extend(waiter.waker.take().map(Effect::Forget));
@@ -107,6 +108,7 @@ impl Waiters {
     }
 
     /// Ends a wait, and wakes its future.
+    #[must_use]
     pub(super) fn end(
         &mut self,
         counter: u64,
@@ -134,6 +136,7 @@ impl Waiters {
     }
 
     /// Ends the waits of all waiters for which `which` returns true.
+    #[must_use]
     pub(super) fn end_each(
         &mut self,
         which: impl Fn(WhenFull) -> bool,
@@ -225,7 +228,8 @@ impl Waiters {
         (!waiter.is_done()).then_some(wake_up)
     }
 
-    /// A turn that named it did nothing, or nothing is known of it: the next turn names it again.
+    /// Makes the next turn name the waiter again, because the turn that named it did nothing or had no
+    /// answer.
     pub(super) fn name_again(&mut self, counter: u64) {
         if let Some(waiter) = self.by_counter.get_mut(&counter) {
             waiter.wake_up = None;
@@ -262,7 +266,7 @@ impl Waiters {
         looks
     }
 
-    /// What the waiter wanted where it does not fit.
+    /// Returns what the waiter wants if it does not fit.
     pub(super) fn when_full(&self, counter: u64) -> Option<WhenFull> {
         self.by_counter.get(&counter).map(|waiter| waiter.when_full)
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod deadlines;
+mod ends;
 mod grants;
 mod harness;
 mod late;

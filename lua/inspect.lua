@@ -1,4 +1,4 @@
---- Lists who holds and who waits, for operators. Writes nothing.
+--- Lists holders and waiters, for operators. Writes nothing.
 ---
 --- Twin    src/store/memory/inspect.rs
 ---

@@ -1,4 +1,4 @@
---- Ends a permit when an operator says so.
+--- Kicks a permit: ends it on the command of an operator.
 ---
 --- Twin    src/store/memory/kick.rs
 ---
@@ -13,8 +13,8 @@
 ---
 --- # Implementation
 ---
---- The mark is half a millisecond more on the deadline. A marked permit can be released, but not
---- renewed, and its owner is told of the kick when it asks.
+--- The mark of a kick is half a millisecond that is added to the deadline. A marked permit can be released,
+--- but not renewed, and its owner is told of the kick when it asks.
 
 --- @include "prelude"
 --- @include "clock"
@@ -27,7 +27,7 @@ local outcome
 if ARGV[2] == '1' then
   local units = units_of(id)
   local known = call('HMGET', meta, 'inc', 'last')
-  -- Without `inc` the next turn makes meta again: it counts `extra`, and trusts no earlier token.
+  -- If `inc` is missing, the next turn makes meta again: it counts `extra`, and trusts no earlier token.
   if known[1] then
     call('HSET', meta, 'removed', known[2] or known[1])
     if units > 1 then call('HINCRBY', meta, 'extra', 1 - units) end
@@ -35,8 +35,8 @@ if ARGV[2] == '1' then
   call('ZREM', permits, id)
   outcome = Kick.REMOVED
 else
-  -- Renewals look for marks only until `kicked`, so that goes first. Without `inc` the next turn
-  -- makes meta again, and sets it for all permits.
+  -- Renewals look for marks only until `kicked`, so `kicked` is written first. If `inc` is missing, the next
+  -- turn makes meta again and sets `kicked` for all permits.
   local deadline = floor(score)
   local known = call('HMGET', meta, 'inc', 'kicked')
   if known[1] and (known[2] or 0) + 0 < deadline + 1 then

@@ -14,18 +14,17 @@
 ---   <client>    the epoch of a client
 ---   l:<client>  its label
 ---
---- Instants are the server's, in milliseconds unless said otherwise. What reads like `Flag.MORE`
---- is a constant of the crate: the literal is written in when the parts are joined.
+--- Instants are the server's, in milliseconds unless said otherwise. A name like `Flag.MORE` is a constant
+--- of the crate. Its literal replaces the name when the parts are joined.
 ---
---- An id reads <client>:<counter>[*units][/lease_ms]. The client part has 16 hex digits. Units of 1
---- and the default lease are left out. A permit of one unit is light, of more it is heavy.
+--- An id has the form <client>:<counter>[*units][/lease_ms]. The client part has 16 hex digits. One unit and
+--- the default lease are left out. A permit of one unit is light, one of more units is heavy.
 ---
 --- # Implementation
 ---
---- Lua keeps 14 digits of a number that it concatenates, so `format(WHOLE, n)` makes the texts of
---- large numbers. As an argument of a command a number keeps all 17 digits, but Redis formats it
---- each time, which costs more than a text. `+ 0` turns a text into a number at half the cost of
---- tonumber.
+--- Lua keeps only 14 digits of a number in a concatenation, so `format(WHOLE, n)` makes the texts of large
+--- numbers. A number that is an argument of a command keeps all 17 digits, but Redis formats it each time,
+--- which costs more than a text. `+ 0` turns a text into a number at half the cost of tonumber.
 
 local call, ARGV = redis.call, ARGV
 local permits, queue, clients, meta = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -39,8 +38,8 @@ local WHOLE = struct.size('l') == 8 and '%d' or '%.0f'
 local floor, max, min = math.floor, math.max, math.min
 local find, sub, match, format = string.find, string.sub, string.match, string.format
 
--- The search begins at 19: behind the client, the colon and the first digit of the counter. A plain
--- find needs no pattern for ids without units.
+-- The search begins at position 19: after the client, the colon and the first digit of the counter. A plain
+-- find is enough for ids without units, and needs no pattern.
 local function units_of(id)
   local at = find(id, '*', 19, true)
   return at and match(id, '^%d+', at + 1) + 0 or 1

@@ -1,4 +1,4 @@
---- Counts again what meta told of the permits, where it is lost and permits are held.
+--- Counts the permits again if meta is lost while permits are held.
 ---
 --- Reads   all permits: the one step whose cost has no bound
 --- Writes  meta `extra`, `kicked`; extra, latest (the latest deadline)

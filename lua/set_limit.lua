@@ -16,7 +16,7 @@
 local known = call('HMGET', meta, 'inc', 'ttl')
 local ttl = (known[2] or 0) + 0
 if not known[1] then
-  -- Meta is lost alone.
+  -- Meta is lost, but not the permits.
   if call('ZCARD', permits) > 0 then
     local extra, latest
     --- @include "recount"

@@ -1,4 +1,4 @@
---- The turn: one atomic call that settles all that a client has to say about one semaphore.
+--- The turn: one atomic call with all that a client has to say about one semaphore.
 ---
 --- Twin    src/store/memory/turn/mod.rs
 ---
@@ -24,9 +24,9 @@
 ---
 --- # Reply
 ---
---- Of a stale turn, which did nothing since a newer one of this client has run: Flag.NONE, epoch.
---- Of any other a flat list: the sum of the flags, incarnation, units in use, waiters, last number;
---- then what each flag tells of, in this order
+--- To a stale turn: Flag.NONE, epoch. A turn is stale if a newer one of this client has run; it does
+--- nothing. To any other turn, a flat list: the sum of the flags, incarnation, units in use, waiters, last
+--- number; then the values of each flag, in this order
 ---
 ---   Flag.OVERRIDDEN  limit: the override
 ---   Flag.PUT_BACK    nothing: waiters that were asked about had been lost
@@ -45,21 +45,21 @@
 ---   Outcome.QUEUED         ticket, place
 ---   Outcome.REFUSED, Outcome.KICKED, Outcome.TOO_LARGE
 ---
---- then the newcomers in runs of the same outcome, with numbers that rise by one: count, outcome of
---- the first. Indices count from 1, places from 0.
+--- then the newcomers in runs. In a run all outcomes are the same, and their numbers rise by one: count,
+--- outcome of the first. Indices count from 1, places from 0.
 ---
 --- # Invariants
 ---
---- - Units in use never pass the limit.
+--- - Units in use never exceed the limit.
 --- - A grant goes to the lowest ticket.
 --- - Each number given out, token or ticket, is above all before it.
 --- - After each single write the keys are in a legal state: Redis does not roll a script back.
 ---
 --- # Implementation
 ---
---- Redis runs nothing else meanwhile, so a turn pays only for what it says. A step makes the tables
---- that it alone needs. Ids come in runs of a kind, so that no id has to be taken apart. Redis
---- formats a number each time it gets one, so numbers go out as texts that are made once.
+--- Redis runs nothing else during a turn, so the cost of a turn depends only on what it says. A step makes
+--- the tables that only it needs. Ids come in runs of one kind, so that no id has to be parsed. Redis
+--- formats each number that it gets, so numbers are passed as texts that are made once.
 ---
 --- `at` is the place in ARGV where the next section begins. Each step moves it past its own.
 

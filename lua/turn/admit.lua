@@ -4,7 +4,7 @@
 --- Writes  permits, queue, clients; held, extra, waiting, last, head, runs, outcomes
 --- Twin    src/store/memory/turn/admit.rs
 
--- Runs of newcomers with the same outcome, as the reply tells them.
+-- Runs of newcomers with the same outcome, in the form of the reply.
 local runs = {}
 -- The most frequent turn ends here: it admits permits of one unit, and there is room for them.
 while

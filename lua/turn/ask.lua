@@ -1,4 +1,4 @@
---- Answers asks: what has become of a waiter. One that was lost goes back to its place.
+--- Answers asks about waiters. A waiter that was lost goes back to its place in the queue.
 ---
 --- Reads   section ASK; scores in permits and queue
 --- Writes  permits, queue; waiting, last, outcomes, pending, put_back
@@ -8,7 +8,7 @@
 -- pending: of asks whose outcome may still change, id -> {index of the ask, ticket}.
 local outcomes, pending
 local put_back = false
--- The first ask stands behind the place `asks`.
+-- ARGV[asks + 1] begins the first ask.
 local asks, n_ask = at + 1, 0
 if ARGV[at] == Section.ASK then
   prune()

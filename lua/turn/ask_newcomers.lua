@@ -1,8 +1,8 @@
---- Turns newcomers into asks where this turn may be one from before a loss of data.
+--- Turns newcomers into asks, if this turn may be from before a loss of data.
 ---
---- The client may have sent it before the loss if it has seen no number of this incarnation. The
---- epoch that would make the turn stale is lost, too. What the turn admits may hold or wait by now,
---- so it is asked about.
+--- If the client has seen no number of this incarnation, it may have sent the turn before the loss. The
+--- epoch that would make the turn stale was lost, too. The newcomers of the turn may already hold or wait,
+--- so the turn asks about them.
 ---
 --- Reads   seen, incarnation; sections ASK, ADMIT_PLAIN, ADMIT_OTHER
 --- Writes  ARGV, at, newcomers

@@ -1,4 +1,5 @@
---- Begins the turn: what the client says of itself, what the keys hold, whether the turn is stale.
+--- Begins the turn: reads what the client says of itself and what the keys hold, and checks whether the turn
+--- is stale.
 ---
 --- Reads   ARGV 1 to 3, section EPOCH; meta, the sizes of permits and queue
 --- Writes  nothing
@@ -26,9 +27,9 @@ local before = max((known[2] or 0) + 0, seen, now - 1)
 local last = before
 local extra, ttl = (known[4] or 0) + 0, (known[5] or 0) + 0
 local limit = override or ARGV[2] + 0
--- The latest instant that any key must live to.
+-- The latest instant until which any key is needed.
 local needed_until = 0
--- Keys whose expiry must be set: this turn has made them or, of clients, written to them.
+-- Keys whose expiry must be set, because this turn has created them. For `clients`, a write is enough.
 local new_permits, new_queue, new_clients, new_meta = false, false, false, false
--- 1 once the turn leaves work for another one.
+-- 1 if the turn leaves work for another turn.
 local more = 0

@@ -1,4 +1,5 @@
---- Finishes the writes: the last number, the expiry of the keys, clients that have gone, wake-ups.
+--- Finishes the writes: sets the last number and the expiry of the keys, forgets clients that have gone,
+--- sends wake-ups.
 ---
 --- Reads   last, needed_until, ttl; clients by their last sign of life
 --- Writes  meta `inc`, `last`, `ttl`; clients, meta <client>, l:<client>; the expiry of all keys

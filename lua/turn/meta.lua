@@ -1,10 +1,10 @@
---- Makes meta again where it is lost, alone or with all keys.
+--- Makes meta again if it is lost, alone or with all keys.
 ---
 --- Reads   known, held; all permits where meta is lost alone
 --- Writes  meta `extra`, `kicked`; extra, latest, incarnation
 --- Twin    src/store/memory/meta.rs
 
--- The latest deadline, where meta is lost alone.
+-- The latest deadline, if only meta is lost.
 local latest = 0
 if incarnation == 0 and held > 0 then
   --- @include "recount"

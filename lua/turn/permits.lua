@@ -4,10 +4,10 @@
 --- Writes  permits, meta `extra`; held, extra, earliest, needed_until
 --- Twin    src/store/memory/turn/permits.rs
 
--- No deadline is before it; nil: not known.
+-- A lower bound of all deadlines; nil if it is not known.
 local earliest = nil
 
--- New permits as arguments of ZADD, and how many units they take beyond one each.
+-- New permits as arguments of ZADD, and their units, less one for each.
 local adding, n_adding, adding_heavy = {}, 0, 0
 -- The text of a deadline is kept: most permits of a turn share a lease.
 local lease, deadline, deadline_text
@@ -19,7 +19,7 @@ local function deadline_in(ms)
   end
   return deadline_text
 end
--- HINCRBY goes first: out of memory stops it, and then nothing has moved.
+-- HINCRBY comes first: if Redis is out of memory, it fails before anything has changed.
 local function flush()
   if n_adding == 0 then return end
   if adding_heavy ~= 0 then call('HINCRBY', meta, 'extra', adding_heavy) end

@@ -5,7 +5,7 @@
 --- Twin    src/store/memory/turn/prune.rs
 
 local pruned = false
--- Returns true where any lease had ended.
+-- Returns true if any lease had ended.
 local function prune()
   if pruned then return false end
   pruned = true

@@ -9,9 +9,9 @@ local missing, releases = nil, 0
 while ARGV[at] == Section.RELEASE_LIGHT do
   local count, first = ARGV[at + 1] + 0, at + 3
   local to = first + count - 1
-  -- A permit with a token up to `removed` may have been kicked, or lost with data while others were
-  -- put back. Where all tokens are higher, and the client knows that no lease has ended, all of the
-  -- permits are there, or none of them. So one ZREM of many tells which were missing.
+  -- A permit with a token up to `removed` may have been kicked, or lost with data while others were put
+  -- back. If all tokens are higher, and the client knows that no lease has ended, either all of the permits
+  -- are there or none. So one ZREM of many permits is enough to know which were missing.
   local removed = count > 1 and max(incarnation, (call('HGET', meta, 'removed') or 0) + 0)
   if removed and ARGV[at + 2] + 0 > removed then
     local found = 0
@@ -36,7 +36,7 @@ while ARGV[at] == Section.RELEASE_LIGHT do
   releases, at = releases + count, to + 1
 end
 if ARGV[at] == Section.RELEASE_HEAVY or ARGV[at] == Section.CANCEL then
-  -- Returns true where the id was there.
+  -- Returns true if the id was there.
   local function remove_heavy(id)
     if not call('ZSCORE', permits, id) then return false end
     local units = units_of(id)

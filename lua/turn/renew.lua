@@ -1,4 +1,4 @@
---- Renews permits, and puts back those that were lost with data.
+--- Renews permits, and puts back those that a loss of data has removed.
 ---
 --- Reads   sections GRANTED_UNDER, RENEW; meta `kicked`; scores of permits, where one may be kicked
 ---         or missing
@@ -22,8 +22,8 @@ while ARGV[at] == Section.RENEW do
   for from = 1, count, CHUNK do
     local to = min(from + CHUNK - 1, count)
     local ids, scores, pushed = { unpack(ARGV, first + from - 1, first + to - 1) }, nil, {}
-    -- A read of the scores costs more than the renewals, so it is left out where no permit can be
-    -- kicked. With `more`, a kicked permit may have expired and still be there.
+    -- To read the scores costs more than the renewals, so they are not read if no permit can be kicked. With
+    -- `more`, a kicked permit may have expired and still be there.
     if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
     for k = 1, #ids do
       if not scores or not is_kicked(scores[k] or '') then
@@ -35,11 +35,11 @@ while ARGV[at] == Section.RENEW do
       for k, score in ipairs(scores or call('ZMSCORE', permits, unpack(ids))) do
         local id, code = ids[k], 0
         if not score then
-          -- Put back only if another incarnation granted it: under this one it has ended for good.
+          -- Put back only if another incarnation granted it. If this one did, the permit has ended for good.
           local units = units_of(id)
           if granted_under ~= incarnation and held + extra + units <= limit then
             code = RenewalException.PUT_BACK
-            -- A turn from before the loss may have queued it. An id is never in both.
+            -- A late turn may have queued it. An id is never in the queue and among the permits.
             waiting = waiting - call('ZREM', queue, id)
             add(ids, k, k, units, ms)
           else

@@ -33,7 +33,7 @@ if outcomes then
     outcomes[ask[1]] = { Outcome.QUEUED, ask[2], call('ZRANK', queue, id) }
   end
   for i = 1, n_ask do
-    -- Newcomers that were asked about are admits to the caller: each is a run of one.
+    -- The caller sees newcomers that were asked about as admits. Each is a run of one.
     if i > n_ask - newcomers then reply[#reply + 1] = 1 end
     for _, word in ipairs(outcomes[i]) do reply[#reply + 1] = word end
   end

@@ -4,7 +4,7 @@
 --- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, wake_ups
 --- Twin    src/store/memory/turn/serve.rs
 
--- The first waiter, once it is known that it does not fit.
+-- The first waiter. It is set once the waiter is known not to fit.
 local head = nil
 -- Waiters of the caller that it did not ask about, as pairs of id and token.
 local others = nil
@@ -16,7 +16,7 @@ if waiting > 0 then
   local alive = { [me] = true }
   local looked = 0
   local width = max(1, min(CHUNK, limit - held - extra + 1))
-  -- Tells the owner of a waiter that it has left the queue; token 0: without a grant.
+  -- Tells the owner of a waiter that it has left the queue. Token 0 means that it left without a grant.
   local function tell(id, client, token)
     if client ~= me then
       local words = wake_ups[client]
@@ -49,7 +49,7 @@ if waiting > 0 then
       if not alive[client] then
         leaving[#leaving + 1] = id
       elseif limit > 0 and units > limit and (override or client == me) then
-        -- Without an override only its owner knows the limit of a waiter, which may be higher.
+        -- Without an override, only the owner of a waiter knows its limit, which may be higher.
         leaving[#leaving + 1] = id
         tell(id, client, 0)
       elseif held + extra + units <= limit then
@@ -58,7 +58,7 @@ if waiting > 0 then
         last = last + 1
         tell(id, client, last)
       elseif prune() then
-        -- There may be room now: this waiter is looked at again.
+        -- There may be room now, so this waiter is checked again.
         break
       else
         head = id

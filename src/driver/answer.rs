@@ -10,12 +10,12 @@ use crate::store::{BoxFuture, TurnOutcome};
 use super::link::LinkWatch;
 use super::state::STRETCH;
 
-/// A timer that is later than this shows that the process gets too little time.
+/// If a timer is later than this, the process gets too little CPU time.
 const PUNCTUAL: Duration = Duration::from_millis(10);
 
-/// Awaits the answer to a turn for `deadline`, and for longer while the server answers others: then
-/// it is only queued there. What this process slept through is no silence of the server either:
-/// the answer may have come meanwhile, and be on its way here.
+/// Awaits the answer to a turn for `deadline`. It waits longer while the server answers other turns, because
+/// then the turn is only queued there. The time for which this process was asleep does not count as silence
+/// of the server: the answer may have arrived in that time.
 pub(super) async fn answer_to(
     mut turn: BoxFuture<'_, Result<TurnOutcome, StoreError>>,
     deadline: Duration,

@@ -21,7 +21,7 @@ pub(crate) struct SemaphoreCell {
 }
 
 impl SemaphoreCell {
-    /// `key` tells timers at the same instant apart.
+    /// `key` distinguishes timers at the same instant.
     pub(super) fn new(state: SemaphoreState, key: u64) -> Self {
         Self { state: Mutex::new(state), ready: AtomicBool::new(false), key }
     }
@@ -45,8 +45,8 @@ impl SemaphoreCell {
         question(&lock(&self.state))
     }
 
-    /// Takes in the outcome of a turn in flight. Returns how many permits are held, if by this turn the
-    /// store turned out to have lost its data.
+    /// Takes in the outcome of a turn in flight. If the turn shows that the store has lost its data, it
+    /// returns the number of permits held.
     pub(super) fn take_in(
         &self,
         number: TurnNumber,
@@ -67,7 +67,7 @@ impl SemaphoreCell {
         self.ready.swap(true, Ordering::SeqCst)
     }
 
-    /// The driver looks at the state now: what changes from here on makes it ready again.
+    /// Marks that the driver looks at the state now. Later changes make the state ready again.
     pub(super) fn clear_ready(&self) {
         self.ready.store(false, Ordering::SeqCst);
     }

@@ -1,4 +1,4 @@
-//! The client's one connection: opened, judged and replaced by our own rules.
+//! The only connection of a client: opened, judged and replaced by rules of this crate.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use crate::store::{BoxFuture, Session, WakeListener};
 
 use super::shared::Shared;
 
-/// So many calls without an answer and no turn with one between them, and the connection is replaced.
+/// The connection is replaced after this number of calls without an answer, if no turn was answered between
+/// them.
 const PATIENCE: u32 = 3;
-/// Opening a connection takes several round trips, and TCP asks again after a second.
+/// The timeout for opening a connection. It takes several round trips, and TCP retransmits after a second.
 const OPENING: u32 = 4;
 
 /// Opens and judges the connection; [`LinkWatch`](super::link::LinkWatch) tells its state.
@@ -86,7 +87,7 @@ impl Connection {
         self.unanswered = 0;
     }
 
-    /// A call failed on `session`. True if the present connection was given up for it.
+    /// Notes that a call failed on `session`. Returns whether the present connection was given up for it.
     pub(super) fn failed(
         &mut self,
         shared: &Shared,
@@ -97,7 +98,8 @@ impl Connection {
             return false; // that connection was given up already
         }
         if error.is_timeout() {
-            // Old ones tell nothing: a client that only inspects has no turns that reset the count.
+            // Old failures do not count, because a client that only inspects has no turns that reset the
+            // number.
             let old = self.unanswered_since.elapsed() > shared.call_timeout * 10;
             if self.unanswered == 0 || old {
                 self.unanswered = 0;
@@ -105,19 +107,19 @@ impl Connection {
             }
             self.unanswered += 1;
         }
-        // Turns of a short lease have short deadlines: a few of them alone say little.
+        // Turns of a short lease have short deadlines, so a few failed turns alone prove little.
         let silent = self.unanswered >= PATIENCE
             && self.unanswered_since.elapsed() >= shared.call_timeout / 2;
         let stale = matches!(error.kind(), StoreErrorKind::ReadOnly);
         let give_up = error.breaks_connection() || stale || silent;
         if give_up {
-            // Dropping the session closes its socket; what was sent on it may still run.
+            // Dropping the session closes its socket. Turns that were sent on it may still run.
             self.down(shared, error.clone());
         }
         give_up
     }
 
-    /// Whether the connection broke while nothing was asked of it; then it is given up.
+    /// Gives up the connection if it broke while it was idle. Returns whether it did.
     pub(super) fn lost_unasked(&mut self, shared: &Shared) -> bool {
         let broken = shared.link().is_broken();
         if broken {

@@ -1,11 +1,10 @@
-//! One line in the log for all semaphores of a client whose data the store has lost. Pure, but for
-//! the line.
+//! One log line for all semaphores of a client whose data the store has lost. Pure, except for the log line.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A loss is told when no other semaphore has noticed it for this long,
+/// A loss is logged when no other semaphore has noticed it for this time,
 const QUIET: Duration = Duration::from_millis(500);
 /// or when the first one noticed it this long ago.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -27,7 +26,7 @@ impl DataLossLog {
         self.held += held;
     }
 
-    /// When there is something to tell.
+    /// Returns when to write the log line, if there is one to write.
     pub(super) fn tell_at(&self) -> Option<Instant> {
         self.tell_at
     }

@@ -1,7 +1,7 @@
 //! Effects that are deferred until the state of a semaphore is unlocked.
 //!
-//! A waker, and the future that an answer wakes, are somebody else's code. They may own permits, and
-//! so lock the state again wherever they are run or dropped.
+//! A waker, and the future that an answer wakes, are foreign code. They may own permits, so they may lock
+//! the state again when they run or are dropped.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -15,7 +15,7 @@ use crate::released::Released;
 pub(crate) type ReleaseDone = oneshot::Sender<Result<Released, ReleaseError>>;
 pub(crate) type ExtendDone = oneshot::Sender<Result<(), ExtendError>>;
 
-/// What a change of a state collects, in the order in which it is to run.
+/// The effects that a change of a state collects, in the order in which they run.
 pub(super) type Effects = Vec<Effect>;
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) enum Effect {
     Announce(Arc<Hold>),
     Released(ReleaseDone, Result<Released, ReleaseError>),
     Extended(ExtendDone, Result<(), ExtendError>),
-    /// Gives no answer: who asked looks at the permit.
+    /// Drops the reply without an answer. The caller then looks at the permit.
     Unextended(ExtendDone),
 }
 

@@ -24,7 +24,7 @@ impl DriverHandle {
         Self { cell, guard }
     }
 
-    /// Changes the state, and has the driver do what follows from it.
+    /// Changes the state, and makes the driver do what follows from the change.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
         self.shared().update(&self.cell, change)
     }
@@ -34,7 +34,7 @@ impl DriverHandle {
         self.shared().update_unawaited(&self.cell, change);
     }
 
-    /// As [`update`](Self::update), for changes that leave the driver nothing to do.
+    /// Changes the state like [`update`](Self::update), if the change leaves nothing to do for the driver.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
         self.cell.with(change)
     }
@@ -53,7 +53,7 @@ impl DriverHandle {
     }
 }
 
-/// As [`DriverHandle`], but it keeps nothing running.
+/// A weak [`DriverHandle`]: it does not keep the driver running.
 #[derive(Debug, Clone)]
 pub(crate) struct WeakDriverHandle {
     cell: Arc<SemaphoreCell>,
@@ -61,7 +61,7 @@ pub(crate) struct WeakDriverHandle {
 }
 
 impl WeakDriverHandle {
-    /// As [`DriverHandle::update`], if there is a driver still.
+    /// Changes the state like [`DriverHandle::update`], if the driver still exists.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
         match self.shared.upgrade() {
             Some(shared) => shared.update(&self.cell, change),
@@ -70,14 +70,14 @@ impl WeakDriverHandle {
     }
 }
 
-/// Held by everything that a user can hold; when the last one is dropped, the driver hands back what
-/// is left and ends.
+/// A drop guard in every value that a user can hold. When the last one is dropped, the driver gives back
+/// what is left and ends.
 #[derive(Debug)]
 pub(crate) struct DropGuard {
     shared: Arc<Shared>,
 }
 
-/// Why no driver can serve.
+/// The reason why there is no driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoDriver {
     NoRuntime,

@@ -2,10 +2,10 @@
 //!
 //! # Implementation
 //!
-//! The caller builds the turn under the lock of the state, has the store run it with the state
-//! unlocked, and takes in the outcome. The turn is in flight meanwhile, so other callers gather as they
-//! do beside the driver's turns, and what they have gathered goes out before the caller returns. Timers
-//! stay with the driver.
+//! The caller builds the turn under the lock of the state, has the store run it with the state unlocked, and
+//! takes in the outcome. During that time the turn is in flight, so the wishes of other callers are
+//! gathered, as they are during the driver's turns. They go out before the caller returns. The driver keeps
+//! the timers.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::store::Store;
 
 use super::cell::SemaphoreCell;
 
-/// Takes turns until there is nothing to say. Returns whether the driver must look: because the store
-/// has to be awaited, to set its timer earlier, or to drop a state that nobody misses.
+/// Takes turns until there is nothing to say. Returns whether the driver must look at the state: because the
+/// store has to be awaited, to set its timer earlier, or to drop a state that is no longer needed.
 pub(super) fn take_turns(cell: &SemaphoreCell, store: &dyn Store, call_timeout: Duration) -> bool {
     let now = Instant::now();
     loop {

@@ -10,15 +10,15 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(super) struct Lifecycle {
     identity: Mutex<Identity>,
-    /// The process whose driver runs, 0 without one: as `identity` has it, for calls that cannot wait
-    /// for its lock.
+    /// The process whose driver runs, or 0 if none does. It is a copy of the value in `identity`, for calls
+    /// that cannot wait for that lock.
     driven_by: AtomicU32,
     closing: AtomicBool,
     abandoned: AtomicBool,
 }
 
-/// Who this client is. A fork copies it: what no driver has used yet gets an id of its own in the
-/// new process, and what one has used stays with the process of that driver.
+/// The identity of this client. A fork copies it. If no driver has used it yet, the new process takes its
+/// own id. If a driver has used it, it belongs to the process of that driver.
 #[derive(Debug, Clone, Copy)]
 struct Identity {
     id: ClientId,
@@ -33,10 +33,10 @@ enum Phase {
     Ended,
 }
 
-/// What [`Lifecycle::start`] found.
+/// The result of [`Lifecycle::start`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// The driver is to be started now, by who asked.
+    /// The driver has not run yet; the caller has to start it now.
     Now(ClientId),
     Before(ClientId),
     Ended,
@@ -58,7 +58,7 @@ impl Lifecycle {
         }
     }
 
-    /// The id of the client. `renamed` is told where it is a new one, in a process that was forked
+    /// Returns the id of the client. It calls `renamed` if the id is new, in a process that was forked
     /// before the driver was started.
     pub(super) fn id(&self, renamed: impl FnOnce(ClientId)) -> ClientId {
         self.identity(renamed).id
@@ -87,7 +87,7 @@ impl Lifecycle {
         }
     }
 
-    /// Whether this is the copy that a fork has made of a client whose driver runs elsewhere.
+    /// Returns whether this client is a copy made by a fork, whose driver runs in another process.
     pub(super) fn is_inherited(&self) -> bool {
         let process = self.driven_by.load(Ordering::Relaxed);
         process != 0 && process != process::id()
@@ -111,7 +111,7 @@ impl Lifecycle {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Nobody can ask for anything any more: the driver ends once all is handed back.
+    /// No caller is left: the driver ends once everything is given back.
     pub(super) fn abandon(&self) {
         self.abandoned.store(true, Ordering::SeqCst);
     }

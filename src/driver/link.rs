@@ -1,9 +1,9 @@
-//! The state of the connection, told in one place.
+//! The state of the connection, kept in one place.
 //!
 //! # Implementation
 //!
-//! Only the driver changes it, by way of [`Connection`](super::connection::Connection). `inline` and
-//! `heard` are beside the watch, since each permit and each turn reads them.
+//! Only the driver changes it, through [`Connection`](super::connection::Connection). `inline` and `heard`
+//! are not in the watch channel, since each permit and each turn reads them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,7 +25,7 @@ pub(super) enum Link {
         since: Instant,
     },
     Up(Arc<dyn Session>),
-    /// There is none; the driver tries again.
+    /// There is no connection; the driver tries again.
     Down {
         error: StoreError,
         since: Instant,
@@ -48,7 +48,7 @@ pub(crate) struct LinkWatch {
     link: watch::Sender<Link>,
     /// Whether the session that was opened last is inline.
     inline: AtomicBool,
-    /// When the server last gave a sign of life, in nanoseconds since `born`.
+    /// When the server last answered, in nanoseconds since `born`.
     heard: AtomicU64,
     born: Instant,
 }
@@ -82,7 +82,7 @@ impl LinkWatch {
         self.link.send_replace(Link::Ended);
     }
 
-    /// Whether callers take turns themselves, since the store need not be awaited.
+    /// Returns whether callers take turns themselves, because the store need not be awaited.
     pub(super) fn is_inline(&self) -> bool {
         self.inline.load(Ordering::SeqCst)
     }
@@ -98,17 +98,17 @@ impl LinkWatch {
         matches!(*self.link.borrow(), Link::Up(_))
     }
 
-    /// Whether `session` is the present connection.
+    /// Returns whether `session` is the present connection.
     pub(super) fn is_up_by(&self, session: &Arc<dyn Session>) -> bool {
         matches!(&*self.link.borrow(), Link::Up(current) if Arc::ptr_eq(current, session))
     }
 
-    /// Whether the present connection is known to be broken.
+    /// Returns whether the present connection is known to be broken.
     pub(super) fn is_broken(&self) -> bool {
         matches!(&*self.link.borrow(), Link::Up(session) if !session.is_alive())
     }
 
-    /// Why there is no connection, if that is known.
+    /// Returns why there is no connection, if that is known.
     pub(crate) fn error(&self) -> Option<StoreError> {
         match &*self.link.borrow() {
             Link::Down { error, .. } => Some(error.clone()),
@@ -116,7 +116,7 @@ impl LinkWatch {
         }
     }
 
-    /// Whether the last attempt to connect has failed.
+    /// Returns whether the last attempt to connect has failed.
     pub(crate) fn is_down(&self) -> bool {
         matches!(*self.link.borrow(), Link::Down { .. })
     }
@@ -126,7 +126,8 @@ impl LinkWatch {
         self.link.borrow().unconnected_since()
     }
 
-    /// Waits for the open connection, up to `deadline`; the link as it is then, where there is none.
+    /// Waits for the open connection until `deadline`. If there is none by then, it returns the present
+    /// state.
     pub(super) async fn wait_for_session(
         &self,
         deadline: Duration,
@@ -154,13 +155,13 @@ impl LinkWatch {
         tried.map_or(Link::Ended, |link| link.clone())
     }
 
-    /// The server has given a sign of life.
+    /// Notes that the server has answered.
     pub(super) fn hear(&self, now: Instant) {
         let nanos = now.saturating_duration_since(self.born).as_nanos();
         self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// When the server last gave a sign of life.
+    /// Returns when the server last answered.
     pub(crate) fn heard_at(&self) -> Instant {
         self.born + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
     }

@@ -2,10 +2,10 @@
 //!
 //! # Implementation
 //!
-//! Callers change a [`SemaphoreState`] under its own short lock and mark it ready. The driver takes
-//! ready semaphores, lets each build its next turn, and sends the turns side by side. While a turn is in
-//! flight its semaphore gathers. There is one timer for each semaphore. The store is only ever awaited
-//! with a deadline of our own, and the connection is replaced by our own rules.
+//! Callers change a [`SemaphoreState`] under its own short lock and mark it ready. The driver takes ready
+//! semaphores, lets each build its next turn, and sends the turns side by side. While a turn is in flight,
+//! its semaphore gathers what the next turn will say. There is one timer for each semaphore. The store is
+//! always awaited with a deadline of this crate, and the connection is replaced by rules of this crate.
 
 mod answer;
 mod cell;

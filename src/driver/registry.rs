@@ -12,13 +12,13 @@ use super::state::SemaphoreState;
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    /// A tree: a table that grows moves all it has at once.
+    /// A tree, because a hash table moves all its entries at once when it grows.
     cells: Mutex<BTreeMap<Arc<str>, Arc<SemaphoreCell>>>,
     next_key: AtomicU64,
 }
 
 impl Registry {
-    /// The semaphore of this name, with one handle more. `prepare` is run on a new state.
+    /// Returns the semaphore of this name, and counts one more handle. `prepare` runs on a new state.
     pub(super) fn add_handle(
         &self,
         name: &str,
@@ -46,7 +46,7 @@ impl Registry {
         lock(&self.cells).values().cloned().collect()
     }
 
-    /// Drops a semaphore that nobody would miss.
+    /// Drops a semaphore that is no longer needed.
     pub(super) fn sweep(&self, cell: &Arc<SemaphoreCell>) {
         let mut cells = lock(&self.cells);
         let unused = cell.read(|state| state.is_unused().then(|| Arc::clone(state.name())));
@@ -57,12 +57,12 @@ impl Registry {
         }
     }
 
-    /// Whether nothing is held and nothing is left to remove.
+    /// Returns whether nothing is held and nothing is left to remove.
     pub(super) fn is_flushed(&self) -> bool {
         lock(&self.cells).values().all(|cell| cell.read(SemaphoreState::is_flushed))
     }
 
-    /// How many ids are not known to be removed.
+    /// Returns how many ids are not known to be removed.
     pub(super) fn unflushed(&self) -> usize {
         self.all().iter().map(|cell| cell.read(SemaphoreState::unflushed)).sum()
     }

@@ -1,4 +1,4 @@
-//! What the callers and the driver of one client share.
+//! The data that the callers and the driver of one client share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -33,9 +33,9 @@ pub(crate) struct Shared {
     ready: Mutex<Vec<Arc<SemaphoreCell>>>,
     /// Tells the driver that there is something to do.
     work: Notify,
-    /// Tells `shutdown` that something was handed back.
+    /// Tells `shutdown` that something was given back.
     flushed: Notify,
-    /// The latest call beside the turns that failed: the driver judges the connection by it too.
+    /// The latest failed call that was not a turn. The driver uses it, too, to judge the connection.
     complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
 }
 
@@ -91,7 +91,7 @@ impl Shared {
         &self.registry
     }
 
-    /// A number for a permit, which no other permit of this client has.
+    /// Returns a new number for a permit. No other permit of this client has it.
     pub(crate) fn next_counter(&self) -> u64 {
         self.counter.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -117,8 +117,8 @@ impl Shared {
         start
     }
 
-    /// Ends this client where it is the copy that a fork made: its driver is in another process,
-    /// and nobody here would ever answer.
+    /// Ends this client if it is a copy made by a fork. The driver is in another process, so nobody here
+    /// would ever answer.
     fn end_if_inherited(&self) {
         if self.lifecycle.is_inherited() {
             self.end();
@@ -152,7 +152,7 @@ impl Shared {
         self.lifecycle.end();
         self.close();
         for cell in self.registry.all() {
-            // Where turns need no driver, what it was to hand back goes now, and the rest later.
+            // If turns need no driver, the removals go out now, and the rest later.
             if self.link.is_inline() {
                 self.take_inline_turns(&cell);
             } else {
@@ -175,8 +175,8 @@ impl Shared {
         self.registry.add_handle(name, self.id(), limit, label, close_if_closing)
     }
 
-    /// Changes the state of a semaphore, and has what follows from it done: by a turn here and now
-    /// where that is possible, else by the driver.
+    /// Changes the state of a semaphore, and makes what follows from it happen: by an inline turn if that is
+    /// possible, else by the driver.
     pub(super) fn update<T>(
         &self,
         cell: &Arc<SemaphoreCell>,
@@ -192,8 +192,8 @@ impl Shared {
 
     /// Takes the turns that the caller has given cause for. Returns whether the driver must look.
     fn take_inline_turns(&self, cell: &SemaphoreCell) -> bool {
-        // Without a runtime the time may be another than that of the driver; where that has ended,
-        // nobody else would hand anything back.
+        // Without a runtime the clock may differ from that of the driver. If the driver has ended, nobody
+        // else would give anything back.
         let on_time = || Handle::try_current().is_ok() || self.lifecycle.has_ended();
         if !self.link.is_inline() || !on_time() {
             return true;
@@ -262,7 +262,7 @@ impl Shared {
         }
     }
 
-    /// A call beside the turns failed on `session`.
+    /// Notes that a call that is not a turn failed on `session`.
     pub(crate) fn complain(&self, session: &Arc<dyn Session>, error: StoreError) {
         // Weak: a session holds this by the listener it was given.
         *lock(&self.complaint) = Some((Arc::downgrade(session), error));
@@ -274,26 +274,26 @@ impl Shared {
         Some((session.upgrade()?, error))
     }
 
-    // What is not handed back yet.
+    // What is not given back yet.
 
-    /// Something may have been handed back.
+    /// Notes that something may have been given back.
     pub(super) fn notify_flushed(&self) {
         self.flushed.notify_waiters();
     }
 
-    /// Resolves once callers of this client hold nothing; for when none can get anything new.
+    /// Resolves once callers of this client hold nothing. Call it when no caller can get anything new.
     pub(crate) async fn until_none_held(&self) {
         self.until_each(SemaphoreState::holds_nothing).await;
     }
 
-    /// Resolves once all is known to be handed back; for when none can get anything new.
+    /// Resolves once everything is known to be given back. Call it when no caller can get anything new.
     pub(crate) async fn until_flushed(&self) {
         while self.unflushed() > 0 && !self.lifecycle.has_ended() {
             self.until_each(|state| state.unflushed() == 0).await;
         }
     }
 
-    /// How many ids are not known to be handed back.
+    /// Returns how many ids are not known to be removed.
     pub(crate) fn unflushed(&self) -> usize {
         self.registry.unflushed()
     }
@@ -304,7 +304,7 @@ impl Shared {
         }
     }
 
-    /// Resolves once `done` says so; looked at after every turn.
+    /// Resolves once `done` returns true. It is called after every turn.
     async fn until(&self, done: impl Fn() -> bool) {
         loop {
             let flushed = self.flushed.notified();
@@ -326,7 +326,7 @@ impl WakeListener for Shared {
             state.wake(id, wake_up, Instant::now());
             state.wants_driver()
         });
-        // The waiter is on its way; a driver that need not look would only be in it.
+        // The waiter is already served. If the driver need not look, it would only be in the way.
         if wants_driver {
             self.make_ready(&cell);
         }

@@ -22,18 +22,18 @@ use super::shared::Shared;
 use super::state::{Outgoing, SemaphoreState, TimerMove};
 use super::timers::Timers;
 
-/// What a second turn in flight must be worth, in ids of newcomers and of removals: less waits for the
-/// reply that is on its way, and shares a turn with what comes meanwhile.
+/// The minimum number of newcomers and removals in a pipelined turn. Fewer ids wait for the reply that is on
+/// its way, and share a turn with those that come until then.
 const PIPELINED: Option<usize> = Some(8);
 
-/// How many turns are in flight at the most. More would only wait in the server, in a burst of names for
-/// longer than their deadline. Meanwhile semaphores gather.
+/// The maximum number of turns in flight. More turns would only wait in the server, and in a burst of names
+/// for longer than their deadline. The other semaphores gather until a turn has landed.
 const IN_FLIGHT: usize = 256;
 
-/// While fewer are in flight, turns with something to renew go out all the same, and do not count.
+/// While fewer turns than this are in flight, turns with something to renew go out anyway, and do not count.
 const RENEWING: usize = 4_096;
 
-/// After this long without a turn, the next one goes out at the first word.
+/// After this time without a turn, the next turn goes out without a yield.
 const QUIET: Duration = Duration::from_millis(5);
 
 /// A turn that has come back, and on which connection.
@@ -60,7 +60,7 @@ pub(super) struct Driver {
     /// When a turn was last sent.
     busy_at: Instant,
     data_loss_log: DataLossLog,
-    /// When this ends though not all is handed back, once nobody can ask for anything any more.
+    /// When the driver ends although not everything is given back, once no caller is left.
     give_up_at: Option<Instant>,
     /// Also for a task that its runtime drops before it was ever polled.
     _guard: EndGuard,
@@ -75,7 +75,7 @@ impl Drop for EndGuard {
     }
 }
 
-/// What the driver has to do for a semaphore.
+/// The work that the driver has to do for a semaphore.
 struct Look {
     outgoing: Option<Outgoing>,
     timer: TimerMove,
@@ -101,8 +101,8 @@ impl Driver {
 
     pub(super) async fn run(mut self) {
         let shared = Arc::clone(&self.shared);
-        // Who became ready together, by one tick of the timer say, goes into one turn; but after a
-        // silence nobody else is expected, and to yield would wake other threads of the runtime.
+        // Callers that became ready together, for example by one tick of the timer, share one turn. After a
+        // silence no other caller is expected, and a yield would wake other threads of the runtime.
         let mut gathering: Option<BoxedFuture<()>> = None;
         loop {
             if gathering.is_none() {
@@ -148,7 +148,7 @@ impl Driver {
         self.counted >= IN_FLIGHT && self.shared.link().is_up()
     }
 
-    /// As [`pump`](Self::pump); where it is not the semaphore's turn now, it is next.
+    /// Does the same as [`pump`](Self::pump). If the semaphore cannot send now, it is the next one that can.
     fn pump_soon(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = !self.is_full();
         self.pump(cell, in_turn);
@@ -157,8 +157,8 @@ impl Driver {
         }
     }
 
-    /// As [`pump`](Self::pump), but behind those who wait: else names that always have something to
-    /// say would keep all others out.
+    /// Does the same as [`pump`](Self::pump), but after the semaphores that wait. Otherwise names that
+    /// always have something to say would keep all others out.
     fn pump_behind(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = self.backlog.is_empty() && !self.is_full();
         self.pump(cell, in_turn);
@@ -302,7 +302,7 @@ impl Driver {
         self.connection.failed(&self.shared, &session, &error)
     }
 
-    /// Tells every semaphore; what it missed meanwhile, it asks about.
+    /// Tells every semaphore. Each asks about what it may have missed.
     fn connection_changed(&mut self) {
         let now = Instant::now();
         let up = self.shared.link().is_up();
@@ -312,7 +312,7 @@ impl Driver {
                 format!("the connection was given up: {error}"),
             )
         });
-        // Nobody listens to the old connection any more; that closes it.
+        // Nothing uses the old connection any more, so it is closed.
         self.in_flight.clear();
         self.counted = 0;
         for cell in self.shared.registry().all() {
@@ -327,13 +327,13 @@ impl Driver {
 
     // Time.
 
-    /// When something is to be done, if nothing happens before.
+    /// Returns when there is work to do, if nothing happens before.
     fn next_look(&self) -> Option<Instant> {
         let (timer, log) = (self.timers.first(), self.data_loss_log.tell_at());
         [timer, self.give_up_at, log].into_iter().flatten().min()
     }
 
-    /// The first timers are due.
+    /// Runs the timers that are due.
     fn fire(&mut self) {
         let now = Instant::now();
         if self.data_loss_log.tell_at().is_some_and(|at| at <= now) {
@@ -361,7 +361,7 @@ impl Driver {
     }
 }
 
-/// Resolves when what there is to wait for has come; at once where there is nothing.
+/// Resolves when the awaited event has come, or immediately if there is none.
 async fn wait_for(what: &mut Option<BoxedFuture<()>>) {
     if let Some(what) = what {
         what.await;

@@ -1,7 +1,8 @@
-//! The seam between the driver and whatever keeps the count.
+//! The interface between the driver and the store.
 //!
-//! A [`Store`] makes [`Session`]s; a session carries turns. Both are sealed by being private: the
-//! public types hold them as trait objects, so one boxed future is paid per turn, not per permit.
+//! A [`Store`] makes [`Session`]s; a session carries turns. Both traits are private, so only this crate
+//! implements them. The public types hold them as trait objects; this costs one boxed future per turn, not
+//! per permit.
 
 mod bounds;
 pub(crate) mod memory;
@@ -27,14 +28,14 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A place where permits are counted.
 pub(crate) trait Store: Send + Sync {
-    /// Opens a connection for `client`, whose wake-ups go to `listener`.
+    /// Opens a connection for `client`. The wake-ups of the client go to `listener`.
     fn open(
         &self,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>>;
 
-    /// Runs a turn at once, without a session; `None` by a store that has to be awaited.
+    /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`.
     fn turn_inline(&self, _: &Turn) -> Option<TurnOutcome> {
         None
     }
@@ -47,12 +48,12 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) trait Session: Send + Sync {
     /// Sends all that a client has to say about one semaphore.
     fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>>;
-    /// Whether [`Store::turn_inline`] has an answer.
+    /// Returns whether [`Store::turn_inline`] returns an answer.
     fn is_inline(&self) -> bool {
         false
     }
-    /// Has the session check its subscription: a waiter learnt by asking what a wake-up should have
-    /// told.
+    /// Makes the session check its subscription. It is called when a waiter learnt of its grant by asking,
+    /// so the wake-up was probably lost.
     fn doubt_subscription(&self) {}
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>>;
     /// `None` clears the override.
@@ -67,13 +68,13 @@ pub(crate) trait Session: Send + Sync {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>>;
-    /// Whether wake-ups arrive. Where they do not, waiters ask at the pace of their backoff.
+    /// Returns whether wake-ups arrive. If they do not, waiters ask at the intervals of their backoff.
     fn is_subscribed(&self) -> bool;
-    /// Whether the connection is not known to be broken.
+    /// Returns false if the connection is known to be broken.
     fn is_alive(&self) -> bool;
 }
 
-/// Where a session delivers wake-ups. Each is a hint: it may come late, twice or not at all.
+/// The receiver of a session's wake-ups. A wake-up is a hint: it may come late, twice or not at all.
 pub(crate) trait WakeListener: Send + Sync {
     fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp);
     /// Wake-ups no longer arrive, or arrive again. Some may have been missed.
@@ -89,9 +90,9 @@ pub(crate) trait WakeListener: Send + Sync {
 pub(crate) struct Turn {
     pub(crate) name: Arc<str>,
     pub(crate) client: ClientId,
-    /// Who this is, for `inspect`; empty for no label.
+    /// The name of the client for `inspect`; empty if it has none.
     pub(crate) label: Arc<str>,
-    /// The store ignores a turn with an older epoch that runs later.
+    /// The epoch. The store ignores turns of a lower epoch that run after this one.
     pub(crate) epoch: Epoch,
     pub(crate) limit: u32,
     /// The highest token or ticket this client has seen.
@@ -100,14 +101,14 @@ pub(crate) struct Turn {
     pub(crate) incarnation: Option<Incarnation>,
     /// Held permits to give back, those of one unit first.
     pub(crate) release: Vec<PermitId>,
-    /// No token of those of one unit is lower; `None` where one is not known, or where a lease may
-    /// have ended: those are looked for one by one.
+    /// A lower bound of the tokens of the released permits of one unit. `None` if a token is not known, or a
+    /// lease may have ended. Then the store looks for each permit.
     pub(crate) release_from: Option<Seq>,
     /// Ids to remove wherever they are.
     pub(crate) cancel: Vec<PermitId>,
-    /// Held permits, and for how long from now.
+    /// Held permits, each with the time from now for which it is to be held.
     pub(crate) renew: Vec<(PermitId, Millis)>,
-    /// Waiters sent before, whose fate is in doubt.
+    /// Waiters that were sent before and whose state is in doubt.
     pub(crate) ask: Vec<Ask>,
     /// Waiters never sent before.
     pub(crate) admit: Vec<(PermitId, WhenFull)>,
@@ -127,12 +128,12 @@ impl Turn {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask {
     pub(crate) id: PermitId,
-    /// `None` when no reply told a ticket yet.
+    /// `None` if no reply has told a ticket yet.
     pub(crate) ticket: Option<Seq>,
     pub(crate) when_full: WhenFull,
 }
 
-/// What the store does with a newcomer that does not fit.
+/// Says what the store does with a newcomer that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WhenFull {
     Wait,
@@ -159,28 +160,28 @@ pub(crate) struct TurnReply {
     pub(crate) waiting: u64,
     /// The last token or ticket given out.
     pub(crate) last: Option<Seq>,
-    /// Waiters that the caller asked about had been lost, and are back in the queue at their places
-    /// or have left it in this turn: others may be lost, too.
+    /// Whether waiters that the caller asked about had been lost. They are back at their places in the
+    /// queue, or have left it in this turn. Other waiters may be lost, too.
     pub(crate) put_back: bool,
     /// Work was left for another turn.
     pub(crate) more: bool,
-    /// Until the next deadline; only for the owner of the head of the queue.
+    /// The time until the next deadline; only for the owner of the head of the queue.
     pub(crate) earliest: Option<Duration>,
-    /// Indices of releases that found nothing, from 0.
+    /// Indices, from 0, of releases that found nothing.
     pub(crate) missing: Vec<usize>,
-    /// Indices of renewals that were not plain, from 0.
+    /// Indices, from 0, of renewals that found no permit or a kicked one, each with its outcome.
     pub(crate) renewal_exceptions: Vec<(usize, RenewalException)>,
     /// One per ask.
     pub(crate) asked: Vec<WaiterOutcome>,
     /// One per admit.
     pub(crate) admitted: Vec<WaiterOutcome>,
-    /// Waiters of the caller that it did not ask about and that left the queue: token, or `None`
-    /// for one that asks for more than the limit.
+    /// Waiters of the caller that left the queue although it did not ask about them. Each has its token, or
+    /// `None` if it wants more than the limit.
     pub(crate) others: Vec<(PermitId, Option<Seq>)>,
 }
 
 impl TurnReply {
-    /// A reply that tells of no permit and no waiter.
+    /// Makes a reply that says nothing about permits or waiters.
     pub(crate) fn new(incarnation: Incarnation, limit: u32) -> Self {
         Self {
             incarnation,
@@ -205,7 +206,7 @@ impl TurnReply {
 pub(crate) enum RenewalException {
     Gone,
     Kicked,
-    /// It was missing since data was lost, and there was room for it.
+    /// It was missing after a loss of data. There was room for it, so it was put back.
     PutBack,
 }
 
@@ -213,7 +214,7 @@ pub(crate) enum RenewalException {
 pub(crate) enum WaiterOutcome {
     Granted {
         token: Seq,
-        /// It had been granted before this turn, unheard.
+        /// It had been granted before this turn, but the client had not learnt of it.
         earlier: bool,
     },
     Queued {
@@ -226,7 +227,7 @@ pub(crate) enum WaiterOutcome {
 }
 
 impl WaiterOutcome {
-    /// Returns the outcome of the newcomer `nth` places later in a run of the same outcome.
+    /// Returns the outcome of the newcomer that is `nth` places later in the same run.
     #[cfg(feature = "redis")]
     fn with_numbers_raised_by(self, nth: u64) -> Self {
         match self {
@@ -242,7 +243,7 @@ impl WaiterOutcome {
 /// What a client is told of one of its ids between its turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WakeUp {
-    /// Something has changed: the next turn is to ask about the id.
+    /// Something has changed, so the next turn has to ask about the id.
     Ask,
     /// A turn of another client granted it, with this token.
     Granted(Seq),
@@ -256,7 +257,7 @@ impl WakeUp {
     }
 }
 
-/// How a permit is ended on an operator's word.
+/// How an operator ends a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kick {
     /// It can no longer be renewed.

@@ -352,10 +352,10 @@
 //! | weighs more than the limit | `413` | `INVALID_ARGUMENT` |
 //! | request body broke off while queued | `400` | `CANCELLED` |
 //!
-//! The body over HTTP is `{"error":"too many requests at
-//! once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`. It can also have the error
-//! format of another API, which the SDKs of that API understand ([`dialect`](ZSetSemaphoreLayer::dialect)),
-//! or be made by a closure from the rejection and the request
+//! The HTTP body is
+//! `{"error":"too many requests at once","limit_name":"chats","limit":64,"in_use":64,"place":7,"retry_after":3}`.
+//! It can also have the error format of another API, which the SDKs of that API understand
+//! ([`dialect`](ZSetSemaphoreLayer::dialect)), or be made by a closure from the rejection and the request
 //! ([`answer_with`](ZSetSemaphoreLayer::answer_with)). A request is gRPC if its content type says so. The
 //! answer to a gRPC request has only trailers.
 //!
@@ -369,11 +369,11 @@
 //!
 //! # Clients that go away
 //!
-//! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server notices that only by
-//! reading, so [`answer`](ZSetSemaphoreLayer::answer) reads the request body ahead, up to [256
-//! KiB](ZSetSemaphoreLayer::read_ahead). In three cases it is noticed only after the request got its permit:
-//! if the body is larger, if the client has already sent its next request on the connection, or if the
-//! client waits for a `100 Continue`.
+//! A queued request whose client goes away leaves the queue. Over HTTP/1.1 a server notices this only by
+//! reading, so [`answer`](ZSetSemaphoreLayer::answer) reads the request body ahead, up to
+//! [256 KiB](ZSetSemaphoreLayer::read_ahead). In three cases it is noticed only after the request got its
+//! permit: if the body is larger, if the client has already sent its next request on the connection, or if
+//! the client waits for a `100 Continue`.
 //!
 //! A client that stays connected but does not read keeps its permit, unless a
 //! [`stall_timeout`](ZSetSemaphoreLayer::stall_timeout) ends the body.

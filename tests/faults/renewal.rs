@@ -315,7 +315,6 @@ async fn nothing_remains_of_a_permit_that_was_released_or_lost_before_its_time()
     assert_eq!(lost.remaining(), Duration::ZERO);
 }
 
-// Behaviour 26
 #[tokio::test(start_paused = true)]
 async fn no_more_remains_of_a_permit_than_its_longest_hold() {
     let client = Client::in_memory();

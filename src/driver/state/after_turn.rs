@@ -7,7 +7,8 @@
 
 use crate::numbers::TurnNumber;
 
-/// The last turn that may name an id, if any does. The id waits until it has landed.
+/// The last turn that may name an id, if there is one. The id is not named again before that turn has
+/// landed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct AfterTurn(Option<TurnNumber>);
 
@@ -35,7 +36,7 @@ impl OldestInFlight {
         Self(turn)
     }
 
-    /// Whether all turns up to that one have landed.
+    /// Returns whether all turns up to `turn` have landed.
     pub(super) fn is_past(self, after: AfterTurn) -> bool {
         self.0.is_none_or(|oldest| after < oldest.into())
     }

@@ -1,4 +1,5 @@
-//! The builder of a turn: each id goes to the turn and to what the turn has named, in one call. Pure.
+//! The builder of a turn. One call adds an id both to the turn and to the record of what the turn names.
+//! Pure.
 
 use tokio::time::Instant;
 
@@ -10,10 +11,10 @@ use super::removal::Removal;
 
 /// Renewals and removals leave room for each other and for waiters.
 pub(super) const SHARE: usize = TURN_BOUND * 7 / 8;
-/// A waiter costs the server about twice what a renewal or a release does.
+/// A waiter costs the server about twice as much as a renewal or a release.
 const WAITER: usize = 2;
 
-/// What a turn has named, in the order it named it.
+/// The ids that a turn has named, in the order of the turn.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     pub(super) released: Vec<Removal>,
@@ -22,7 +23,7 @@ pub(super) struct Named {
     pub(super) renewed: Vec<(u64, Millis)>,
     pub(super) asked: Vec<u64>,
     pub(super) admitted: Vec<u64>,
-    /// The waiter that was asked about only since a heartbeat was due.
+    /// The waiter that was asked about only because a heartbeat was due.
     pub(super) heartbeat: Option<u64>,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Batch {
     sent: Instant,
     /// For how many ids there is room.
     room: usize,
-    /// What else is in flight may name the same permits.
+    /// Whether another turn in flight may name the same permits.
     renewals_only: bool,
 }
 
@@ -64,17 +65,18 @@ impl Batch {
         (self.turn, self.named)
     }
 
-    /// How many permits are renewed so far.
+    /// Returns how many permits are renewed so far.
     pub(super) fn renewals(&self) -> usize {
         self.named.renewed.len()
     }
 
-    /// Whether there is room for one more renewal.
+    /// Returns whether there is room for one more renewal.
     pub(super) fn fits_renewal(&self) -> bool {
         self.renewals() < SHARE && self.room > 0
     }
 
-    /// Whether a permit of that incarnation can be renewed: all of a turn are of one.
+    /// Returns whether a permit of that incarnation can be renewed. All renewals of a turn have the same
+    /// incarnation.
     pub(super) fn fits_incarnation(&self, incarnation: Option<Incarnation>) -> bool {
         self.named.renewed.is_empty() || self.turn.incarnation == incarnation
     }
@@ -86,7 +88,7 @@ impl Batch {
         self.room -= 1;
     }
 
-    /// For how many removals there is room: the rest is for waiters.
+    /// Returns for how many removals there is room. The rest of the turn is for waiters.
     pub(super) fn room_for_removals(&self) -> usize {
         self.room - self.room / 4
     }
@@ -97,8 +99,8 @@ impl Batch {
         self.room -= 1;
     }
 
-    /// Releases these permits, those of one unit first. `vouched` tells the token of a permit that must
-    /// still be there: where that is known of all of one unit, the store need not look at each.
+    /// Releases these permits, those of one unit first. `vouched` returns the token of a permit that must
+    /// still be in the store. If all permits of one unit have such a token, the store need not look at each.
     pub(super) fn release(
         &mut self,
         mut removals: Vec<Removal>,
@@ -125,7 +127,7 @@ impl Batch {
         self.room -= WAITER;
     }
 
-    /// The waiter is asked about only since a heartbeat is due.
+    /// Asks about the waiter only because a heartbeat is due.
     pub(super) fn note_heartbeat(&mut self, counter: u64) {
         self.named.heartbeat = Some(counter);
     }

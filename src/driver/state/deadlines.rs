@@ -2,10 +2,10 @@
 //!
 //! # Implementation
 //!
-//! Each grant, renewal and release moves an instant, and hardly any instant comes to pass as it stands.
-//! A tree that is kept exact would cost more than all else that a permit costs here. So the heap only
-//! takes in. An entry that no longer counts is dropped when it comes to the front, or when more than
-//! half of the entries are of that kind.
+//! Each grant, renewal and release moves an instant, and most instants are moved before they are reached. A
+//! tree without stale entries would cost more than everything else about a permit. So entries are only added
+//! to the heap. A stale entry is dropped when it comes to the front, or when more than half of the entries
+//! are stale.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,7 +18,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Sets the instant of `counter`; an earlier entry of it no longer counts.
+    /// Sets the instant of `counter`. An earlier entry of it becomes stale.
     pub(crate) fn put(&mut self, at: Instant, counter: u64) {
         self.heap.push(Reverse((at, counter)));
     }

@@ -2,17 +2,17 @@
 //!
 //! # Implementation
 //!
-//! A turn without an answer may have run, may run later, or never. The epoch of the next turn is one
-//! higher, and the store ignores turns of a lower epoch than it has seen. So the next answered turn
-//! decides for all those before it.
+//! A turn without an answer may have run, may run later, or never. The epoch of the next turn is one higher,
+//! and the store ignores turns of a lower epoch than it has seen. So once a turn is answered, no turn before
+//! it can count any more.
 
 use crate::numbers::Epoch;
 
 #[derive(Debug, Default)]
 pub(super) struct Epochs {
-    /// Of the next turn.
+    /// The epoch of the next turn.
     current: Epoch,
-    /// No turn with a lower one may still run and count.
+    /// No turn with a lower epoch can still run and count.
     settled: Epoch,
 }
 
@@ -21,7 +21,7 @@ impl Epochs {
         self.current
     }
 
-    /// Whether no turn without an answer can count any more.
+    /// Returns whether no turn without an answer can count any more.
     pub(super) fn is_settled(&self) -> bool {
         self.current == self.settled
     }

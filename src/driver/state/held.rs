@@ -23,12 +23,12 @@ use super::removal::{Ended, Grant};
 pub(super) struct Held {
     hold: Arc<Hold>,
     options: Arc<Options>,
-    /// Under which the store last had it.
+    /// The incarnation under which the store last had the permit.
     incarnation: Option<Incarnation>,
     renewal: Renewal,
     /// The end of its lease, counted from when the turn that gave it was sent.
     lease_end: Instant,
-    /// How long the store may keep it, if a renewal was sent.
+    /// Until when the store may keep the permit, if a renewal was sent.
     server_until: Instant,
     /// The last turn that may name it as a waiter: it is not named before that has landed.
     named_by: AfterTurn,
@@ -150,14 +150,14 @@ impl Held {
         self.next_look
     }
 
-    /// Brings `next_look` up to date; returns it if it has changed.
+    /// Updates `next_look`, and returns it if it has changed.
     pub(super) fn move_next_look(&mut self) -> Option<Instant> {
         let next = self.next();
         let before = std::mem::replace(&mut self.next_look, next);
         (next != before).then_some(next)
     }
 
-    /// When it next needs a look, as things stand.
+    /// Returns the present value of `next_look`: when the permit next needs a look.
     fn next(&self) -> Instant {
         let mut next = self.hold.deadline();
         if let Renewal::At(at) = self.renewal {
@@ -181,7 +181,7 @@ impl Held {
         self.extends.drain(..).map(|(_, done)| done)
     }
 
-    /// Whether it is due for renewal, or a turn in flight renews it.
+    /// Returns whether the permit is due for renewal, or a turn in flight renews it.
     pub(super) fn is_under_renewal(&self) -> bool {
         self.renewal == Renewal::UnderWay
     }
@@ -194,28 +194,28 @@ impl Held {
         }
     }
 
-    /// Whether it is to be renewed at that instant.
+    /// Returns whether the permit has to be renewed at that instant.
     pub(super) fn is_renewed_at(&self, at: Instant) -> bool {
         self.renewal == Renewal::At(at)
     }
 
-    /// Whether no turn in flight names it as a waiter.
+    /// Returns whether no turn in flight names the id as a waiter.
     pub(super) fn may_be_named(&self, oldest: OldestInFlight) -> bool {
         oldest.is_past(self.named_by)
     }
 
-    /// Whether that turn was the last one to renew it.
+    /// Returns whether `turn` was the last one to renew the permit.
     pub(super) fn was_named_to_renew(&self, turn: TurnNumber) -> bool {
         self.renewed_by.is(turn)
     }
 
-    /// Whether the outcome of that turn is what its renewal waits for.
+    /// Returns whether the renewal waits for the outcome of `turn`.
     pub(super) fn is_renewed_by(&self, turn: TurnNumber) -> bool {
         self.renewal == Renewal::UnderWay && self.renewed_by.is(turn)
     }
 
-    /// For how long from `now` a renewal is to hold it: as long as those who extend it ask, and at least
-    /// for its own lease. A fixed lease is named so that it can be put back, but gets no longer.
+    /// Returns for how long from `now` a renewal is to hold it: as long as those who extend it ask, and at
+    /// least for its own lease. A fixed lease is named so that it can be put back, but gets no longer.
     fn lease_to_ask(&self, now: Instant) -> Millis {
         let own = if self.options.renew == Renew::Auto || self.claim {
             self.hold.id.lease_ms()
@@ -234,7 +234,7 @@ impl Held {
         batch.renew(self.hold.id, lease, self.incarnation);
     }
 
-    /// Why it is lost by the clock, if it is.
+    /// Returns the reason of the loss, if the clock has ended the permit.
     pub(super) fn lost_by_clock(&self, now: Instant) -> Option<LostReason> {
         let ended = self.hold.has_ended().then(|| by_lease(&self.options));
         ended.or_else(|| self.hold.lost_by_clock(now))
@@ -264,13 +264,13 @@ impl Held {
         !self.extends.is_empty()
     }
 
-    /// Whether it is over by the clock.
+    /// Returns whether the lease has ended by the clock.
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.hold.deadline() <= now
     }
 }
 
-/// Why a permit is lost when its lease is over.
+/// Returns why a permit is lost when its lease is over.
 pub(super) fn by_lease(options: &Options) -> LostReason {
     match options.renew {
         Renew::Auto => LostReason::RenewalTimeout,

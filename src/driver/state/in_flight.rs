@@ -2,9 +2,9 @@
 //!
 //! # Implementation
 //!
-//! Mostly one turn is in flight. Under load a second one is pipelined, and renewals that cannot wait
-//! for a late answer go out beside any number of them. The store may run them in either order, since
-//! no id is named by two of them and nothing follows a question; `ARCHITECTURE.md` has the proof.
+//! Usually one turn is in flight. Under load a second one is pipelined. Renewals that cannot wait for a late
+//! answer go out beside any number of turns. The store may run them in either order, since no id is named by
+//! two of them and nothing follows a question; `ARCHITECTURE.md` has the proof.
 
 use std::time::Duration;
 
@@ -24,9 +24,9 @@ struct TurnInFlight {
     number: TurnNumber,
     epoch: Epoch,
     sent: Instant,
-    /// It went out beside others, only to renew.
+    /// Whether it is a renewal turn, sent beside other turns.
     renewals_only: bool,
-    /// What it renews is due again, since its answer is late.
+    /// Whether its permits are due for renewal again, because its answer is late.
     renewed_again: bool,
     named: Named,
 }
@@ -88,36 +88,36 @@ impl InFlight {
         OldestInFlight::new(self.oldest_number())
     }
 
-    /// After all turns that were sent so far.
+    /// Returns the order "after all turns that were sent so far".
     pub(super) fn after_all_sent(&self) -> AfterTurn {
         self.last_sent.map_or(AfterTurn::NONE, AfterTurn::from)
     }
 
-    /// What was sent so far may be on an earlier connection.
+    /// Notes that all turns sent so far may be on an earlier connection.
     pub(super) fn reconnected(&mut self) {
         self.earlier_connection = self.after_all_sent();
     }
 
-    /// Whether a turn of all kinds may go out. Turns that only renew are not in its way, unless they
-    /// put permits back, which come before waiters.
+    /// Returns whether a full turn may go out. Renewal turns do not prevent it, unless they put permits
+    /// back, because permits come before waiters.
     pub(super) fn is_free(&self, recovering: bool) -> bool {
         self.turns.iter().all(|turn| turn.renewals_only && !recovering)
     }
 
-    /// Whether a second turn may go out before the one in flight has landed, as far as that one is
-    /// concerned: it is alone, on this connection, and asks about no waiter. A question that ran later
-    /// would reopen what the second turn had settled.
+    /// Returns whether a second turn may go out before the one in flight has landed, as far as that one is
+    /// concerned: it is alone, on this connection, and asks about no waiter. A question that ran later would
+    /// reopen what the second turn had settled.
     pub(super) fn may_pipeline(&self) -> bool {
         let [leader] = self.turns.as_slice() else { return false };
         AfterTurn::from(leader.number) > self.earlier_connection && leader.named.asked.is_empty()
     }
 
-    /// When the answers to all turns in flight are late for a lease of this length.
+    /// Returns when the answers to all turns in flight are late for a lease of this length.
     pub(super) fn all_late_at(&self, lease: Duration) -> Option<Instant> {
         self.turns.last()?.sent.checked_add(lease::answer_in(lease))
     }
 
-    /// Whether a turn renews something that is not due again yet.
+    /// Returns whether a turn in flight renews something that is not due again yet.
     pub(super) fn has_renewals(&self) -> bool {
         let renews = |turn: &TurnInFlight| !turn.renewed_again && !turn.named.renewed.is_empty();
         self.turns.iter().any(renews)
@@ -139,20 +139,20 @@ impl InFlight {
         })
     }
 
-    /// Whether a turn in flight removes the id.
+    /// Returns whether a turn in flight removes the id.
     pub(super) fn removes(&self, id: PermitId) -> bool {
         let named = self.turns.iter().map(|turn| &turn.named);
         let mut removals = named.flat_map(|named| named.cancelled.iter().chain(&named.released));
         removals.any(|removal| removal.id == id)
     }
 
-    /// How many ids the turns in flight remove.
+    /// Returns how many ids the turns in flight remove.
     pub(super) fn removals(&self) -> usize {
         let named = self.turns.iter().map(|turn| &turn.named);
         named.map(|named| named.released.len() + named.cancelled.len()).sum()
     }
 
-    /// Nobody will answer any more: yields the releases that the turns carry.
+    /// Ends all turns, since no answer will come. Returns the releases that they carry.
     pub(super) fn end(&mut self) -> impl Iterator<Item = Removal> {
         self.turns.drain(..).flat_map(|turn| turn.named.released)
     }

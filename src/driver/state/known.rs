@@ -1,4 +1,4 @@
-//! What the answered turns have told of a semaphore. Pure.
+//! What is known of a semaphore from answered turns. Pure.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::numbers::{Incarnation, Seq};
 use crate::store::TurnReply;
 
-/// How many recent turns are remembered, so that a claim is counted from the latest that fits.
+/// The number of recent turns that are remembered, so that a claim counts from the latest possible one.
 const ANSWERED: usize = 8;
 
 /// An answered turn: when it was sent, and the last number that the store had given out after it.
@@ -18,17 +18,17 @@ pub(super) struct AnsweredTurn {
 }
 
 impl AnsweredTurn {
-    /// Whether the turn ran before the grant with this token. Each number that the store gives out is
-    /// above all before it, so a grant that is above `last` came later.
+    /// Returns whether the turn ran before the grant with this token. The numbers that the store gives out
+    /// rise, so a grant whose token is above `last` came later.
     fn ran_before(&self, token: Seq) -> bool {
         self.last < Some(token)
     }
 }
 
-/// What a reply tells of the store's data.
+/// What a reply shows about the store's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
-    /// It is there, as far as is known for the first time.
+    /// The store has data. This is the first reply.
     New,
     Kept,
     /// It was lost since the last answer.
@@ -46,7 +46,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Notes what stands above all else in a reply.
+    /// Notes the part that each reply has.
     pub(super) fn note(&mut self, reply: &TurnReply, sent: Instant) -> Data {
         let before = self.incarnation.replace(reply.incarnation);
         self.last_seen = self.last_seen.max(reply.last);
@@ -63,11 +63,11 @@ impl Known {
         }
     }
 
-    /// From when a claim of a waiter counts whose wake-up tells this token; `None` where the wake-up is
-    /// older than `queued`, the last turn that answered "queued" for the waiter.
+    /// Returns from when the claim of a waiter counts, if its wake-up has this token. Returns `None` if the
+    /// wake-up is older than `queued`, the last turn that answered "queued" for the waiter.
     ///
-    /// **Lemma: any turn answered with `last < token` ran before the grant.** The lease cannot have
-    /// begun before such a turn was sent, so the latest of them gives the bound that loses least.
+    /// **Lemma: any turn answered with `last < token` ran before the grant.** The lease cannot have begun
+    /// before such a turn was sent. The latest such turn gives the longest local lease.
     pub(super) fn counted_from(&self, token: Seq, queued: AnsweredTurn) -> Option<Instant> {
         let before = self.answered.iter().filter(|turn| turn.ran_before(token));
         let latest = before.map(|turn| turn.sent).fold(queued.sent, Instant::max);

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// How many permits are held for each length of a lease.
 #[derive(Debug, Default)]
 pub(super) struct LeaseCounts {
-    /// The last length stays with a count of 0, so that a permit after another allocates nothing.
+    /// The last length stays in the list with a count of 0, so that a series of single permits allocates
+    /// nothing.
     counts: BTreeMap<Duration, usize>,
 }
 

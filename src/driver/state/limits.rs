@@ -28,7 +28,7 @@ impl Limits {
         self.handles.keys().next_back().copied().unwrap_or(0)
     }
 
-    /// Whether all handles are gone.
+    /// Returns whether all handles are gone.
     pub(super) fn has_no_handles(&self) -> bool {
         self.handles.values().all(|&count| count == 0)
     }

@@ -1,16 +1,17 @@
-//! All that one client knows about one semaphore. Pure: no awaiting, no store, the time is given.
+//! The state: all that one client knows about one semaphore. Pure: it awaits nothing, calls no store, and
+//! gets the time from its caller.
 //!
 //! # Implementation
 //!
-//! Each part keeps its own fields. Here stand the moves *between* parts: a waiter becomes a permit, a
-//! permit a removal. [`turns`] makes the next turn of it, and takes in what became of one. Four rules
-//! keep it right:
+//! Each part has its own fields. This file has the moves *between* parts: a waiter becomes a permit, a
+//! permit becomes a removal. [`turns`] makes the next turn from the state, and takes in the outcome of a
+//! turn. Four rules keep the state correct:
 //!
 //! - *What ends here ends in the store.* Whatever takes a waiter or a permit out of its part yields an
 //!   [`Ended`](removal::Ended), which only [`Removals`] takes; that is emptied only by answered turns or
 //!   by time.
-//! - *A reply speaks about ids, not about places in a list.* A waiter or a permit that has gone meanwhile
-//!   is not found, and its id is among the removals already.
+//! - *A reply names ids, not places in a list.* If a waiter or a permit has ended before the reply, it is
+//!   not found, and its id is already among the removals.
 //! - *No id is named by two turns in flight, and none follows a question.* So it does not matter which of
 //!   them runs first.
 //! - *A wake-up is a hint.* It is a grant only if its token is above the last number of the last turn that
@@ -88,7 +89,7 @@ pub(crate) struct SemaphoreState {
     epochs: Epochs,
     known: Known,
     outage: Outage,
-    /// A turn is wanted though there may be nothing to say.
+    /// Whether a turn is wanted although there may be nothing to say.
     requested: bool,
     timer: Timer,
     notices: Notices,
@@ -96,12 +97,12 @@ pub(crate) struct SemaphoreState {
     effects: Effects,
 }
 
-/// What the driver is to be told once.
+/// Events that the driver is told once.
 #[derive(Debug, Default)]
 struct Notices {
     /// The store has lost its data.
     data_lost: bool,
-    /// A waiter learnt by asking what a wake-up should have told.
+    /// A waiter learnt of its grant by asking, so its wake-up was probably lost.
     wake_up_missed: bool,
 }
 
@@ -131,7 +132,7 @@ impl SemaphoreState {
         &self.name
     }
 
-    /// In a process that was forked, the client has another id.
+    /// Sets a new client id, in a process that was forked.
     pub(super) fn set_client(&mut self, client: ClientId) {
         self.client = client;
     }
@@ -158,18 +159,18 @@ impl SemaphoreState {
         self.known.limit_override()
     }
 
-    /// Why the store is away, if it is.
+    /// Returns why there is an outage, if there is one.
     pub(crate) fn outage(&self) -> Option<&StoreError> {
         self.outage.error()
     }
 
-    /// Since when the store is away, where it last answered anybody at `heard`.
+    /// Returns since when there is an outage. `heard` is when the store last answered anybody.
     #[cfg(feature = "tower")]
     pub(crate) fn away_since(&self, heard: Instant) -> Option<Instant> {
         self.outage.since(heard)
     }
 
-    /// Whether this caller may ask the store although it is away.
+    /// Returns whether this caller may ask the store during the outage.
     #[cfg(feature = "tower")]
     pub(crate) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
         self.outage.may_probe(now, every)
@@ -200,7 +201,7 @@ impl SemaphoreState {
         self.waiters.poll(counter, waker)
     }
 
-    /// How many stood ahead when the store last told.
+    /// Returns the number of waiters ahead in the queue, as the store last told.
     pub(crate) fn place(&self, counter: u64) -> Option<u64> {
         self.waiters.place(counter)
     }
@@ -223,7 +224,7 @@ impl SemaphoreState {
         }
     }
 
-    /// Takes a wake-up: a grant, or a word to ask about the id.
+    /// Takes a wake-up: a grant, or a request to ask about the id.
     pub(crate) fn wake(&mut self, id: PermitId, wake_up: WakeUp, now: Instant) {
         if id.client() != self.client {
             return;
@@ -243,8 +244,8 @@ impl SemaphoreState {
         }
     }
 
-    /// Acts on a wake-up for a waiter that no turn in flight names: grants where that is proven, and at
-    /// least half of the claim is left; else asks.
+    /// Acts on a wake-up for a waiter that no turn in flight names. It grants if the grant is proven and at
+    /// least half of the claim is left; otherwise the next turn asks.
     fn hear(&mut self, counter: u64, wake_up: WakeUp, now: Instant) {
         if !self.waiters.is_queued(counter) {
             return;
@@ -263,8 +264,8 @@ impl SemaphoreState {
         }
     }
 
-    /// Makes a waiter a permit, by a turn that was sent, or is known to have run, no earlier than
-    /// `counted_from`. A grant that is no longer provably ours is asked about instead.
+    /// Turns a waiter into a permit. The granting turn was sent, or is known to have run, no earlier than
+    /// `counted_from`. If the permit may have expired, the next turn asks instead.
     fn grant(&mut self, counter: u64, token: Seq, counted_from: Instant, term: Term, now: Instant) {
         let Some(waiter) = self.waiters.waiting(counter) else { return };
         let lease = term.of(waiter.id);
@@ -283,7 +284,7 @@ impl SemaphoreState {
         self.end_wait(counter, WaitEnd::Granted(hold));
     }
 
-    /// Ends a wait of whose end a reply of the store has told.
+    /// Ends a wait whose end a reply has told.
     fn end_wait(&mut self, counter: u64, end: WaitEnd) {
         if let Some(ended) = self.waiters.end(counter, end, &mut self.effects) {
             ended.told_by_store();
@@ -308,7 +309,7 @@ impl SemaphoreState {
         self.waiters.clear_lists();
     }
 
-    /// Lets in no new waiters, and ends those there are.
+    /// Closes the semaphore: ends all waits, and lets no new waiter enter.
     pub(crate) fn close(&mut self, now: Instant) {
         self.closed = true;
         let unclaimed = self.waiters.take_unclaimed();
@@ -320,12 +321,12 @@ impl SemaphoreState {
         self.closed
     }
 
-    /// The store refuses for good.
+    /// The store refuses permanently.
     pub(super) fn refuse_all(&mut self, error: &StoreError, now: Instant) {
         self.end_all_waits(now, || WaitEnd::Failed(error.clone()));
     }
 
-    /// The store refuses just now: a try does not wait for it.
+    /// Ends the waits of `try_acquire`, because the store refuses for now.
     pub(super) fn refuse_tries(&mut self, error: &StoreError, now: Instant) {
         let tries = |when_full| when_full == WhenFull::Refuse;
         self.end_waits(now, tries, || WaitEnd::Failed(error.clone()));
@@ -401,7 +402,7 @@ impl SemaphoreState {
 
     // Time.
 
-    /// Ends what is over and makes due what is due.
+    /// Ends all that the clock has ended, and marks what has become due.
     pub(super) fn tick(&mut self, now: Instant) {
         if let Some(lease) = self.permits.shortest_lease() {
             for (turn, renewed) in self.in_flight.newly_late(lease, now) {
@@ -415,8 +416,8 @@ impl SemaphoreState {
         self.waiters.tend_polls(now);
     }
 
-    /// Whether the driver must look after a turn that it did not take: to set its timer earlier, or to
-    /// drop a state that nobody misses.
+    /// Returns whether the driver must look after a turn that it did not take: to set its timer earlier, or
+    /// to drop a state that is no longer needed.
     pub(super) fn wants_look(&mut self) -> bool {
         let next = self.next_look(true);
         self.timer.hasten(next) || self.is_unused()
@@ -431,25 +432,25 @@ impl SemaphoreState {
         self.timer.fired();
     }
 
-    /// Whether something may be due for renewal.
+    /// Returns whether something may be due for renewal.
     pub(super) fn has_renewals(&self) -> bool {
         self.permits.may_have_due_renewals()
     }
 
-    /// How many permits are held, once after the store has turned out to have lost its data.
+    /// Returns the number of permits held, once after each loss of data in the store.
     pub(super) fn take_data_loss(&mut self) -> Option<usize> {
         std::mem::take(&mut self.notices.data_lost).then_some(self.permits.len())
     }
 
-    /// Whether a waiter learnt by asking what a wake-up should have told; once.
+    /// Returns, once, whether a waiter learnt of its grant by asking although wake-ups should arrive.
     pub(super) fn take_missed_wake_up(&mut self) -> bool {
         std::mem::take(&mut self.notices.wake_up_missed)
     }
 
     // The end.
 
-    /// Whether nothing here would be missed. The next state of this name begins with the epoch 0: a
-    /// turn that may still run must be void before.
+    /// Returns whether the state can be dropped. The next state of this name begins with epoch 0, so the
+    /// state has to stay while an old turn may still run and count.
     pub(super) fn is_unused(&self) -> bool {
         self.limits.has_no_handles()
             && self.waiters.is_empty()
@@ -461,17 +462,17 @@ impl SemaphoreState {
         self.permits.is_empty()
     }
 
-    /// Whether nothing is held and nothing is left to remove.
+    /// Returns whether nothing is held and nothing is left to remove.
     pub(super) fn is_flushed(&self) -> bool {
         self.permits.is_empty() && self.removals.is_empty() && self.in_flight.is_empty()
     }
 
-    /// How many ids are not known to be removed.
+    /// Returns how many ids are not known to be removed.
     pub(super) fn unflushed(&self) -> usize {
         self.permits.len() + self.removals.len() + self.in_flight.removals()
     }
 
-    /// The driver has ended: answers all who await an answer, for nobody else will.
+    /// Answers all callers that await an answer. The driver has ended, so nobody else would.
     pub(super) fn end(&mut self) {
         self.removals.close(self.in_flight.end(), &mut self.effects);
         self.effects.extend(self.permits.take_extends().map(Effect::Unextended));

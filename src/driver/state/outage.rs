@@ -1,8 +1,8 @@
-//! Whether the store is away, as far as one semaphore knows. Pure.
+//! The outage of the store, as far as one semaphore knows of it. Pure.
 //!
 //! # Implementation
 //!
-//! The store is away since it was asked and has not answered, or has refused. A refusal is an answer:
+//! An outage begins when the store was asked and did not answer, or when it refused. A refusal is an answer:
 //! it counts for this semaphore alone, and a new connection does not disprove it.
 
 #[cfg(feature = "tower")]
@@ -16,20 +16,20 @@ use crate::retry_delay::RetryDelay;
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     error: Option<StoreError>,
-    /// Since when the store has not answered though it was asked.
+    /// Since when the store has not answered although it was asked.
     since: Option<Instant>,
-    /// When the store last gave cause for it.
+    /// When the store last failed to answer, or last refused.
     heard_at: Option<Instant>,
     /// The server refused a turn of this semaphore.
     refused: bool,
     /// When a caller was last let through to ask whether it is over.
     probed_at: Option<Instant>,
-    /// No turn goes out before.
+    /// No turn goes out before this instant.
     paused_until: Option<Instant>,
     delay: RetryDelay,
 }
 
-/// Whether those who wait are to look at what they wait for.
+/// Whether the futures of waiters have to check for an outage.
 #[must_use]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
@@ -43,7 +43,7 @@ impl Outage {
         self.error.as_ref()
     }
 
-    /// The store does not answer, or not as it should, since `since`.
+    /// Notes that the store has not answered as it should since `since`.
     pub(super) fn note(&mut self, error: &StoreError, since: Instant, now: Instant) -> Change {
         self.heard_at = Some(now);
         self.error = Some(error.clone());
@@ -55,7 +55,7 @@ impl Outage {
         Change::BeganOrEnded
     }
 
-    /// A turn that was sent at `sent` was not answered as it should be.
+    /// Notes that a turn that was sent at `sent` was not answered as it should be.
     pub(super) fn turn_failed(
         &mut self,
         error: &StoreError,
@@ -75,7 +75,8 @@ impl Outage {
         self.end()
     }
 
-    /// A new connection proves that the server answers, not that it does what it has refused.
+    /// Notes a new connection. It proves that the server answers, but not that it now accepts what it has
+    /// refused.
     pub(super) fn reconnected(&mut self) -> Change {
         if self.refused { Change::None } else { self.end() }
     }
@@ -89,17 +90,18 @@ impl Outage {
         Change::BeganOrEnded
     }
 
-    /// Since when the store is away, where it last answered anybody at `heard`.
+    /// Returns since when there is an outage. `heard` is when the store last answered anybody.
     ///
-    /// A store that answers others is not away: a turn without an answer is on its way there.
+    /// If the store answers others, there is no outage: the turn without an answer is still on its way to
+    /// it.
     #[cfg(feature = "tower")]
     pub(super) fn since(&self, heard: Instant) -> Option<Instant> {
         let since = self.since?;
         Some(if self.refused { since } else { since.max(heard) })
     }
 
-    /// Whether this caller may ask the store although it is away: one caller in each `every`, and all
-    /// when nothing was heard of the outage for twice as long.
+    /// Returns whether this caller may ask the store during the outage. One caller may in each `every`. All
+    /// callers may if nothing has shown the outage for twice as long.
     #[cfg(feature = "tower")]
     pub(super) fn may_probe(&mut self, now: Instant, every: Duration) -> bool {
         let ago = |at: Instant| now.saturating_duration_since(at);
@@ -116,7 +118,7 @@ impl Outage {
         self.paused_until = Some(now + self.delay.after_failure());
     }
 
-    /// Whether turns are held back; forgets a pause that is over.
+    /// Returns whether turns are held back; forgets a pause that is over.
     pub(super) fn is_paused(&mut self, now: Instant) -> bool {
         self.paused_until = self.paused_until.filter(|&until| now < until);
         self.paused_until.is_some()

@@ -19,7 +19,7 @@ use super::lease_counts::LeaseCounts;
 
 /// How many renewals that are not due yet are piggybacked on a turn at the most.
 const PIGGYBACK: usize = 64;
-/// By how much a list may be longer than twice what it stands for.
+/// By how much a list may be longer than twice the number of its living entries.
 const SLACK: usize = 64;
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub(super) struct Permits {
     recovery: Recovery,
 }
 
-/// Whether waiters stand back, so that they do not take the room of those who hold.
+/// Whether waiters are held back, so that they do not take the units of permits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Recovery {
     #[default]
@@ -52,6 +52,7 @@ impl Permits {
         self.held.insert(counter, held);
     }
 
+    #[must_use]
     pub(super) fn remove(&mut self, counter: u64) -> Option<EndedPermit> {
         let held = self.held.remove(&counter)?;
         self.leases.remove(held.counted_as());
@@ -128,7 +129,7 @@ impl Permits {
         }
     }
 
-    /// Whether waiters stand back until permits are put back.
+    /// Returns whether waiters are held back until permits are put back.
     pub(super) fn is_recovering(&self) -> bool {
         self.recovery != Recovery::None
     }
@@ -140,8 +141,8 @@ impl Permits {
         }
     }
 
-    /// Ends the recovery once all that is held is known under the present incarnation: where leases are
-    /// short next to the round trip, some renewal is in flight at any time.
+    /// Ends the recovery once all permits held are known under the present incarnation. It cannot wait until
+    /// no renewal is in flight: if leases are short compared with the round trip, one always is.
     pub(super) fn end_recovery_if_all_are_known(&mut self, incarnation: Option<Incarnation>) {
         if self.recovery == Recovery::DataLost
             && self.renewing.len() <= SHARE // else there are more, and to look at all costs too much
@@ -151,7 +152,7 @@ impl Permits {
         }
     }
 
-    /// Whether something is due for renewal. Forgets first what needs none any more.
+    /// Returns whether a permit is due for renewal. It first drops entries that need no renewal any more.
     pub(super) fn has_due_renewals(&mut self) -> bool {
         let held = &self.held;
         let is_due = |counter: &u64| held.get(counter).is_some_and(Held::is_under_renewal);
@@ -161,8 +162,8 @@ impl Permits {
         !self.renewing.is_empty()
     }
 
-    /// As [`has_due_renewals`](Self::has_due_renewals), without a look at each: it may err on the side
-    /// of yes.
+    /// A cheap form of [`has_due_renewals`](Self::has_due_renewals). It does not look at each permit, so it
+    /// may wrongly return true.
     pub(super) fn may_have_due_renewals(&self) -> bool {
         !self.renewing.is_empty()
     }
@@ -253,7 +254,7 @@ impl Permits {
         self.deadlines.first(|counter| Some(self.held.get(&counter)?.next_look()))
     }
 
-    /// When some permit next needs a look.
+    /// Returns when the next permit needs a look.
     pub(super) fn next_look(&mut self) -> Option<Instant> {
         self.next_due().map(|(at, _)| at)
     }
@@ -265,8 +266,8 @@ impl Permits {
         }
     }
 
-    /// Makes what is due for renewal so, and returns the next permit that is over by the clock, with
-    /// the reason.
+    /// Marks the permits that have become due for renewal. Returns the next permit that the clock has ended,
+    /// with the reason.
     pub(super) fn next_lost(&mut self, now: Instant) -> Option<(u64, LostReason)> {
         while let Some((at, counter)) = self.next_due()
             && at <= now

@@ -1,4 +1,4 @@
-//! What only tests look at, or do from within.
+//! Reads and changes of the state that only tests make.
 
 use crate::error::StoreError;
 use crate::id::PermitId;
@@ -52,7 +52,7 @@ impl SemaphoreState {
         self.permits.renew_now(counter);
     }
 
-    /// Makes the permits stand before the waiters, as on a new connection.
+    /// Puts permits before waiters, as on a new connection.
     pub(in super::super) fn recover_permits(&mut self) {
         self.permits.reconnected();
     }

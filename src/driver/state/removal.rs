@@ -2,9 +2,13 @@
 //!
 //! # Implementation
 //!
-//! *What ends here ends in the store* is kept by a type. Whatever takes a waiter or a permit out of
-//! its part yields an [`Ended`], which only [`Removals`](super::removals::Removals) takes, or a word
-//! that the store has ended it by itself.
+//! *What ends here ends in the store* is kept by a type. A function that takes a waiter or a permit out of
+//! its part returns an [`Ended`]. It must be passed to [`Removals`](super::removals::Removals), or be ended
+//! explicitly because a reply has told that the id is gone. If a call ignores it, the compiler warns. If it
+//! is dropped later, for example in a variable, a debug build panics.
+
+use std::mem::ManuallyDrop;
+use std::thread;
 
 use tokio::time::Instant;
 
@@ -34,16 +38,25 @@ impl Ended {
     }
 
     /// A reply of the store has told of the end.
-    pub(super) fn told_by_store(self) {}
+    pub(super) fn told_by_store(self) {
+        let _ = ManuallyDrop::new(self);
+    }
 
     /// The id to remove, if there is anything to remove.
     pub(super) fn into_removable(self) -> Option<PermitId> {
-        self.sent.then_some(self.id)
+        let ended = ManuallyDrop::new(self);
+        ended.sent.then_some(ended.id)
     }
 }
 
-/// What the next turns must remove from the store. It is dropped only where a reply, or time, has done
-/// so.
+impl Drop for Ended {
+    fn drop(&mut self) {
+        debug_assert!(thread::panicking(), "{} has ended here, but not in the store", self.id);
+    }
+}
+
+/// An id that the next turns must remove from the store. It is dropped only when a reply or the clock shows
+/// that it is gone.
 #[must_use = "an id that is not removed holds its units until its lease ends"]
 #[derive(Debug)]
 pub(super) struct Removal {
@@ -60,13 +73,13 @@ pub(super) struct Removal {
 
 #[derive(Debug)]
 pub(super) enum RemovalKind {
-    /// A permit that is known to be granted: it need not be looked for in the queue.
+    /// A permit that is known to be granted, so the store need not look in the queue.
     Release(Grant),
     /// Of an id that may be in the queue or among the permits: only the store knows.
     Cancel,
 }
 
-/// What the store vouches for a permit by, when many are released in one command.
+/// The proof that a permit must still be in the store. It is used when many are released in one command.
 #[derive(Debug)]
 pub(super) struct Grant {
     pub(super) token: Seq,

@@ -2,9 +2,9 @@
 //!
 //! # Implementation
 //!
-//! An id stays on the list until a turn that names it is answered, or until the store has forgotten it
-//! by itself. It goes out only after all turns that may name it have landed, for such a turn may run
-//! later and bring the id back.
+//! An id stays on the list until a turn that names it is answered, or until the store has forgotten it by
+//! itself. It goes out only after all turns that may name it have landed, because such a turn may run later
+//! and bring the id back.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::after_turn::{AfterTurn, OldestInFlight};
 use super::batch::Batch;
 use super::removal::{Ended, Grant, Removal, RemovalKind};
 
-/// How long the list is not looked at again for what the store has forgotten.
+/// The minimum time between two searches of the list for ids that the store has forgotten.
 const FORGET_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ impl Removals {
         self.list_if_open(Removal { id, kind, after, forget_at, retried, done }, effects);
     }
 
-    /// Lists what a turn has named that did nothing, or of which nothing is known.
+    /// Puts back on the list what a turn has named that did nothing or had no answer.
     pub(super) fn list_again(&mut self, removal: Removal, effects: &mut Effects) {
         self.list_if_open(removal, effects);
     }
@@ -80,7 +80,7 @@ impl Removals {
         self.list.push_back(removal);
     }
 
-    /// Gives up what the store has forgotten by itself.
+    /// Drops the ids that the store has forgotten by itself.
     pub(super) fn forget(&mut self, oldest: OldestInFlight, now: Instant, effects: &mut Effects) {
         if self.forget_at.is_none_or(|at| at > now) {
             return;
@@ -94,14 +94,15 @@ impl Removals {
             .into_iter()
             .partition::<VecDeque<_>, _>(|removal| removal.forget_at <= now);
         self.list = left;
-        // Not at once again: in an outage there may be many, each with an end of its own.
+        // The list is not searched again at once: in an outage it may have many ids that end at different
+        // times.
         let next = self.list.iter().map(|removal| removal.forget_at).min();
         self.forget_at = next.map(|at| at.max(now + FORGET_EVERY));
         let unconfirmed = |done| Effect::Released(done, Err(ReleaseError::Unconfirmed));
         effects.extend(over.into_iter().filter_map(|removal| removal.done).map(unconfirmed));
     }
 
-    /// When something may be forgotten.
+    /// Returns when the list is next searched for ids that the store has forgotten.
     pub(super) fn forget_at(&self) -> Option<Instant> {
         self.forget_at
     }
@@ -114,7 +115,7 @@ impl Removals {
         self.list.len()
     }
 
-    /// How many of the first `most` may go out now.
+    /// Returns how many of the first `most` may go out now.
     pub(super) fn ready(&self, oldest: OldestInFlight, most: usize) -> usize {
         self.list.iter().take(most).filter(|removal| oldest.is_past(removal.after)).count()
     }
@@ -159,7 +160,7 @@ fn closed(done: ReleaseDone) -> Effect {
     Effect::Released(done, Err(ReleaseError::Closed))
 }
 
-/// How long an id that the store has just heard of may be held there: for its lease, or while a
+/// Returns how long an id that the store has just heard of may be held there: for its lease, or while a
 /// waiter of a silent client can still be granted a claim.
 fn longest_grant(id: PermitId) -> Duration {
     id.lease().max(CLAIM.duration() * 2)

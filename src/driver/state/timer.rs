@@ -5,12 +5,13 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     set_to: Option<Instant>,
-    /// By when a turn that the driver did not take wants it to look, even if that is over by then.
+    /// The earliest instant at which an inline turn wants the driver to look, even if the cause is over by
+    /// then.
     look_by: Option<Instant>,
 }
 
 impl Timer {
-    /// Whether `next` comes before the timer does.
+    /// Returns whether `next` comes before the timer does.
     pub(super) fn is_late_for(&self, next: Option<Instant>) -> bool {
         next.is_some_and(|at| self.set_to.is_none_or(|set_to| at < set_to))
     }
@@ -29,8 +30,8 @@ impl Timer {
         self.set_to = None;
     }
 
-    /// Sets the timer; returns where it stood and where it stands. Where callers take turns themselves
-    /// it is not moved back: the next permit would only move it forth again.
+    /// Sets the timer, and returns its old and its new instant. If callers take turns themselves, the timer
+    /// is not moved to a later instant, because the next permit would move it forward again.
     pub(super) fn set(&mut self, next: Option<Instant>, inline: bool) -> TimerMove {
         let from = self.set_to;
         let kept = from.filter(|_| inline);

@@ -1,4 +1,4 @@
-//! The turns of one semaphore: the next one, and what became of it. Pure.
+//! The turns of one semaphore: the next turn, and the outcomes of turns. Pure.
 
 use std::time::Duration;
 
@@ -44,8 +44,8 @@ enum Reason {
 }
 
 impl SemaphoreState {
-    /// The next turn, if there is a reason for one. Beside a turn in flight a second one is
-    /// `pipelined` only where it is worth that many ids.
+    /// Returns the next turn, if there is a reason for one. While a turn is in flight, a second one goes out
+    /// only if it names at least `pipelined` ids.
     pub(crate) fn next_turn(
         &mut self,
         now: Instant,
@@ -71,7 +71,7 @@ impl SemaphoreState {
         Some(Outgoing { number, turn: self.in_flight.push(batch), late_renewals })
     }
 
-    /// Why a turn is to go out now, if any is.
+    /// Returns the reason to send a turn now, if there is one.
     fn reason_for_turn(&mut self, now: Instant, pipelined: Option<usize>) -> Option<Reason> {
         if self.outage.is_paused(now) {
             return None;
@@ -94,9 +94,9 @@ impl SemaphoreState {
         (renews && late).then_some(Reason::LateRenewals)
     }
 
-    /// Whether a second turn may go out before the first one has landed: while nothing is amiss, and
-    /// only to say what no turn in flight can contradict. It names other ids, and the first one asks
-    /// about none, so the store may run the two in either order.
+    /// Returns whether a second turn may go out before the first one has landed. It may if there is no
+    /// failure, and it says only what no turn in flight can contradict. It names other ids, and the first
+    /// one asks about none, so the store may run the two in either order.
     fn may_pipeline(&self, worth: usize) -> bool {
         self.in_flight.may_pipeline()
             && self.outage.error().is_none()
@@ -124,7 +124,7 @@ impl SemaphoreState {
         }
     }
 
-    /// When this state next needs the driver, if nothing happens before.
+    /// Returns when this state next needs the driver, if nothing happens before.
     pub(crate) fn next_look(&mut self, connected: bool) -> Option<Instant> {
         let renewal = self.next_renewal(connected);
         if !(connected && self.in_flight.is_free(self.permits.is_recovering())) {
@@ -134,8 +134,8 @@ impl SemaphoreState {
         asks.chain(renewal).chain(self.outage.paused_until()).min()
     }
 
-    /// As [`next_look`](Self::next_look), of what does not wait until it is the semaphore's turn: of
-    /// renewals, and of what ends by the clock.
+    /// Returns the part of [`next_look`](Self::next_look) that cannot wait for other semaphores: renewals,
+    /// and what the clock ends.
     pub(crate) fn next_renewal(&mut self, connected: bool) -> Option<Instant> {
         let due = self.permits.next_look();
         let waits = self.permits.may_have_due_renewals() || self.in_flight.has_renewals();
@@ -144,12 +144,12 @@ impl SemaphoreState {
         [due, self.removals.forget_at(), late].into_iter().flatten().min()
     }
 
-    /// When the answers to all turns in flight are late for the shortest lease held.
+    /// Returns when the answers to all turns in flight are late for the shortest lease held.
     fn late_at(&self) -> Option<Instant> {
         self.in_flight.all_late_at(self.permits.shortest_lease()?)
     }
 
-    /// Whether there is something to say, or to do before the driver's timer.
+    /// Returns whether there is something to say, or to do before the driver's timer.
     pub(crate) fn wants_driver(&mut self) -> bool {
         let next = self.next_look(true);
         self.requested
@@ -204,7 +204,7 @@ impl SemaphoreState {
     fn take_in_releases(&mut self, reply: &TurnReply, released: Vec<Removal>) {
         for (index, removal) in released.into_iter().enumerate() {
             let Some(done) = removal.done else { continue };
-            // After a try without an answer, "not there" means that the try did it.
+            // After an attempt without an answer, "not there" means that the attempt has removed it.
             let gone = !removal.retried && reply.missing.contains(&index);
             let released = if gone { Released::AlreadyGone } else { Released::Freed };
             self.effects.push(Effect::Released(done, Ok(released)));
@@ -281,7 +281,7 @@ impl SemaphoreState {
         self.end_wait(counter, end);
     }
 
-    /// An operator kicked what had been granted to the waiter before it knew: that is given back.
+    /// An operator kicked the permit before the waiter learnt of its grant, so the permit is given back.
     fn end_kicked(&mut self, counter: u64, now: Instant) {
         if let Some(waiter) = self.waiters.waiting(counter) {
             self.removals.cancel_stray(waiter.id, self.in_flight.after_all_sent(), now);
@@ -307,8 +307,8 @@ impl SemaphoreState {
 
     // A turn without an answer.
 
-    /// No answer came: the turn may have run, may run later, or never. All that it named is said again,
-    /// in a higher epoch.
+    /// Writes off a turn without an answer. It may have run, may run later, or never. All that it named is
+    /// named again, in a higher epoch.
     pub(crate) fn unanswered(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.epochs.unanswered();
         self.say_failed_turn_again(number, error, now);
@@ -365,7 +365,7 @@ impl SemaphoreState {
 
     // The connection.
 
-    /// Notes why there is no connection. Waiters ride it out, unless only a change of configuration can
+    /// Notes why there is no connection. Waiters keep waiting, unless only a change of configuration can
     /// help.
     pub(crate) fn without_connection(&mut self, error: Option<&StoreError>, now: Instant) {
         let Some(error) = error else { return };
@@ -376,7 +376,7 @@ impl SemaphoreState {
         }
     }
 
-    /// The connection was given up: no answer is awaited any more.
+    /// Notes that the connection was given up: no answer is awaited any more.
     pub(crate) fn connection_lost(&mut self, error: &StoreError, now: Instant) {
         while let Some(number) = self.in_flight.oldest_number() {
             self.unanswered(number, error, now);

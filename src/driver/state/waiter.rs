@@ -22,7 +22,7 @@ pub(super) struct Waiter {
     pub(super) when_full: WhenFull,
     pub(super) options: Arc<Options>,
     pub(super) stage: Stage,
-    /// How many stood ahead when the store last told.
+    /// The number of waiters ahead in the queue, as the store last told.
     pub(super) place: Option<u64>,
     /// The last turn that answered "queued".
     pub(super) queued_by: Option<AnsweredTurn>,
@@ -103,7 +103,7 @@ impl Waiter {
         matches!(self.stage, Stage::Done(_))
     }
 
-    /// What ends in the store with this wait, as things stand.
+    /// Returns what has to be removed from the store if the wait ends now.
     pub(super) fn ended(&self) -> Ended {
         match self.stage {
             Stage::Sent | Stage::Queued { .. } => Ended::sent(self.id),

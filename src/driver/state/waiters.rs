@@ -22,12 +22,12 @@ use super::known::AnsweredTurn;
 use super::removal::Ended;
 use super::waiter::{Left, Stage, WaitEnd, Waiter, Waiting};
 
-/// How often a waiter that is refused looks again where a turn left undone what may hide the room for
-/// it: a try is to end within the call timeout.
+/// How often a refused waiter is sent again because the turn left work undone that might have made room for
+/// it. It is bounded, because a `try_acquire` has to end within the call timeout.
 const LOOKS: u32 = 64;
 /// When to send a heartbeat where waiters may be missing in the queue.
 const SOONER: Duration = Duration::from_millis(100);
-/// By how much a list may be longer than twice what it stands for.
+/// By how much a list may be longer than twice the number of its living entries.
 const SLACK: usize = 64;
 
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ pub(super) struct Waiters {
     one_was_lost: bool,
     /// When waiters without wake-ups ask.
     polls: BTreeSet<(Instant, u64)>,
-    /// When a turn must go out so that the store goes on to presume this client alive.
+    /// When the next heartbeat is due, so that the store continues to presume this client alive.
     heartbeat_at: Option<Instant>,
     /// When a lease that the head of the queue waits for may end.
     next_expiry: Option<Instant>,
@@ -59,8 +59,8 @@ impl Waiters {
         self.fresh.push_back(id.counter());
     }
 
-    /// Ready with the end of the wait, which is then forgotten here. Else keeps the waker; one that
-    /// was kept before is the caller's to drop.
+    /// Returns the end of the wait, and then forgets the waiter. If the wait goes on, it stores the waker;
+    /// the caller has to drop the old one.
     pub(super) fn poll(&mut self, counter: u64, waker: &mut Option<Waker>) -> Poll<WaitEnd> {
         let Entry::Occupied(mut entry) = self.by_counter.entry(counter) else {
             return Poll::Ready(WaitEnd::Closed);
@@ -84,7 +84,7 @@ impl Waiters {
         self.by_counter.contains_key(&counter)
     }
 
-    /// How many stood ahead when the store last told.
+    /// Returns the number of waiters ahead in the queue, as the store last told.
     pub(super) fn place(&self, counter: u64) -> Option<u64> {
         self.by_counter.get(&counter).and_then(|waiter| waiter.place)
     }
@@ -94,7 +94,8 @@ impl Waiters {
         self.by_counter.get(&counter).and_then(Waiter::waiting)
     }
 
-    /// Its future was dropped or ran out of time.
+    /// Takes out a waiter whose future was dropped or ran out of time.
+    #[must_use]
     pub(super) fn leave(&mut self, counter: u64, effects: &mut Effects) -> Option<Left> {
         let mut waiter = self.by_counter.remove(&counter)?;
         effects.extend(waiter.waker.take().map(Effect::Forget));
@@ -107,6 +108,7 @@ impl Waiters {
     }
 
     /// Ends a wait, and wakes its future.
+    #[must_use]
     pub(super) fn end(
         &mut self,
         counter: u64,
@@ -133,7 +135,8 @@ impl Waiters {
         self.stop_heartbeat_if_none_queues();
     }
 
-    /// Ends the waits of all of whom `which` says so.
+    /// Ends the waits of all waiters for which `which` returns true.
+    #[must_use]
     pub(super) fn end_each(
         &mut self,
         which: impl Fn(WhenFull) -> bool,
@@ -166,13 +169,13 @@ impl Waiters {
         unclaimed
     }
 
-    /// Has the futures of all who wait look around.
+    /// Wakes the futures of all waiters.
     pub(super) fn wake_all(&mut self, effects: &mut Effects) {
         let wakers = self.by_counter.values_mut().filter_map(|waiter| waiter.waker.take());
         effects.extend(wakers.map(Effect::Wake));
     }
 
-    /// Names the waiter in the next turn.
+    /// Makes the next turn name the waiter.
     pub(super) fn ask_again(&mut self, counter: u64) {
         let Some(waiter) = self.by_counter.get(&counter) else { return };
         match waiter.stage {
@@ -199,8 +202,8 @@ impl Waiters {
         }
     }
 
-    /// Takes a wake-up for a waiter, if there is one of that counter. Where a turn in flight names the
-    /// waiter, the wake-up is kept until that has landed; else it is returned.
+    /// Takes a wake-up for a waiter, if there is one of that counter. If a turn in flight names the waiter,
+    /// the wake-up is kept until that turn has landed. Otherwise it is returned.
     pub(super) fn take_wake_up(&mut self, counter: u64, wake_up: WakeUp) -> Option<WakeUp> {
         let waiter = self.by_counter.get_mut(&counter)?;
         if waiter.named || matches!(waiter.stage, Stage::Sent) {
@@ -210,7 +213,7 @@ impl Waiters {
         Some(wake_up)
     }
 
-    /// Whether it stands in the store's queue, as far as is known here.
+    /// Returns whether the waiter is in the store's queue, as far as the client knows.
     pub(super) fn is_queued(&self, counter: u64) -> bool {
         let waiter = self.by_counter.get(&counter);
         waiter.is_some_and(|waiter| matches!(waiter.stage, Stage::Queued { .. }))
@@ -225,7 +228,8 @@ impl Waiters {
         (!waiter.is_done()).then_some(wake_up)
     }
 
-    /// A turn that named it did nothing, or nothing is known of it: the next turn names it again.
+    /// Makes the next turn name the waiter again, because the turn that named it did nothing or had no
+    /// answer.
     pub(super) fn name_again(&mut self, counter: u64) {
         if let Some(waiter) = self.by_counter.get_mut(&counter) {
             waiter.wake_up = None;
@@ -250,8 +254,8 @@ impl Waiters {
         self.queue.insert(ticket, counter);
     }
 
-    /// Whether a waiter that was refused looks again because the turn has left work undone; it does so
-    /// a bounded number of times.
+    /// Returns whether a waiter that was refused looks again because the turn has left work undone; it does
+    /// so a bounded number of times.
     pub(super) fn looks_again(&mut self, counter: u64) -> bool {
         let Some(waiter) = self.by_counter.get_mut(&counter) else { return false };
         let looks = waiter.tries < LOOKS;
@@ -262,7 +266,7 @@ impl Waiters {
         looks
     }
 
-    /// What the waiter wanted where it does not fit.
+    /// Returns what the waiter wants if it does not fit.
     pub(super) fn when_full(&self, counter: u64) -> Option<WhenFull> {
         self.by_counter.get(&counter).map(|waiter| waiter.when_full)
     }
@@ -296,7 +300,7 @@ impl Waiters {
         self.subscribed
     }
 
-    /// Asks for those whose backoff says so.
+    /// Asks about the waiters whose backoff is over.
     pub(super) fn tend_polls(&mut self, now: Instant) {
         while let Some(&(at, counter)) = self.polls.first()
             && at <= now
@@ -309,7 +313,7 @@ impl Waiters {
         }
     }
 
-    /// Whether there are newcomers. Forgets first those that have gone.
+    /// Drops newcomers that have gone, and returns whether any are left.
     pub(super) fn has_newcomers(&mut self) -> bool {
         while self.fresh.front().is_some_and(|counter| !self.by_counter.contains_key(counter)) {
             self.fresh.pop_front();
@@ -317,12 +321,13 @@ impl Waiters {
         !self.fresh.is_empty()
     }
 
-    /// How many newcomers there may be: some may have gone.
+    /// Returns how many newcomers there may be: some may have gone.
     pub(super) fn newcomers(&self) -> usize {
         self.fresh.len()
     }
 
-    /// Whether a turn is to ask about a waiter, to send a heartbeat, or to look for an expired lease.
+    /// Returns whether a turn is to ask about a waiter, to send a heartbeat, or to look for an expired
+    /// lease.
     pub(super) fn has_questions(&mut self, now: Instant) -> bool {
         while self.again.front().is_some_and(|counter| !self.by_counter.contains_key(counter)) {
             self.again.pop_front();
@@ -332,7 +337,8 @@ impl Waiters {
         due || !self.asking.is_empty() || !self.again.is_empty()
     }
 
-    /// Whether something is to be said of a waiter now, as far as is known without a look at each.
+    /// Returns whether a turn has to name a waiter now. It does not look at each waiter, so it may wrongly
+    /// return true.
     pub(super) fn has_something_to_say(&self) -> bool {
         !self.asking.is_empty() || !self.again.is_empty() || !self.fresh.is_empty()
     }
@@ -392,7 +398,7 @@ impl Waiters {
         }
     }
 
-    /// A turn that looks for expired leases is on its way.
+    /// Notes that a turn was sent that looks for expired leases.
     pub(super) fn forget_expiry(&mut self) {
         self.next_expiry = None;
     }
@@ -430,7 +436,7 @@ impl Waiters {
         }
     }
 
-    /// When waiters next have something to say.
+    /// Returns when waiters next have something to say.
     pub(super) fn next_look(&self) -> impl Iterator<Item = Instant> {
         let poll = self.polls.first().map(|&(at, _)| at);
         [self.heartbeat_at, self.next_expiry, poll].into_iter().flatten()

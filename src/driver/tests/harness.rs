@@ -1,4 +1,4 @@
-//! The harness: one state and the memory store's, turn by turn, in the hands of a test.
+//! The harness: a test runs one state against the memory store, turn by turn.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -51,7 +51,7 @@ impl Harness {
         self.state.set_subscribed(true, Instant::now());
     }
 
-    /// Whether the turn, if it runs now, does nothing.
+    /// Returns whether the turn, if it runs now, does nothing.
     pub(super) fn is_void(&mut self, outgoing: &Outgoing) -> bool {
         matches!(self.books.turn(&outgoing.turn, self.micros).0, TurnOutcome::Stale { .. })
     }

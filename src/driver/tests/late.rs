@@ -1,4 +1,4 @@
-//! What comes late, or again and again, leaves ends where they are.
+//! Events that come late, or repeatedly, do not move deadlines.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,9 @@
-//! Tests of the driver: a state against the memory store's own, turn by turn.
+//! Tests of the driver: a state against the memory store, turn by turn.
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod deadlines;
+mod ends;
 mod grants;
 mod harness;
 mod late;

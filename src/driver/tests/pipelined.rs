@@ -390,8 +390,8 @@ async fn a_turn_asks_about_a_waiter_once() {
     assert_eq!(asks.turn.ask.len(), 1, "{:?}", asks.turn.ask);
 }
 
-/// Whether a lease is held for 200 times its length, with each reply late by the round trip and
-/// each `lost`th one lost.
+/// Returns whether a lease is held for 200 times its length, with each reply late by the round trip and each
+/// `lost`th one lost.
 async fn is_held(lease_ms: u64, round_trip_ms: u64, lost: usize) -> bool {
     let mut harness = Harness::new(9);
     let counter = harness.enter_with(WhenFull::Wait, lease_ms);

@@ -1,4 +1,4 @@
-//! One turn after the other: what a line says without fail, and what it keeps in mind.
+//! One turn after the other: what a state has to say, and what it remembers.
 
 use std::sync::Arc;
 use std::task::Poll;

@@ -1,4 +1,4 @@
-//! A state with nobody to talk to.
+//! Tests of a state without a store.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Ends a permit when an operator says so. The twin of `lua/kick.lua`.
+//! Kicks a permit: ends it on the command of an operator. The twin of `lua/kick.lua`.
 
 use crate::id::PermitId;
 use crate::inspection::KickOutcome;

@@ -1,4 +1,4 @@
-//! What is kept of a semaphore beside its permits, its queue and its clients.
+//! The data of a semaphore other than its permits, its queue and its clients.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use crate::numbers::{Epoch, Incarnation, Seq};
 
 use super::sorted_set::SortedSet;
 
-/// What the state of a name begins with. A [`MemoryStore`](super::MemoryStore) loses no data, but
-/// drops blank states, which the incarnation and the numbers outlive.
+/// The start values of the state of a name. A [`MemoryStore`](super::MemoryStore) loses no data, but it
+/// drops blank states. The incarnation and the numbers outlive a dropped state.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin {
-    /// The one of the whole store.
+    /// The incarnation, which is the same for all names of the store.
     pub(super) incarnation: Incarnation,
     /// No number of any dropped state is higher.
     pub(super) last: Option<Seq>,
@@ -25,18 +25,18 @@ pub(super) struct Meta {
     /// The last token or ticket given out.
     pub(super) last: Option<Seq>,
     pub(super) limit_override: Option<u32>,
-    /// Units in use beyond one for each permit.
+    /// Units in use, less one for each permit.
     pub(super) extra: u64,
-    /// When permits, queue and clients expire; 0: never.
+    /// When permits, queue and clients expire; 0 for never.
     pub(super) ttl: u64,
-    /// When this expires; never with an override.
+    /// When `meta` expires. It never does while there is an override.
     pub(super) expires: Option<u64>,
     pub(super) epochs: HashMap<ClientId, Epoch>,
     pub(super) labels: HashMap<ClientId, Arc<str>>,
 }
 
 impl Meta {
-    /// Makes it where there is none, and counts the units of the permits that are there.
+    /// Makes `meta` if there is none, and counts the units of the present permits.
     pub(super) fn recounted(permits: &SortedSet, origin: Option<Origin>, now: u64) -> Self {
         let new = Origin { incarnation: Incarnation::at(now), last: None };
         let Origin { incarnation, last } = origin.unwrap_or(new);
@@ -53,7 +53,7 @@ impl Meta {
     }
 }
 
-/// Returns how many units a permit takes beyond one.
+/// Returns the units of a permit, less one.
 pub(super) fn extra_units(id: &PermitId) -> u64 {
     u64::from(id.units()) - 1
 }

@@ -1,11 +1,11 @@
-//! The store in this process: it counts as the scripts of `lua/` do, on tokio's clock.
+//! The store in this process. It does the same as the scripts in `lua/`, on tokio's clock.
 //!
 //! # Implementation
 //!
-//! A file here does what the file of the same name in `lua/` does, step for step: `turn/renew` is
-//! the twin of `lua/turn/renew.lua`. A test runs the same random turns through both and compares
-//! every reply, so a change of one needs the same change of its twin. What the script does only to
-//! pay less (ids in runs, texts made once, scores that are not read) has no twin.
+//! Each file here does the same steps as the file of the same name in `lua/`: `turn/renew` is the twin of
+//! `lua/turn/renew.lua`. A test runs the same random turns through both and compares every reply, so a
+//! change in one needs the same change in its twin. Steps that only make the script faster (ids in runs,
+//! texts made once, scores that are not read) have no twin.
 
 mod inspect;
 mod kick;

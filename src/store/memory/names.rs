@@ -11,23 +11,23 @@ use crate::store::WakeListener;
 use super::meta::Origin;
 use super::state::MemoryState;
 
-/// The number of turns between two sweeps, and of names that one sweep looks at.
+/// The number of turns between two sweeps, and the number of names that one sweep looks at.
 const SWEEP_EVERY: u32 = 16;
 
-/// The maps are trees: a hash table that grows moves all it has at once.
+/// The maps are trees, because a hash table moves all its entries at once when it grows.
 #[derive(Default)]
 pub(super) struct Names {
     states: BTreeMap<Arc<str>, Box<MemoryState>>,
     listeners: BTreeMap<ClientId, Weak<dyn WakeListener>>,
-    /// The latest time that a turn was told, in microseconds.
+    /// The latest time at which a turn ran, in microseconds.
     now: u64,
     /// No number of any dropped state is higher.
     last: Option<Seq>,
-    /// The name whose state has become blank last. It is dropped when another one becomes blank, so
-    /// a name that is used again and again keeps its state.
+    /// The last name whose state became blank. Its state is dropped only when that of another name becomes
+    /// blank, so a name that is used repeatedly keeps its state.
     blank: Option<Arc<str>>,
     turns_since_sweep: u32,
-    /// The name that the last sweep ended with.
+    /// The name at which the last sweep ended.
     swept: Option<Arc<str>>,
 }
 
@@ -48,8 +48,8 @@ impl Names {
         self.listeners.get(&client).and_then(Weak::upgrade)
     }
 
-    /// Runs `act` on the state of `name` at a time of at least `now`. The state is made where there
-    /// is none, and is not kept for long where `act` leaves it blank.
+    /// Runs `act` on the state of `name`, at a time of at least `now`. If there is no state, it is made. If
+    /// `act` leaves it blank, it is soon dropped.
     pub(super) fn with_state<T>(
         &mut self,
         name: &Arc<str>,
@@ -86,8 +86,8 @@ impl Names {
         }
     }
 
-    /// Expires keys of the next few names, in each 16th turn: nobody may ever use those names
-    /// again.
+    /// Expires the keys of the next few names, in every 16th turn. This is needed because a name may never
+    /// be used again.
     fn sweep(&mut self) {
         self.turns_since_sweep += 1;
         if self.turns_since_sweep < SWEEP_EVERY {

@@ -1,12 +1,12 @@
-//! The scores of permits: twice the deadline in milliseconds, and one more once a permit is kicked.
-//! So a kicked permit stands half a millisecond behind its deadline, as in Redis.
+//! The scores of permits: twice the deadline in milliseconds, plus 1 once the permit is kicked. So the score
+//! of a kicked permit is half a millisecond after its deadline, as in Redis.
 
 /// Returns the score of a permit that is not kicked.
 pub(super) fn deadline_score(deadline: u64) -> u64 {
     2 * deadline
 }
 
-/// Returns the deadline of a score; the mark of a kick counts as a millisecond that has begun.
+/// Returns the deadline of a score, rounded up to whole milliseconds if the permit is kicked.
 pub(super) fn deadline_of(score: u64) -> u64 {
     score.div_ceil(2)
 }

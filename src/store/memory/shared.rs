@@ -1,4 +1,4 @@
-//! What the handles and the sessions of one store share.
+//! The data that the handles and the sessions of one store share.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -67,7 +67,7 @@ impl Shared {
         lock(&self.names).with_state(name, now, self.incarnation, act)
     }
 
-    /// Delivers wake-ups while nothing is locked: a listener runs code of others.
+    /// Delivers wake-ups. Nothing may be locked, because a listener runs foreign code.
     fn wake(&self, name: &str, wake_ups: impl IntoIterator<Item = WakeUps>) {
         for (client, wake_ups) in wake_ups {
             let listener = lock(&self.names).listener(client);
@@ -80,7 +80,7 @@ impl Shared {
     }
 }
 
-/// The wall clock as it was when the store was made, moved on by tokio's clock.
+/// A clock that starts at the wall-clock time when the store was made, and runs with tokio's clock.
 struct Clock {
     start: Instant,
     start_micros: u64,
@@ -93,8 +93,8 @@ impl Clock {
         Self { start: Instant::now(), start_micros }
     }
 
-    /// Returns the time in microseconds. Outside a runtime it is the start: tokio's clock may be
-    /// paused in the runtime and run on outside. Too early is safe.
+    /// Returns the time in microseconds. Outside a runtime it returns the start time, because tokio's clock
+    /// may be paused in the runtime but runs outside. A time that is too early is safe.
     fn now_micros(&self) -> u64 {
         if Handle::try_current().is_err() {
             return self.start_micros;

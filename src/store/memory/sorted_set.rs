@@ -48,7 +48,7 @@ impl SortedSet {
         self.order.last().map(|&(score, Lexicographic(id))| (score, id))
     }
 
-    /// Returns how many ids stand before this one; it walks over them.
+    /// Returns the number of ids before this one. It walks over them.
     pub(super) fn rank(&self, id: &PermitId) -> u64 {
         match self.score(id) {
             Some(score) => self.order.range(..(score, Lexicographic(*id))).count() as u64,
@@ -65,7 +65,7 @@ impl SortedSet {
     }
 }
 
-/// An id that is ordered by its text, without making the text.
+/// An id that is ordered as its text would be, but the text is not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lexicographic(PermitId);
 

@@ -1,4 +1,4 @@
-//! The state of one semaphore: what its four keys are in Redis.
+//! The state of one semaphore. It has the content of the four keys in Redis.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::meta::{Meta, Origin};
 use super::score::deadline_of;
 use super::sorted_set::SortedSet;
 
-/// All that is known of one semaphore. Instants are milliseconds of the store's clock.
+/// The state of one semaphore. Instants are milliseconds of the store's clock.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryState {
     /// `score.rs` says what a score is.
@@ -31,14 +31,14 @@ impl MemoryState {
         Self { origin: Some(origin), ..Self::default() }
     }
 
-    /// Whether nothing would be missed without this state, if numbers stay above
+    /// Returns whether the state may be dropped, provided that later numbers stay above
     /// [`last`](Self::last).
     pub(super) fn is_blank(&self) -> bool {
         let plain = |meta: &Meta| meta.limit_override.is_none() && meta.epochs.is_empty();
         self.permits.is_empty() && self.queue.is_empty() && self.meta.as_ref().is_none_or(plain)
     }
 
-    /// Returns `meta`, made again where it is lost.
+    /// Returns `meta`. If it is lost, it is made again.
     pub(super) fn meta_at(&mut self, now: u64) -> &mut Meta {
         let (permits, origin) = (&self.permits, self.origin);
         self.meta.get_or_insert_with(|| Meta::recounted(permits, origin, now))
@@ -54,7 +54,7 @@ impl MemoryState {
         self.meta.as_ref()?.last
     }
 
-    /// Does what Redis does with keys that expire.
+    /// Drops the data that Redis would have expired.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         let Some(meta) = &self.meta else { return };
         if meta.ttl != 0 && meta.ttl < now_ms {
@@ -68,7 +68,7 @@ impl MemoryState {
     }
 }
 
-/// What tests do to single keys, and what they look at.
+/// Changes and reads of single keys, for tests.
 #[cfg(test)]
 impl MemoryState {
     /// Deletes `meta`; so the other keys never expire.

@@ -13,9 +13,9 @@ use super::shared::Shared;
 
 /// A store in this process, shared by all clients that are made from it. Cheap to clone.
 ///
-/// It gives the same replies as Redis. It runs on tokio's clock: with `tokio::time::pause`, leases
-/// end in a test without waiting. The memory of a name is free again when nothing is held, nobody
-/// waits and no override is set. No call takes longer where there are more names.
+/// It gives the same replies as Redis. It runs on tokio's clock: with `tokio::time::pause`, leases end in a
+/// test without waiting. The memory of a name is free again when nothing is held, nobody waits and no
+/// override is set. The time of a call does not depend on the number of names.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! The settings of the way to Redis, checked before anything is connected.
+//! The settings of the connection to Redis. They are checked before anything is connected.
 
 use redis::{ConnectionInfo, IntoConnectionInfo};
 
@@ -6,7 +6,7 @@ use crate::error::{ConfigError, has_forbidden_characters};
 
 use super::store::RedisStore;
 
-/// What a user can set about the way to Redis.
+/// The settings of the connection to Redis.
 #[derive(Clone)]
 pub(crate) struct RedisConfig {
     pub(crate) url: String,
@@ -96,7 +96,7 @@ fn bad_url(url: &str) -> ConfigError {
     ConfigError::new("url", without_password(url), allowed)
 }
 
-/// Returns the URL without what stands before an `@` or behind a `?`, where a password may be.
+/// Returns the URL without the part before an `@` and the part after a `?`, which may contain a password.
 pub(super) fn without_password(url: &str) -> String {
     let shown = match url.rfind('@') {
         Some(at) => {

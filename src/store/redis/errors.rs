@@ -1,10 +1,10 @@
-//! The kind of an error of the redis crate: by its kind and its code, never by its text.
+//! Classifies errors of the redis crate, by their kind and code, never by their text.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::error::{StoreError, StoreErrorKind};
 
-/// Returns the error of what was being done, with advice on what to do about it.
+/// Returns the error of the operation that failed, with advice on what to do about it.
 pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
     let kind = kind_of(&error);
     let advice = match kind {
@@ -47,7 +47,7 @@ fn kind_of(error: &RedisError) -> StoreErrorKind {
     }
 }
 
-/// Whether another protocol version would not help either.
+/// Returns whether another protocol version would fail as well.
 pub(super) fn is_hopeless(error: &RedisError) -> bool {
     use StoreErrorKind::{Authentication, Disconnected, NotReady, Timeout, Unreachable};
     matches!(kind_of(error), Authentication | Disconnected | NotReady | Timeout | Unreachable)

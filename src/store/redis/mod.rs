@@ -1,4 +1,4 @@
-//! The store in Redis. It counts by the scripts in `lua/`.
+//! The store in Redis. It runs the scripts in `lua/`.
 
 mod config;
 mod errors;

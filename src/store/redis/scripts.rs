@@ -2,18 +2,18 @@
 //!
 //! # Implementation
 //!
-//! `--- @include "turn/prune"` stands for the text of `lua/turn/prune.lua`. A step is a part of the
-//! text, not a function: Lua makes a function again for each call of the script. So the parts share
-//! their locals, and each part says on top which of them it reads and writes.
+//! `--- @include "turn/prune"` stands for the text of `lua/turn/prune.lua`. A step is a part of the text,
+//! not a function, because Lua would create the function again for each call of the script. So the parts
+//! share their local variables. Each part lists at its top which of them it reads and writes.
 //!
-//! A name like `Flag.MORE` stands for the literal of a constant in [`names`]: Lua would have to
-//! look a variable up.
+//! A name like `Flag.MORE` is replaced by the literal of a constant in [`names`], because Lua would have to
+//! look up a variable.
 //!
-//! A comment has a line of its own and stays here. So a hash changes with the code alone.
+//! A comment has its own line and is not sent to Redis. So the hash of a script changes only with its code.
 
 use super::wire::names;
 
-/// A script, and the SHA-1 by which Redis knows it once it is loaded.
+/// A script, and the SHA-1 hash by which Redis finds it once it is loaded.
 pub(super) struct Script {
     pub(super) text: String,
     pub(super) hash: String,
@@ -68,7 +68,7 @@ impl Scripts {
         [&self.turn, &self.inspect, &self.set_limit, &self.kick]
     }
 
-    /// Time comes from a key, and keys end by that time instead of the server's.
+    /// For tests: the time comes from a key, and keys expire by that time instead of the server's.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
         const CLOCK: &str = "
@@ -83,7 +83,8 @@ impl Scripts {
     }
 }
 
-/// The text of a part; nothing where there is no part of that name, which the tests rule out.
+/// Returns the text of a part. It is empty if there is no part of that name; a test makes sure that this
+/// does not happen.
 fn part(name: &str) -> &'static str {
     PARTS.iter().find(|&&(known, _)| known == name).map_or("", |&(_, text)| text)
 }

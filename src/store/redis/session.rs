@@ -17,7 +17,7 @@ use super::scripts::{Script, Scripts};
 use super::subscription::{Health, Subscriber, push_sender};
 use super::wire::{self, Args};
 
-/// What a session needs whatever the version of the protocol.
+/// The data of a session that both versions of the protocol need.
 pub(super) struct Parts {
     pub(super) scripts: Arc<Scripts>,
     pub(super) prefix: Arc<str>,
@@ -30,21 +30,20 @@ pub(super) struct RedisSession {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     health: Arc<Health>,
-    /// How often the scripts were loaded. Of many calls that miss them only the first one loads
-    /// them.
+    /// How often the scripts were loaded. If many calls find them missing, only the first call loads them.
     loads: AtomicU64,
     loading: Mutex<()>,
     /// With RESP2, and only if the user may subscribe.
     subscriber: Option<Subscriber>,
 }
 
-/// No timeouts of the redis crate: the driver has its own.
+/// The timeouts of the redis crate are off, because the driver has its own.
 fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
 }
 
 impl RedisSession {
-    /// Connects; wake-ups come as pushes over the same connection.
+    /// Connects. Wake-ups come as push messages over the same connection.
     pub(super) async fn resp3(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
         let health = Arc::new(Health::default());
         let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
@@ -59,7 +58,7 @@ impl RedisSession {
         Ok(session)
     }
 
-    /// Connects; wake-ups come over a second connection.
+    /// Connects. Wake-ups come over a second connection.
     pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
         let connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
         let mut session = Self::new(connection, parts, Arc::default());
@@ -93,7 +92,7 @@ impl RedisSession {
         Ok(())
     }
 
-    /// Loads the scripts, unless another call has done so since there were `loads`.
+    /// Loads the scripts, unless another call has loaded them since the count was `loads`.
     async fn load_again(&self, loads: u64) -> RedisResult<()> {
         let _one_at_a_time = self.loading.lock().await;
         if self.loads.load(Ordering::SeqCst) == loads {
@@ -102,7 +101,7 @@ impl RedisSession {
         Ok(())
     }
 
-    /// Runs a script on the keys of `name`. Loads it first where the server has forgotten it.
+    /// Runs a script on the keys of `name`. If the server does not have the script, it is loaded first.
     async fn run(
         &self,
         script: &Script,
@@ -128,8 +127,8 @@ impl RedisSession {
     }
 }
 
-/// Returns what came of a subscription. `None` where the user may not subscribe: a session does
-/// without.
+/// Returns the result of a subscription; `None` if the user has no right to subscribe, since a session works
+/// without it.
 fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
     match subscribed {
         Ok(subscribed) => Ok(Some(subscribed)),

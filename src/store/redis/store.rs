@@ -18,7 +18,7 @@ pub(crate) struct RedisStore {
     prefix: Arc<str>,
     scripts: Arc<Scripts>,
     address: String,
-    /// Whether the log has told that wake-ups do not arrive.
+    /// Whether the log says already that wake-ups do not arrive.
     told_unsubscribed: AtomicBool,
 }
 
@@ -57,8 +57,8 @@ impl RedisStore {
         }
     }
 
-    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2
-    /// where the server does not have it.
+    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 if the
+    /// server does not support RESP3.
     async fn connect(
         &self,
         client: ClientId,
@@ -71,7 +71,7 @@ impl RedisStore {
             listener,
         };
         match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
-            // Some proxies answer HELLO by hanging up.
+            // Some proxies close the connection on HELLO.
             Err(error) if !is_hopeless(&error) || error.is_connection_dropped() => {
                 tracing::debug!(store = self.address, %error, "no RESP3; using RESP2");
                 RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, &parts).await
@@ -88,7 +88,7 @@ impl RedisStore {
             .map_err(|error| store_error(error, "using the Redis URL"))
     }
 
-    /// The same with scripts whose clock the test sets.
+    /// Makes a store whose scripts use a clock that the test sets.
     #[cfg(test)]
     pub(crate) fn with_test_clock(self) -> Self {
         Self { scripts: Arc::new(Scripts::with_test_clock()), ..self }

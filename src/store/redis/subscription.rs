@@ -17,7 +17,7 @@ use crate::store::WakeListener;
 
 use super::wire;
 
-/// What the side that reads knows of the connections of a session.
+/// The connection state of a session, as the reader of wake-ups knows it.
 #[derive(Default)]
 pub(super) struct Health {
     broken: AtomicBool,
@@ -25,7 +25,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Whether the connection of the turns broke.
+    /// Returns whether the connection of the turns broke.
     pub(super) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::SeqCst)
     }
@@ -39,7 +39,7 @@ impl Health {
     }
 }
 
-/// Returns what takes the pushes of a connection with RESP3.
+/// Returns the receiver for the push messages of a RESP3 connection.
 pub(super) fn push_sender(
     listener: Arc<dyn WakeListener>,
     health: Arc<Health>,
@@ -76,7 +76,7 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    /// Subscribes, and reads from then on.
+    /// Subscribes, and starts to read wake-ups.
     pub(super) async fn start(
         client: &redis::Client,
         channel: &str,
@@ -96,7 +96,7 @@ impl Subscriber {
         Ok(Self { task: tokio::spawn(task.run(messages)).abort_handle(), doubt })
     }
 
-    /// Has the connection checked.
+    /// Requests a check of the connection.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
     }
@@ -124,7 +124,7 @@ struct Task {
 }
 
 impl Task {
-    /// How long the connection may take to answer a check, and a new one to be there.
+    /// The timeout for the answer to a check, and for a new connection.
     const PATIENCE: Duration = Duration::from_millis(500);
 
     async fn run(self, mut messages: PubSub) {
@@ -152,8 +152,8 @@ impl Task {
         }
     }
 
-    /// Checks the connection whenever it is doubted, until it does not answer. The check subscribes
-    /// once more: that changes nothing, and needs no right that is not there already.
+    /// Checks the connection whenever there is a doubt about it. Returns when the connection does not
+    /// answer. The check subscribes to the channel again, which changes nothing and needs no further right.
     async fn check(&self, mut connection: PubSubSink) {
         loop {
             self.doubt.notified().await;

@@ -14,9 +14,9 @@ use super::permit::PermitBody;
 use super::watched::WatchedBody;
 use crate::tower::admission::permit::RequestPermit;
 
-/// A response body: either the body of the inner service with its permit, or the text of a rejection. Layers
-/// have it that answer rejections themselves, or that end bodies whose permit was lost or whose reader
-/// stalls.
+/// A response body: either the body of the inner service with its permit, or the text of a rejection. It is
+/// the body of layers that answer rejections, and of layers that end bodies whose permit was lost or whose
+/// reader stalls.
 ///
 /// The data of the inner body must be made of [`Bytes`], and its error must be boxable. It must be
 /// `Send + 'static`, since a task ends it when nobody polls it.

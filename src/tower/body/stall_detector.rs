@@ -28,7 +28,7 @@ struct State {
 }
 
 impl StallDetector {
-    /// Makes a detector for a body that has data from the start.
+    /// Makes a detector whose time runs from now until the first poll.
     pub(super) fn new() -> Self {
         let state = State { idle_since: Some(Instant::now()), reader: None };
         Self { state: Mutex::new(state) }

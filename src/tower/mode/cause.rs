@@ -30,7 +30,7 @@ impl Cause {
         }
     }
 
-    /// Whether the same request may get a permit later.
+    /// Returns whether the same request may get a permit later.
     pub(super) fn may_pass(self) -> bool {
         matches!(self, Self::Full | Self::Unavailable)
     }

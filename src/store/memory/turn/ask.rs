@@ -1,4 +1,4 @@
-//! Answers asks: what has become of a waiter. One that was lost goes back to its place.
+//! Answers asks about waiters. A waiter that was lost goes back to its place in the queue.
 
 use crate::numbers::Seq;
 use crate::store::memory::score::is_kicked;
@@ -18,7 +18,7 @@ impl RunningTurn<'_> {
         }
     }
 
-    /// Returns what has become of a waiter; `None` for one that is to be admitted.
+    /// Returns the outcome of a waiter; `None` if it has to be admitted.
     fn ask_about(&mut self, index: usize) -> Option<WaiterOutcome> {
         let Ask { id, ticket, .. } = self.asks[index];
         match (self.state.permits.score(&id), self.state.queue.score(&id)) {

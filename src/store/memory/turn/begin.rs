@@ -1,4 +1,4 @@
-//! Begins the turn: what the state holds, and whether the turn is stale.
+//! Begins the turn: reads the state, and checks whether the turn is stale.
 
 use std::collections::HashMap;
 

@@ -18,7 +18,7 @@ impl RunningTurn<'_> {
         }
     }
 
-    /// Presumes the client alive until then, or for longer if it is already.
+    /// Presumes the client alive until at least that instant.
     pub(super) fn remember_client(&mut self, until: u64) {
         self.needed_until = self.needed_until.max(until);
         self.wrote_clients = true;

@@ -1,4 +1,4 @@
-//! Finishes the writes: the last number, the expiry of the keys, clients that have gone.
+//! Finishes the writes: sets the last number and the expiry of the keys, and forgets clients that have gone.
 
 use crate::id::ClientId;
 use crate::store::ALIVE;

@@ -1,5 +1,4 @@
-//! The turn: one call that settles all that a client has to say about one semaphore. The twin of
-//! `lua/turn.lua`.
+//! The turn: one call with all that a client has to say about one semaphore. The twin of `lua/turn.lua`.
 
 mod admit;
 mod ask;
@@ -35,7 +34,7 @@ impl MemoryState {
     }
 }
 
-/// A turn that is not stale, and what its steps have found so far.
+/// A turn that is not stale, and the results of its steps so far.
 struct RunningTurn<'a> {
     state: &'a mut MemoryState,
     turn: &'a Turn,
@@ -45,17 +44,17 @@ struct RunningTurn<'a> {
     before: Option<Seq>,
     /// The last number given out.
     last: Option<Seq>,
-    /// The latest instant that any key must live to.
+    /// The latest instant until which any key is needed.
     needed_until: u64,
     wrote_clients: bool,
     pruned: bool,
-    /// No permit has a lower score; `None`: not known.
+    /// A lower bound of the scores of all permits; `None` if it is not known.
     earliest: Option<u64>,
-    /// The first waiter, once it is known that it does not fit.
+    /// The first waiter. It is set once the waiter is known not to fit.
     head: Option<PermitId>,
     /// The asks of the turn, and then the newcomers that are asked about.
     asks: Vec<Ask>,
-    /// One for each of `asks`; `None` for one that is admitted later.
+    /// The outcome of each of `asks`; `None` if it is admitted later.
     outcomes: Vec<Option<WaiterOutcome>>,
     /// The asks whose waiters stand in the queue, as indices into `asks`.
     pending: HashMap<PermitId, usize>,

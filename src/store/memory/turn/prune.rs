@@ -6,7 +6,7 @@ use crate::store::memory::score::deadline_score;
 use super::RunningTurn;
 
 impl RunningTurn<'_> {
-    /// Prunes once, before the first step that depends on it. Returns whether any lease had ended.
+    /// Prunes once per turn, before the first step that depends on it. Returns whether any lease had ended.
     pub(super) fn prune(&mut self) -> bool {
         if std::mem::replace(&mut self.pruned, true) {
             return false;

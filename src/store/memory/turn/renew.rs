@@ -1,4 +1,4 @@
-//! Renews permits, and puts back those that were lost with data.
+//! Renews permits, and puts back those that a loss of data has removed.
 
 use crate::id::PermitId;
 use crate::store::RenewalException;
@@ -22,10 +22,10 @@ impl RunningTurn<'_> {
         match self.state.permits.score(&id) {
             None => {
                 self.needed_until = self.needed_until.max(deadline);
-                // Under this incarnation it has ended for good.
+                // This incarnation granted it, so it has ended for good.
                 let elsewhere = self.turn.incarnation != Some(self.reply.incarnation);
                 if elsewhere && self.fits(id.units()) {
-                    // A turn from before the loss may have queued it. An id is never in both.
+                    // A late turn may have queued it. An id is never in the queue and among the permits.
                     self.state.queue.remove(&id);
                     self.add_permit(id, deadline);
                     Some(RenewalException::PutBack)

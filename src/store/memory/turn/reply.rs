@@ -19,14 +19,14 @@ impl RunningTurn<'_> {
                 *place = self.state.queue.rank(&id);
             }
         }
-        // Newcomers that were asked about are admits to the caller.
+        // The caller sees newcomers that were asked about as admits.
         let mut outcomes = self.outcomes.into_iter().flatten();
         self.reply.asked = outcomes.by_ref().take(self.turn.ask.len()).collect();
         self.reply.admitted.extend(outcomes);
         (TurnOutcome::Answered(self.reply), self.wake_ups)
     }
 
-    /// Returns the time until the earliest deadline, for the owner of the head.
+    /// Returns the time until the earliest deadline, if the caller owns the head of the queue.
     fn until_earliest_deadline(&self) -> Option<Duration> {
         let owns_head = self.head?.client() == self.turn.client;
         if !owns_head || self.state.queue.is_empty() || self.reply.more {

@@ -29,7 +29,7 @@ impl RunningTurn<'_> {
             }
             alive.insert(client);
             let own = client == self.turn.client;
-            // Without an override only its owner knows the limit of a waiter, which may be higher.
+            // Without an override, only the owner of a waiter knows its limit, which may be higher.
             if self.is_too_large(units) && (self.reply.overridden || own) {
                 self.state.queue.remove(&id);
                 self.tell(id, None);
@@ -46,7 +46,7 @@ impl RunningTurn<'_> {
         }
     }
 
-    /// Tells the owner of a waiter that it has left the queue; `None`: without a grant.
+    /// Tells the owner of a waiter that it has left the queue. `None` means that it left without a grant.
     fn tell(&mut self, id: PermitId, token: Option<Seq>) {
         let client = id.client();
         if client != self.turn.client {

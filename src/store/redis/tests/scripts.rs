@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use crate::store::redis::scripts::Scripts;
 use crate::store::redis::wire::names;
 
-/// The server pays for each instruction of a turn, so its code changes only on purpose: a commit
-/// that changes a hash says why. Neither comments nor the cut into parts change one.
+/// The server pays for each instruction of a turn, so its code changes only on purpose: a commit that
+/// changes a hash says why. Neither comments nor the division into parts change a hash.
 #[test]
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();

@@ -30,7 +30,7 @@ fn turn_outcome(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
     Ok(TurnOutcome::Answered(reply))
 }
 
-/// Reads what each reply tells, the limit and the earliest deadline.
+/// Reads the part that each reply has, then the limit and the earliest deadline.
 fn summary(words: &mut Words<'_>, flags: u64, turn: &Turn) -> Result<TurnReply, Garbled> {
     let has = |flag: u64| flags & flag != 0;
     let incarnation = Incarnation::new(words.number()?).ok_or(Garbled)?;
@@ -52,7 +52,7 @@ fn summary(words: &mut Words<'_>, flags: u64, turn: &Turn) -> Result<TurnReply, 
     Ok(reply)
 }
 
-/// Reads what went otherwise than the caller expects.
+/// Reads the exceptions: what the caller does not expect.
 fn exceptions(
     words: &mut Words<'_>,
     flags: u64,

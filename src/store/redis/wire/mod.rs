@@ -1,5 +1,4 @@
-//! A turn as arguments, and replies read back. Pure; the layout is the one that `lua/turn.lua`
-//! tells.
+//! A turn as arguments, and replies read back. Pure; `lua/turn.lua` describes the layout.
 
 mod decode;
 mod encode;

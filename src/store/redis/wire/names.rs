@@ -1,11 +1,11 @@
-//! The names of the wire, defined once for the scripts and for the crate: `Flag::MORE` here is
+//! The names of the wire format, defined once for the scripts and for the crate: `Flag::MORE` here is
 //! `Flag.MORE` in `lua/`.
 
 use crate::id::DEFAULT_LEASE;
 use crate::numbers::Millis;
 use crate::store::bounds;
 
-/// Defines groups of constants, and [`all`], which lists them as the scripts name and write them.
+/// Defines groups of constants, and [`all`], which lists them as they are written in the scripts.
 macro_rules! names {
     ($($(#[$about:meta])* $group:ident: $kind:ty {
         $($(#[$doc:meta])* $name:ident = $value:expr;)*
@@ -30,7 +30,7 @@ macro_rules! names {
 }
 
 names! {
-    /// Spans that both stores keep, in milliseconds.
+    /// Time spans of both stores, in milliseconds.
     Span: Millis {
         DEFAULT_LEASE = DEFAULT_LEASE;
         CLAIM = bounds::CLAIM;
@@ -40,7 +40,7 @@ names! {
         FORGET_AFTER = bounds::FORGET_AFTER;
     }
 
-    /// How much one turn does at most, in both stores.
+    /// The bounds of one turn, in both stores.
     Bound: usize {
         LOOK = bounds::LOOK_BOUND;
         FORGET = bounds::FORGET_BOUND;
@@ -52,7 +52,7 @@ names! {
         LABEL = "l";
         /// Permits of one unit.
         RELEASE_LIGHT = "r";
-        /// Permits of more.
+        /// Permits of more than one unit.
         RELEASE_HEAVY = "R";
         CANCEL = "c";
         /// The incarnation of the permits that are renewed.
@@ -64,7 +64,8 @@ names! {
         ADMIT_OTHER = "a";
     }
 
-    /// What to do with a newcomer that does not fit; a number: wait unless that many wait already.
+    /// What to do with a newcomer that does not fit. A number means that it waits unless that many wait
+    /// already.
     WhenFull: &'static str {
         WAIT = "w";
         REFUSE = "t";
@@ -72,7 +73,7 @@ names! {
 
     /// The first word of a reply is the sum of its flags.
     Flag: u64 {
-        /// The turn is stale, and the reply is of another form.
+        /// The turn is stale, and the reply has another form.
         NONE = 0;
         /// In each reply to a turn that is not stale.
         ANSWERED = 1;
@@ -85,7 +86,7 @@ names! {
         OTHERS = 128;
     }
 
-    /// What became of a waiter or a newcomer.
+    /// The outcome of a waiter or a newcomer.
     Outcome: u64 {
         GRANTED = 1;
         QUEUED = 2;
@@ -96,7 +97,7 @@ names! {
         FOUND_GRANTED = 7;
     }
 
-    /// What became of a renewal, unless it only renewed.
+    /// The outcome of a renewal that did not just renew.
     RenewalException: u64 {
         GONE = 1;
         KICKED = 2;

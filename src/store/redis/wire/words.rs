@@ -11,7 +11,7 @@ pub(super) struct Words<'a> {
     rest: std::slice::Iter<'a, Value>,
 }
 
-/// The reply makes no sense. What exactly is wrong with it helps no caller.
+/// The reply is malformed. No caller needs to know the details.
 pub(super) struct Garbled;
 
 impl Garbled {
@@ -51,7 +51,7 @@ impl<'a> Words<'a> {
         u64::try_from(self.int()?).map_err(|_| Garbled)
     }
 
-    /// Reads a number that is -1 where there is none.
+    /// Reads an optional number; -1 stands for `None`.
     pub(super) fn optional(&mut self) -> Result<Option<u64>, Garbled> {
         Ok(u64::try_from(self.int()?).ok())
     }
@@ -64,7 +64,8 @@ impl<'a> Words<'a> {
         u32::try_from(self.number()?).map_err(|_| Garbled)
     }
 
-    /// Reads how many words of some kind follow. More than there are would only reserve memory.
+    /// Reads the number of items that follow. It is at most the number of words left, so that a wrong number
+    /// reserves no memory.
     pub(super) fn count(&mut self) -> Result<usize, Garbled> {
         let count = usize::try_from(self.number()?).map_err(|_| Garbled)?;
         if count <= self.rest.len() { Ok(count) } else { Err(Garbled) }

@@ -1,4 +1,4 @@
-//! What a client knows, so that its random turns say what a driver could say.
+//! The knowledge of a client in the test, so that its random turns are ones that a driver could send.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +47,7 @@ impl Client {
         turns.get(pick % turns.len().max(1)).map(|&turn| turn.clone())
     }
 
-    /// From now on no token is known. So no release is said to be of a permit that must be there.
+    /// Forgets all tokens. So no release claims that its permit must be there.
     pub(super) fn forget_tokens(&mut self) {
         self.tokens.clear();
     }

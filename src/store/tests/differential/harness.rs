@@ -49,8 +49,8 @@ impl Harness {
         self.turns_before + self.turns_of_case
     }
 
-    /// Takes the steps of one case. Nothing is left of the case before: so one that fails fails
-    /// again, for the same cause, while it is shrunk.
+    /// Takes the steps of one case. Nothing is left of the case before it. So a failing case fails again for
+    /// the same cause while it is shrunk.
     pub(super) async fn run(&mut self, steps: Vec<Step>) -> Result<(), TestCaseError> {
         self.cases += 1;
         self.name = format!("case {}", self.cases).into();

@@ -49,7 +49,7 @@ impl RedisSide {
         Self { server, connection, sessions, name: "none yet".into() }
     }
 
-    /// Takes a name that nothing is known of, and drops the wake-ups of the one before.
+    /// Changes to a new name, and drops the wake-ups of the old one.
     pub(super) async fn begin(&mut self, name: &Arc<str>) {
         self.name = Arc::clone(name);
         self.take_wake_ups().await;
@@ -65,7 +65,7 @@ impl RedisSide {
         self.sessions[client].0.turn(turn.clone()).await.unwrap()
     }
 
-    /// The session of any client does for what is no turn.
+    /// Returns the session of some client, for calls that are not turns.
     fn operator(&self) -> &dyn Session {
         &*self.sessions[0].0
     }

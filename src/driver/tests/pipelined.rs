@@ -10,7 +10,7 @@ use super::harness::{Harness, LEASE, LEASE_MS};
 use crate::driver::state::{Deadlines, Outgoing, SemaphoreState};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
-use crate::numbers::TurnNumber;
+use crate::numbers::{Millis, TurnNumber};
 use crate::store::memory::MemoryState;
 use crate::store::{TurnReply, WhenFull};
 
@@ -438,4 +438,26 @@ async fn a_lost_reply_does_not_cost_a_lease() {
         let held = is_held(lease_ms, round_trip_ms, lost).await;
         assert!(held, "{lease_ms} over {round_trip_ms} ms, with 1 of {lost} lost");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_stands_back_while_late_renewals_may_put_a_lost_permit_back() {
+    let mut harness = Harness::new(1);
+    let counter = harness.enter_with(WhenFull::Wait, 1_000);
+    let turn = harness.next().unwrap();
+    harness.run_and_settle(turn);
+    let hold = harness.granted(counter).unwrap();
+    harness.pass(150).await;
+    harness.state.request_turn();
+    let slow = harness.next().unwrap();
+    assert!(slow.turn.renew.is_empty());
+    harness.pass(250).await;
+    let renews = harness.next().unwrap();
+    assert_eq!(renews.turn.renew, [(hold.id, Millis::new(1_000))]);
+    harness.books = MemoryState::default();
+    harness.run_and_settle(slow); // tells of the loss
+    harness.enter();
+    assert!(harness.next().is_none(), "the waiter would take the unit of the permit");
+    harness.run_and_settle(renews);
+    assert_eq!(harness.next().unwrap().turn.admit.len(), 1);
 }

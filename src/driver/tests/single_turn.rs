@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::harness::{Harness, LEASE, LEASE_MS};
 use crate::driver::state::WaitEnd;
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
@@ -432,4 +432,27 @@ async fn a_try_is_not_told_that_all_is_taken_by_more_than_one_turn_prunes() {
     }
     let granted = tries.into_iter().filter(|&counter| harness.granted(counter).is_some()).count();
     assert_eq!(granted, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_without_an_answer_is_said_again_at_once() {
+    let mut harness = Harness::new(1);
+    let hold = harness.hold();
+    harness.pass(LEASE_MS / 3).await;
+    let renews = harness.next().unwrap();
+    assert_eq!(renews.turn.renew, [(hold.id, LEASE)]);
+    harness.pass(500).await;
+    harness.state.unanswered(renews.number, &StoreError::timeout("lost"), Instant::now());
+    assert_eq!(harness.next().unwrap().turn.renew, [(hold.id, LEASE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_state_is_dropped_after_a_refusal_which_no_late_turn_can_follow() {
+    let mut harness = Harness::new(1);
+    harness.state.request_turn();
+    let turn = harness.next().unwrap();
+    harness.state.remove_handle(1);
+    let error = StoreError::new(StoreErrorKind::Server, "refuses");
+    harness.state.refused(turn.number, &error, Instant::now());
+    assert!(harness.state.is_unused());
 }

@@ -14,7 +14,7 @@ use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::lease;
 use crate::lost_reason::LostReason;
-use crate::permit_handle::PermitHandle;
+use crate::permit_handle::{PermitHandle, release};
 use crate::released::Released;
 
 /// A permit: units of a semaphore, held until it is dropped, released or lost.
@@ -230,7 +230,10 @@ impl Permit {
     ///
     /// The units are released even if this future is dropped, at any point.
     pub async fn release(self) -> Result<Released, ReleaseError> {
-        self.handle().release().await
+        release(&self.hold, |done| {
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
+        })
+        .await
     }
 
     /// Makes a handle, which tells whether the permit is lost and can release it early from elsewhere:

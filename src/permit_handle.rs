@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::driver::WeakDriverHandle;
+use crate::driver::{ReleaseDone, WeakDriverHandle};
 use crate::error::ReleaseError;
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
@@ -125,14 +125,26 @@ impl PermitHandle {
     ///
     /// The units are released even if this future is dropped, once it was polled.
     pub async fn release(&self) -> Result<Released, ReleaseError> {
-        // Past its deadline the permit is lost, and the driver removes it from the store.
-        if matches!(self.hold.truth(), Truth::Lost(_)) || !self.hold.release() {
-            return Ok(Released::AlreadyGone);
-        }
-        let (done, answer) = oneshot::channel();
-        self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
-        answer.await.unwrap_or(Err(ReleaseError::Closed))
+        release(&self.hold, |done| {
+            self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
+        })
+        .await
     }
+}
+
+/// Releases the permit of `hold`, and waits until the store has confirmed it. `give_back` passes the id to
+/// the driver.
+pub(crate) async fn release(
+    hold: &Hold,
+    give_back: impl FnOnce(ReleaseDone),
+) -> Result<Released, ReleaseError> {
+    // Past its deadline the permit is lost, and the driver removes it from the store.
+    if matches!(hold.truth(), Truth::Lost(_)) || !hold.release() {
+        return Ok(Released::AlreadyGone);
+    }
+    let (done, answer) = oneshot::channel();
+    give_back(done);
+    answer.await.unwrap_or(Err(ReleaseError::Closed))
 }
 
 impl fmt::Debug for PermitHandle {

@@ -25,6 +25,7 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use deferred::ReleaseDone;
 pub(crate) use handle::{DriverHandle, DropGuard, NoDriver, WeakDriverHandle};
 pub(crate) use shared::{NoSession, Shared};
 pub(crate) use state::{SemaphoreState, WaitEnd};

@@ -3,8 +3,9 @@
 //! # Implementation
 //!
 //! The clock decides first: from its deadline on, the permit is lost, whether or not the driver has
-//! run. The deadline is the end of the lease here, or of `max_hold` if that comes first. The first one who sees that, or who releases the permit, sets `end`, which is set once. So a
-//! late answer to a renewal never revives a permit that somebody was told is lost.
+//! run. The deadline is the end of the lease here, or of `max_hold` if that comes first. The first one
+//! who sees that, or who releases the permit, sets `end`, which is set once. So a late answer to a
+//! renewal never revives a permit that somebody was told is lost.
 
 use std::future::pending;
 use std::sync::OnceLock;

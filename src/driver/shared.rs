@@ -190,19 +190,6 @@ impl Shared {
         answer
     }
 
-    /// Takes the turns that the caller has given cause for. Returns whether the driver must look.
-    fn take_inline_turns(&self, cell: &SemaphoreCell) -> bool {
-        // Without a runtime the clock may differ from that of the driver. If the driver has ended, nobody
-        // else would give anything back.
-        let on_time = || Handle::try_current().is_ok() || self.lifecycle.has_ended();
-        if !self.link.is_inline() || !on_time() {
-            return true;
-        }
-        let wants_driver = inline::take_turns(cell, &*self.store, self.call_timeout);
-        self.flushed.notify_waiters();
-        wants_driver
-    }
-
     /// As [`update`](Self::update), for a change whose outcome nobody awaits. It leaves out whether a
     /// fork has made this copy, which costs a system call: without a driver, the change stays here.
     pub(super) fn update_unawaited(
@@ -214,6 +201,19 @@ impl Shared {
         if self.take_inline_turns(cell) {
             self.make_ready(cell);
         }
+    }
+
+    /// Takes the turns that the caller has given cause for. Returns whether the driver must look.
+    fn take_inline_turns(&self, cell: &SemaphoreCell) -> bool {
+        // Without a runtime the clock may differ from that of the driver. If the driver has ended, nobody
+        // else would give anything back.
+        let on_time = || Handle::try_current().is_ok() || self.lifecycle.has_ended();
+        if !self.link.is_inline() || !on_time() {
+            return true;
+        }
+        let wants_driver = inline::take_turns(cell, &*self.store, self.call_timeout);
+        self.flushed.notify_waiters();
+        wants_driver
     }
 
     fn make_ready(&self, cell: &Arc<SemaphoreCell>) {

@@ -12,11 +12,10 @@ use std::time::Duration;
 use ::redis::{Cmd, Value};
 use tokio::time::Instant;
 
-use crate::Backoff;
 use crate::driver::{SemaphoreState, WaitEnd};
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, TurnNumber};
-use crate::options::{Options, Renew, Wake};
+use crate::options::Options;
 use crate::store::redis::wire::{Args, read_turn, write_turn};
 use crate::store::{Turn, TurnOutcome, WhenFull};
 
@@ -51,14 +50,7 @@ impl TurnBench {
         let client = ClientId::random();
         let mut state = SemaphoreState::new("bench".into(), client);
         state.add_handle(1_000, &"".into());
-        let options = Arc::new(Options {
-            lease: LEASE,
-            renew: Renew::Auto,
-            max_hold: None,
-            backoff: Backoff::default(),
-            wake: Wake::Push,
-            max_queue: None,
-        });
+        let options = Arc::new(Options::with_lease(LEASE));
         let mut bench = Self { state, client, entered: 0, options };
         if releases > 0 {
             bench.enter(releases);
@@ -125,7 +117,7 @@ impl OutgoingTurn {
 }
 
 impl GrantingReply {
-    /// The reply to a turn with so many newcomers.
+    /// The reply to a turn with this number of newcomers.
     pub fn new(granted: u64) -> Self {
         let numbers = [1, TOKEN - 9, granted, 0, TOKEN + granted, granted, 1, TOKEN + 1];
         Self(Value::Array(numbers.map(|number| Value::Int(number as i64)).to_vec()))

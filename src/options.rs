@@ -37,3 +37,18 @@ pub(crate) struct Options {
     pub(crate) wake: Wake,
     pub(crate) max_queue: Option<u32>,
 }
+
+#[cfg(any(test, feature = "__internals"))]
+impl Options {
+    /// The defaults, with this lease.
+    pub(crate) fn with_lease(lease: Millis) -> Self {
+        Self {
+            lease,
+            renew: Renew::default(),
+            max_hold: None,
+            backoff: Backoff::default(),
+            wake: Wake::default(),
+            max_queue: None,
+        }
+    }
+}

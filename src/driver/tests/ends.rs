@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::harness::{Harness, LEASE, LEASE_MS, auto};
+use super::harness::{Harness, LEASE, LEASE_MS};
 use crate::backoff::Backoff;
 use crate::driver::deferred::Effect;
 use crate::driver::state::WaitEnd;
@@ -41,14 +41,14 @@ async fn a_closed_semaphore_takes_its_waiters_out_of_the_queue_of_the_store() {
     let removes = harness.next().unwrap();
     assert_eq!(removes.turn.cancel, [Harness::id(queued)]);
     harness.run_and_settle(removes);
-    assert_eq!(harness.books.inspect(harness.micros / 1000).waiters_total, 0);
+    assert_eq!(harness.store.inspect(harness.micros / 1000).waiters_total, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_waiter_whose_backoff_gives_up_leaves_the_queue_of_the_store() {
     let mut harness = taken();
     let backoff = Backoff::default().tries(1);
-    let options = Options { wake: Wake::Poll, backoff, ..auto() };
+    let options = Options { wake: Wake::Poll, backoff, ..Options::with_lease(LEASE) };
     harness.state.enter(Harness::id(1), WhenFull::Wait, Arc::new(options));
     for _ in 0..100 {
         while let Some(turn) = harness.next() {
@@ -58,7 +58,7 @@ async fn a_waiter_whose_backoff_gives_up_leaves_the_queue_of_the_store() {
     }
     let end = harness.state.poll_waiter(1, &mut None);
     assert!(matches!(end, Poll::Ready(WaitEnd::GaveUp { .. })), "{end:?}");
-    assert_eq!(harness.books.inspect(harness.micros / 1000).waiters_total, 0);
+    assert_eq!(harness.store.inspect(harness.micros / 1000).waiters_total, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -80,7 +80,7 @@ async fn a_lost_permit_is_not_forgotten_while_an_extension_may_hold_it() {
     let removes = harness.next().unwrap();
     assert_eq!(removes.turn.cancel, [hold.id]);
     harness.run_and_settle(removes);
-    assert_eq!(harness.books.inspect(harness.micros / 1000).in_use, 0, "for 59 s more");
+    assert_eq!(harness.store.inspect(harness.micros / 1000).in_use, 0, "for 59 s more");
 }
 
 #[tokio::test(start_paused = true)]

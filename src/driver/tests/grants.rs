@@ -19,7 +19,7 @@ fn other(client: u64) -> PermitId {
     PermitId::new(ClientId::from_bits(client), 1, 1, harness::LEASE)
 }
 
-/// A waiter of the line, behind the permit of another client.
+/// A waiter of the state, behind the permit of another client.
 fn queued(harness: &mut Harness, renew: Renew) -> u64 {
     harness.foreign(8, |turn| turn.admit.push((other(8), WhenFull::Wait)));
     let waiter = harness.enter_renewing(WhenFull::Wait, LEASE_MS, renew);
@@ -132,7 +132,7 @@ async fn a_wake_up_that_comes_while_the_waiter_is_asked_about_is_kept_until_the_
 async fn the_wake_up_of_a_kick_has_the_permit_looked_at_by_the_next_turn() {
     let mut harness = Harness::new(1);
     let hold = harness.hold();
-    harness.books.kick(hold.id, Kick::Mark, harness.micros / 1000);
+    harness.store.kick(hold.id, Kick::Mark, harness.micros / 1000);
     harness.state.wake(hold.id, WakeUp::Ask, Instant::now());
     let looks = harness.next().unwrap();
     harness.run_and_settle(looks);
@@ -154,7 +154,7 @@ async fn a_manual_lease_that_came_as_a_claim_is_made_full_once() {
     harness.pass(LEASE_MS / 2).await;
     assert!(harness.next().is_none(), "nobody renews it");
     harness.state.reconnected();
-    let heals = harness.next().unwrap();
-    let (id, ms) = heals.turn.renew[0];
+    let recovers = harness.next().unwrap();
+    let (id, ms) = recovers.turn.renew[0];
     assert!(id == hold.id && ms.get() <= LEASE_MS / 2 + 1_000, "{ms} ms, of which half were over");
 }

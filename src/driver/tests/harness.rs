@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, advance};
 
-use crate::backoff::Backoff;
 use crate::driver::deferred::Effect;
 use crate::driver::state::{Outgoing, SemaphoreState, WaitEnd};
 use crate::hold::Hold;
@@ -22,7 +21,7 @@ pub(super) const LEASE: Millis = Millis::new(LEASE_MS);
 /// One state, and the memory store's that answers it.
 pub(super) struct Harness {
     pub(super) state: SemaphoreState,
-    pub(super) books: MemoryState,
+    pub(super) store: MemoryState,
     entered: u64,
     pub(super) micros: u64,
     /// The wake-ups that the last foreign turn sent, undelivered.
@@ -30,14 +29,14 @@ pub(super) struct Harness {
 }
 
 impl Harness {
-    /// With one turn answered, so that the line knows where it stands.
+    /// With one turn answered, so that the state knows the incarnation.
     pub(super) fn new(limit: u32) -> Self {
         let mut state = SemaphoreState::new("harness".into(), ClientId::from_bits(7));
         state.add_handle(limit, &"".into());
         state.set_subscribed(true, Instant::now());
         let micros = 1_000_000_000_000_000;
         let mut harness =
-            Self { state, books: MemoryState::default(), entered: 0, micros, words: Vec::new() };
+            Self { state, store: MemoryState::default(), entered: 0, micros, words: Vec::new() };
         harness.state.request_turn();
         let first = harness.next().unwrap();
         harness.run_and_settle(first);
@@ -53,7 +52,7 @@ impl Harness {
 
     /// Returns whether the turn, if it runs now, does nothing.
     pub(super) fn is_void(&mut self, outgoing: &Outgoing) -> bool {
-        matches!(self.books.turn(&outgoing.turn, self.micros).0, TurnOutcome::Stale { .. })
+        matches!(self.store.turn(&outgoing.turn, self.micros).0, TurnOutcome::Stale { .. })
     }
 
     pub(super) fn id(counter: u64) -> PermitId {
@@ -71,7 +70,7 @@ impl Harness {
 
     pub(super) fn run(&mut self, outgoing: &Outgoing) -> TurnReply {
         self.micros += 1_000;
-        match self.books.turn(&outgoing.turn, self.micros).0 {
+        match self.store.turn(&outgoing.turn, self.micros).0 {
             TurnOutcome::Answered(reply) => reply,
             TurnOutcome::Stale { .. } => panic!("a turn of this epoch counts"),
         }
@@ -115,7 +114,11 @@ impl Harness {
         lease_ms: u64,
         wake: Wake,
     ) -> u64 {
-        self.enter_full(when_full, units, Options { lease: Millis::new(lease_ms), wake, ..auto() })
+        self.enter_full(
+            when_full,
+            units,
+            Options { wake, ..Options::with_lease(Millis::new(lease_ms)) },
+        )
     }
 
     pub(super) fn enter_renewing(
@@ -124,7 +127,11 @@ impl Harness {
         lease_ms: u64,
         renew: Renew,
     ) -> u64 {
-        self.enter_full(when_full, 1, Options { lease: Millis::new(lease_ms), renew, ..auto() })
+        self.enter_full(
+            when_full,
+            1,
+            Options { renew, ..Options::with_lease(Millis::new(lease_ms)) },
+        )
     }
 
     fn enter_full(&mut self, when_full: WhenFull, units: u32, options: Options) -> u64 {
@@ -153,7 +160,7 @@ impl Harness {
             admit: Vec::new(),
         };
         change(&mut turn);
-        let (outcome, notes) = self.books.turn(&turn, self.micros);
+        let (outcome, notes) = self.store.turn(&turn, self.micros);
         self.words = notes.into_iter().flat_map(|(_, words)| words).collect();
         match outcome {
             TurnOutcome::Answered(reply) => reply,
@@ -164,16 +171,5 @@ impl Harness {
     pub(super) async fn pass(&mut self, ms: u64) {
         advance(Duration::from_millis(ms)).await;
         self.micros += ms * 1_000;
-    }
-}
-
-pub(super) fn auto() -> Options {
-    Options {
-        lease: LEASE,
-        renew: Renew::Auto,
-        max_hold: None,
-        backoff: Backoff::default(),
-        wake: Wake::Push,
-        max_queue: None,
     }
 }

@@ -6,25 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::harness::{Harness, LEASE, LEASE_MS};
-use crate::backoff::Backoff;
 use crate::hold::Truth;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, Seq};
-use crate::options::{Options, Renew, Wake};
+use crate::options::{Options, Renew};
 use crate::store::{WakeUp, WhenFull};
 
 #[tokio::test(start_paused = true)]
 async fn reconnects_push_the_end_of_a_manual_lease_nowhere() {
     let mut harness = Harness::new(1);
     let lease = Duration::from_secs(10);
-    let options = Options {
-        lease: Millis::new(10_000),
-        renew: Renew::Manual,
-        max_hold: None,
-        backoff: Backoff::default(),
-        wake: Wake::Push,
-        max_queue: None,
-    };
+    let options = Options { renew: Renew::Manual, ..Options::with_lease(Millis::new(10_000)) };
     let id = PermitId::new(ClientId::from_bits(7), 1, 1, Millis::new(10_000));
     harness.state.enter(id, WhenFull::Wait, Arc::new(options));
     let granted_from = Instant::now();

@@ -27,7 +27,7 @@ fn full(limit: u32) -> (Harness, Vec<PermitId>) {
 }
 
 impl Harness {
-    /// Sends and answers what the line has to say; how many turns that were.
+    /// Sends and answers what the state has to say. Returns how many turns that took.
     fn talk(&mut self) -> usize {
         let mut turns = 0;
         while let Some(turn) = self.next() {
@@ -37,7 +37,7 @@ impl Harness {
         turns
     }
 
-    /// Lets time pass; how many turns the line took.
+    /// Lets time pass. Returns how many turns the state took.
     async fn live(&mut self, ms: u64) -> usize {
         let mut turns = 0;
         for _ in 0..ms / 10 {
@@ -48,7 +48,7 @@ impl Harness {
     }
 
     fn in_the_queue(&mut self) -> u64 {
-        self.books.inspect(self.micros / 1000).waiters_total
+        self.store.inspect(self.micros / 1000).waiters_total
     }
 
     /// Takes what was granted and gives it back at once; how many that were.
@@ -71,7 +71,7 @@ async fn a_waiter_that_is_put_back_and_granted_in_one_turn_tells_of_the_others()
     let (mut harness, holders) = full(5);
     let mut waiters: Vec<u64> = (0..200).map(|_| harness.enter()).collect();
     harness.talk();
-    harness.books.lose_queue();
+    harness.store.lose_queue();
     harness.foreign(8, |turn| turn.release.extend(&holders));
     let mut served = 0;
     for _ in 0..PERIOD_MS / 10 {
@@ -82,7 +82,7 @@ async fn a_waiter_that_is_put_back_and_granted_in_one_turn_tells_of_the_others()
     // Five at a time and one round a step: what is left is on its way.
     assert!(served >= 25, "only {served} of 200 were served");
     assert_eq!(
-        harness.in_the_queue() + harness.books.inspect(harness.micros / 1000).in_use,
+        harness.in_the_queue() + harness.store.inspect(harness.micros / 1000).in_use,
         200 - served as u64
     );
 }
@@ -95,8 +95,8 @@ async fn a_waiter_that_is_put_back_and_too_large_tells_of_the_others() {
         harness.enter();
     }
     harness.talk();
-    harness.books.lose_queue();
-    harness.books.set_limit(Some(2), harness.micros);
+    harness.store.lose_queue();
+    harness.store.set_limit(Some(2), harness.micros);
     harness.live(PERIOD_MS).await;
     assert_eq!(harness.in_the_queue(), 4);
 }
@@ -108,7 +108,7 @@ async fn a_turn_that_tells_that_too_few_wait_hastens_the_heartbeat() {
         harness.enter();
     }
     harness.talk();
-    harness.books.lose_queue();
+    harness.store.lose_queue();
     harness.enter();
     harness.live(150).await;
     assert_eq!(harness.in_the_queue(), 201);
@@ -122,7 +122,7 @@ async fn waiters_behind_one_that_polls_are_not_forgotten() {
         harness.enter();
     }
     harness.talk();
-    harness.books.lose_queue();
+    harness.store.lose_queue();
     harness.live(PERIOD_MS).await;
     assert_eq!(harness.in_the_queue(), 5);
 }
@@ -134,11 +134,11 @@ async fn waiters_behind_one_that_was_woken_late_are_not_forgotten() {
         harness.enter();
     }
     harness.talk();
-    // Granted to the first of ours, who is not told in time; all but the books is lost.
+    // Granted to our first waiter, which is not told in time. Then permits and queue are lost.
     let token = harness.foreign(8, |turn| turn.release.extend(&holders)).last.unwrap();
     harness.pass(2_000).await;
-    harness.books.lose_permits();
-    harness.books.lose_queue();
+    harness.store.lose_permits();
+    harness.store.lose_queue();
     let newcomer = others(9, 1)[0];
     harness.foreign(9, |turn| turn.admit.push((newcomer, WhenFull::Wait)));
     harness.state.wake(Harness::id(1), WakeUp::Granted(token), Instant::now());
@@ -154,7 +154,7 @@ async fn asking_about_a_thousand_lost_waiters_ends_after_a_second_round() {
     }
     let round = harness.talk();
     assert_eq!(round, 8);
-    harness.books.lose_queue();
+    harness.store.lose_queue();
     let turns = harness.live(PERIOD_MS).await;
     assert_eq!(harness.in_the_queue(), 1_000);
     assert!(turns <= 2 + 2 * round, "{turns} turns");
@@ -170,13 +170,13 @@ async fn a_queue_that_is_lost_again_during_the_questions_is_asked_about_again() 
             harness.enter();
         }
         harness.talk();
-        harness.books.lose_queue();
+        harness.store.lose_queue();
         harness.pass(1_000).await;
         for _ in 0..after {
             let turn = harness.next().unwrap();
             harness.run_and_settle(turn);
         }
-        harness.books.lose_queue();
+        harness.store.lose_queue();
         harness.live(PERIOD_MS).await;
         assert_eq!(harness.in_the_queue(), 1_000, "lost again after {after} turns");
     }

@@ -138,7 +138,7 @@ async fn the_reply_of_a_pipelined_turn_does_not_end_the_recovery() {
     for counter in 1..=300 {
         holds.push(harness.granted(counter).unwrap());
     }
-    harness.books = MemoryState::default(); // data is lost
+    harness.store = MemoryState::default(); // data is lost
     harness.enter();
     let first = harness.next().unwrap();
     harness.enter();
@@ -148,9 +148,9 @@ async fn the_reply_of_a_pipelined_turn_does_not_end_the_recovery() {
     for _ in 0..50 {
         harness.enter();
     }
-    let heals = harness.next().unwrap();
-    assert_eq!(heals.turn.renew.len(), 224);
-    assert_eq!(heals.turn.admit.len(), 0, "newcomers take the room of those who hold");
+    let recovers = harness.next().unwrap();
+    assert_eq!(recovers.turn.renew.len(), 224);
+    assert_eq!(recovers.turn.admit.len(), 0, "newcomers take the room of those who hold");
 }
 
 /// A permit with a lease of 300 ms.
@@ -244,7 +244,7 @@ async fn after_a_loss_of_data_renewals_in_flight_hold_nobody_up_for_ever() {
     let mut harness = Harness::new(9);
     let hold = hold_briefly(&mut harness);
     let other = harness.hold();
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     let mut newcomer = None;
     let mut flying = VecDeque::new();
     for step in 0..400 {
@@ -293,7 +293,7 @@ async fn a_question_that_arrives_late_leaves_nothing_that_nobody_knows() {
             harness.release(&granted);
         }
     }
-    let left = harness.books.inspect(harness.micros / 1000);
+    let left = harness.store.inspect(harness.micros / 1000);
     assert_eq!((left.holders, left.waiters), (Vec::new(), Vec::new()));
     assert!(harness.state.is_flushed() && !harness.state.has_waiters());
 }
@@ -366,7 +366,7 @@ async fn a_removal_is_not_forgotten_while_the_turn_that_names_its_id_is_in_fligh
     let takes_back = harness.next().unwrap();
     assert_eq!(takes_back.turn.cancel.len(), 1);
     harness.run_and_settle(takes_back);
-    assert_eq!(harness.books.inspect(harness.micros / 1000).in_use, 0);
+    assert_eq!(harness.store.inspect(harness.micros / 1000).in_use, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -454,7 +454,7 @@ async fn a_waiter_stands_back_while_late_renewals_may_put_a_lost_permit_back() {
     harness.pass(250).await;
     let renews = harness.next().unwrap();
     assert_eq!(renews.turn.renew, [(hold.id, Millis::new(1_000))]);
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     harness.run_and_settle(slow); // tells of the loss
     harness.enter();
     assert!(harness.next().is_none(), "the waiter would take the unit of the permit");

@@ -1,9 +1,9 @@
-//! Lines against the books of the store, over a network that loses, delays and reorders, with
-//! clients that pause and crash: no IO, time is paused, and every run repeats by its seed.
+//! States against the memory store, over a network that loses, delays and reorders, with clients that
+//! pause and crash. There is no IO, time is paused, and every run repeats by its seed.
 //!
-//! After every step the holders that believe they hold are counted. After the faults have ended and
-//! while nobody lets go, every waiter must get into the books, and the books must hold nothing that
-//! its owner does not know. Then every waiter must be served and nothing may be left behind.
+//! After every step the holders that believe they hold are counted. When the faults have ended, and
+//! while nobody releases, the store must list every waiter, and nothing that its owner does not know.
+//! Then every waiter must be served and nothing may be left behind.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,13 +13,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use tokio::time::{Instant, advance};
 
-use crate::backoff::Backoff;
 use crate::driver::state::{SemaphoreState, WaitEnd};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Millis, TurnNumber};
-use crate::options::{Options, Renew, Wake};
+use crate::options::{Options, Wake};
 use crate::store::memory::MemoryState;
 use crate::store::{Kick, Turn, TurnOutcome, WakeUp, WhenFull};
 
@@ -64,7 +63,7 @@ struct Node {
     id: ClientId,
     state: SemaphoreState,
     counter: u64,
-    /// Number in the network, number of the line, and end of each turn in flight.
+    /// Number in the network, number in the state, and end of each turn in flight.
     awaited: Vec<(u64, TurnNumber, Instant)>,
     waiting: Vec<u64>,
     holding: Vec<Arc<Hold>>,
@@ -90,14 +89,8 @@ impl Node {
     fn acquire(&mut self, random: &mut Rng) {
         self.counter += 1;
         let lease_ms = *random.choice(&[200, 300, 1_000, 5_000, 30_000]).unwrap_or(&30_000);
-        let options = Options {
-            lease: Millis::new(lease_ms),
-            renew: Renew::Auto,
-            max_hold: None,
-            backoff: Backoff::default(),
-            wake: if random.u8(..10) == 0 { Wake::Poll } else { Wake::Push },
-            max_queue: None,
-        };
+        let wake = if random.u8(..10) == 0 { Wake::Poll } else { Wake::Push };
+        let options = Options { wake, ..Options::with_lease(Millis::new(lease_ms)) };
         let id = PermitId::new(self.id, self.counter, random.u32(1..=3), Millis::new(lease_ms));
         let when_full = if random.u8(..8) == 0 { WhenFull::Refuse } else { WhenFull::Wait };
         self.state.enter(id, when_full, Arc::new(options));
@@ -137,7 +130,7 @@ impl Node {
 struct World {
     seed: u64,
     random: Rng,
-    books: MemoryState,
+    store: MemoryState,
     nodes: Vec<Node>,
     /// With the instant at which each arrives.
     network: VecDeque<(Instant, Packet)>,
@@ -158,7 +151,7 @@ impl World {
         Self {
             seed,
             random,
-            books: MemoryState::default(),
+            store: MemoryState::default(),
             nodes,
             network: VecDeque::new(),
             start: Instant::now(),
@@ -216,7 +209,7 @@ impl World {
     fn arrive(&mut self, packet: Packet, faults: Faults, now: Instant) {
         match packet {
             Packet::Turn { from, sent, turn } => {
-                let (outcome, notes) = self.books.turn(&turn, self.micros());
+                let (outcome, notes) = self.store.turn(&turn, self.micros());
                 self.send(Packet::Reply { to: from, sent, outcome }, faults);
                 for (client, words) in notes {
                     if let Some(to) = self.nodes.iter().position(|node| node.id == client) {
@@ -298,20 +291,20 @@ impl World {
         }
         if self.percent(faults.limit) {
             let limit = self.random.bool().then(|| self.random.u32(..=LIMIT));
-            self.books.set_limit(limit, self.micros());
+            self.store.set_limit(limit, self.micros());
         }
         if self.percent(faults.wipe) {
-            self.books = MemoryState::default();
+            self.store = MemoryState::default();
             self.wipes += 1;
         }
         if self.percent(faults.key)
             && let Some(&key) = self.random.choice(faults.keys)
         {
             match key {
-                Key::Permits => self.books.lose_permits(),
-                Key::Queue => self.books.lose_queue(),
-                Key::Clients => self.books.lose_clients(),
-                Key::Meta => self.books.lose_meta(),
+                Key::Permits => self.store.lose_permits(),
+                Key::Queue => self.store.lose_queue(),
+                Key::Clients => self.store.lose_clients(),
+                Key::Meta => self.store.lose_meta(),
             }
             self.wipes += 1;
         }
@@ -320,9 +313,9 @@ impl World {
     /// Marks one of the permits; its owner may hear of it.
     fn kick(&mut self, faults: Faults) {
         let now_ms = self.micros() / 1000;
-        let holders = self.books.inspect(now_ms).holders;
+        let holders = self.store.inspect(now_ms).holders;
         let Some(holder) = self.random.choice(&holders) else { return };
-        let (_, note) = self.books.kick(holder.id, Kick::Mark, now_ms);
+        let (_, note) = self.store.kick(holder.id, Kick::Mark, now_ms);
         let owner = note.and_then(|(id, _)| self.nodes.iter().position(|node| node.id == id));
         if let Some(to) = owner {
             self.send(Packet::Wake { to, id: holder.id, wake_up: WakeUp::Ask }, faults);
@@ -376,11 +369,11 @@ impl World {
         }
     }
 
-    /// No more faults, and nobody lets go: lines and books come to agree about who waits and holds.
+    /// No more faults, and nobody lets go: states and store come to agree about who waits and holds.
     async fn come_to_agree(&mut self) {
         let now = Instant::now();
         self.nodes.iter_mut().for_each(|node| node.paused_until = now);
-        self.books.set_limit(None, self.micros());
+        self.store.set_limit(None, self.micros());
         self.pass_calmly(SETTLES_IN).await;
         let before = self.disagreements();
         self.pass_calmly(Duration::from_millis(50)).await; // what was just under way is over
@@ -389,14 +382,14 @@ impl World {
         assert!(both.is_empty(), "seed {}: {both:?}", self.seed);
     }
 
-    /// Waiters that are not in the books, and what is in the books of living clients that none of
-    /// them knows. The latter where data was lost is left to its lease: epochs are data too, and
-    /// without them a turn given up long ago counts.
+    /// Waiters that the store does not list, and what it lists of living clients that none of them
+    /// knows. After a loss of data the latter is left to its lease: epochs are data, too, and without
+    /// them a turn that was given up long ago counts.
     fn disagreements(&mut self) -> Vec<(&'static str, PermitId)> {
-        let books = self.books.inspect(self.micros() / 1000);
-        let live = books.holders.iter().filter(|holder| !holder.expires_in.is_zero());
+        let listed = self.store.inspect(self.micros() / 1000);
+        let live = listed.holders.iter().filter(|holder| !holder.expires_in.is_zero());
         let holders = live.map(|holder| holder.id);
-        let written: Vec<_> = books.waiters.iter().map(|one| one.id).chain(holders).collect();
+        let written: Vec<_> = listed.waiters.iter().map(|one| one.id).chain(holders).collect();
         let mut disagree = Vec::new();
         for node in &self.nodes {
             let known: Vec<_> = node.state.waiter_ids().chain(node.state.held_ids()).collect();
@@ -438,7 +431,7 @@ impl World {
         advance(Duration::from_secs(7)).await;
         self.deliver(CALM);
         if self.crashes == 0 && self.wipes == 0 {
-            let left = self.books.inspect(self.micros() / 1000);
+            let left = self.store.inspect(self.micros() / 1000);
             let ids: Vec<PermitId> = left.holders.iter().map(|holder| holder.id).collect();
             assert!(ids.is_empty(), "seed {}: left to their leases: {ids:?}", self.seed);
         }
@@ -449,7 +442,7 @@ impl World {
             advance(Duration::from_millis(5)).await;
             self.deliver(CALM);
         }
-        let left = self.books.inspect(self.micros() / 1000);
+        let left = self.store.inspect(self.micros() / 1000);
         assert_eq!((left.in_use, left.waiters_total), (0, 0), "seed {}", self.seed);
     }
 }

@@ -26,7 +26,7 @@ async fn a_new_ticket_replaces_the_old_one() {
     harness.state.unanswered(late.number, &StoreError::timeout("late"), Instant::now());
     let asks = harness.next().unwrap();
     harness.run_and_settle(asks);
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     harness.foreign(8, |turn| turn.admit.push((other, WhenFull::Wait)));
     harness.run(&late);
     harness.state.ask_about_all();
@@ -73,7 +73,7 @@ async fn a_release_is_not_forgotten_while_a_lost_renewal_may_hold_the_permit() {
     harness.state.request_turn();
     let turn = harness.next().unwrap();
     harness.run_and_settle(turn);
-    assert_eq!(harness.books.inspect(harness.micros / 1000).in_use, 0, "for 3.5 s more");
+    assert_eq!(harness.store.inspect(harness.micros / 1000).in_use, 0, "for 3.5 s more");
 }
 
 #[tokio::test(start_paused = true)]
@@ -88,18 +88,18 @@ async fn the_first_turn_of_a_recovery_does_not_end_it() {
     for counter in 1..=600 {
         harness.granted(counter).unwrap();
     }
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     harness.enter();
     let first = harness.next().unwrap();
     harness.run_and_settle(first);
     for _ in 0..50 {
         harness.enter();
     }
-    let heals = harness.next().unwrap();
-    assert_eq!((heals.turn.renew.len(), heals.turn.admit.len()), (224, 0));
-    harness.run_and_settle(heals);
-    let heals = harness.next().unwrap();
-    assert_eq!((heals.turn.renew.len(), heals.turn.admit.len()), (224, 0));
+    let recovers = harness.next().unwrap();
+    assert_eq!((recovers.turn.renew.len(), recovers.turn.admit.len()), (224, 0));
+    harness.run_and_settle(recovers);
+    let recovers = harness.next().unwrap();
+    assert_eq!((recovers.turn.renew.len(), recovers.turn.admit.len()), (224, 0));
 }
 
 /// Their numbers do not tell, where the clock of the new server is behind that of the old one.
@@ -113,15 +113,15 @@ async fn after_a_loss_of_data_nobody_vouches_for_what_was_not_put_back() {
         harness.run_and_settle(turn);
     }
     let holds: Vec<_> = (1..=300).map(|counter| harness.granted(counter).unwrap()).collect();
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     harness.micros -= 1_000_000;
     harness.state.request_turn();
     let notices = harness.next().unwrap();
     harness.run_and_settle(notices);
-    let heals = harness.next().unwrap();
-    let healed = |hold: &&Arc<Hold>| heals.turn.renew.iter().any(|(id, _)| *id == hold.id);
+    let recovers = harness.next().unwrap();
+    let healed = |hold: &&Arc<Hold>| recovers.turn.renew.iter().any(|(id, _)| *id == hold.id);
     let (put_back, missing): (Vec<_>, Vec<_>) = holds.iter().partition(healed);
-    harness.run_and_settle(heals);
+    harness.run_and_settle(recovers);
     for hold in [put_back[0], put_back[1], missing[0]] {
         harness.release(hold);
     }
@@ -160,16 +160,16 @@ async fn what_was_granted_under_another_incarnation_is_not_piggybacked() {
 async fn piggyback_after(ms: u64) {
     let mut harness = Harness::new(2);
     let old = harness.hold();
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     harness.enter_with(WhenFull::Wait, 300);
     let grants = harness.next().unwrap();
     harness.run_and_settle(grants);
     let new = harness.granted(2).unwrap();
     harness.pass(ms).await;
-    let heals = harness.next().unwrap();
-    assert_eq!(heals.turn.renew, [(old.id, LEASE)]);
-    assert_ne!(heals.turn.incarnation, harness.state.incarnation(), "that of the old one");
-    harness.run_and_settle(heals);
+    let recovers = harness.next().unwrap();
+    assert_eq!(recovers.turn.renew, [(old.id, LEASE)]);
+    assert_ne!(recovers.turn.incarnation, harness.state.incarnation(), "that of the old one");
+    harness.run_and_settle(recovers);
     harness.state.request_turn();
     let rides = harness.next().unwrap();
     assert_eq!(rides.turn.renew, [(new.id, Millis::new(300))]);
@@ -201,7 +201,7 @@ async fn tokens_rise_where_the_clock_of_an_empty_server_is_behind() {
     harness.release(&old);
     let releases = harness.next().unwrap();
     harness.run_and_settle(releases);
-    harness.books = MemoryState::default();
+    harness.store = MemoryState::default();
     harness.micros -= 1_000_000;
     let new = harness.hold();
     assert!(new.token > old.token);
@@ -232,7 +232,7 @@ async fn a_waiter_that_was_granted_unheard_and_kicked_is_told_and_given_back() {
     harness.run_and_settle(queues);
     // Unheard: the turn that frees the unit is another client's, and its wake-up is lost.
     harness.foreign(8, |turn| turn.cancel.push(hold.id));
-    harness.books.kick(Harness::id(waiter), Kick::Mark, harness.micros / 1000);
+    harness.store.kick(Harness::id(waiter), Kick::Mark, harness.micros / 1000);
     harness.state.ask_about_all();
     let asks = harness.next().unwrap();
     harness.run_and_settle(asks);

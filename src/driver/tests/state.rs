@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::harness::{LEASE, auto};
+use super::harness::LEASE;
 use crate::driver::state::SemaphoreState;
 use crate::id::{ClientId, PermitId};
+use crate::options::Options;
 use crate::store::WhenFull;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -16,7 +17,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 async fn acquires_that_come_and_go_during_an_outage_leave_no_list_behind() {
     let client = ClientId::from_bits(1);
     let mut state = SemaphoreState::new("outage".into(), client);
-    let options = Arc::new(auto());
+    let options = Arc::new(Options::with_lease(LEASE));
     for counter in 1..=10_000 {
         let id = PermitId::new(client, counter, 1, LEASE);
         state.enter(id, WhenFull::Wait, Arc::clone(&options));

@@ -25,7 +25,7 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
         "handover",
         "Two processes pass a semaphore of limit 1 to and fro. From the moment before the release
          in one (half of the times a drop) until `acquire` has returned in the other.
-         Below it other ways to hand something over, one of them amid each hold, so that each of
+         Below it other ways to hand something over, one of them during each hold, so that each of
          these and each hand-over follows half a wait without traffic:
          PUBLISH: until a task of the other process has the message.
          PUBLISH->try: a script that removes and publishes, until the other has heard of it and has

@@ -92,5 +92,5 @@ async fn pass_on(
     (holds, baselines)
 }
 
-/// One amid each hold: two would warm each other's way through the processor.
+/// One during each hold: two would warm each other's way through the processor.
 const BASELINES: [Baseline; 4] = [Baseline::Try, Baseline::Publish, Baseline::Try, Baseline::List];

@@ -12,7 +12,7 @@ use test_support::redis_server::RedisServer;
 const ROUNDS: usize = 7;
 /// As many ids as a turn may name.
 const BOUND: usize = 256;
-/// Turns in a row that name so many.
+/// Turns in a row that name that many ids.
 const TURNS: usize = 20;
 const NAME: &str = "largest";
 const CALLER: &str = "00000000000000cc";

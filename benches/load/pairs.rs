@@ -56,7 +56,7 @@ pub(crate) async fn run_names(server: &RedisServer, cores: &Cores) -> Vec<Must> 
     title(
         "names",
         &format!(
-            "As `pairs` with {TASKS_AT_MANY_NAMES} tasks, each acquire at one of so many names, at random
+            "As `pairs` with {TASKS_AT_MANY_NAMES} tasks, each acquire at one of this number of names, at random
              (bare has none, rslock keeps its lock per task).
              {cores}; {ROUNDS} rounds of {WINDOW:?} each."
         ),

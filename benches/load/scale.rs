@@ -19,8 +19,8 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
     title(
         "scale",
         &format!(
-            "Server time per turn by INFO commandstats, in us, where so many hold and so many
-             wait; in brackets the ratio to that at {}. The lowest of {ROUNDS} rounds of {CALLS} calls each.
+            "Server time per turn by INFO commandstats, in us, by how many permits are held and how many
+             waiters wait; in brackets the ratio to that at {}. The lowest of {ROUNDS} rounds of {CALLS} calls each.
              Hand-over: releases one, which grants the head of another client, and queues one.",
             SIZES[0],
         ),

@@ -20,7 +20,7 @@ pub(crate) async fn granted(waiting: Waiting) -> Permit {
     within(PATIENCE, waiting).await.unwrap().unwrap()
 }
 
-/// Waits until so many waiters are in the queue.
+/// Waits until this number of waiters is in the queue.
 pub(crate) async fn queued(semaphore: &ZSetSemaphore, waiters: u64) {
     eventually(&format!("{waiters} wait"), PATIENCE, async || {
         semaphore.inspect().await.is_ok_and(|found| found.waiters_total == waiters)

@@ -9,7 +9,7 @@ use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 const MANY: u64 = 100_000;
-/// Cleared in so many turns: each looks at 64 to 256 expired permits and heads of the queue.
+/// The turns in which all are cleared: each looks at 64 to 256 expired permits and heads of the queue.
 const TURNS: RangeInclusive<u64> = MANY / 256..=MANY / 64;
 const LONGEST_USEC: u64 = 2_000;
 /// A hundred thousand ids, each of a client of its own that is not alive, in a sorted set.

@@ -109,7 +109,7 @@ pub const NAMES: [Name; 10] = [
         tasks: 4,
         kind: Kind::Moved,
     },
-    // All come at once to one client, and so many that asking about one of them a second would not do.
+    // All come at once to one client. They are too many to be served by asking about one a second.
     Name {
         name: "rush",
         limit: 5,

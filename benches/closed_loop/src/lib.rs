@@ -45,7 +45,7 @@ impl Round {
     }
 }
 
-/// What the parent asks for: so many tasks, and from when until when it counts (of the clock that
+/// What the parent asks for: how many tasks, and from when until when it counts (of the clock that
 /// all processes share).
 #[derive(Clone, Copy)]
 pub struct Order {

@@ -351,7 +351,7 @@ async fn tries_do_not_starve_the_speaking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn newcomers_do_not_starve_the_speaking() {
+async fn newcomers_do_not_starve_the_heartbeat() {
     starves(WhenFull::Wait).await;
 }
 

@@ -142,7 +142,7 @@ impl Harness {
         self.compare_wake_ups().await
     }
 
-    /// Compares whom this step has woken.
+    /// Compares the clients that this step has woken.
     async fn compare_wake_ups(&mut self) -> Result<(), TestCaseError> {
         let memory = self.memory.take_wake_ups(self.clients.iter().map(|client| client.id));
         prop_assert_eq!(self.redis.take_wake_ups().await, memory);

@@ -20,6 +20,7 @@
 mod after_turn;
 mod batch;
 mod deadlines;
+mod declaration;
 mod epochs;
 mod held;
 mod in_flight;
@@ -56,6 +57,7 @@ use crate::store::{WakeUp, WhenFull};
 
 use super::deferred::{Effect, Effects, ExtendDone, ReleaseDone};
 use after_turn::AfterTurn;
+use declaration::Declaration;
 use epochs::Epochs;
 use held::{EndedPermit, NewPermit, Term, by_lease};
 use in_flight::InFlight;
@@ -79,6 +81,7 @@ pub(crate) struct SemaphoreState {
     name: Arc<str>,
     client: ClientId,
     label: Arc<str>,
+    declaration: Declaration,
     limits: Limits,
     /// No new waiters enter.
     closed: bool,
@@ -112,6 +115,7 @@ impl SemaphoreState {
             name,
             client,
             label: Arc::from(""),
+            declaration: Declaration::default(),
             limits: Limits::default(),
             closed: false,
             waiters: Waiters::default(),
@@ -135,6 +139,7 @@ impl SemaphoreState {
     /// Sets a new client id, in a process that was forked.
     pub(super) fn set_client(&mut self, client: ClientId) {
         self.client = client;
+        self.declaration.retract();
     }
 
     pub(super) fn take_effects(&mut self) -> Effects {
@@ -145,8 +150,9 @@ impl SemaphoreState {
 
     pub(crate) fn add_handle(&mut self, limit: u32, label: &Arc<str>) {
         self.limits.add(limit);
-        if !label.is_empty() {
+        if !label.is_empty() && self.label != *label {
             self.label = Arc::clone(label);
+            self.declaration.retract();
         }
     }
 

@@ -9,6 +9,9 @@
 //!
 //! The scenarios are `pairs`, `names`, `handover`, `contention`, `turn`, `scale`, `crash` and `held`.
 //!
+//! `pairs` and `names` measure twice: with server and clients on cores of their own (pinned), and where the
+//! scheduler places them (unpinned).
+//!
 //! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
 //! the design, a line at the end says whether it was met. Machines differ and have neighbours, so
 //! what can be a ratio within one run is one, and rounds of what is compared take turns.
@@ -17,6 +20,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod chart;
+mod contenders;
 mod contention;
 mod contention_child;
 mod contention_rounds;
@@ -31,6 +35,8 @@ mod handover_child;
 mod held;
 mod held_child;
 mod largest;
+mod names;
+mod pair_figures;
 mod pairs;
 mod pairs_child;
 mod plain;
@@ -43,10 +49,9 @@ mod turn;
 
 use std::process::ExitCode;
 
-use cores::Cores;
-use report::{Must, print_musts};
+use cores::{Cores, Placement};
+use report::{Must, print_musts, say};
 use test_support::child_role::{self, FromParent};
-use test_support::redis_server::RedisServer;
 use tokio::runtime::Runtime;
 
 #[derive(Clone, Copy)]
@@ -86,23 +91,18 @@ impl Scenario {
         }
     }
 
-    /// Each on a server of its own, so that none pays for what another has left.
-    async fn run(self) -> Vec<Must> {
-        let cores = Cores::here();
-        let mut server = RedisServer::builder();
-        if let Some(core) = cores.of_server() {
-            server = server.arg("--server_cpulist").arg(core.to_string());
-        }
-        let server = server.start().await;
+    /// On servers of its own, so that none pays for what another has left.
+    async fn run(self, cores: &Cores) -> Vec<Must> {
+        let server = async || cores.server(Placement::Pinned).start().await;
         match self {
-            Self::Pairs => pairs::run(&server, &cores).await,
-            Self::Names => pairs::run_names(&server, &cores).await,
-            Self::Handover => handover::run(&server).await,
-            Self::Contention => contention::run(&server).await,
-            Self::Turn => turn::run(&server).await,
-            Self::Scale => scale::run(&server).await,
-            Self::Crash => crash::run(&server).await,
-            Self::Held => held::run(&server).await,
+            Self::Pairs => pairs::run(cores).await,
+            Self::Names => names::run(cores).await,
+            Self::Handover => handover::run(&server().await).await,
+            Self::Contention => contention::run(&server().await).await,
+            Self::Turn => turn::run(&server().await).await,
+            Self::Scale => scale::run(&server().await).await,
+            Self::Crash => crash::run(&server().await).await,
+            Self::Held => held::run(&server().await).await,
         }
     }
 }
@@ -129,9 +129,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(scenarios: &[Scenario]) {
+    let cores = Cores::here();
+    say(format_args!("\n  {}", cores.explain_default()));
     let mut musts = Vec::new();
     for scenario in scenarios {
-        musts.extend(scenario.run().await);
+        musts.extend(scenario.run(&cores).await);
     }
     print_musts(&musts);
 }

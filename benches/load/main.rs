@@ -47,6 +47,9 @@ mod report;
 mod results;
 mod scale;
 mod script;
+mod syscall_counter;
+mod syscalls;
+mod syscalls_child;
 mod turn;
 
 use std::process::ExitCode;
@@ -60,6 +63,7 @@ use tokio::runtime::Runtime;
 enum Scenario {
     Pairs,
     Names,
+    Syscalls,
     Handover,
     Contention,
     Turn,
@@ -69,9 +73,10 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Pairs,
         Self::Names,
+        Self::Syscalls,
         Self::Handover,
         Self::Contention,
         Self::Turn,
@@ -84,6 +89,7 @@ impl Scenario {
         match self {
             Self::Pairs => "pairs",
             Self::Names => "names",
+            Self::Syscalls => "syscalls",
             Self::Handover => "handover",
             Self::Contention => "contention",
             Self::Turn => "turn",
@@ -99,6 +105,7 @@ impl Scenario {
         match self {
             Self::Pairs => pairs::run(cores).await,
             Self::Names => names::run(cores).await,
+            Self::Syscalls => syscalls::run(cores).await,
             Self::Handover => handover::run(&server().await).await,
             Self::Contention => contention::run(&server().await).await,
             Self::Turn => turn::run(&server().await).await,
@@ -174,6 +181,7 @@ fn play(role: &str, from_parent: FromParent) {
         pairs_child::ROLE => runtime.block_on(pairs_child::play(from_parent)),
         handover_child::ROLE => runtime.block_on(handover_child::play(from_parent)),
         contention_child::ROLE => runtime.block_on(contention_child::play(from_parent)),
+        syscalls_child::ROLE => runtime.block_on(syscalls_child::play(from_parent)),
         crash_holder_child::ROLE => runtime.block_on(crash_holder_child::play(from_parent)),
         crash_waiter_child::ROLE => runtime.block_on(crash_waiter_child::play(from_parent)),
         held_child::ROLE => runtime.block_on(held_child::play(from_parent)),

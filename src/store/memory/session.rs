@@ -35,7 +35,7 @@ impl Drop for MemorySession {
 }
 
 impl Session for MemorySession {
-    fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
         Box::pin(async move { Ok(self.shared.turn(&turn)) })
     }
 

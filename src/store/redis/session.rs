@@ -10,11 +10,14 @@ use tokio::sync::Mutex;
 use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, INSPECT_BOUND, Kick, Session, Turn, TurnOutcome, WakeListener};
+use crate::store::{
+    BoxFuture, INSPECT_BOUND, Kick, Opened, Session, Turn, TurnOutcome, WakeListener,
+};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};
 use super::subscription::{Health, Subscriber, push_sender};
+use super::transport::Transport;
 use super::wire::{self, Args};
 
 /// The data of a session that both versions of the protocol need.
@@ -37,36 +40,46 @@ pub(super) struct RedisSession {
     subscriber: Option<Subscriber>,
 }
 
+/// The maximum number of calls that wait for the connection's future. More than the driver has in flight.
+const CALLS_TO_WRITE: usize = 8_192;
+
 /// The timeouts of the redis crate are off, because the driver has its own.
 fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(CALLS_TO_WRITE)
 }
 
 impl RedisSession {
     /// Connects. Wake-ups come as push messages over the same connection.
-    pub(super) async fn resp3(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
+    pub(super) async fn resp3(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
         let health = Arc::new(Health::default());
         let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
-        let config = config().set_push_sender(sender);
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let Transport { connection, mut io } =
+            Transport::open(client, config().set_push_sender(sender)).await?;
         let mut session = Self::new(connection, parts, health);
-        session.load().await?;
-        let subscribed = session.connection.subscribe(&parts.channel).await;
-        if permitted(subscribed)?.is_some() {
-            session.health.set_subscribed(true);
-        }
-        Ok(session)
+        Transport::while_moving(&mut io, session.prepare(&parts.channel)).await?;
+        Ok(Opened { session: Arc::new(session), io })
+    }
+
+    /// Loads the scripts, and subscribes.
+    async fn prepare(&mut self, channel: &str) -> RedisResult<()> {
+        self.load().await?;
+        let subscribed = self.connection.subscribe(channel).await;
+        self.health.set_subscribed(permitted(subscribed)?.is_some());
+        Ok(())
     }
 
     /// Connects. Wake-ups come over a second connection.
-    pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
-        let connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
+    pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
+        let Transport { connection, mut io } = Transport::open(client, config()).await?;
         let mut session = Self::new(connection, parts, Arc::default());
-        session.load().await?;
+        Transport::while_moving(&mut io, session.load()).await?;
         let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
         let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
         session.subscriber = permitted(subscriber)?;
-        Ok(session)
+        Ok(Opened { session: Arc::new(session), io })
     }
 
     fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
@@ -141,7 +154,7 @@ fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
 }
 
 impl Session for RedisSession {
-    fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
         Box::pin(async move {
             let write = |args: &mut Args<'_>| wire::write_turn(args, &turn);
             let reply = self.run(&self.scripts.turn, &turn.name, write).await;

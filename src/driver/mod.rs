@@ -17,6 +17,7 @@ mod handle;
 mod inline;
 mod lifecycle;
 mod link;
+mod process;
 mod registry;
 mod self_wakes;
 mod shared;

@@ -225,7 +225,7 @@ impl Driver {
             };
             Look {
                 outgoing,
-                timer: state.set_timer(next, link.is_inline()),
+                timer: state.set_timer(next),
                 unused: state.is_unused(),
                 missed_wake_up: state.take_missed_wake_up(),
             }

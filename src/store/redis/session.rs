@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
@@ -42,6 +42,11 @@ pub(super) struct RedisSession {
 
 /// The maximum number of calls that wait for the connection's future. More than the driver has in flight.
 const CALLS_TO_WRITE: usize = 8_192;
+
+/// For how many words, and bytes of them, a call has room from the start: those of a turn that names a few
+/// ids.
+const WORDS: usize = 24;
+const BYTES: usize = 512;
 
 /// The timeouts of the redis crate are off, because the driver has its own.
 fn config() -> AsyncConnectionConfig {
@@ -114,26 +119,26 @@ impl RedisSession {
         Ok(())
     }
 
-    /// Runs a script on the keys of `name`. If the server does not have the script, it is loaded first.
-    async fn run(
-        &self,
-        script: &Script,
-        name: &str,
-        arguments: impl Fn(&mut Args<'_>),
-    ) -> RedisResult<Value> {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&script.hash).arg(4);
+    /// Makes the call of a script on the keys of `name`.
+    fn call(&self, script: &Script, name: &str, arguments: impl FnOnce(&mut Args<'_>)) -> Cmd {
+        let mut cmd = Cmd::with_capacity(WORDS, BYTES);
+        cmd.arg("EVALSHA").arg(&script.hash).arg(4);
         let mut args = Args::new(&mut cmd);
         for key in ["permits", "queue", "clients", "meta"] {
             args.put(format_args!("{}{{{name}}}:{key}", self.prefix));
         }
         arguments(&mut args);
+        cmd
+    }
+
+    /// Calls a script. If the server does not have the script, it is loaded first.
+    async fn run(&self, call: Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
         let loads = self.loads.load(Ordering::SeqCst);
-        match cmd.query_async(&mut connection).await {
+        match connection.send_packed_command(&call).await?.extract_error() {
             Err(error) if is_noscript(&error) => {
                 self.load_again(loads).await?;
-                cmd.query_async(&mut connection).await
+                connection.send_packed_command(&call).await?.extract_error()
             }
             other => other,
         }
@@ -155,20 +160,22 @@ fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
 
 impl Session for RedisSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
+        let write = |args: &mut Args<'_>| wire::write_turn(args, &turn);
+        let call = self.call(&self.scripts.turn, &turn.name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| wire::write_turn(args, &turn);
-            let reply = self.run(&self.scripts.turn, &turn.name, write).await;
+            let reply = self.run(call).await;
             let reply = reply.map_err(|error| failed(error, "turn", &turn.name))?;
             wire::read_turn(&reply, &turn)
         })
     }
 
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
+        let write = |args: &mut Args<'_>| {
+            args.put(INSPECT_BOUND);
+        };
+        let call = self.call(&self.scripts.inspect, &name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| {
-                args.put(INSPECT_BOUND);
-            };
-            let reply = self.run(&self.scripts.inspect, &name, write).await;
+            let reply = self.run(call).await;
             wire::read_inspection(&reply.map_err(|error| failed(error, "inspect", &name))?)
         })
     }
@@ -178,12 +185,12 @@ impl Session for RedisSession {
         name: Arc<str>,
         limit: Option<u32>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let write = |args: &mut Args<'_>| {
+            args.put(limit.map(|limit| limit.to_string()).unwrap_or_default());
+        };
+        let call = self.call(&self.scripts.set_limit, &name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| {
-                args.put(limit.map(|limit| limit.to_string()).unwrap_or_default());
-            };
-            let reply = self.run(&self.scripts.set_limit, &name, write).await;
-            reply.map(drop).map_err(|error| failed(error, "set_limit", &name))
+            self.run(call).await.map(drop).map_err(|error| failed(error, "set_limit", &name))
         })
     }
 
@@ -193,11 +200,12 @@ impl Session for RedisSession {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
+        let write = |args: &mut Args<'_>| {
+            args.put(id).put(u8::from(kick == Kick::Remove));
+        };
+        let call = self.call(&self.scripts.kick, &name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| {
-                args.put(id).put(u8::from(kick == Kick::Remove));
-            };
-            let reply = self.run(&self.scripts.kick, &name, write).await;
+            let reply = self.run(call).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
     }

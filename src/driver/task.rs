@@ -22,8 +22,9 @@ use super::shared::Shared;
 use super::state::{Outgoing, SemaphoreState, TimerMove};
 use super::timers::Timers;
 
-/// The minimum number of newcomers and removals in a pipelined turn. Fewer ids wait for the reply that is on
-/// its way, and share a turn with those that come until then.
+/// A turn with this number of newcomers and removals is pipelined, however many the turn in flight names.
+/// A smaller one waits for the reply that is on its way, and shares a turn with those that come until then,
+/// unless the turn in flight is small, too.
 const PIPELINED: Option<usize> = Some(8);
 
 /// The maximum number of turns in flight. More turns would only wait in the server, and in a burst of names

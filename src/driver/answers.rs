@@ -18,13 +18,16 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::numbers::TurnNumber;
-use crate::store::{BoxFuture, Session, TurnOutcome};
+use crate::store::{BoxFuture, Session, Turn, TurnOutcome};
 
 use super::cell::SemaphoreCell;
 use super::state::{Outgoing, STRETCH};
 
 /// If a check is later than this, the process gets too little CPU time.
 const PUNCTUAL: Duration = Duration::from_millis(10);
+
+/// The maximum number of turns that go out together. Their answers come together, too.
+const TOGETHER: usize = 32;
 
 type Answer = Result<TurnOutcome, StoreError>;
 
@@ -51,17 +54,27 @@ struct Awaited {
     wait: Wait,
 }
 
-/// Ready with the answer to a turn.
+/// The answers to turns that went out together.
 struct Coming {
-    serial: u64,
-    answer: BoxFuture<'static, Answer>,
+    /// The serial number of the first of the turns.
+    first: u64,
+    answers: Together,
+}
+
+enum Together {
+    One(BoxFuture<'static, Answer>),
+    Several(BoxFuture<'static, Vec<Answer>>),
 }
 
 impl Future for Coming {
-    type Output = (u64, Answer);
+    type Output = (u64, Vec<Answer>);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(u64, Answer)> {
-        self.answer.as_mut().poll(cx).map(|answer| (self.serial, answer))
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(u64, Vec<Answer>)> {
+        let answers = match &mut self.answers {
+            Together::One(answer) => answer.as_mut().poll(cx).map(|answer| vec![answer]),
+            Together::Several(answers) => answers.as_mut().poll(cx),
+        };
+        answers.map(|answers| (self.first, answers))
     }
 }
 
@@ -69,8 +82,11 @@ impl Future for Coming {
 pub(super) struct Answers {
     /// In the order in which the turns were sent.
     awaited: VecDeque<Awaited>,
+    /// The last of the turns, which have not gone out yet.
+    outbox: Vec<Turn>,
     /// Also of turns that are given up: such an answer finds nobody.
     coming: FuturesUnordered<Coming>,
+    come: VecDeque<(u64, Answer)>,
     last_serial: u64,
     counted: usize,
     /// No answer is overdue before.
@@ -78,7 +94,8 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Sends a turn on `session`, and awaits its answer for `patience` at least.
+    /// Sends a turn on `session` with the next [`poll`](Self::poll), and awaits its answer for `patience` at
+    /// least. All turns are sent on the same session until [`clear`](Self::clear).
     pub(super) fn send(
         &mut self,
         cell: &Arc<SemaphoreCell>,
@@ -96,7 +113,28 @@ impl Answers {
         self.check_at = Some(self.check_at.map_or(wait.until, |at| at.min(wait.until)));
         self.counted += usize::from(counts);
         self.awaited.push_back(Awaited { serial, turn: sent, wait });
-        self.coming.push(Coming { serial, answer: Arc::clone(session).turn(turn) });
+        self.outbox.push(turn);
+    }
+
+    /// Lets the turns of the outbox go out.
+    fn post(&mut self) {
+        let Some(session) = self.awaited.back().map(|awaited| &awaited.turn.session) else {
+            return self.outbox.clear(); // all are given up
+        };
+        let mut first = self.last_serial + 1 - self.outbox.len() as u64;
+        let mut turns = self.outbox.drain(..).peekable();
+        while let Some(turn) = turns.next() {
+            let session = Arc::clone(session);
+            let (count, answers) = if turns.peek().is_none() {
+                (1, Together::One(session.turn(turn)))
+            } else {
+                let mut together = vec![turn];
+                together.extend(turns.by_ref().take(TOGETHER - 1));
+                (together.len() as u64, Together::Several(session.turns(together)))
+            };
+            self.coming.push(Coming { first, answers });
+            first += count;
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -117,16 +155,24 @@ impl Answers {
         self.check_at
     }
 
-    /// Ready with a turn that has come back. Turns that were sent since the last call go out.
+    /// Ready with a turn that has come back. When there is no more, turns that were sent go out.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Landed> {
-        while let Poll::Ready(Some((serial, answer))) = self.coming.poll_next_unpin(cx) {
-            if let Ok(index) = self.awaited.binary_search_by_key(&serial, |turn| turn.serial)
-                && let Some(turn) = self.remove(index)
-            {
-                return Poll::Ready(Landed { turn, answer });
+        loop {
+            while let Some((serial, answer)) = self.come.pop_front() {
+                if let Ok(index) = self.awaited.binary_search_by_key(&serial, |turn| turn.serial)
+                    && let Some(turn) = self.remove(index)
+                {
+                    return Poll::Ready(Landed { turn, answer });
+                }
+            }
+            if let Poll::Ready(Some((first, answers))) = self.coming.poll_next_unpin(cx) {
+                self.come.extend((first..).zip(answers));
+            } else if self.outbox.is_empty() {
+                return Poll::Pending;
+            } else {
+                self.post();
             }
         }
-        Poll::Pending
     }
 
     fn remove(&mut self, index: usize) -> Option<SentTurn> {
@@ -157,7 +203,9 @@ impl Answers {
     /// Gives up all answers. The turns were sent on a connection that was given up.
     pub(super) fn clear(&mut self) {
         self.awaited.clear();
+        self.outbox.clear();
         self.coming.clear();
+        self.come.clear();
         self.counted = 0;
         self.check_at = None;
     }

@@ -52,15 +52,31 @@ pub(super) struct Driver {
 
 /// Whether the next turns wait for callers that are about to speak.
 ///
-/// The callers that one answer has woken run one after the other, and each may want something at once. The
-/// driver runs after them, so that they share one turn. A caller that was alone in its turn is not waited for.
+/// The callers that the answers of one poll have woken run one after the other, and each may want something
+/// at once. The driver runs after them, so that they share one turn, or at least the bytes that go out
+/// together. A caller that was alone is not waited for.
 enum Gathering {
     /// Nobody is expected.
     No,
-    /// The last turn that landed has woken several callers. None of them has spoken yet.
-    Expected,
-    /// The first of them has spoken. The runtime polls this after the others.
-    Now(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// So many callers were woken. None of them has spoken yet.
+    Expected(usize),
+    /// The first of them has spoken.
+    Now {
+        /// The runtime polls this after other tasks.
+        others: Pin<Box<dyn Future<Output = ()> + Send>>,
+        /// How many callers are perhaps not among those tasks.
+        more: usize,
+    },
+}
+
+impl Gathering {
+    /// The number of tasks that the runtime polls at most before it looks after those that have yielded: the
+    /// default `event_interval` of tokio.
+    const AT_ONCE: usize = 61;
+
+    fn begin(callers: usize) -> Self {
+        Self::Now { others: Box::pin(yield_now()), more: callers.saturating_sub(Self::AT_ONCE) }
+    }
 }
 
 /// Ends the client when the driver's task ends, also when its runtime drops it.
@@ -125,22 +141,32 @@ impl Driver {
 
     /// Lets ready semaphores send what they have, unless more callers are about to speak.
     fn poll_ready(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.gathering, Gathering::Expected) && self.shared.has_ready() {
-            self.gathering = Gathering::Now(Box::pin(yield_now()));
+        if let Gathering::Expected(callers) = self.gathering
+            && self.shared.has_ready()
+        {
+            self.gathering = Gathering::begin(callers);
         }
-        if let Gathering::Now(others) = &mut self.gathering {
+        while let Gathering::Now { others, more } = &mut self.gathering {
             if others.as_mut().poll(cx).is_pending() {
                 return; // not registered: callers need not wake the driver meanwhile
             }
-            self.gathering = Gathering::No;
+            self.gathering = match *more {
+                0 => Gathering::No,
+                more => Gathering::begin(more),
+            };
         }
         self.shared.register(cx.waker());
         self.pump_ready();
     }
 
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
+        let mut woken = 0;
         while let Poll::Ready(landed) = self.answers.poll(cx) {
+            woken += landed.turn.callers;
             self.land(landed);
+        }
+        if woken > 1 && matches!(self.gathering, Gathering::No) {
+            self.gathering = Gathering::Expected(woken);
         }
         self.shared.notify_flushed();
     }
@@ -259,9 +285,6 @@ impl Driver {
                 self.connection.answered();
                 self.shared.link().hear(now);
                 self.give_up_at = None;
-                if turn.callers > 1 && matches!(self.gathering, Gathering::No) {
-                    self.gathering = Gathering::Expected;
-                }
                 if let Some(held) = turn.cell.take_in(turn.number, outcome, now) {
                     self.data_loss_log.note(held, now);
                 }

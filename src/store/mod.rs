@@ -56,6 +56,12 @@ pub(crate) struct Opened {
 pub(crate) trait Session: Send + Sync {
     /// Sends all that a client has to say about one semaphore.
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>>;
+    /// Sends turns about different semaphores together, and returns their answers in the same order once all
+    /// are there.
+    fn turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>>;
     /// Returns whether [`Store::turn_inline`] returns an answer.
     fn is_inline(&self) -> bool {
         false

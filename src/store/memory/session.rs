@@ -39,6 +39,13 @@ impl Session for MemorySession {
         Box::pin(async move { Ok(self.shared.turn(&turn)) })
     }
 
+    fn turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>> {
+        Box::pin(async move { turns.iter().map(|turn| Ok(self.shared.turn(turn))).collect() })
+    }
+
     fn is_inline(&self) -> bool {
         true
     }

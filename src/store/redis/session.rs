@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
@@ -132,16 +132,27 @@ impl RedisSession {
     }
 
     /// Calls a script. If the server does not have the script, it is loaded first.
-    async fn run(&self, call: Cmd) -> RedisResult<Value> {
+    async fn run(&self, call: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
         let loads = self.loads.load(Ordering::SeqCst);
-        match connection.send_packed_command(&call).await?.extract_error() {
+        let reply = connection.send_packed_command(call).await?;
+        self.loaded(call, reply, loads).await
+    }
+
+    /// Returns the reply to a call, made again if the server did not have the script.
+    async fn loaded(&self, call: &Cmd, reply: Value, loads: u64) -> RedisResult<Value> {
+        match reply.extract_error() {
             Err(error) if is_noscript(&error) => {
                 self.load_again(loads).await?;
-                connection.send_packed_command(&call).await?.extract_error()
+                let mut connection = self.connection.clone();
+                connection.send_packed_command(call).await?.extract_error()
             }
             other => other,
         }
+    }
+
+    fn call_of(&self, turn: &Turn) -> Cmd {
+        self.call(&self.scripts.turn, &turn.name, |args| wire::write_turn(args, turn))
     }
 }
 
@@ -160,12 +171,34 @@ fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
 
 impl Session for RedisSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
-        let write = |args: &mut Args<'_>| wire::write_turn(args, &turn);
-        let call = self.call(&self.scripts.turn, &turn.name, write);
+        let call = self.call_of(&turn);
+        Box::pin(async move { outcome(self.run(&call).await, &turn) })
+    }
+
+    fn turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>> {
+        let mut calls = Pipeline::with_capacity(turns.len());
+        for turn in &turns {
+            calls.add_command(self.call_of(turn));
+        }
         Box::pin(async move {
-            let reply = self.run(call).await;
-            let reply = reply.map_err(|error| failed(error, "turn", &turn.name))?;
-            wire::read_turn(&reply, &turn)
+            let loads = self.loads.load(Ordering::SeqCst);
+            let mut connection = self.connection.clone();
+            let replies = connection.send_packed_commands(&calls, 0, turns.len()).await;
+            let replies = match replies {
+                Ok(replies) => replies,
+                Err(error) => {
+                    let failed = |turn: &Turn| outcome(Err(error.clone()), turn);
+                    return turns.iter().map(failed).collect();
+                }
+            };
+            let mut outcomes = Vec::with_capacity(turns.len());
+            for ((turn, call), reply) in turns.iter().zip(calls.cmd_iter()).zip(replies) {
+                outcomes.push(outcome(self.loaded(call, reply, loads).await, turn));
+            }
+            outcomes
         })
     }
 
@@ -175,7 +208,7 @@ impl Session for RedisSession {
         };
         let call = self.call(&self.scripts.inspect, &name, write);
         Box::pin(async move {
-            let reply = self.run(call).await;
+            let reply = self.run(&call).await;
             wire::read_inspection(&reply.map_err(|error| failed(error, "inspect", &name))?)
         })
     }
@@ -190,7 +223,7 @@ impl Session for RedisSession {
         };
         let call = self.call(&self.scripts.set_limit, &name, write);
         Box::pin(async move {
-            self.run(call).await.map(drop).map_err(|error| failed(error, "set_limit", &name))
+            self.run(&call).await.map(drop).map_err(|error| failed(error, "set_limit", &name))
         })
     }
 
@@ -205,7 +238,7 @@ impl Session for RedisSession {
         };
         let call = self.call(&self.scripts.kick, &name, write);
         Box::pin(async move {
-            let reply = self.run(call).await;
+            let reply = self.run(&call).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
     }
@@ -223,6 +256,10 @@ impl Session for RedisSession {
     fn is_alive(&self) -> bool {
         !self.health.is_broken()
     }
+}
+
+fn outcome(reply: RedisResult<Value>, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+    wire::read_turn(&reply.map_err(|error| failed(error, "turn", &turn.name))?, turn)
 }
 
 fn failed(error: RedisError, call: &str, name: &str) -> StoreError {

@@ -211,7 +211,7 @@ impl Shared {
         if !self.link.is_inline() || !on_time() {
             return true;
         }
-        let wants_driver = inline::take_turns(cell, &*self.store, self.call_timeout);
+        let wants_driver = inline::take_turns(cell, &*self.store, &self.link, self.call_timeout);
         self.flushed.notify_waiters();
         wants_driver
     }
@@ -234,6 +234,13 @@ impl Shared {
     }
 
     // The connection.
+
+    /// Returns whether a call would find the store, as far as is known. A client that was shut down, or that
+    /// a fork has copied, makes no calls.
+    pub(crate) fn is_available(&self) -> bool {
+        let over = self.lifecycle.is_closing() || self.lifecycle.is_inherited();
+        !over && (self.store.is_in_process() || self.link.is_alive())
+    }
 
     /// The open connection, waiting for one up to the call timeout.
     pub(crate) async fn session(&self) -> Result<Arc<dyn Session>, NoSession> {

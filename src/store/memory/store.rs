@@ -68,6 +68,10 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(session)))
     }
 
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     fn turn_inline(&self, turn: &Turn) -> Option<TurnOutcome> {
         Some(self.shared.turn(turn))
     }

@@ -29,6 +29,7 @@ mod retry_delay;
 mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;
+mod shrink;
 mod store;
 mod sync;
 #[cfg(feature = "tower")]

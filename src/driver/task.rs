@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::numbers::TurnNumber;
+use crate::shrink::Shrink;
 use crate::store::{Session, TurnOutcome};
 
 use super::answer::answer_to;
@@ -142,6 +143,7 @@ impl Driver {
             cell.clear_ready();
             self.pump(&cell, true);
         }
+        self.backlog.shrink_in_use();
     }
 
     fn is_full(&self) -> bool {

@@ -13,6 +13,7 @@ use std::collections::BinaryHeap;
 use tokio::time::Instant;
 
 use crate::compact_instant::CompactInstant;
+use crate::shrink::Shrink;
 
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
@@ -59,6 +60,13 @@ impl Deadlines {
             kept.sort_unstable();
             kept.dedup(); // an instant may have come back
             self.heap = kept.into();
+            self.heap.shrink_in_use();
         }
+    }
+
+    /// Gives back the memory of a list that nobody is on.
+    pub(crate) fn shrink_idle(&mut self) {
+        self.heap.clear();
+        self.heap.shrink_idle();
     }
 }

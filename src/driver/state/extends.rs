@@ -7,6 +7,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::numbers::Millis;
+use crate::shrink::Shrink;
 
 use super::super::deferred::ExtendDone;
 
@@ -27,7 +28,7 @@ impl Extends {
 
     /// Takes out all who ask for a permit.
     pub(super) fn take(&mut self, counter: u64) -> impl Iterator<Item = ExtendDone> + use<> {
-        self.by_counter.remove(&counter).into_iter().flatten().map(|(_, done)| done)
+        self.remove(counter).into_iter().map(|(_, done)| done)
     }
 
     /// Takes out those whom a lease of this length satisfies. The others still ask.
@@ -36,13 +37,19 @@ impl Extends {
         counter: u64,
         lease: Millis,
     ) -> impl Iterator<Item = ExtendDone> + use<> {
-        let asking = self.by_counter.remove(&counter).unwrap_or_default();
+        let asking = self.remove(counter);
         let (more, done): (Vec<_>, Vec<_>) =
             asking.into_iter().partition(|(asked, _)| *asked > lease);
         if !more.is_empty() {
             self.by_counter.insert(counter, more);
         }
         done.into_iter().map(|(_, done)| done)
+    }
+
+    fn remove(&mut self, counter: u64) -> Vec<(Millis, ExtendDone)> {
+        let asking = self.by_counter.remove(&counter).unwrap_or_default();
+        self.by_counter.shrink_in_use();
+        asking
     }
 
     /// Returns whether somebody asks for this permit.

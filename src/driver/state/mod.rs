@@ -459,6 +459,15 @@ impl SemaphoreState {
             && self.is_flushed()
     }
 
+    /// Gives back the memory of a burst once nobody holds or waits.
+    fn shrink_if_unused(&mut self) {
+        if self.waiters.is_empty() && self.is_flushed() {
+            self.waiters.shrink_idle();
+            self.permits.shrink_idle();
+            self.removals.shrink_idle();
+        }
+    }
+
     pub(super) fn holds_nothing(&self) -> bool {
         self.permits.is_empty()
     }

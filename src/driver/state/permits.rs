@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Incarnation, Millis, TurnNumber};
+use crate::shrink::Shrink;
 
 use super::super::deferred::{Effect, Effects, ExtendDone};
 use super::after_turn::OldestInFlight;
@@ -300,6 +301,15 @@ impl Permits {
         if self.renewing.len() > 2 * self.held.len() + SLACK {
             self.renewing.retain(|counter| self.held.contains_key(counter));
         }
+        self.held.shrink_in_use();
+        self.renewing.shrink_in_use();
+    }
+
+    /// Gives back the memory of a burst, while nothing is held.
+    pub(super) fn shrink_idle(&mut self) {
+        self.held.shrink_idle();
+        self.renewing.shrink_idle();
+        self.deadlines.shrink_idle();
     }
 }
 

@@ -85,6 +85,9 @@ impl SemaphoreState {
                 && !renews
                 && self.removals.is_empty()
                 && self.epochs.is_settled();
+            if idle {
+                self.shrink_if_unused();
+            }
             return (!idle).then_some(Reason::SomethingToSay);
         }
         if !questions && pipelined.is_some_and(|worth| self.may_pipeline(worth)) {

@@ -1,0 +1,104 @@
+//! Names that are used once and never again.
+
+use futures_util::{FutureExt, StreamExt, stream};
+use zset_semaphore::{Client, MemoryStore};
+
+use crate::alone;
+use crate::bytes::{allocated, comes_back_to};
+use crate::common::connect::connected;
+use test_support::redis_server::RedisServer;
+use test_support::wait::PATIENCE;
+
+const NAMES: usize = 50_000;
+const AT_ONCE: usize = 250;
+/// What the use of all names may leave behind: less than two bytes for each.
+const LEFT: usize = 64 << 10;
+
+async fn use_once(client: &Client, names: std::ops::Range<usize>) {
+    let names = stream::iter(names);
+    let each = names.for_each_concurrent(AT_ONCE, async |name| {
+        let semaphore = client.semaphore(format!("name-{name}"), 1).build().unwrap();
+        semaphore.acquire(1).await.unwrap().release().await.unwrap();
+    });
+    each.await;
+}
+
+async fn leave_nothing(client: &Client) {
+    use_once(client, 0..2_000).await; // what the first use allocates stays
+    let before = allocated();
+    use_once(client, 2_000..2_000 + NAMES).await;
+    comes_back_to(before + LEFT, PATIENCE).await;
+}
+
+#[tokio::test]
+async fn fifty_thousand_names_used_once_leave_nothing_in_memory() {
+    let _alone = alone().await;
+    leave_nothing(&Client::with_memory(&MemoryStore::new())).await;
+}
+
+#[tokio::test]
+async fn fifty_thousand_names_used_once_leave_nothing_over_a_server() {
+    let _alone = alone().await;
+    let server = RedisServer::start().await;
+    leave_nothing(&connected(Client::builder().url(server.url()).call_timeout(PATIENCE)).await)
+        .await;
+}
+
+/// All at the same time, so that every list of the client grows.
+#[tokio::test]
+async fn a_burst_of_names_gives_its_memory_back() {
+    let _alone = alone().await;
+    let client = Client::in_memory();
+    use_once(&client, 0..1_000).await;
+    let before = allocated();
+    let mut held = Vec::new();
+    for name in 0..NAMES {
+        let semaphore = client.semaphore(format!("burst-{name}"), 1).build().unwrap();
+        let permit = semaphore.acquire(1).await.unwrap();
+        held.push((semaphore, permit));
+    }
+    assert!(allocated() > before + NAMES * 500, "less than expected");
+    drop(held);
+    comes_back_to(before + LEFT, PATIENCE).await;
+}
+
+/// The waiters of a name are a burst, too.
+#[tokio::test]
+async fn a_burst_of_waiters_gives_its_memory_back_though_the_handle_lives_on() {
+    let _alone = alone().await;
+    let client = Client::in_memory();
+    let semaphore = client.semaphore("queue", 1).build().unwrap();
+    drop(semaphore.acquire(1).await.unwrap());
+    let before = allocated();
+    let permit = semaphore.acquire(1).await.unwrap();
+    let mut waiters = Vec::new();
+    for _ in 0..NAMES {
+        let mut waiter = Box::pin(semaphore.acquire(1));
+        assert!((&mut waiter).now_or_never().is_none());
+        waiters.push(waiter);
+    }
+    drop(waiters);
+    drop(permit);
+    comes_back_to(before + LEFT, PATIENCE).await;
+}
+
+/// What a handle costs that was used and is kept.
+#[tokio::test]
+async fn a_name_that_is_idle_costs_less_than_four_kilobytes() {
+    let _alone = alone().await;
+    let server = RedisServer::start().await;
+    let connected = connected(Client::builder().url(server.url()).call_timeout(PATIENCE)).await;
+    for (store, client) in [("memory", Client::in_memory()), ("server", connected)] {
+        use_once(&client, 0..1_000).await;
+        let before = allocated();
+        let mut handles = Vec::with_capacity(10_000);
+        for name in 0..10_000 {
+            let semaphore = client.semaphore(format!("name-{name:08}"), 1).build().unwrap();
+            semaphore.acquire(1).await.unwrap().release().await.unwrap();
+            handles.push(semaphore);
+        }
+        let bytes = (allocated() - before) / handles.len();
+        println!("{store}: {bytes} bytes for an idle name");
+        assert!(bytes < 4_096, "{store}: {bytes} bytes");
+    }
+}

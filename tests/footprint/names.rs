@@ -1,6 +1,13 @@
 //! Names that are used once and never again.
 
+use std::convert::Infallible;
+
 use futures_util::{FutureExt, StreamExt, stream};
+use http::Request;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use tower::{Layer, ServiceExt, service_fn};
+use zset_semaphore::tower::{Header, Keyed, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, MemoryStore};
 
 use crate::alone;
@@ -79,6 +86,35 @@ async fn a_burst_of_waiters_gives_its_memory_back_though_the_handle_lives_on() {
     }
     drop(waiters);
     drop(permit);
+    comes_back_to(before + LEFT, PATIENCE).await;
+}
+
+/// Keys that are in use are cached, however many they are. Later requests evict them.
+#[tokio::test]
+async fn a_burst_of_keys_gives_its_memory_back() {
+    let _alone = alone().await;
+    let client = Client::in_memory();
+    let tenant = Header::new("x-tenant".parse().unwrap());
+    let keyed = Keyed::builder(&client, "chats-of", tenant, 1).capacity(1).build().unwrap();
+    let service = ZSetSemaphoreLayer::keyed(keyed.clone()).layer(service_fn(async |_| {
+        Ok::<_, Infallible>(http::Response::new(Full::<Bytes>::from("token")))
+    }));
+    let request = async |key: usize| {
+        let request = Request::builder().header("x-tenant", key.to_string()).body(()).unwrap();
+        service.clone().oneshot(request).await.unwrap()
+    };
+    drop(request(0).await);
+    let before = allocated();
+    let mut open = Vec::new();
+    for key in 0..NAMES {
+        open.push(request(key).await);
+    }
+    assert_eq!(keyed.cached_keys(), NAMES);
+    drop(open);
+    for _ in 0..NAMES {
+        drop(request(0).await);
+    }
+    assert_eq!(keyed.cached_keys(), 1);
     comes_back_to(before + LEFT, PATIENCE).await;
 }
 

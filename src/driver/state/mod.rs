@@ -425,8 +425,8 @@ impl SemaphoreState {
     }
 
     /// Sets the driver's timer.
-    pub(super) fn set_timer(&mut self, next: Option<Instant>, inline: bool) -> TimerMove {
-        self.timer.set(next, inline)
+    pub(super) fn set_timer(&mut self, next: Option<Instant>) -> TimerMove {
+        self.timer.set(next)
     }
 
     pub(super) fn timer_fired(&mut self) {

@@ -8,7 +8,7 @@ use test_support::redis_server::RedisServer;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::store::redis::RedisConfig;
-use crate::store::{Kick, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
+use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
 use crate::sync::lock;
 
 use super::generator::Key;
@@ -42,7 +42,8 @@ impl RedisSide {
         let mut sessions = Vec::new();
         for client in clients {
             let recorder = Arc::new(Recorder::default());
-            let session = store.open(client, recorder.clone()).await.unwrap();
+            let Opened { session, io } = store.open(client, recorder.clone()).await.unwrap();
+            tokio::spawn(io.unwrap());
             assert!(session.is_subscribed());
             sessions.push((session, recorder));
         }
@@ -62,7 +63,7 @@ impl RedisSide {
     }
 
     pub(super) async fn turn(&self, client: usize, turn: &Turn) -> TurnOutcome {
-        self.sessions[client].0.turn(turn.clone()).await.unwrap()
+        self.sessions[client].0.clone().turn(turn.clone()).await.unwrap()
     }
 
     /// Returns the session of some client, for calls that are not turns.

@@ -13,10 +13,23 @@ mod held;
 mod idle;
 mod names;
 
-use tokio::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, PoisonError};
 
-/// Keeps the other tests of this binary waiting until it is dropped.
-async fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::const_new(());
-    ALONE.lock().await
+use tokio::runtime::Builder;
+
+/// Runs a test alone and on this thread. The next test begins when the runtime is gone, with all that its
+/// tasks have allocated.
+fn alone(test: impl AsyncFnOnce()) {
+    on(Builder::new_current_thread().enable_all(), test);
+}
+
+/// As [`alone`], with paused time.
+fn alone_with_paused_time(test: impl AsyncFnOnce()) {
+    on(Builder::new_current_thread().enable_all().start_paused(true), test);
+}
+
+fn on(runtime: &mut Builder, test: impl AsyncFnOnce()) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    runtime.build().unwrap().block_on(test());
 }

@@ -1,16 +1,28 @@
 //! What a cluster-wide semaphore costs, measured on a real `redis-server` and real processes.
 //!
 //! ```sh
-//! cargo bench --bench load               # all scenarios, about eight minutes, and once the time
+//! cargo bench --bench load               # all scenarios, about twelve minutes, and once the time
 //!                                        # to build `benches/peers`
 //! cargo bench --bench load -- contention # one or some of them
 //! cargo bench --bench load -- --save     # and keeps what it prints in benches/results
 //! ```
 //!
-//! The scenarios are `pairs`, `names`, `handover`, `contention`, `turn`, `scale`, `crash` and `held`.
+//! | scenario | what it measures |
+//! |---|---|
+//! | `pairs` | acquire and release in a closed loop, beside bare and plain script calls and the crates of others |
+//! | `names` | the same, with each acquire at one of many names |
+//! | `syscalls` | the system calls of a caller alone |
+//! | `layer` | what the layer adds to a request over HTTP |
+//! | `handover` | how long a free permit is nobody's when it goes to another process |
+//! | `contention` | many tasks, few permits, short holds, beside tokio's semaphore |
+//! | `turn` | what one turn costs the server |
+//! | `scale` | the same where very many hold and wait |
+//! | `crash` | how long the units of a killed holder stay away after its lease |
+//! | `held` | what very many held permits cost |
 //!
 //! `pairs` and `names` measure twice: with server and clients on cores of their own (pinned), and where the
-//! scheduler places them (unpinned).
+//! scheduler places them (unpinned). `syscalls` and `layer` are unpinned. For the others the server alone is
+//! pinned.
 //!
 //! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
 //! the design, a line at the end says whether it was met. Machines differ and have neighbours, so
@@ -35,6 +47,8 @@ mod handover_child;
 mod held;
 mod held_child;
 mod largest;
+mod layer;
+mod layer_child;
 mod monitor;
 mod names;
 mod pair_figures;
@@ -64,6 +78,7 @@ enum Scenario {
     Pairs,
     Names,
     Syscalls,
+    Layer,
     Handover,
     Contention,
     Turn,
@@ -73,10 +88,11 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Pairs,
         Self::Names,
         Self::Syscalls,
+        Self::Layer,
         Self::Handover,
         Self::Contention,
         Self::Turn,
@@ -90,6 +106,7 @@ impl Scenario {
             Self::Pairs => "pairs",
             Self::Names => "names",
             Self::Syscalls => "syscalls",
+            Self::Layer => "layer",
             Self::Handover => "handover",
             Self::Contention => "contention",
             Self::Turn => "turn",
@@ -106,6 +123,7 @@ impl Scenario {
             Self::Pairs => pairs::run(cores).await,
             Self::Names => names::run(cores).await,
             Self::Syscalls => syscalls::run(cores).await,
+            Self::Layer => layer::run(cores).await,
             Self::Handover => handover::run(&server().await).await,
             Self::Contention => contention::run(&server().await).await,
             Self::Turn => turn::run(&server().await).await,
@@ -181,6 +199,7 @@ fn play(role: &str, from_parent: FromParent) {
         pairs_child::ROLE => runtime.block_on(pairs_child::play(from_parent)),
         handover_child::ROLE => runtime.block_on(handover_child::play(from_parent)),
         contention_child::ROLE => runtime.block_on(contention_child::play(from_parent)),
+        layer_child::ROLE => runtime.block_on(layer_child::play(from_parent)),
         syscalls_child::ROLE => runtime.block_on(syscalls_child::play(from_parent)),
         crash_holder_child::ROLE => runtime.block_on(crash_holder_child::play(from_parent)),
         crash_waiter_child::ROLE => runtime.block_on(crash_waiter_child::play(from_parent)),

@@ -55,16 +55,21 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
     ));
 
     let longest = costs.longest.median() / 1e3;
-    let bytes = per_permit(redis_bytes);
     vec![
-        Must::below(2.0, "held: longest script call, median of the rounds", longest, " ms"),
+        Must::at_most(1.0, "held: longest script call, median of the rounds", longest, " ms"),
         Must::at_most(
             1.0,
             format!("held: script calls per {PER_CALL} permits renewed, highest round"),
             costs.calls.highest() * PER_CALL as f64 / PERMITS as f64,
             "",
         ),
-        Must::at_most(170.0, "held: bytes of Redis per permit", bytes, ""),
+        Must::at_most(130.0, "held: bytes per permit in Redis", per_permit(redis_bytes), ""),
+        Must::at_most(
+            200.0,
+            "held: bytes per permit in the process",
+            per_permit(process_bytes),
+            "",
+        ),
         Must::at_most(0.0, "held: permits lost", costs.lost as f64, ""),
     ]
 }

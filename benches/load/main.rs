@@ -1,13 +1,28 @@
 //! What a cluster-wide semaphore costs, measured on a real `redis-server` and real processes.
 //!
 //! ```sh
-//! cargo bench --bench load               # all scenarios, about eight minutes, and once the time
+//! cargo bench --bench load               # all scenarios, about twelve minutes, and once the time
 //!                                        # to build `benches/peers`
 //! cargo bench --bench load -- contention # one or some of them
 //! cargo bench --bench load -- --save     # and keeps what it prints in benches/results
 //! ```
 //!
-//! The scenarios are `pairs`, `names`, `handover`, `contention`, `turn`, `scale`, `crash` and `held`.
+//! | scenario | what it measures |
+//! |---|---|
+//! | `pairs` | acquire and release in a closed loop, beside bare and plain script calls and the crates of others |
+//! | `names` | the same, with each acquire at one of many names |
+//! | `syscalls` | the system calls of a caller alone |
+//! | `layer` | what the layer adds to a request over HTTP |
+//! | `handover` | how long a free permit is nobody's when it goes to another process |
+//! | `contention` | many tasks, few permits, short holds, beside tokio's semaphore |
+//! | `turn` | what one turn costs the server |
+//! | `scale` | the same where very many hold and wait |
+//! | `crash` | how long the units of a killed holder stay away after its lease |
+//! | `held` | what very many held permits cost |
+//!
+//! `pairs` and `names` measure twice: with server and clients on cores of their own (pinned), and where the
+//! scheduler places them (unpinned). `syscalls` and `layer` are unpinned. For the others the server alone is
+//! pinned.
 //!
 //! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
 //! the design, a line at the end says whether it was met. Machines differ and have neighbours, so
@@ -17,6 +32,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod chart;
+mod contenders;
 mod contention;
 mod contention_child;
 mod contention_rounds;
@@ -31,28 +47,38 @@ mod handover_child;
 mod held;
 mod held_child;
 mod largest;
+mod layer;
+mod layer_child;
+mod monitor;
+mod names;
+mod pair_figures;
 mod pairs;
 mod pairs_child;
 mod plain;
 mod prefilled;
+mod recorded;
 mod report;
 mod results;
 mod scale;
 mod script;
+mod syscall_counter;
+mod syscalls;
+mod syscalls_child;
 mod turn;
 
 use std::process::ExitCode;
 
-use cores::Cores;
-use report::{Must, print_musts};
+use cores::{Cores, Placement};
+use report::{Must, print_musts, say};
 use test_support::child_role::{self, FromParent};
-use test_support::redis_server::RedisServer;
 use tokio::runtime::Runtime;
 
 #[derive(Clone, Copy)]
 enum Scenario {
     Pairs,
     Names,
+    Syscalls,
+    Layer,
     Handover,
     Contention,
     Turn,
@@ -62,9 +88,11 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Pairs,
         Self::Names,
+        Self::Syscalls,
+        Self::Layer,
         Self::Handover,
         Self::Contention,
         Self::Turn,
@@ -77,6 +105,8 @@ impl Scenario {
         match self {
             Self::Pairs => "pairs",
             Self::Names => "names",
+            Self::Syscalls => "syscalls",
+            Self::Layer => "layer",
             Self::Handover => "handover",
             Self::Contention => "contention",
             Self::Turn => "turn",
@@ -86,23 +116,20 @@ impl Scenario {
         }
     }
 
-    /// Each on a server of its own, so that none pays for what another has left.
-    async fn run(self) -> Vec<Must> {
-        let cores = Cores::here();
-        let mut server = RedisServer::builder();
-        if let Some(core) = cores.of_server() {
-            server = server.arg("--server_cpulist").arg(core.to_string());
-        }
-        let server = server.start().await;
+    /// On servers of its own, so that none pays for what another has left.
+    async fn run(self, cores: &Cores) -> Vec<Must> {
+        let server = async || cores.server(Placement::Pinned).start().await;
         match self {
-            Self::Pairs => pairs::run(&server, &cores).await,
-            Self::Names => pairs::run_names(&server, &cores).await,
-            Self::Handover => handover::run(&server).await,
-            Self::Contention => contention::run(&server).await,
-            Self::Turn => turn::run(&server).await,
-            Self::Scale => scale::run(&server).await,
-            Self::Crash => crash::run(&server).await,
-            Self::Held => held::run(&server).await,
+            Self::Pairs => pairs::run(cores).await,
+            Self::Names => names::run(cores).await,
+            Self::Syscalls => syscalls::run(cores).await,
+            Self::Layer => layer::run(cores).await,
+            Self::Handover => handover::run(&server().await).await,
+            Self::Contention => contention::run(&server().await).await,
+            Self::Turn => turn::run(&server().await).await,
+            Self::Scale => scale::run(&server().await).await,
+            Self::Crash => crash::run(&server().await).await,
+            Self::Held => held::run(&server().await).await,
         }
     }
 }
@@ -129,9 +156,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(scenarios: &[Scenario]) {
+    let cores = Cores::here();
+    say(format_args!("\n  {}", cores.explain_default()));
     let mut musts = Vec::new();
     for scenario in scenarios {
-        musts.extend(scenario.run().await);
+        musts.extend(scenario.run(&cores).await);
     }
     print_musts(&musts);
 }
@@ -170,6 +199,8 @@ fn play(role: &str, from_parent: FromParent) {
         pairs_child::ROLE => runtime.block_on(pairs_child::play(from_parent)),
         handover_child::ROLE => runtime.block_on(handover_child::play(from_parent)),
         contention_child::ROLE => runtime.block_on(contention_child::play(from_parent)),
+        layer_child::ROLE => runtime.block_on(layer_child::play(from_parent)),
+        syscalls_child::ROLE => runtime.block_on(syscalls_child::play(from_parent)),
         crash_holder_child::ROLE => runtime.block_on(crash_holder_child::play(from_parent)),
         crash_waiter_child::ROLE => runtime.block_on(crash_waiter_child::play(from_parent)),
         held_child::ROLE => runtime.block_on(held_child::play(from_parent)),

@@ -22,7 +22,7 @@ pub(crate) async fn play(from_parent: FromParent) {
     match setting("CANDIDATE").as_str() {
         "ours" => closed_loop::play(Ours::new(&url, &names, limit).await, from_parent).await,
         "plain" => closed_loop::play(OnePlain::new(&url, names, limit).await, from_parent).await,
-        "bare" => closed_loop::play(Bare(BareScript::at(&url).await), from_parent).await,
+        "bare" => closed_loop::play(Bare::at(&url).await, from_parent).await,
         "tokio" => closed_loop::play(Local::new(names.len(), limit), from_parent).await,
         other => panic!("there is no candidate {other:?}"),
     }
@@ -33,10 +33,10 @@ fn any<T>(of: &[T]) -> &T {
     &of[fastrand::usize(..of.len())]
 }
 
-struct Ours(Vec<ZSetSemaphore>);
+pub(crate) struct Ours(Vec<ZSetSemaphore>);
 
 impl Ours {
-    async fn new(url: &str, names: &[String], limit: u32) -> Self {
+    pub(crate) async fn new(url: &str, names: &[String], limit: u32) -> Self {
         let client = Client::connect(url).await.expect("connecting");
         let semaphore =
             |name: &String| client.semaphore(name.as_str(), limit).build().expect("a valid name");
@@ -87,7 +87,13 @@ impl Candidate for OnePlain {
     }
 }
 
-struct Bare(BareScript);
+pub(crate) struct Bare(BareScript);
+
+impl Bare {
+    pub(crate) async fn at(url: &str) -> Self {
+        Self(BareScript::at(url).await)
+    }
+}
 
 impl Candidate for Bare {
     type Permit = ();

@@ -6,6 +6,15 @@ use redis::aio::MultiplexedConnection;
 
 use test_support::redis_server::RedisServer;
 
+/// How the calls of a measurement follow each other.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// The server sleeps in between, and finds its caches used by others.
+    OneByOne,
+    /// As on a busy server.
+    BackToBack,
+}
+
 /// The lists of a turn; all of them may be empty.
 pub(crate) struct Turn<'a> {
     pub(crate) client: &'a str,
@@ -115,17 +124,8 @@ impl Script {
         Reply { in_use: number(2), waiting: number(3), more: number(0) & 8 != 0 }
     }
 
-    /// What all scripts together have taken so far.
     pub(crate) async fn account(&mut self) -> Account {
-        let mut info = redis::cmd("INFO");
-        info.arg("commandstats");
-        let text: String = info.query_async(&mut self.connection).await.expect("INFO");
-        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
-        let field = |name: &str| {
-            let value = line?.split(',').find_map(|pair| pair.strip_prefix(name))?;
-            value.parse().ok()
-        };
-        Account { calls: field("calls=").unwrap_or(0), usec: field("usec=").unwrap_or(0) }
+        Account::of(&mut self.connection).await
     }
 }
 
@@ -174,8 +174,25 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// What all scripts together have taken so far.
+    pub(crate) async fn of(connection: &mut MultiplexedConnection) -> Self {
+        let mut info = redis::cmd("INFO");
+        info.arg("commandstats");
+        let text: String = info.query_async(connection).await.expect("INFO");
+        let line = text.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:"));
+        let field = |name: &str| {
+            let value = line?.split(',').find_map(|pair| pair.strip_prefix(name))?;
+            value.parse().ok()
+        };
+        Self { calls: field("calls=").unwrap_or(0), usec: field("usec=").unwrap_or(0) }
+    }
+
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         Self { calls: self.calls - earlier.calls, usec: self.usec - earlier.usec }
+    }
+
+    pub(crate) fn usec(&self) -> f64 {
+        self.usec as f64
     }
 
     pub(crate) fn usec_per_call(&self) -> f64 {

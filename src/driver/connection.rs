@@ -1,12 +1,15 @@
 //! The only connection of a client: opened, judged and replaced by rules of this crate.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::retry_delay::RetryDelay;
-use crate::store::{BoxFuture, Session, WakeListener};
+use crate::store::{BoxFuture, Opened, Session, WakeListener};
 
 use super::shared::Shared;
 
@@ -27,15 +30,19 @@ pub(super) struct Connection {
 }
 
 enum Step {
-    Wait { until: Option<Instant> },
-    Open(BoxFuture<'static, Result<Arc<dyn Session>, StoreError>>),
-    Up,
+    /// `None`: a connection is to be opened now.
+    Wait(Option<Pin<Box<Sleep>>>),
+    Open(BoxFuture<'static, Result<Opened, StoreError>>),
+    Up {
+        /// Moves the bytes of the connection, if the driver has to do that.
+        io: Option<BoxFuture<'static, ()>>,
+    },
 }
 
 impl Connection {
     pub(super) fn new() -> Self {
         Self {
-            step: Step::Wait { until: None },
+            step: Step::Wait(None),
             unanswered: 0,
             unanswered_since: Instant::now(),
             delay: RetryDelay::default(),
@@ -43,33 +50,36 @@ impl Connection {
         }
     }
 
-    /// Resolves when the connection came up or an attempt failed. Cancel-safe: it can be dropped
-    /// and called again.
-    pub(super) async fn step(&mut self, shared: &Arc<Shared>) {
-        if let Step::Wait { until } = self.step {
-            if let Some(at) = until {
-                sleep_until(at).await;
+    /// Opens the connection, or moves its bytes. Ready when it came up, broke, or could not be opened.
+    pub(super) fn poll(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Step::Wait(pause) = &mut self.step {
+            if let Some(pause) = pause {
+                ready!(pause.as_mut().poll(cx));
             }
             self.step = Step::Open(open(Arc::clone(shared)));
         }
-        let opened = match &mut self.step {
-            Step::Open(opening) => opening.await,
-            Step::Up | Step::Wait { .. } => return std::future::pending().await,
-        };
-        match opened {
-            Ok(session) => self.up(shared, session),
-            Err(error) => self.down(shared, error),
+        match &mut self.step {
+            Step::Open(opening) => match ready!(opening.as_mut().poll(cx)) {
+                Ok(opened) => self.up(shared, opened),
+                Err(error) => self.down(shared, error),
+            },
+            Step::Up { io: Some(io) } => {
+                ready!(io.as_mut().poll(cx));
+                self.broke(shared);
+            }
+            Step::Up { io: None } | Step::Wait(_) => return Poll::Pending,
         }
+        Poll::Ready(())
     }
 
-    fn up(&mut self, shared: &Shared, session: Arc<dyn Session>) {
+    fn up(&mut self, shared: &Shared, Opened { session, io }: Opened) {
         if self.told {
             tracing::info!(store = shared.address(), "connected again");
         }
         self.told = false;
         self.delay.reset();
         self.unanswered = 0;
-        self.step = Step::Up;
+        self.step = Step::Up { io };
         shared.link().up(session, Instant::now());
     }
 
@@ -79,7 +89,8 @@ impl Connection {
             self.told = true;
         }
         let now = Instant::now();
-        self.step = Step::Wait { until: Some(now + self.delay.after_failure()) };
+        let pause = sleep_until(now + self.delay.after_failure());
+        self.step = Step::Wait(Some(Box::pin(pause)));
         shared.link().down(error, now);
     }
 
@@ -123,14 +134,18 @@ impl Connection {
     pub(super) fn lost_unasked(&mut self, shared: &Shared) -> bool {
         let broken = shared.link().is_broken();
         if broken {
-            let what = format!("the connection to {} broke", shared.address());
-            self.down(shared, StoreError::new(StoreErrorKind::Disconnected, what));
+            self.broke(shared);
         }
         broken
     }
+
+    fn broke(&mut self, shared: &Shared) {
+        let what = format!("the connection to {} broke", shared.address());
+        self.down(shared, StoreError::new(StoreErrorKind::Disconnected, what));
+    }
 }
 
-fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Arc<dyn Session>, StoreError>> {
+fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Opened, StoreError>> {
     Box::pin(async move {
         let listener: Arc<dyn WakeListener> = Arc::clone(&shared) as _;
         let deadline = shared.call_timeout * OPENING;

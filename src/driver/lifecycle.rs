@@ -90,7 +90,7 @@ impl Lifecycle {
     /// Returns whether this client is a copy made by a fork, whose driver runs in another process.
     pub(super) fn is_inherited(&self) -> bool {
         let process = self.driven_by.load(Ordering::Relaxed);
-        process != 0 && process != process::id()
+        process != 0 && process != super::process::id()
     }
 
     pub(super) fn end(&self) {

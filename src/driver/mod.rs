@@ -7,7 +7,8 @@
 //! its semaphore gathers what the next turn will say. There is one timer for each semaphore. The store is
 //! always awaited with a deadline of this crate, and the connection is replaced by rules of this crate.
 
-mod answer;
+mod alarm;
+mod answers;
 mod cell;
 mod connection;
 mod data_loss_log;
@@ -16,7 +17,9 @@ mod handle;
 mod inline;
 mod lifecycle;
 mod link;
+mod process;
 mod registry;
+mod self_wakes;
 mod shared;
 mod state;
 mod task;

@@ -1,9 +1,12 @@
 //! The data that the callers and the driver of one client share.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -11,6 +14,7 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::lost_reason::LostReason;
+use crate::shrink::Shrink;
 use crate::store::{Session, Store, WakeListener, WakeUp};
 use crate::sync::lock;
 
@@ -31,8 +35,8 @@ pub(crate) struct Shared {
     lifecycle: Lifecycle,
     /// The semaphores that wait for the driver.
     ready: Mutex<Vec<Arc<SemaphoreCell>>>,
-    /// Tells the driver that there is something to do.
-    work: Notify,
+    /// The driver, to be woken when there is something to do.
+    driver: AtomicWaker,
     /// Tells `shutdown` that something was given back.
     flushed: Notify,
     /// The latest failed call that was not a turn. The driver uses it, too, to judge the connection.
@@ -67,7 +71,7 @@ impl Shared {
             link: LinkWatch::new(),
             lifecycle: Lifecycle::new(),
             ready: Mutex::default(),
-            work: Notify::new(),
+            driver: AtomicWaker::new(),
             flushed: Notify::new(),
             complaint: Mutex::default(),
         })
@@ -141,7 +145,7 @@ impl Shared {
     /// Lets the driver end even though handles are left.
     pub(crate) fn abandon(&self) {
         self.lifecycle.abandon();
-        self.work.notify_one();
+        self.driver.wake();
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -211,7 +215,7 @@ impl Shared {
         if !self.link.is_inline() || !on_time() {
             return true;
         }
-        let wants_driver = inline::take_turns(cell, &*self.store, self.call_timeout);
+        let wants_driver = inline::take_turns(cell, &*self.store, &self.link, self.call_timeout);
         self.flushed.notify_waiters();
         wants_driver
     }
@@ -219,21 +223,35 @@ impl Shared {
     fn make_ready(&self, cell: &Arc<SemaphoreCell>) {
         if !cell.set_ready() {
             lock(&self.ready).push(Arc::clone(cell));
-            self.work.notify_one();
+            self.driver.wake();
         }
     }
 
-    /// Takes the semaphores that wait for the driver.
-    pub(super) fn take_ready(&self) -> Vec<Arc<SemaphoreCell>> {
-        std::mem::take(&mut *lock(&self.ready))
+    /// Appends the semaphores that wait for the driver to `backlog`.
+    pub(super) fn take_ready(&self, backlog: &mut VecDeque<Arc<SemaphoreCell>>) {
+        let mut ready = lock(&self.ready);
+        backlog.extend(ready.drain(..));
+        ready.shrink_in_use();
     }
 
-    /// Resolves once there is something to do for the driver.
-    pub(super) async fn work(&self) {
-        self.work.notified().await;
+    /// Returns whether semaphores wait for the driver.
+    pub(super) fn has_ready(&self) -> bool {
+        !lock(&self.ready).is_empty()
+    }
+
+    /// Registers the driver, to be woken once when there is something to do.
+    pub(super) fn register(&self, driver: &Waker) {
+        self.driver.register(driver);
     }
 
     // The connection.
+
+    /// Returns whether a call would find the store, as far as is known. A client that was shut down, or that
+    /// a fork has copied, makes no calls.
+    pub(crate) fn is_available(&self) -> bool {
+        let over = self.lifecycle.is_closing() || self.lifecycle.is_inherited();
+        !over && (self.store.is_in_process() || self.link.is_alive())
+    }
 
     /// The open connection, waiting for one up to the call timeout.
     pub(crate) async fn session(&self) -> Result<Arc<dyn Session>, NoSession> {
@@ -266,7 +284,7 @@ impl Shared {
     pub(crate) fn complain(&self, session: &Arc<dyn Session>, error: StoreError) {
         // Weak: a session holds this by the listener it was given.
         *lock(&self.complaint) = Some((Arc::downgrade(session), error));
-        self.work.notify_one();
+        self.driver.wake();
     }
 
     pub(super) fn take_complaint(&self) -> Option<(Arc<dyn Session>, StoreError)> {
@@ -341,6 +359,6 @@ impl WakeListener for Shared {
 
     #[cfg(feature = "redis")]
     fn disconnected(&self) {
-        self.work.notify_one();
+        self.driver.wake();
     }
 }

@@ -1,29 +1,31 @@
 //! The driver's task: lets semaphores send their turns, takes in the outcomes, and keeps the timers.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use tokio::time::{Instant, sleep_until};
+use tokio::task::yield_now;
+use tokio::time::Instant;
 
 use crate::error::{StoreError, StoreErrorKind};
-use crate::numbers::TurnNumber;
-use crate::store::{Session, TurnOutcome};
+use crate::shrink::Shrink;
+use crate::store::Session;
 
-use super::answer::answer_to;
+use super::alarm::Alarm;
+use super::answers::{Answers, Landed, SentTurn};
 use super::cell::SemaphoreCell;
 use super::connection::Connection;
 use super::data_loss_log::DataLossLog;
+use super::self_wakes::WithoutSelfWakes;
 use super::shared::Shared;
 use super::state::{Outgoing, SemaphoreState, TimerMove};
 use super::timers::Timers;
 
-/// The minimum number of newcomers and removals in a pipelined turn. Fewer ids wait for the reply that is on
-/// its way, and share a turn with those that come until then.
+/// A turn with this number of newcomers and removals is pipelined, however many the turn in flight names.
+/// A smaller one waits for the reply that is on its way, and shares a turn with those that come until then,
+/// unless the turn in flight is small, too.
 const PIPELINED: Option<usize> = Some(8);
 
 /// The maximum number of turns in flight. More turns would only wait in the server, and in a burst of names
@@ -33,37 +35,49 @@ const IN_FLIGHT: usize = 256;
 /// While fewer turns than this are in flight, turns with something to renew go out anyway, and do not count.
 const RENEWING: usize = 4_096;
 
-/// After this time without a turn, the next turn goes out without a yield.
-const QUIET: Duration = Duration::from_millis(5);
-
-/// A turn that has come back, and on which connection.
-struct Landed {
-    cell: Arc<SemaphoreCell>,
-    number: TurnNumber,
-    session: Arc<dyn Session>,
-    answer: Result<TurnOutcome, StoreError>,
-    /// Whether it counts towards [`IN_FLIGHT`].
-    counts: bool,
-}
-
-type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 pub(super) struct Driver {
     shared: Arc<Shared>,
     connection: Connection,
-    in_flight: FuturesUnordered<BoxedFuture<Landed>>,
-    /// How many of them count towards [`IN_FLIGHT`].
-    counted: usize,
+    answers: Answers,
     /// Ready semaphores that wait until fewer turns are in flight.
     backlog: VecDeque<Arc<SemaphoreCell>>,
+    gathering: Gathering,
     timers: Timers,
-    /// When a turn was last sent.
-    busy_at: Instant,
+    alarm: Alarm,
     data_loss_log: DataLossLog,
     /// When the driver ends although not everything is given back, once no caller is left.
     give_up_at: Option<Instant>,
     /// Also for a task that its runtime drops before it was ever polled.
     _guard: EndGuard,
+}
+
+/// Whether the next turns wait for callers that are about to speak.
+///
+/// The callers that the answers of one poll have woken run one after the other, and each may want something
+/// at once. The driver runs after them, so that they share one turn, or at least the bytes that go out
+/// together. A caller that was alone is not waited for.
+enum Gathering {
+    /// Nobody is expected.
+    No,
+    /// So many callers were woken. None of them has spoken yet.
+    Expected(usize),
+    /// The first of them has spoken.
+    Now {
+        /// The runtime polls this after other tasks.
+        others: Pin<Box<dyn Future<Output = ()> + Send>>,
+        /// How many callers are perhaps not among those tasks.
+        more: usize,
+    },
+}
+
+impl Gathering {
+    /// The number of tasks that the runtime polls at most before it looks after those that have yielded: the
+    /// default `event_interval` of tokio.
+    const AT_ONCE: usize = 61;
+
+    fn begin(callers: usize) -> Self {
+        Self::Now { others: Box::pin(yield_now()), more: callers.saturating_sub(Self::AT_ONCE) }
+    }
 }
 
 /// Ends the client when the driver's task ends, also when its runtime drops it.
@@ -89,63 +103,91 @@ impl Driver {
             _guard: EndGuard(Arc::clone(&shared)),
             shared,
             connection: Connection::new(),
-            in_flight: FuturesUnordered::new(),
-            counted: 0,
+            answers: Answers::default(),
             backlog: VecDeque::new(),
+            gathering: Gathering::No,
             timers: Timers::default(),
-            busy_at: Instant::now(),
+            alarm: Alarm::default(),
             data_loss_log: DataLossLog::default(),
             give_up_at: None,
         }
     }
 
     pub(super) async fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
-        // Callers that became ready together, for example by one tick of the timer, share one turn. After a
-        // silence no other caller is expected, and a yield would wake other threads of the runtime.
-        let mut gathering: Option<BoxedFuture<()>> = None;
-        loop {
-            if gathering.is_none() {
-                self.pump_ready();
-            }
-            shared.notify_flushed();
-            if self.connection.lost_unasked(&shared) || self.heed_complaint() {
-                self.connection_changed();
-            }
-            if shared.is_abandoned() && self.may_end() {
-                self.data_loss_log.tell(&shared.address());
-                return;
-            }
-            let next = self.next_look();
-            tokio::select! {
-                () = shared.work(), if gathering.is_none() => {
-                    if self.busy_at.elapsed() < QUIET {
-                        gathering = Some(Box::pin(tokio::task::yield_now()));
-                    }
-                }
-                () = wait_for(&mut gathering), if gathering.is_some() => gathering = None,
-                Some(landed) = self.in_flight.next() => self.land(landed),
-                () = self.connection.step(&shared) => self.connection_changed(),
-                () = at(next) => self.fire(),
-            }
+        WithoutSelfWakes::new(poll_fn(move |cx| self.poll(cx))).await;
+    }
+
+    /// Does all there is to do now. Ready once the driver has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ready(cx);
+        if self.connection.lost_unasked(&self.shared) || self.heed_complaint() {
+            self.connection_changed();
         }
+        while self.connection.poll(&self.shared, cx).is_ready() {
+            self.connection_changed();
+        }
+        self.poll_answers(cx);
+        loop {
+            if self.shared.is_abandoned() && self.may_end() {
+                self.data_loss_log.tell(&self.shared.address());
+                return Poll::Ready(());
+            }
+            if self.alarm.poll(self.next_look(), cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.fire();
+            self.poll_answers(cx); // turns go out
+        }
+    }
+
+    /// Lets ready semaphores send what they have, unless more callers are about to speak.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) {
+        if let Gathering::Expected(callers) = self.gathering
+            && self.shared.has_ready()
+        {
+            self.gathering = Gathering::begin(callers);
+        }
+        while let Gathering::Now { others, more } = &mut self.gathering {
+            if others.as_mut().poll(cx).is_pending() {
+                return; // not registered: callers need not wake the driver meanwhile
+            }
+            self.gathering = match *more {
+                0 => Gathering::No,
+                more => Gathering::begin(more),
+            };
+        }
+        self.shared.register(cx.waker());
+        self.pump_ready();
+    }
+
+    fn poll_answers(&mut self, cx: &mut Context<'_>) {
+        let mut woken = 0;
+        while let Poll::Ready(landed) = self.answers.poll(cx) {
+            woken += landed.turn.callers;
+            self.land(landed);
+        }
+        if woken > 1 && matches!(self.gathering, Gathering::No) {
+            self.gathering = Gathering::Expected(woken);
+        }
+        self.shared.notify_flushed();
     }
 
     // Semaphores that have something to say.
 
     /// Lets ready semaphores send what they have, while turns may go out.
     fn pump_ready(&mut self) {
-        self.backlog.extend(self.shared.take_ready());
+        self.shared.take_ready(&mut self.backlog);
         while !self.is_full()
             && let Some(cell) = self.backlog.pop_front()
         {
             cell.clear_ready();
             self.pump(&cell, true);
         }
+        self.backlog.shrink_in_use();
     }
 
     fn is_full(&self) -> bool {
-        self.counted >= IN_FLIGHT && self.shared.link().is_up()
+        self.answers.counted() >= IN_FLIGHT && self.shared.link().is_up()
     }
 
     /// Does the same as [`pump`](Self::pump). If the semaphore cannot send now, it is the next one that can.
@@ -195,7 +237,7 @@ impl Driver {
         in_turn: bool,
         now: Instant,
     ) -> Look {
-        let renews = in_turn || self.in_flight.len() < RENEWING;
+        let renews = in_turn || self.answers.len() < RENEWING;
         let (link, call_timeout) = (self.shared.link(), self.shared.call_timeout);
         cell.with(|state| {
             state.tick(now);
@@ -212,7 +254,7 @@ impl Driver {
             };
             Look {
                 outgoing,
-                timer: state.set_timer(next, link.is_inline()),
+                timer: state.set_timer(next),
                 unused: state.is_unused(),
                 missed_wake_up: state.take_missed_wake_up(),
             }
@@ -227,49 +269,35 @@ impl Driver {
         counts: bool,
         now: Instant,
     ) {
-        self.busy_at = now;
-        self.counted += usize::from(counts);
-        let late = outgoing.late_renewals.then(|| Arc::clone(&session));
-        let (cell, shared) = (Arc::clone(cell), Arc::clone(&self.shared));
-        self.in_flight.push(Box::pin(async move {
-            let turn = session.turn(outgoing.turn);
-            let answer = answer_to(turn, shared.call_timeout, shared.link()).await;
-            Landed { cell, number: outgoing.number, session, answer, counts }
-        }));
+        let late = outgoing.late_renewals;
+        let patience = self.shared.call_timeout;
+        self.answers.send(cell, &session, outgoing, counts, patience, now);
         let error = || StoreError::timeout("no answer to a renewal in time for its lease");
-        if late.is_some_and(|late| self.connection.failed(&self.shared, &late, &error())) {
+        if late && self.connection.failed(&self.shared, &session, &error()) {
             self.connection_changed();
         }
     }
 
     // Turns that come back.
 
-    fn land(&mut self, landed: Landed) {
+    fn land(&mut self, Landed { turn, answer }: Landed) {
         let now = Instant::now();
-        let Landed { cell, number, session, answer, counts } = landed;
-        self.counted -= usize::from(counts);
         match answer {
             Ok(outcome) => {
                 self.connection.answered();
                 self.shared.link().hear(now);
                 self.give_up_at = None;
-                if let Some(held) = cell.take_in(number, outcome, now) {
+                if let Some(held) = turn.cell.take_in(turn.number, outcome, now) {
                     self.data_loss_log.note(held, now);
                 }
             }
-            Err(error) => self.turn_failed(&cell, number, &session, &error, now),
+            Err(error) => self.turn_failed(&turn, &error, now),
         }
-        self.pump_behind(&cell);
+        self.pump_behind(&turn.cell);
     }
 
-    fn turn_failed(
-        &mut self,
-        cell: &SemaphoreCell,
-        number: TurnNumber,
-        session: &Arc<dyn Session>,
-        error: &StoreError,
-        now: Instant,
-    ) {
+    fn turn_failed(&mut self, turn: &SentTurn, error: &StoreError, now: Instant) {
+        let &SentTurn { ref cell, number, ref session, .. } = turn;
         if !error.is_unanswered() {
             self.shared.link().hear(now);
         }
@@ -313,8 +341,7 @@ impl Driver {
             )
         });
         // Nothing uses the old connection any more, so it is closed.
-        self.in_flight.clear();
-        self.counted = 0;
+        self.answers.clear();
         for cell in self.shared.registry().all() {
             match &error {
                 Some(error) => cell.with(|state| state.connection_lost(error, now)),
@@ -330,12 +357,15 @@ impl Driver {
     /// Returns when there is work to do, if nothing happens before.
     fn next_look(&self) -> Option<Instant> {
         let (timer, log) = (self.timers.first(), self.data_loss_log.tell_at());
-        [timer, self.give_up_at, log].into_iter().flatten().min()
+        [timer, self.answers.check_at(), self.give_up_at, log].into_iter().flatten().min()
     }
 
     /// Runs the timers that are due.
     fn fire(&mut self) {
         let now = Instant::now();
+        for landed in self.answers.take_overdue(now, self.shared.link().heard_at()) {
+            self.land(landed);
+        }
         if self.data_loss_log.tell_at().is_some_and(|at| at <= now) {
             self.data_loss_log.tell(&self.shared.address());
         }
@@ -354,23 +384,9 @@ impl Driver {
             let since = self.shared.link().unconnected_since();
             since.is_some_and(|since| now.saturating_duration_since(since) > patience)
         };
-        if self.in_flight.is_empty() && (self.shared.registry().is_flushed() || away()) {
+        if self.answers.is_empty() && (self.shared.registry().is_flushed() || away()) {
             return true;
         }
         now >= *self.give_up_at.get_or_insert(now + patience)
-    }
-}
-
-/// Resolves when the awaited event has come, or immediately if there is none.
-async fn wait_for(what: &mut Option<BoxedFuture<()>>) {
-    if let Some(what) = what {
-        what.await;
-    }
-}
-
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

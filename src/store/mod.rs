@@ -33,21 +33,40 @@ pub(crate) trait Store: Send + Sync {
         &self,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
-    ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Opened, StoreError>>;
 
     /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`.
     fn turn_inline(&self, _: &Turn) -> Option<TurnOutcome> {
         None
     }
 
+    /// Returns whether the store is in this process, so that there is no connection that can break.
+    fn is_in_process(&self) -> bool {
+        false
+    }
+
     /// The address as the log shows it, without a password.
     fn address(&self) -> String;
+}
+
+/// A connection that was just opened.
+pub(crate) struct Opened {
+    pub(crate) session: Arc<dyn Session>,
+    /// Moves the bytes of the connection while it is polled, and ends when the connection breaks. `None` if
+    /// nobody need poll it. The connection is closed when this is dropped.
+    pub(crate) io: Option<BoxFuture<'static, ()>>,
 }
 
 /// One open connection.
 pub(crate) trait Session: Send + Sync {
     /// Sends all that a client has to say about one semaphore.
-    fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>>;
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>>;
+    /// Sends turns about different semaphores together, and returns their answers in the same order once all
+    /// are there.
+    fn turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>>;
     /// Returns whether [`Store::turn_inline`] returns an answer.
     fn is_inline(&self) -> bool {
         false
@@ -117,13 +136,13 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// Returns how many callers may await its answer.
+    pub(crate) fn callers(&self) -> usize {
+        self.release.len() + self.ask.len() + self.admit.len()
+    }
+
     fn says_nothing(&self) -> bool {
-        let Self { release, cancel, renew, ask, admit, .. } = self;
-        release.is_empty()
-            && cancel.is_empty()
-            && renew.is_empty()
-            && ask.is_empty()
-            && admit.is_empty()
+        self.callers() == 0 && self.cancel.is_empty() && self.renew.is_empty()
     }
 }
 

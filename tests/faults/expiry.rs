@@ -1,7 +1,9 @@
 //! Leases that end by themselves, by the server's clock alone, and keys that do not outstay them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -275,6 +277,31 @@ async fn all_keys_vanish_after_idling_but_an_override() {
     drop(one.acquire(1).await.unwrap());
 }
 
+/// The keys that were ever there.
+struct Keys {
+    connection: MultiplexedConnection,
+    seen: BTreeSet<String>,
+}
+
+impl Keys {
+    /// Checks the TTL of each key that is there.
+    async fn look(&mut self, step: usize) {
+        const SCRIPT: &str = "local found = {}
+            for _, key in ipairs(redis.call('KEYS', '*')) do
+                found[#found + 1], found[#found + 2] = key, redis.call('PTTL', key)
+            end
+            return found";
+        let mut eval = redis::cmd("EVAL");
+        let found: Vec<(String, i64)> =
+            eval.arg(SCRIPT).arg(0).query_async(&mut self.connection).await.unwrap();
+        for (key, ttl) in found {
+            // The longest lease, the slack, and what `meta` outlives the others by.
+            assert!((1..=100_000).contains(&ttl), "step {step}: {key} has a TTL of {ttl} ms");
+            self.seen.insert(key);
+        }
+    }
+}
+
 // Behaviour 20, invariant 6
 #[tokio::test]
 async fn no_key_ever_lives_without_a_ttl_whatever_is_done() {
@@ -285,19 +312,20 @@ async fn no_key_ever_lives_without_a_ttl_whatever_is_done() {
     let handles: Vec<_> = (0..9)
         .map(|i| clients[i % 3].semaphore("lease", 4).lease(leases[i / 3]).build().unwrap())
         .collect();
-    let script = "local found = {}
-        for _, key in ipairs(redis.call('KEYS', '*')) do
-            found[#found + 1], found[#found + 2] = key, redis.call('PTTL', key)
-        end
-        return found";
     let mut held: Vec<Permit> = Vec::new();
-    let mut seen = std::collections::BTreeSet::new();
-    let mut connection = server.connection().await;
+    let mut keys = Keys { connection: server.connection().await, seen: BTreeSet::new() };
     for step in 0..400 {
         match random.u8(0..4) {
             0 | 1 => {
                 let acquire = random.choice(&handles).unwrap().acquire(random.u32(1..4));
-                held.extend(acquire.timeout(ms(random.u64(0..10))).await);
+                let mut acquire = pin!(acquire.timeout(ms(random.u64(0..10))));
+                let acquired = loop {
+                    tokio::select! {
+                        acquired = &mut acquire => break acquired,
+                        () = keys.look(step) => {} // while it waits
+                    }
+                };
+                held.extend(acquired);
             }
             2 if !held.is_empty() => drop(held.swap_remove(random.usize(0..held.len()))),
             _ if step % 50 == 0 => {
@@ -308,15 +336,9 @@ async fn no_key_ever_lives_without_a_ttl_whatever_is_done() {
             }
             _ => tokio::time::sleep(ms(2)).await,
         }
-        let mut eval = redis::cmd("EVAL");
-        let found: Vec<(String, i64)> =
-            eval.arg(script).arg(0).query_async(&mut connection).await.unwrap();
-        for (key, ttl) in found {
-            // The longest lease, the slack, and what `meta` outlives the others by.
-            assert!((1..=100_000).contains(&ttl), "step {step}: {key} has a TTL of {ttl} ms");
-            seen.insert(key);
-        }
+        keys.look(step).await;
     }
+    let seen = keys.seen;
     let kinds =
         ["clients", "meta", "permits", "queue"].map(|kind| format!("zsem:{{lease}}:{kind}"));
     assert!(seen.iter().eq(&kinds), "{seen:?}");

@@ -69,6 +69,11 @@ impl Rounds {
         Self(self.0.iter().zip(&other.0).map(|(figure, base)| figure / base).collect())
     }
 
+    /// By how much this figure is more than another one of the same rounds.
+    pub fn minus(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(figure, base)| figure - base).collect())
+    }
+
     /// As "lowest..highest".
     pub fn spread(&self, decimals: usize) -> String {
         format!("{:.decimals$}..{:.decimals$}", self.lowest(), self.highest())

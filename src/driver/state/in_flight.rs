@@ -64,6 +64,9 @@ impl InFlight {
         let renewals_only = batch.is_renewals_only();
         let (turn, named) = batch.into_parts();
         let renewed_again = false;
+        if self.turns.is_empty() {
+            self.turns.reserve_exact(1); // of many names, most never have a second turn in flight
+        }
         self.turns.push(TurnInFlight { number, epoch, sent, renewals_only, renewed_again, named });
         turn
     }
@@ -104,12 +107,13 @@ impl InFlight {
         self.turns.iter().all(|turn| turn.renewals_only && !recovering)
     }
 
-    /// Returns whether a second turn may go out before the one in flight has landed, as far as that one is
-    /// concerned: it is alone, on this connection, and asks about no waiter. A question that ran later would
-    /// reopen what the second turn had settled.
-    pub(super) fn may_pipeline(&self) -> bool {
-        let [leader] = self.turns.as_slice() else { return false };
-        AfterTurn::from(leader.number) > self.earlier_connection && leader.named.asked.is_empty()
+    /// Returns how many newcomers and removals the turn in flight names, if a second turn may go out before
+    /// it has landed, as far as the first one is concerned: it is alone, on this connection, and asks about
+    /// no waiter. A question that ran later would reopen what the second turn had settled.
+    pub(super) fn leader(&self) -> Option<usize> {
+        let [TurnInFlight { number, named, .. }] = self.turns.as_slice() else { return None };
+        let may = AfterTurn::from(*number) > self.earlier_connection && named.asked.is_empty();
+        may.then(|| named.admitted.len() + named.released.len() + named.cancelled.len())
     }
 
     /// Returns when the answers to all turns in flight are late for a lease of this length.

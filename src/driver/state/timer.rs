@@ -30,12 +30,11 @@ impl Timer {
         self.set_to = None;
     }
 
-    /// Sets the timer, and returns its old and its new instant. If callers take turns themselves, the timer
-    /// is not moved to a later instant, because the next permit would move it forward again.
-    pub(super) fn set(&mut self, next: Option<Instant>, inline: bool) -> TimerMove {
+    /// Sets the timer, and returns its old and its new instant. The timer is not moved to a later instant,
+    /// because the next permit would move it forward again. So it may fire in vain, once.
+    pub(super) fn set(&mut self, next: Option<Instant>) -> TimerMove {
         let from = self.set_to;
-        let kept = from.filter(|_| inline);
-        self.set_to = [next, self.look_by.take(), kept].into_iter().flatten().min();
+        self.set_to = [next, self.look_by.take(), from].into_iter().flatten().min();
         TimerMove { from, to: self.set_to }
     }
 }

@@ -45,7 +45,8 @@ enum Reason {
 
 impl SemaphoreState {
     /// Returns the next turn, if there is a reason for one. While a turn is in flight, a second one goes out
-    /// only if it names at least `pipelined` ids.
+    /// only if it is worth it: if it names at least half as many newcomers and removals as the first one, or
+    /// `pipelined` of them.
     pub(crate) fn next_turn(
         &mut self,
         now: Instant,
@@ -88,9 +89,12 @@ impl SemaphoreState {
                 && !renews
                 && self.removals.is_empty()
                 && self.epochs.is_settled();
+            if idle {
+                self.shrink_if_unused();
+            }
             return (!idle).then_some(Reason::SomethingToSay);
         }
-        if !questions && pipelined.is_some_and(|worth| self.may_pipeline(worth)) {
+        if !questions && pipelined.is_some_and(|most| self.may_pipeline(most)) {
             return Some(Reason::Pipelined);
         }
         let late = self.late_at().is_some_and(|at| at <= now);
@@ -99,10 +103,11 @@ impl SemaphoreState {
 
     /// Returns whether a second turn may go out before the first one has landed. It may if there is no
     /// failure, and it says only what no turn in flight can contradict. It names other ids, and the first
-    /// one asks about none, so the store may run the two in either order.
-    fn may_pipeline(&self, worth: usize) -> bool {
-        self.in_flight.may_pipeline()
-            && self.outage.error().is_none()
+    /// one asks about none, so the store may run the two in either order. It goes out if that is worth it.
+    fn may_pipeline(&self, pipelined: usize) -> bool {
+        let Some(leader) = self.in_flight.leader() else { return false };
+        let worth = (leader / 2).clamp(1, pipelined);
+        self.outage.error().is_none()
             && !self.permits.is_recovering()
             && self.waiters.newcomers() + self.removals.ready(self.in_flight.oldest(), worth)
                 >= worth

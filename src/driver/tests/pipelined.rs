@@ -461,3 +461,23 @@ async fn a_waiter_stands_back_while_late_renewals_may_put_a_lost_permit_back() {
     harness.run_and_settle(renews);
     assert_eq!(harness.next().unwrap().turn.admit.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_second_turn_is_worth_it_from_half_the_size_of_the_first_one_on() {
+    for (first, worth) in [(1, 1), (2, 1), (5, 2), (12, 6), (16, 8), (90, 8)] {
+        let mut harness = Harness::new(999);
+        for _ in 0..first {
+            harness.enter();
+        }
+        let next = |harness: &mut Harness| {
+            harness.state.next_turn(Instant::now(), Duration::from_millis(500), Some(8))
+        };
+        assert_eq!(next(&mut harness).unwrap().turn.admit.len(), first);
+        for _ in 1..worth {
+            harness.enter();
+            assert!(next(&mut harness).is_none(), "{first} in flight, {worth} wanted");
+        }
+        harness.enter();
+        assert_eq!(next(&mut harness).unwrap().turn.admit.len(), worth);
+    }
+}

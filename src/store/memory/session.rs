@@ -35,8 +35,15 @@ impl Drop for MemorySession {
 }
 
 impl Session for MemorySession {
-    fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
         Box::pin(async move { Ok(self.shared.turn(&turn)) })
+    }
+
+    fn turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>> {
+        Box::pin(async move { turns.iter().map(|turn| Ok(self.shared.turn(turn))).collect() })
     }
 
     fn is_inline(&self) -> bool {

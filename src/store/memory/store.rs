@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::id::ClientId;
-use crate::store::{BoxFuture, Session, Store, Turn, TurnOutcome, WakeListener};
+use crate::store::{BoxFuture, Opened, Store, Turn, TurnOutcome, WakeListener};
 
 use super::session::MemorySession;
 use super::shared::Shared;
@@ -62,10 +62,13 @@ impl Store for MemoryStore {
         &self,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
-    ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Opened, StoreError>> {
         let session = MemorySession::open(Arc::clone(&self.shared), client, listener);
-        let session: Arc<dyn Session> = Arc::new(session);
-        Box::pin(ready(Ok(session)))
+        Box::pin(ready(Ok(Opened { session: Arc::new(session), io: None })))
+    }
+
+    fn is_in_process(&self) -> bool {
+        true
     }
 
     fn turn_inline(&self, turn: &Turn) -> Option<TurnOutcome> {

@@ -6,6 +6,7 @@ mod scripts;
 mod session;
 mod store;
 mod subscription;
+mod transport;
 pub(crate) mod wire;
 
 #[cfg(test)]

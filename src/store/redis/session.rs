@@ -4,17 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
 
 use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, INSPECT_BOUND, Kick, Session, Turn, TurnOutcome, WakeListener};
+use crate::store::{
+    BoxFuture, INSPECT_BOUND, Kick, Opened, Session, Turn, TurnOutcome, WakeListener,
+};
 
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::scripts::{Script, Scripts};
 use super::subscription::{Health, Subscriber, push_sender};
+use super::transport::Transport;
 use super::wire::{self, Args};
 
 /// The data of a session that both versions of the protocol need.
@@ -37,36 +40,51 @@ pub(super) struct RedisSession {
     subscriber: Option<Subscriber>,
 }
 
+/// The maximum number of calls that wait for the connection's future. More than the driver has in flight.
+const CALLS_TO_WRITE: usize = 8_192;
+
+/// For how many words, and bytes of them, a call has room from the start: those of a turn that names a few
+/// ids.
+const WORDS: usize = 24;
+const BYTES: usize = 512;
+
 /// The timeouts of the redis crate are off, because the driver has its own.
 fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None)
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(CALLS_TO_WRITE)
 }
 
 impl RedisSession {
     /// Connects. Wake-ups come as push messages over the same connection.
-    pub(super) async fn resp3(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
+    pub(super) async fn resp3(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
         let health = Arc::new(Health::default());
         let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
-        let config = config().set_push_sender(sender);
-        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let Transport { connection, mut io } =
+            Transport::open(client, config().set_push_sender(sender)).await?;
         let mut session = Self::new(connection, parts, health);
-        session.load().await?;
-        let subscribed = session.connection.subscribe(&parts.channel).await;
-        if permitted(subscribed)?.is_some() {
-            session.health.set_subscribed(true);
-        }
-        Ok(session)
+        Transport::while_moving(&mut io, session.prepare(&parts.channel)).await?;
+        Ok(Opened { session: Arc::new(session), io })
+    }
+
+    /// Loads the scripts, and subscribes.
+    async fn prepare(&mut self, channel: &str) -> RedisResult<()> {
+        self.load().await?;
+        let subscribed = self.connection.subscribe(channel).await;
+        self.health.set_subscribed(permitted(subscribed)?.is_some());
+        Ok(())
     }
 
     /// Connects. Wake-ups come over a second connection.
-    pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Self> {
-        let connection = client.get_multiplexed_async_connection_with_config(&config()).await?;
+    pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
+        let Transport { connection, mut io } = Transport::open(client, config()).await?;
         let mut session = Self::new(connection, parts, Arc::default());
-        session.load().await?;
+        Transport::while_moving(&mut io, session.load()).await?;
         let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
         let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
         session.subscriber = permitted(subscriber)?;
-        Ok(session)
+        Ok(Opened { session: Arc::new(session), io })
     }
 
     fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
@@ -101,29 +119,40 @@ impl RedisSession {
         Ok(())
     }
 
-    /// Runs a script on the keys of `name`. If the server does not have the script, it is loaded first.
-    async fn run(
-        &self,
-        script: &Script,
-        name: &str,
-        arguments: impl Fn(&mut Args<'_>),
-    ) -> RedisResult<Value> {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(&script.hash).arg(4);
+    /// Makes the call of a script on the keys of `name`.
+    fn call(&self, script: &Script, name: &str, arguments: impl FnOnce(&mut Args<'_>)) -> Cmd {
+        let mut cmd = Cmd::with_capacity(WORDS, BYTES);
+        cmd.arg("EVALSHA").arg(&script.hash).arg(4);
         let mut args = Args::new(&mut cmd);
         for key in ["permits", "queue", "clients", "meta"] {
             args.put(format_args!("{}{{{name}}}:{key}", self.prefix));
         }
         arguments(&mut args);
+        cmd
+    }
+
+    /// Calls a script. If the server does not have the script, it is loaded first.
+    async fn run(&self, call: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
         let loads = self.loads.load(Ordering::SeqCst);
-        match cmd.query_async(&mut connection).await {
+        let reply = connection.send_packed_command(call).await?;
+        self.loaded(call, reply, loads).await
+    }
+
+    /// Returns the reply to a call, made again if the server did not have the script.
+    async fn loaded(&self, call: &Cmd, reply: Value, loads: u64) -> RedisResult<Value> {
+        match reply.extract_error() {
             Err(error) if is_noscript(&error) => {
                 self.load_again(loads).await?;
-                cmd.query_async(&mut connection).await
+                let mut connection = self.connection.clone();
+                connection.send_packed_command(call).await?.extract_error()
             }
             other => other,
         }
+    }
+
+    fn call_of(&self, turn: &Turn) -> Cmd {
+        self.call(&self.scripts.turn, &turn.name, |args| wire::write_turn(args, turn))
     }
 }
 
@@ -141,21 +170,47 @@ fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
 }
 
 impl Session for RedisSession {
-    fn turn(&self, turn: Turn) -> BoxFuture<'_, Result<TurnOutcome, StoreError>> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
+        let call = self.call_of(&turn);
+        Box::pin(async move { outcome(self.run(&call).await, &turn) })
+    }
+
+    fn turns(
+        self: Arc<Self>,
+        turns: Vec<Turn>,
+    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>> {
+        let mut calls = Pipeline::with_capacity(turns.len());
+        for turn in &turns {
+            calls.add_command(self.call_of(turn));
+        }
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| wire::write_turn(args, &turn);
-            let reply = self.run(&self.scripts.turn, &turn.name, write).await;
-            let reply = reply.map_err(|error| failed(error, "turn", &turn.name))?;
-            wire::read_turn(&reply, &turn)
+            let loads = self.loads.load(Ordering::SeqCst);
+            let mut connection = self.connection.clone();
+            let replies = connection.send_packed_commands(&calls, 0, turns.len()).await;
+            let replies = match replies {
+                Ok(replies) => replies,
+                Err(error) => {
+                    let failed = |turn: &Turn| outcome(Err(error.clone()), turn);
+                    return turns.iter().map(failed).collect();
+                }
+            };
+            let mut replies = replies.into_iter();
+            let mut outcomes = Vec::with_capacity(turns.len());
+            for (turn, call) in turns.iter().zip(calls.cmd_iter()) {
+                let reply = replies.next().unwrap_or(Value::Nil); // as garbled as a missing one
+                outcomes.push(outcome(self.loaded(call, reply, loads).await, turn));
+            }
+            outcomes
         })
     }
 
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
+        let write = |args: &mut Args<'_>| {
+            args.put(INSPECT_BOUND);
+        };
+        let call = self.call(&self.scripts.inspect, &name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| {
-                args.put(INSPECT_BOUND);
-            };
-            let reply = self.run(&self.scripts.inspect, &name, write).await;
+            let reply = self.run(&call).await;
             wire::read_inspection(&reply.map_err(|error| failed(error, "inspect", &name))?)
         })
     }
@@ -165,12 +220,12 @@ impl Session for RedisSession {
         name: Arc<str>,
         limit: Option<u32>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let write = |args: &mut Args<'_>| {
+            args.put(limit.map(|limit| limit.to_string()).unwrap_or_default());
+        };
+        let call = self.call(&self.scripts.set_limit, &name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| {
-                args.put(limit.map(|limit| limit.to_string()).unwrap_or_default());
-            };
-            let reply = self.run(&self.scripts.set_limit, &name, write).await;
-            reply.map(drop).map_err(|error| failed(error, "set_limit", &name))
+            self.run(&call).await.map(drop).map_err(|error| failed(error, "set_limit", &name))
         })
     }
 
@@ -180,11 +235,12 @@ impl Session for RedisSession {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
+        let write = |args: &mut Args<'_>| {
+            args.put(id).put(u8::from(kick == Kick::Remove));
+        };
+        let call = self.call(&self.scripts.kick, &name, write);
         Box::pin(async move {
-            let write = |args: &mut Args<'_>| {
-                args.put(id).put(u8::from(kick == Kick::Remove));
-            };
-            let reply = self.run(&self.scripts.kick, &name, write).await;
+            let reply = self.run(&call).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
     }
@@ -202,6 +258,10 @@ impl Session for RedisSession {
     fn is_alive(&self) -> bool {
         !self.health.is_broken()
     }
+}
+
+fn outcome(reply: RedisResult<Value>, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+    wire::read_turn(&reply.map_err(|error| failed(error, "turn", &turn.name))?, turn)
 }
 
 fn failed(error: RedisError, call: &str, name: &str) -> StoreError {

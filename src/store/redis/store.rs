@@ -7,7 +7,7 @@ use redis::ProtocolVersion;
 
 use crate::error::StoreError;
 use crate::id::ClientId;
-use crate::store::{BoxFuture, Session, Store, WakeListener};
+use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::errors::{is_hopeless, store_error};
 use super::scripts::Scripts;
@@ -27,17 +27,18 @@ impl Store for RedisStore {
         &self,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
-    ) -> BoxFuture<'_, Result<Arc<dyn Session>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
-            let session = self.connect(client, listener).await?;
-            if !session.is_subscribed() && !self.told_unsubscribed.swap(true, Ordering::SeqCst) {
+            let opened = self.connect(client, listener).await?;
+            if !opened.session.is_subscribed()
+                && !self.told_unsubscribed.swap(true, Ordering::SeqCst)
+            {
                 tracing::warn!(
                     store = self.address,
                     "no wake-ups: this user may not subscribe; waiters ask at their backoff's pace"
                 );
             }
-            let session: Arc<dyn Session> = Arc::new(session);
-            Ok(session)
+            Ok(opened)
         })
     }
 
@@ -63,7 +64,7 @@ impl RedisStore {
         &self,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
-    ) -> Result<RedisSession, StoreError> {
+    ) -> Result<Opened, StoreError> {
         let parts = Parts {
             scripts: Arc::clone(&self.scripts),
             prefix: Arc::clone(&self.prefix),

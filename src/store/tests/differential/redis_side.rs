@@ -10,7 +10,7 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::store::memory::{Content, MetaContent};
 use crate::store::redis::RedisConfig;
-use crate::store::{Kick, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
+use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
 use crate::sync::lock;
 
 use super::generator::Key;
@@ -44,7 +44,8 @@ impl RedisSide {
         let mut sessions = Vec::new();
         for client in clients {
             let recorder = Arc::new(Recorder::default());
-            let session = store.open(client, recorder.clone()).await.unwrap();
+            let Opened { session, io } = store.open(client, recorder.clone()).await.unwrap();
+            tokio::spawn(io.unwrap());
             assert!(session.is_subscribed());
             sessions.push((session, recorder));
         }
@@ -64,7 +65,7 @@ impl RedisSide {
     }
 
     pub(super) async fn turn(&self, client: usize, turn: &Turn) -> TurnOutcome {
-        self.sessions[client].0.turn(turn.clone()).await.unwrap()
+        self.sessions[client].0.clone().turn(turn.clone()).await.unwrap()
     }
 
     /// Returns the session of some client, for calls that are not turns.

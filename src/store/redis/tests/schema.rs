@@ -6,7 +6,7 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
 use crate::numbers::Epoch;
 use crate::store::redis::RedisConfig;
-use crate::store::{Kick, Session, Store, Turn, WakeListener, WakeUp, WhenFull};
+use crate::store::{Kick, Opened, Store, Turn, WakeListener, WakeUp, WhenFull};
 use test_support::redis_server::RedisServer;
 
 const KEYS: [&str; 4] = ["permits", "queue", "clients", "meta"];
@@ -69,10 +69,12 @@ async fn each_script_refuses_data_of_a_newer_schema_and_changes_no_key() {
     let server = RedisServer::start().await;
     let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
     let store = config.store().unwrap();
-    let session = store.open(ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
+    let opened = store.open(ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
+    let Opened { session, io } = opened;
+    tokio::spawn(io.unwrap());
     let admit = |counter| turn(|turn| turn.admit = vec![(id(counter), WhenFull::Wait)]);
-    session.turn(admit(1)).await.unwrap();
-    session.turn(admit(2)).await.unwrap();
+    session.clone().turn(admit(1)).await.unwrap();
+    session.clone().turn(admit(2)).await.unwrap();
     let meta = "zsem:{s}:meta";
     let mut state: Vec<u8> = server.query(&["HGET", meta, "state"]).await;
     assert_eq!(state[0], 1, "the schema is the first byte");
@@ -83,7 +85,6 @@ async fn each_script_refuses_data_of_a_newer_schema_and_changes_no_key() {
 
     let before = dumps(&server).await;
     assert!(before.iter().all(|(dump, _)| dump.is_some()));
-    let session: &dyn Session = &*session;
     let name: Arc<str> = "s".into();
     for (call, turn) in [
         ("a silent turn", turn(|_| {})),
@@ -92,7 +93,7 @@ async fn each_script_refuses_data_of_a_newer_schema_and_changes_no_key() {
         ("a renewal", turn(|turn| turn.renew = vec![(id(1), DEFAULT_LEASE)])),
         ("a higher epoch", turn(|turn| turn.epoch = Epoch::new(9))),
     ] {
-        assert_newer(session.turn(turn).await, call);
+        assert_newer(session.clone().turn(turn).await, call);
     }
     assert_newer(session.set_limit(name.clone(), Some(5)).await, "set_limit");
     assert_newer(session.set_limit(name.clone(), None).await, "clear_limit");

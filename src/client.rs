@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::driver::{DropGuard, NoDriver, NoSession, Shared};
 use crate::error::{ConfigError, ConnectError, ShutdownError};
@@ -110,6 +110,74 @@ impl Client {
     /// that was forked before the first call it is another one.
     pub fn id(&self) -> ClientId {
         self.guard.shared().id()
+    }
+
+    /// Returns whether the client has a connection now, as far as it knows. It makes no call.
+    ///
+    /// - A connection that breaks is noticed at once. A server that hangs is noticed only when the next
+    ///   calls have had no answer: until then this returns true. [`last_heard`](Self::last_heard) tells how
+    ///   old the latest answer is.
+    /// - While the server refuses calls, say because it is out of memory, this returns true.
+    /// - Before the first call, a client made by [`open`](Self::open) or
+    ///   [`ClientBuilder::build`] has not tried to connect, so this returns false. A service that gets no
+    ///   requests until it is ready should therefore use [`connect`](Self::connect), or make a call when it
+    ///   starts.
+    /// - A client in memory needs no connection, so this returns true.
+    /// - Once [`shutdown`](Self::shutdown) was called, or when the tokio runtime of the client has ended,
+    ///   this returns false.
+    ///
+    /// # Examples
+    ///
+    /// The readiness probe of a service that cannot work without the store:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use axum::{Router, http::StatusCode, routing::get};
+    /// use zset_semaphore::Client;
+    ///
+    /// let client = Client::in_memory();
+    /// let probed = client.clone();
+    /// let ready = get(move || async move {
+    ///     match probed.is_available() {
+    ///         true => StatusCode::OK,
+    ///         false => StatusCode::SERVICE_UNAVAILABLE,
+    ///     }
+    /// });
+    /// let app: Router = Router::new().route("/ready", ready);
+    /// # assert!(client.is_available());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_available(&self) -> bool {
+        self.guard.shared().is_available()
+    }
+
+    /// Returns when the server last answered anything: an acquire, a release, a renewal, an
+    /// [`inspect`](crate::ZSetSemaphore::inspect), or the opening of a connection. `None` before its first
+    /// answer. It makes no call.
+    ///
+    /// A refusal is an answer, too. A client that has nothing to ask hears nothing, so an old instant alone
+    /// is no reason for an alarm. It is one if the client holds permits that it renews: then it asks at least
+    /// every third of the lease.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use zset_semaphore::Client;
+    ///
+    /// let client = Client::in_memory();
+    /// assert_eq!(client.last_heard(), None);
+    /// let permit = client.semaphore("jobs", 4).build()?.acquire(1).await?;
+    /// assert!(client.last_heard().is_some_and(|at| at.elapsed().as_secs() < 60));
+    /// # drop(permit);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.guard.shared().link().last_heard()
     }
 
     /// Shuts the client down once all its permits are released.

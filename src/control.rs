@@ -122,6 +122,9 @@ impl ZSetSemaphore {
         let answer = timeout(left, question(&*session)).await.unwrap_or_else(|_| {
             Err(StoreError::timeout(format!("no answer within {:?}", shared.call_timeout)))
         });
+        if answer.as_ref().map_or_else(|error| !error.is_unanswered(), |_| true) {
+            shared.link().hear(Instant::now());
+        }
         answer.map_err(|error| {
             // Where connecting took the time, a timeout says nothing about the connection.
             if !error.is_timeout() || left >= shared.call_timeout / 2 {

@@ -4,18 +4,20 @@
 //!
 //! The clock decides first: from its deadline on, the permit is lost, whether or not the driver has
 //! run. The deadline is the end of the lease here, or of `max_hold` if that comes first. The first one
-//! who sees that, or who releases the permit, sets `end`, which is set once. So a late answer to a
+//! who sees that, or who releases the permit, sets the end, which is set once. So a late answer to a
 //! renewal never revives a permit that somebody was told is lost.
+//!
+//! A process may hold very many permits, so a hold keeps in itself only what every permit needs.
 
 use std::future::pending;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
+use crate::lease_word::{End, LeaseWord};
 use crate::lost_reason::LostReason;
 use crate::numbers::Seq;
 
@@ -24,23 +26,18 @@ use crate::numbers::Seq;
 pub(crate) struct Hold {
     pub(crate) id: PermitId,
     pub(crate) token: Seq,
-    /// Why the permit is lost when its lease ends.
-    by_lease: LostReason,
-    /// The end of the lease as it was granted.
-    granted_until: Instant,
-    /// By how many nanoseconds renewals have moved the end of the lease since.
-    moved_by: AtomicU64,
-    /// Until when it may be held, however long its lease.
-    max_hold_until: Option<Instant>,
-    end: OnceLock<End>,
-    ended: Notify,
+    /// The end of the lease, and how the permit ended.
+    word: LeaseWord,
+    /// Made when it is needed: most permits are neither awaited nor held for a limited time.
+    rare: OnceLock<Box<Rare>>,
 }
 
-/// How a permit ended.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Released,
-    Lost(LostReason),
+/// What few permits need.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Until when it may be held, however long its lease.
+    max_hold_until: Option<Instant>,
+    ended: Notify,
 }
 
 /// Whether a permit is held, by the clock and by all that is known here.
@@ -60,42 +57,39 @@ impl Hold {
         by_lease: LostReason,
         max_hold_until: Option<Instant>,
     ) -> Self {
-        Self {
-            id,
-            token,
-            by_lease,
-            granted_until: until,
-            moved_by: AtomicU64::new(0),
-            max_hold_until,
-            end: OnceLock::new(),
-            ended: Notify::new(),
-        }
+        let rare = max_hold_until.map_or_else(OnceLock::new, |end| {
+            OnceLock::from(Box::new(Rare { max_hold_until: Some(end), ended: Notify::new() }))
+        });
+        let word = LeaseWord::new(until, by_lease == LostReason::Expired);
+        Self { id, token, word, rare }
+    }
+
+    fn max_hold_until(&self) -> Option<Instant> {
+        self.rare.get()?.max_hold_until
     }
 
     /// Moves the end of the lease forward; never back.
     pub(crate) fn extend(&self, until: Instant) {
-        let nanos = until.saturating_duration_since(self.granted_until).as_nanos();
-        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-        self.moved_by.fetch_max(nanos, Ordering::SeqCst);
+        self.word.extend(until);
     }
 
     /// Returns the instant until which the lease is provably ours.
     pub(crate) fn lease_until(&self) -> Instant {
-        self.granted_until + Duration::from_nanos(self.moved_by.load(Ordering::SeqCst))
+        self.word.until()
     }
 
     /// Returns the instant from which on the permit is lost.
     pub(crate) fn deadline(&self) -> Instant {
         let lease = self.lease_until();
-        self.max_hold_until.map_or(lease, |end| end.min(lease))
+        self.max_hold_until().map_or(lease, |end| end.min(lease))
     }
 
     /// Returns why the permit is lost at `now` by the clock, if it is.
     pub(crate) fn lost_by_clock(&self, now: Instant) -> Option<LostReason> {
         let lease = self.lease_until();
-        match self.max_hold_until {
+        match self.max_hold_until() {
             Some(end) if end < lease => (end <= now).then_some(LostReason::MaxHold),
-            _ => (lease <= now).then_some(self.by_lease),
+            _ => (lease <= now).then(|| self.word.lost_by_lease()),
         }
     }
 
@@ -112,10 +106,10 @@ impl Hold {
         if let Some(reason) = self.lost_by_clock(Instant::now()) {
             self.lose(reason);
         }
-        match self.end.get() {
+        match self.word.end() {
             None => Truth::HeldUntil(self.deadline()),
             Some(End::Released) => Truth::Released,
-            Some(&End::Lost(reason)) => Truth::Lost(reason),
+            Some(End::Lost(reason)) => Truth::Lost(reason),
         }
     }
 
@@ -130,7 +124,7 @@ impl Hold {
     }
 
     fn end(&self, end: End) -> bool {
-        let ended = self.end.set(end).is_ok();
+        let ended = self.word.set_end(end);
         if ended {
             self.announce();
         }
@@ -140,33 +134,39 @@ impl Hold {
     /// As [`lose`](Self::lose), for a caller that holds a lock: it calls
     /// [`announce`](Self::announce), which runs code of others, once the lock is free.
     pub(crate) fn lose_unannounced(&self, reason: LostReason) -> bool {
-        self.end.set(End::Lost(reason)).is_ok()
+        self.word.set_end(End::Lost(reason))
     }
 
     /// Wakes all who await the end.
     pub(crate) fn announce(&self) {
-        self.ended.notify_waiters();
+        if self.word.is_awaited()
+            && let Some(rare) = self.rare.get()
+        {
+            rare.ended.notify_waiters();
+        }
     }
 
     /// Whether the permit was lost or released, without a look at the clock.
     pub(crate) fn has_ended(&self) -> bool {
-        self.end.get().is_some()
+        self.word.end().is_some()
     }
 
     /// Why the permit was lost, if it was, without a look at the clock.
     pub(crate) fn lost_for(&self) -> Option<LostReason> {
-        match self.end.get() {
-            Some(&End::Lost(reason)) => Some(reason),
+        match self.word.end() {
+            Some(End::Lost(reason)) => Some(reason),
             Some(End::Released) | None => None,
         }
     }
 
     /// Resolves once the permit is lost; never if it was released.
     pub(crate) async fn lost(&self) -> LostReason {
+        let rare = self.rare.get_or_init(Box::default);
         loop {
-            let ended = self.ended.notified();
+            let ended = rare.ended.notified();
             tokio::pin!(ended);
             ended.as_mut().enable();
+            self.word.set_awaited(); // before the look at the end
             match self.truth() {
                 Truth::Lost(reason) => return reason,
                 Truth::Released => return pending().await,
@@ -236,5 +236,24 @@ mod tests {
         assert!(hold.release());
         let lost = tokio::time::timeout(Duration::from_secs(60), hold.lost());
         assert!(lost.await.is_err());
+    }
+
+    #[test]
+    fn each_permit_costs_the_shared_part_56_bytes() {
+        assert_eq!(size_of::<Hold>(), 56);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_maximum_hold_ends_a_permit_before_its_lease_but_not_after_it() {
+        let start = Instant::now();
+        let secs = |secs| start + Duration::from_secs(secs);
+        let id = PermitId::new(ClientId::from_bits(1), 1, 1, Millis::new(30_000));
+        let by_lease = LostReason::Expired;
+        let hold = Hold::new(id, Seq::after(None), secs(2), by_lease, Some(secs(3)));
+        assert_eq!((hold.deadline(), hold.lost_by_clock(secs(2))), (secs(2), Some(by_lease)));
+        hold.extend(secs(4));
+        assert_eq!((hold.deadline(), hold.lease_until()), (secs(3), secs(4)));
+        assert_eq!(hold.lost().await, LostReason::MaxHold);
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
     }
 }

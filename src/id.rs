@@ -81,11 +81,24 @@ pub struct PermitId {
     client: ClientId,
     counter: u64,
     units: u32,
-    lease: Millis,
+    lease: LeaseMillis,
+}
+
+/// A lease in half of the bytes of [`Millis`], since a process may have very many ids. It reaches 49 days; the
+/// longest lease has 30.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct LeaseMillis(u32);
+
+impl LeaseMillis {
+    fn millis(self) -> Millis {
+        Millis::new(self.0.into())
+    }
 }
 
 impl PermitId {
+    /// A `lease` beyond [`LONGEST`](crate::lease::LONGEST) may be cut short.
     pub(crate) fn new(client: ClientId, counter: u64, units: u32, lease: Millis) -> Self {
+        let lease = LeaseMillis(u32::try_from(lease.get()).unwrap_or(u32::MAX));
         Self { client, counter, units, lease }
     }
 
@@ -101,7 +114,7 @@ impl PermitId {
 
     /// Returns how long the permit lives in the store without a renewal.
     pub fn lease(&self) -> Duration {
-        self.lease.duration()
+        self.lease_ms().duration()
     }
 
     pub(crate) fn counter(&self) -> u64 {
@@ -109,7 +122,7 @@ impl PermitId {
     }
 
     pub(crate) fn lease_ms(&self) -> Millis {
-        self.lease
+        self.lease.millis()
     }
 
     /// Writes the id without the formatting machinery: a turn names hundreds of ids, and formatting
@@ -124,9 +137,9 @@ impl PermitId {
             text.push(b'*');
             put_decimal(text, u64::from(self.units));
         }
-        if self.lease != DEFAULT_LEASE {
+        if self.lease_ms() != DEFAULT_LEASE {
             text.push(b'/');
-            put_decimal(text, self.lease.get());
+            put_decimal(text, u64::from(self.lease.0));
         }
     }
 }
@@ -226,7 +239,7 @@ fn parse_client(text: &str) -> Option<ClientId> {
 fn parse_permit(text: &str) -> Option<PermitId> {
     let (client, rest) = text.split_once(':')?;
     let (rest, lease) = match rest.split_once('/') {
-        Some((rest, lease)) => (rest, Millis::new(decimal(lease)?)),
+        Some((rest, lease)) => (rest, Millis::new(u32::try_from(decimal(lease)?).ok()?.into())),
         None => (rest, DEFAULT_LEASE),
     };
     let (counter, units) = match rest.split_once('*') {
@@ -234,7 +247,7 @@ fn parse_permit(text: &str) -> Option<PermitId> {
         None => (rest, 1),
     };
     let client = parse_client(client)?;
-    Some(PermitId { client, counter: decimal(counter)?, units, lease })
+    Some(PermitId::new(client, decimal(counter)?, units, lease))
 }
 
 /// Reads digits only; `parse` alone would accept a sign.
@@ -288,6 +301,7 @@ mod tests {
             "00000000000000ff:9*",
             "00000000000000ff:9*4294967296",
             "00000000000000ff:9/x",
+            "00000000000000ff:9/4294967296",
             "00000000000000ff:9/5*2",
         ] {
             assert!(text.parse::<PermitId>().is_err(), "{text}");

@@ -34,6 +34,12 @@ pub(crate) fn provable_until(sent: Instant, lease: Duration) -> Instant {
     sent + lease.saturating_sub(margin(lease))
 }
 
+/// Returns the lease that is provably held for `left`, counted from now. It is the inverse of
+/// [`provable_until`].
+pub(crate) fn held_for(left: Duration) -> Duration {
+    left + (left / 49).clamp(Duration::from_millis(5), Duration::from_secs(1))
+}
+
 /// Returns when to renew a lease that was granted or renewed by a turn sent at `sent`.
 pub(crate) fn renew_at(sent: Instant, lease: Duration) -> Instant {
     sent + lease / 3
@@ -76,6 +82,15 @@ mod tests {
         assert_eq!(margin(ms(1_000)), ms(20));
         assert_eq!(margin(ms(30_000)), ms(600));
         assert_eq!(margin(ms(300_000)), ms(1_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_held_for_the_time_that_is_left_ends_when_the_first_one_does() {
+        let sent = Instant::now();
+        for lease in [ms(50), ms(250), ms(1_000), ms(30_000), ms(50_000), ms(3_600_000)] {
+            let left = provable_until(sent, lease) - sent;
+            assert_eq!(held_for(left), lease);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 mod acquire;
 mod backoff;
 mod client;
+mod compact_instant;
 mod control;
 mod driver;
 mod error;
@@ -17,6 +18,7 @@ pub mod internals;
 #[cfg(feature = "tower")]
 mod last_known;
 mod lease;
+mod lease_word;
 mod lost_reason;
 mod numbers;
 mod options;
@@ -27,6 +29,7 @@ mod retry_delay;
 mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;
+mod shrink;
 mod store;
 mod sync;
 #[cfg(feature = "tower")]

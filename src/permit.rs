@@ -260,3 +260,13 @@ impl fmt::Debug for Permit {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permit_is_two_pointers() {
+        assert_eq!(size_of::<Permit>(), 2 * size_of::<usize>());
+    }
+}

@@ -13,43 +13,49 @@ use super::state::SemaphoreState;
 use super::task::Driver;
 
 /// A handle of the driver and of one semaphore's state; it keeps the driver running.
+///
+/// Every permit has one, so it is a single pointer.
 #[derive(Debug, Clone)]
-pub(crate) struct DriverHandle {
+pub(crate) struct DriverHandle(Arc<Driven>);
+
+/// A semaphore's state, and what keeps the driver running that serves it.
+#[derive(Debug)]
+struct Driven {
     cell: Arc<SemaphoreCell>,
     guard: Arc<DropGuard>,
 }
 
 impl DriverHandle {
     pub(crate) fn new(cell: Arc<SemaphoreCell>, guard: Arc<DropGuard>) -> Self {
-        Self { cell, guard }
+        Self(Arc::new(Driven { cell, guard }))
     }
 
     /// Changes the state, and makes the driver do what follows from the change.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
-        self.shared().update(&self.cell, change)
+        self.shared().update(&self.0.cell, change)
     }
 
     /// As [`update`](Self::update), for a change whose outcome nobody awaits.
     pub(crate) fn update_unawaited(&self, change: impl FnOnce(&mut SemaphoreState)) {
-        self.shared().update_unawaited(&self.cell, change);
+        self.shared().update_unawaited(&self.0.cell, change);
     }
 
     /// Changes the state like [`update`](Self::update), if the change leaves nothing to do for the driver.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
-        self.cell.with(change)
+        self.0.cell.with(change)
     }
 
     pub(crate) fn downgrade(&self) -> WeakDriverHandle {
-        let shared = Arc::downgrade(&self.guard.shared);
-        WeakDriverHandle { cell: Arc::clone(&self.cell), shared }
+        let shared = Arc::downgrade(&self.0.guard.shared);
+        WeakDriverHandle { cell: Arc::clone(&self.0.cell), shared }
     }
 
     pub(crate) fn shared(&self) -> &Shared {
-        &self.guard.shared
+        &self.0.guard.shared
     }
 
     pub(crate) fn ensure_driver(&self) -> Result<ClientId, NoDriver> {
-        self.guard.ensure_driver()
+        self.0.guard.ensure_driver()
     }
 }
 

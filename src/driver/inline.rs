@@ -14,10 +14,16 @@ use tokio::time::Instant;
 use crate::store::Store;
 
 use super::cell::SemaphoreCell;
+use super::link::LinkWatch;
 
 /// Takes turns until there is nothing to say. Returns whether the driver must look at the state: because the
 /// store has to be awaited, to set its timer earlier, or to drop a state that is no longer needed.
-pub(super) fn take_turns(cell: &SemaphoreCell, store: &dyn Store, call_timeout: Duration) -> bool {
+pub(super) fn take_turns(
+    cell: &SemaphoreCell,
+    store: &dyn Store,
+    link: &LinkWatch,
+    call_timeout: Duration,
+) -> bool {
     let now = Instant::now();
     loop {
         let outgoing = cell.with(|state| {
@@ -27,6 +33,7 @@ pub(super) fn take_turns(cell: &SemaphoreCell, store: &dyn Store, call_timeout: 
         });
         let Some(outgoing) = outgoing else { break };
         let Some(outcome) = store.turn_inline(&outgoing.turn) else { return true };
+        link.hear(now);
         cell.take_in(outgoing.number, outcome, now);
     }
     cell.with(|state| state.wants_look())

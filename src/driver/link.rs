@@ -6,12 +6,13 @@
 //! are not in the watch channel, since each permit and each turn reads them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use crate::compact_instant::CompactInstant;
 use crate::error::StoreError;
 use crate::store::Session;
 
@@ -48,17 +49,20 @@ pub(crate) struct LinkWatch {
     link: watch::Sender<Link>,
     /// Whether the session that was opened last is inline.
     inline: AtomicBool,
-    /// When the server last answered, in nanoseconds since `born`.
-    heard: AtomicU64,
+    /// When the server last answered, as the nanoseconds of a [`CompactInstant`].
+    heard: AtomicI64,
     born: Instant,
 }
+
+/// The server has not answered yet.
+const NEVER: i64 = i64::MIN;
 
 impl LinkWatch {
     pub(super) fn new() -> Self {
         Self {
             link: watch::Sender::new(Link::Idle),
             inline: AtomicBool::new(false),
-            heard: AtomicU64::new(0),
+            heard: AtomicI64::new(NEVER),
             born: Instant::now(),
         }
     }
@@ -101,6 +105,11 @@ impl LinkWatch {
     /// Returns whether `session` is the present connection.
     pub(super) fn is_up_by(&self, session: &Arc<dyn Session>) -> bool {
         matches!(&*self.link.borrow(), Link::Up(current) if Arc::ptr_eq(current, session))
+    }
+
+    /// Returns whether there is a connection that is not known to be broken.
+    pub(super) fn is_alive(&self) -> bool {
+        matches!(&*self.link.borrow(), Link::Up(session) if session.is_alive())
     }
 
     /// Returns whether the present connection is known to be broken.
@@ -156,13 +165,18 @@ impl LinkWatch {
     }
 
     /// Notes that the server has answered.
-    pub(super) fn hear(&self, now: Instant) {
-        let nanos = now.saturating_duration_since(self.born).as_nanos();
-        self.heard.store(u64::try_from(nanos).unwrap_or(u64::MAX), Ordering::Relaxed);
+    pub(crate) fn hear(&self, now: Instant) {
+        self.heard.fetch_max(CompactInstant::from(now).nanos(), Ordering::Relaxed);
     }
 
-    /// Returns when the server last answered.
+    /// Returns when the server last answered; `None` if it never has.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        let nanos = self.heard.load(Ordering::Relaxed);
+        (nanos != NEVER).then(|| CompactInstant::from_nanos(nanos).into())
+    }
+
+    /// Returns since when the server is silent: when it last answered, or when this client was made.
     pub(crate) fn heard_at(&self) -> Instant {
-        self.born + Duration::from_nanos(self.heard.load(Ordering::Relaxed))
+        self.last_heard().unwrap_or(self.born)
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::lost_reason::LostReason;
+use crate::shrink::Shrink;
 use crate::store::{Session, Store, WakeListener, WakeUp};
 use crate::sync::lock;
 
@@ -214,7 +215,7 @@ impl Shared {
         if !self.link.is_inline() || !on_time() {
             return true;
         }
-        let wants_driver = inline::take_turns(cell, &*self.store, self.call_timeout);
+        let wants_driver = inline::take_turns(cell, &*self.store, &self.link, self.call_timeout);
         self.flushed.notify_waiters();
         wants_driver
     }
@@ -228,7 +229,9 @@ impl Shared {
 
     /// Appends the semaphores that wait for the driver to `backlog`.
     pub(super) fn take_ready(&self, backlog: &mut VecDeque<Arc<SemaphoreCell>>) {
-        backlog.extend(lock(&self.ready).drain(..));
+        let mut ready = lock(&self.ready);
+        backlog.extend(ready.drain(..));
+        ready.shrink_in_use();
     }
 
     /// Returns whether semaphores wait for the driver.
@@ -242,6 +245,13 @@ impl Shared {
     }
 
     // The connection.
+
+    /// Returns whether a call would find the store, as far as is known. A client that was shut down, or that
+    /// a fork has copied, makes no calls.
+    pub(crate) fn is_available(&self) -> bool {
+        let over = self.lifecycle.is_closing() || self.lifecycle.is_inherited();
+        !over && (self.store.is_in_process() || self.link.is_alive())
+    }
 
     /// The open connection, waiting for one up to the call timeout.
     pub(crate) async fn session(&self) -> Result<Arc<dyn Session>, NoSession> {

@@ -10,6 +10,7 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::shrink::Shrink;
 use crate::store::Session;
 
 use super::alarm::Alarm;
@@ -182,6 +183,7 @@ impl Driver {
             cell.clear_ready();
             self.pump(&cell, true);
         }
+        self.backlog.shrink_in_use();
     }
 
     fn is_full(&self) -> bool {

@@ -40,6 +40,11 @@ pub(crate) trait Store: Send + Sync {
         None
     }
 
+    /// Returns whether the store is in this process, so that there is no connection that can break.
+    fn is_in_process(&self) -> bool {
+        false
+    }
+
     /// The address as the log shows it, without a password.
     fn address(&self) -> String;
 }

@@ -11,6 +11,7 @@ mod data_loss;
 mod expiry;
 mod fork;
 mod gone_clients;
+mod health;
 mod last_handle;
 mod loss;
 mod lost_keys;

@@ -12,15 +12,18 @@ use std::collections::BinaryHeap;
 
 use tokio::time::Instant;
 
+use crate::compact_instant::CompactInstant;
+use crate::shrink::Shrink;
+
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
-    heap: BinaryHeap<Reverse<(Instant, u64)>>,
+    heap: BinaryHeap<Reverse<(CompactInstant, u64)>>,
 }
 
 impl Deadlines {
     /// Sets the instant of `counter`. An earlier entry of it becomes stale.
     pub(crate) fn put(&mut self, at: Instant, counter: u64) {
-        self.heap.push(Reverse((at, counter)));
+        self.heap.push(Reverse((at.into(), counter)));
     }
 
     /// Returns the earliest. `current` tells the instant that counts for a permit that is still there.
@@ -30,6 +33,7 @@ impl Deadlines {
     ) -> Option<(Instant, u64)> {
         loop {
             let Reverse((at, counter)) = *self.heap.peek()?;
+            let at = at.into();
             if current(counter) == Some(at) {
                 return Some((at, counter));
             }
@@ -52,10 +56,17 @@ impl Deadlines {
         const SLACK: usize = 64;
         if self.heap.len() > 2 * alive + SLACK {
             let mut kept = std::mem::take(&mut self.heap).into_vec();
-            kept.retain(|Reverse((at, counter))| current(*counter) == Some(*at));
+            kept.retain(|Reverse((at, counter))| current(*counter) == Some((*at).into()));
             kept.sort_unstable();
             kept.dedup(); // an instant may have come back
             self.heap = kept.into();
+            self.heap.shrink_in_use();
         }
+    }
+
+    /// Gives back the memory of a list that nobody is on.
+    pub(crate) fn shrink_idle(&mut self) {
+        self.heap.clear();
+        self.heap.shrink_idle();
     }
 }

@@ -5,48 +5,62 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::compact_instant::CompactInstant;
 use crate::hold::Hold;
 use crate::id::PermitId;
 use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Incarnation, Millis, TurnNumber};
-use crate::options::{Options, Renew};
+use crate::options::Renew;
 use crate::store::CLAIM;
 
-use super::super::deferred::{Effect, Effects, ExtendDone};
 use super::after_turn::{AfterTurn, OldestInFlight};
 use super::batch::Batch;
 use super::removal::{Ended, Grant};
 
-/// A permit that is held.
+/// A permit that is held. A process may have very many, so it keeps no more than each of them needs.
 #[derive(Debug)]
 pub(super) struct Held {
     hold: Arc<Hold>,
-    options: Arc<Options>,
     /// The incarnation under which the store last had the permit.
     incarnation: Option<Incarnation>,
-    renewal: Renewal,
-    /// The end of its lease, counted from when the turn that gave it was sent.
-    lease_end: Instant,
-    /// Until when the store may keep the permit, if a renewal was sent.
-    server_until: Instant,
     /// The last turn that may name it as a waiter: it is not named before that has landed.
     named_by: AfterTurn,
     /// The last turn that was to renew it.
     renewed_by: AfterTurn,
+    /// When it next needs a look, as `deadlines` has it.
+    next_look: CompactInstant,
+    /// For how long the store may keep the permit after the end of the lease here.
+    kept_after: MillisAfter,
+    renew: Renew,
+    renewal: Renewal,
     /// Granted by a foreign turn, and not confirmed yet.
     claim: bool,
-    extends: Vec<(Millis, ExtendDone)>,
-    /// When it next needs a look, as `deadlines` has it.
-    next_look: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Renewal {
-    At(Instant),
+    /// At the instant of the next look.
+    Scheduled,
     /// In `renewing`, or named by a turn in flight.
     UnderWay,
     Never,
+}
+
+/// A time in whole milliseconds, rounded up. It reaches 49 days, which is more than the longest lease and the
+/// longest wait for an answer.
+#[derive(Debug, Clone, Copy)]
+struct MillisAfter(u32);
+
+impl MillisAfter {
+    fn between(from: Instant, to: Instant) -> Self {
+        let millis = to.saturating_duration_since(from).as_nanos().div_ceil(1_000_000);
+        Self(u32::try_from(millis).unwrap_or(u32::MAX))
+    }
+
+    fn duration(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
 }
 
 /// How long a grant lasts.
@@ -71,7 +85,7 @@ impl Term {
 #[derive(Debug)]
 pub(super) struct NewPermit {
     pub(super) hold: Arc<Hold>,
-    pub(super) options: Arc<Options>,
+    pub(super) renew: Renew,
     pub(super) incarnation: Option<Incarnation>,
     /// The earliest that the lease can have begun.
     pub(super) counted_from: Instant,
@@ -91,33 +105,29 @@ pub(super) struct EndedPermit {
     pub(super) after: AfterTurn,
     /// How long the store may keep it.
     pub(super) server_until: Instant,
-    pub(super) extends: Vec<(Millis, ExtendDone)>,
 }
 
 impl Held {
     pub(super) fn new(new: NewPermit, now: Instant) -> Self {
-        let NewPermit { hold, options, incarnation, counted_from, lease, named_by } = new;
+        let NewPermit { hold, renew, incarnation, counted_from, lease, named_by } = new;
         let until = hold.lease_until();
         let claim = lease < hold.id.lease();
-        let renewal = match options.renew {
-            _ if claim => Renewal::At(lease::confirm_at(now, until)),
-            Renew::Auto => Renewal::At(lease::renew_at(counted_from, lease)),
-            Renew::Manual => Renewal::Never,
-        };
         let mut held = Self {
             hold,
-            options,
             incarnation,
-            renewal,
-            lease_end: counted_from + lease,
-            server_until: until,
             named_by,
             renewed_by: AfterTurn::NONE,
+            next_look: until.into(),
+            kept_after: MillisAfter(0),
+            renew,
+            renewal: Renewal::Never,
             claim,
-            extends: Vec::new(),
-            next_look: until,
         };
-        held.next_look = held.next();
+        held.schedule(match renew {
+            _ if claim => Some(lease::confirm_at(now, until)),
+            Renew::Auto => Some(lease::renew_at(counted_from, lease)),
+            Renew::Manual => None,
+        });
         held
     }
 
@@ -130,10 +140,9 @@ impl Held {
                 incarnation: self.incarnation,
                 alive_until: self.hold.lease_until(),
             },
-            hold: self.hold,
             after: self.named_by.max(self.renewed_by),
-            server_until: self.server_until,
-            extends: self.extends,
+            server_until: self.server_until(),
+            hold: self.hold,
         }
     }
 
@@ -147,38 +156,42 @@ impl Held {
 
     /// When it next needs a look, as `deadlines` has it.
     pub(super) fn next_look(&self) -> Instant {
-        self.next_look
+        self.next_look.into()
     }
 
-    /// Updates `next_look`, and returns it if it has changed.
-    pub(super) fn move_next_look(&mut self) -> Option<Instant> {
-        let next = self.next();
-        let before = std::mem::replace(&mut self.next_look, next);
-        (next != before).then_some(next)
-    }
-
-    /// Returns the present value of `next_look`: when the permit next needs a look.
-    fn next(&self) -> Instant {
-        let mut next = self.hold.deadline();
-        if let Renewal::At(at) = self.renewal {
-            next = next.min(at);
+    /// Sets when the permit is renewed, and with that the next look. A permit that ends before that is not
+    /// renewed.
+    fn schedule(&mut self, renew_at: Option<Instant>) {
+        let deadline = self.hold.deadline();
+        let renew_at = renew_at.filter(|at| *at < deadline);
+        self.renewal = if renew_at.is_some() { Renewal::Scheduled } else { Renewal::Never };
+        let next = renew_at.unwrap_or(deadline);
+        // A renewal that is a little earlier does as well, and saves a change of `deadlines`.
+        let early = next.checked_duration_since(self.next_look());
+        let is_near = early.is_some_and(|early| early <= lease::piggyback(self.lease()));
+        if !(self.renewal == Renewal::Scheduled && is_near) {
+            self.next_look = next.into();
         }
-        next
+    }
+
+    /// Moves the next look to when a renewal that is sent now would be due again.
+    fn look_after(&mut self, now: Instant) {
+        let next = lease::renew_at(now, self.lease());
+        self.next_look = next.min(self.hold.deadline()).into();
+    }
+
+    /// Until when the store may keep the permit.
+    fn server_until(&self) -> Instant {
+        self.hold.lease_until() + self.kept_after.duration()
+    }
+
+    fn set_server_until(&mut self, until: Instant) {
+        self.kept_after = MillisAfter::between(self.hold.lease_until(), until);
     }
 
     /// The lease that it is renewed for, or the claim that it is until then.
     pub(super) fn counted_as(&self) -> Duration {
         if self.claim { CLAIM.duration() } else { self.hold.id.lease() }
-    }
-
-    /// Asks for a longer lease.
-    pub(super) fn extend(&mut self, lease: Millis, done: ExtendDone) {
-        self.extends.push((lease, done));
-    }
-
-    /// Takes out those who ask for a longer lease.
-    pub(super) fn take_extends(&mut self) -> impl Iterator<Item = ExtendDone> {
-        self.extends.drain(..).map(|(_, done)| done)
     }
 
     /// Returns whether the permit is due for renewal, or a turn in flight renews it.
@@ -188,15 +201,18 @@ impl Held {
 
     /// Makes it due for renewal; returns whether it was not.
     pub(super) fn begin_renewal(&mut self) -> bool {
-        !self.is_under_renewal() && {
-            self.renewal = Renewal::UnderWay;
-            true
-        }
+        std::mem::replace(&mut self.renewal, Renewal::UnderWay) != Renewal::UnderWay
+    }
+
+    /// The instant of the next look has come: makes it due for renewal; returns whether it was not.
+    pub(super) fn look(&mut self, now: Instant) -> bool {
+        self.look_after(now);
+        self.begin_renewal()
     }
 
     /// Returns whether the permit has to be renewed at that instant.
     pub(super) fn is_renewed_at(&self, at: Instant) -> bool {
-        self.renewal == Renewal::At(at)
+        self.renewal == Renewal::Scheduled && self.next_look() == at
     }
 
     /// Returns whether no turn in flight names the id as a waiter.
@@ -216,52 +232,48 @@ impl Held {
 
     /// Returns for how long from `now` a renewal is to hold it: as long as those who extend it ask, and at
     /// least for its own lease. A fixed lease is named so that it can be put back, but gets no longer.
-    fn lease_to_ask(&self, now: Instant) -> Millis {
-        let own = if self.options.renew == Renew::Auto || self.claim {
+    fn lease_to_ask(&self, now: Instant, asked: Option<Millis>) -> Millis {
+        let own = if self.renew == Renew::Auto || self.claim {
             self.hold.id.lease_ms()
         } else {
-            Millis::from(self.lease_end.saturating_duration_since(now))
+            let left = self.hold.lease_until().saturating_duration_since(now);
+            Millis::from(lease::held_for(left))
         };
-        self.extends.iter().map(|&(lease, _)| lease).max().map_or(own, |asked| own.max(asked))
+        asked.map_or(own, |asked| own.max(asked))
     }
 
-    /// Puts its renewal into the turn.
-    pub(super) fn put(&mut self, batch: &mut Batch, slack: Duration) {
-        let lease = self.lease_to_ask(batch.sent());
-        self.server_until = self.server_until.max(batch.sent() + slack + lease.duration());
+    /// Puts its renewal into the turn. `asked` is the longest lease that somebody asks for.
+    pub(super) fn put(&mut self, batch: &mut Batch, asked: Option<Millis>, slack: Duration) {
+        let lease = self.lease_to_ask(batch.sent(), asked);
+        self.set_server_until(self.server_until().max(batch.sent() + slack + lease.duration()));
         self.renewal = Renewal::UnderWay;
         self.renewed_by = batch.number().into();
         batch.renew(self.hold.id, lease, self.incarnation);
     }
 
+    /// Puts its renewal into the turn before it is due.
+    pub(super) fn put_early(&mut self, batch: &mut Batch, asked: Option<Millis>, slack: Duration) {
+        self.look_after(batch.sent());
+        self.put(batch, asked, slack);
+    }
+
     /// Returns the reason of the loss, if the clock has ended the permit.
     pub(super) fn lost_by_clock(&self, now: Instant) -> Option<LostReason> {
-        let ended = self.hold.has_ended().then(|| by_lease(&self.options));
+        let ended = self.hold.has_ended().then(|| by_lease(self.renew));
         ended.or_else(|| self.hold.lost_by_clock(now))
     }
 
-    /// The turn that was sent at `sent` has renewed it for `lease`. Returns whether more was asked for
-    /// while that turn was under way.
-    pub(super) fn renewed(
-        &mut self,
-        lease: Millis,
-        sent: Instant,
-        incarnation: Incarnation,
-        effects: &mut Effects,
-    ) -> bool {
+    /// The turn that was sent at `sent` has renewed it for `lease`.
+    pub(super) fn renewed(&mut self, lease: Millis, sent: Instant, incarnation: Incarnation) {
         self.incarnation = Some(incarnation);
         self.claim = false;
-        self.lease_end = self.lease_end.max(sent + lease.duration());
+        let server_until = self.server_until();
         self.hold.extend(lease::provable_until(sent, lease.duration()));
-        let (more, done): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.extends).into_iter().partition(|(asked, _)| *asked > lease);
-        self.extends = more;
-        effects.extend(done.into_iter().map(|(_, done)| Effect::Extended(done, Ok(()))));
-        self.renewal = match self.options.renew {
-            Renew::Auto => Renewal::At(lease::renew_at(sent, self.lease())),
-            Renew::Manual => Renewal::Never,
-        };
-        !self.extends.is_empty()
+        self.set_server_until(server_until);
+        self.schedule(match self.renew {
+            Renew::Auto => Some(lease::renew_at(sent, self.lease())),
+            Renew::Manual => None,
+        });
     }
 
     /// Returns whether the lease has ended by the clock.
@@ -271,8 +283,8 @@ impl Held {
 }
 
 /// Returns why a permit is lost when its lease is over.
-pub(super) fn by_lease(options: &Options) -> LostReason {
-    match options.renew {
+pub(super) fn by_lease(renew: Renew) -> LostReason {
+    match renew {
         Renew::Auto => LostReason::RenewalTimeout,
         Renew::Manual => LostReason::Expired,
     }
@@ -282,5 +294,26 @@ pub(super) fn by_lease(options: &Options) -> LostReason {
 impl Held {
     pub(super) fn id(&self) -> PermitId {
         self.hold.id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_permit_costs_the_table_of_a_state_48_bytes_and_a_key() {
+        assert_eq!(size_of::<Held>(), 48);
+    }
+
+    #[test]
+    fn a_time_is_rounded_up_to_whole_milliseconds() {
+        let start = Instant::now();
+        for (nanos, millis) in [(0, 0), (1, 1), (1_000_000, 1), (1_000_001, 2)] {
+            let after = MillisAfter::between(start, start + Duration::from_nanos(nanos));
+            assert_eq!(after.duration(), Duration::from_millis(millis));
+        }
+        let earlier = MillisAfter::between(start + Duration::from_secs(1), start);
+        assert_eq!(earlier.duration(), Duration::ZERO);
     }
 }

@@ -64,6 +64,9 @@ impl InFlight {
         let renewals_only = batch.is_renewals_only();
         let (turn, named) = batch.into_parts();
         let renewed_again = false;
+        if self.turns.is_empty() {
+            self.turns.reserve_exact(1); // of many names, most never have a second turn in flight
+        }
         self.turns.push(TurnInFlight { number, epoch, sent, renewals_only, renewed_again, named });
         turn
     }

@@ -1,35 +1,43 @@
 //! The permits that are held, counted by the length of their lease. Pure.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How many permits are held for each length of a lease.
+/// How many permits are held for each length of a lease, the shortest first. A list, because nearly every
+/// semaphore has one length.
 #[derive(Debug, Default)]
 pub(super) struct LeaseCounts {
     /// The last length stays in the list with a count of 0, so that a series of single permits allocates
     /// nothing.
-    counts: BTreeMap<Duration, usize>,
+    counts: Vec<(Duration, usize)>,
 }
 
 impl LeaseCounts {
     pub(super) fn add(&mut self, lease: Duration) {
-        if self.shortest().is_none() && !self.counts.contains_key(&lease) {
-            self.counts.clear();
+        if self.shortest().is_none() {
+            self.counts.retain(|&(length, _)| length == lease);
         }
-        *self.counts.entry(lease).or_insert(0) += 1;
+        match self.find(lease) {
+            Ok(index) => self.counts[index].1 += 1,
+            Err(index) => self.counts.insert(index, (lease, 1)),
+        }
     }
 
     pub(super) fn remove(&mut self, lease: Duration) {
-        let Some(count) = self.counts.get_mut(&lease) else { return };
+        let Ok(index) = self.find(lease) else { return };
+        let count = &mut self.counts[index].1;
         *count = count.saturating_sub(1);
         if *count == 0 && self.counts.len() > 1 {
-            self.counts.remove(&lease);
+            self.counts.remove(index);
         }
+    }
+
+    fn find(&self, lease: Duration) -> Result<usize, usize> {
+        self.counts.binary_search_by_key(&lease, |&(length, _)| length)
     }
 
     /// The shortest lease of a permit that is held.
     pub(super) fn shortest(&self) -> Option<Duration> {
-        self.counts.first_key_value().filter(|(_, count)| **count > 0).map(|(lease, _)| *lease)
+        self.counts.first().filter(|(_, count)| *count > 0).map(|(lease, _)| *lease)
     }
 }
 

@@ -21,6 +21,7 @@ mod after_turn;
 mod batch;
 mod deadlines;
 mod epochs;
+mod extends;
 mod held;
 mod in_flight;
 mod known;
@@ -273,13 +274,13 @@ impl SemaphoreState {
         if until <= now {
             return self.waiters.ask_again(counter);
         }
-        let options = Arc::clone(waiter.options);
-        let max_hold_until = options.max_hold.and_then(|most| now.checked_add(most));
-        let hold = Hold::new(waiter.id, token, until, by_lease(&options), max_hold_until);
+        let renew = waiter.options.renew;
+        let max_hold_until = waiter.options.max_hold.and_then(|most| now.checked_add(most));
+        let hold = Hold::new(waiter.id, token, until, by_lease(renew), max_hold_until);
         let hold = Arc::new(hold);
         let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
         let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
-        let permit = NewPermit { hold: held, options, incarnation, counted_from, lease, named_by };
+        let permit = NewPermit { hold: held, renew, incarnation, counted_from, lease, named_by };
         self.permits.insert(permit, now);
         self.end_wait(counter, WaitEnd::Granted(hold));
     }
@@ -368,8 +369,8 @@ impl SemaphoreState {
             let gone = |done| Effect::Released(done, Ok(Released::AlreadyGone));
             return self.effects.extend(done.map(gone));
         };
-        let EndedPermit { ended, hold, grant, after, server_until, extends } = permit;
-        self.effects.extend(extends.into_iter().map(|(_, done)| Effect::Unextended(done)));
+        let EndedPermit { ended, hold, grant, after, server_until } = permit;
+        self.effects.extend(self.permits.take_extends(counter).map(Effect::Unextended));
         let forgotten = grant.alive_until + lease::margin(hold.id.lease()) * 2;
         let forget_at = forgotten.max(server_until);
         self.removals.release(ended, grant, after, forget_at, done, &mut self.effects);
@@ -377,12 +378,12 @@ impl SemaphoreState {
 
     fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
         let Some(permit) = self.permits.remove(counter) else { return };
-        let EndedPermit { ended, hold, server_until, extends, .. } = permit;
+        let EndedPermit { ended, hold, server_until, .. } = permit;
         hold.lose_unannounced(reason);
         let reason = hold.lost_for().unwrap_or(reason);
         self.effects.push(Effect::Announce(hold));
-        let lost = |(_, done)| Effect::Extended(done, Err(ExtendError::Lost(reason)));
-        self.effects.extend(extends.into_iter().map(lost));
+        let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
+        self.effects.extend(self.permits.take_extends(counter).map(lost));
         self.removals.cancel(ended, self.in_flight.after_all_sent(), now.max(server_until));
     }
 
@@ -458,6 +459,15 @@ impl SemaphoreState {
             && self.is_flushed()
     }
 
+    /// Gives back the memory of a burst once nobody holds or waits.
+    fn shrink_if_unused(&mut self) {
+        if self.waiters.is_empty() && self.is_flushed() {
+            self.waiters.shrink_idle();
+            self.permits.shrink_idle();
+            self.removals.shrink_idle();
+        }
+    }
+
     pub(super) fn holds_nothing(&self) -> bool {
         self.permits.is_empty()
     }
@@ -475,6 +485,6 @@ impl SemaphoreState {
     /// Answers all callers that await an answer. The driver has ended, so nobody else would.
     pub(super) fn end(&mut self) {
         self.removals.close(self.in_flight.end(), &mut self.effects);
-        self.effects.extend(self.permits.take_extends().map(Effect::Unextended));
+        self.effects.extend(self.permits.take_all_extends().map(Effect::Unextended));
     }
 }

@@ -9,11 +9,13 @@ use tokio::time::Instant;
 use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Incarnation, Millis, TurnNumber};
+use crate::shrink::Shrink;
 
-use super::super::deferred::{Effects, ExtendDone};
+use super::super::deferred::{Effect, Effects, ExtendDone};
 use super::after_turn::OldestInFlight;
 use super::batch::{Batch, SHARE};
 use super::deadlines::Deadlines;
+use super::extends::Extends;
 use super::held::{EndedPermit, Held, NewPermit};
 use super::lease_counts::LeaseCounts;
 
@@ -27,6 +29,7 @@ pub(super) struct Permits {
     held: FxHashMap<u64, Held>,
     deadlines: Deadlines,
     leases: LeaseCounts,
+    extends: Extends,
     /// Due for renewal. May name permits that have gone.
     renewing: VecDeque<u64>,
     recovery: Recovery,
@@ -83,22 +86,29 @@ impl Permits {
 
     /// Asks for a longer lease; drops `done` where the permit is not held.
     pub(super) fn extend(&mut self, counter: u64, lease: Millis, done: ExtendDone) {
-        if let Some(held) = self.held.get_mut(&counter) {
-            held.extend(lease, done);
+        if self.held.contains_key(&counter) {
+            self.extends.add(counter, lease, done);
             self.renew_now(counter);
         }
     }
 
-    /// Takes out what asks for a longer lease.
-    pub(super) fn take_extends(&mut self) -> impl Iterator<Item = ExtendDone> {
-        self.held.values_mut().flat_map(Held::take_extends)
+    /// Takes out those who ask for a longer lease of a permit.
+    pub(super) fn take_extends(
+        &mut self,
+        counter: u64,
+    ) -> impl Iterator<Item = ExtendDone> + use<> {
+        self.extends.take(counter)
+    }
+
+    /// Takes out all who ask for a longer lease.
+    pub(super) fn take_all_extends(&mut self) -> impl Iterator<Item = ExtendDone> + use<> {
+        self.extends.take_all()
     }
 
     pub(super) fn renew_now(&mut self, counter: u64) {
         let held = self.held.get_mut(&counter);
         if held.is_some_and(Held::begin_renewal) {
             self.renewing.push_back(counter);
-            self.move_deadline(counter);
         }
     }
 
@@ -183,7 +193,7 @@ impl Permits {
             if is_named || !batch.fits_incarnation(held.incarnation()) {
                 others.push(counter);
             } else {
-                held.put(batch, slack);
+                held.put(batch, self.extends.longest(counter), slack);
             }
         }
         self.renewing.extend(others);
@@ -194,27 +204,23 @@ impl Permits {
     /// its own, and permits granted at different times come to be renewed together.
     fn piggyback(&mut self, batch: &mut Batch, oldest: OldestInFlight, slack: Duration) {
         let most = SHARE.saturating_sub(batch.renewals()).min(PIGGYBACK);
-        let (mut looked_at, mut named) = (Vec::new(), Vec::new());
+        let mut looked_at = Vec::new();
         while looked_at.len() < most
             && let Some((at, counter)) = self.next_due()
             && let Some(held) = self.held.get_mut(&counter)
             && at <= batch.sent() + lease::piggyback(held.lease())
         {
             self.deadlines.pop();
-            looked_at.push((at, counter));
             if held.is_renewed_at(at)
                 && batch.fits_incarnation(held.incarnation())
                 && held.may_be_named(oldest)
             {
-                held.put(batch, slack);
-                named.push(counter);
+                held.put_early(batch, self.extends.longest(counter), slack);
             }
+            looked_at.push((held.next_look(), counter));
         }
         for (at, counter) in looked_at {
             self.deadlines.put(at, counter);
-        }
-        for counter in named {
-            self.move_deadline(counter);
         }
     }
 
@@ -237,14 +243,18 @@ impl Permits {
         if held.is_over(now) {
             return; // lost already: the next tick says so
         }
-        let counted_as = held.counted_as();
-        let more_asked = held.renewed(lease, sent, incarnation, effects);
+        let (counted_as, looked_at) = (held.counted_as(), held.next_look());
+        held.renewed(lease, sent, incarnation);
         if held.counted_as() != counted_as {
             self.leases.remove(counted_as);
             self.leases.add(held.counted_as());
         }
-        self.move_deadline(counter);
-        if more_asked {
+        if held.next_look() != looked_at {
+            self.deadlines.put(held.next_look(), counter);
+        }
+        let satisfied = self.extends.take_satisfied(counter, lease);
+        effects.extend(satisfied.map(|done| Effect::Extended(done, Ok(()))));
+        if self.extends.asks(counter) {
             self.renew_now(counter);
         }
     }
@@ -259,24 +269,21 @@ impl Permits {
         self.next_due().map(|(at, _)| at)
     }
 
-    fn move_deadline(&mut self, counter: u64) {
-        let next = self.held.get_mut(&counter).and_then(Held::move_next_look);
-        if let Some(next) = next {
-            self.deadlines.put(next, counter);
-        }
-    }
-
     /// Marks the permits that have become due for renewal. Returns the next permit that the clock has ended,
     /// with the reason.
     pub(super) fn next_lost(&mut self, now: Instant) -> Option<(u64, LostReason)> {
         while let Some((at, counter)) = self.next_due()
             && at <= now
-            && let Some(held) = self.held.get(&counter)
+            && let Some(held) = self.held.get_mut(&counter)
         {
             if let Some(reason) = held.lost_by_clock(now) {
                 return Some((counter, reason));
             }
-            self.renew_now(counter);
+            self.deadlines.pop();
+            if held.look(now) {
+                self.renewing.push_back(counter);
+            }
+            self.deadlines.put(held.next_look(), counter);
         }
         self.shrink_deadlines();
         None
@@ -294,6 +301,15 @@ impl Permits {
         if self.renewing.len() > 2 * self.held.len() + SLACK {
             self.renewing.retain(|counter| self.held.contains_key(counter));
         }
+        self.held.shrink_in_use();
+        self.renewing.shrink_in_use();
+    }
+
+    /// Gives back the memory of a burst, while nothing is held.
+    pub(super) fn shrink_idle(&mut self) {
+        self.held.shrink_idle();
+        self.renewing.shrink_idle();
+        self.deadlines.shrink_idle();
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::error::ReleaseError;
 use crate::id::PermitId;
 use crate::numbers::Incarnation;
+use crate::shrink::Shrink;
 use crate::store::CLAIM;
 
 use super::super::deferred::{Effect, Effects, ReleaseDone};
@@ -141,7 +142,13 @@ impl Removals {
                 releases.push(removal);
             }
         }
+        self.list.shrink_in_use();
         batch.release(releases, |removal| removal.vouched_token(answered_by, incarnation));
+    }
+
+    /// Gives back the memory of a burst, while nothing is left to remove.
+    pub(super) fn shrink_idle(&mut self) {
+        self.list.shrink_idle();
     }
 
     /// The driver has ended: `carried` are the releases that turns in flight carry.

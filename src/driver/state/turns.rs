@@ -86,6 +86,9 @@ impl SemaphoreState {
                 && !renews
                 && self.removals.is_empty()
                 && self.epochs.is_settled();
+            if idle {
+                self.shrink_if_unused();
+            }
             return (!idle).then_some(Reason::SomethingToSay);
         }
         if !questions && pipelined.is_some_and(|most| self.may_pipeline(most)) {

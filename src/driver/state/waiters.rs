@@ -14,6 +14,7 @@ use crate::id::PermitId;
 use crate::lease;
 use crate::numbers::Seq;
 use crate::options::{Options, Wake};
+use crate::shrink::Shrink;
 use crate::store::{WakeUp, WhenFull};
 
 use super::super::deferred::{Effect, Effects};
@@ -70,7 +71,9 @@ impl Waiters {
             std::mem::swap(&mut waiter.waker, waker);
             return Poll::Pending;
         }
-        match entry.remove().stage {
+        let waiter = entry.remove();
+        self.shrink();
+        match waiter.stage {
             Stage::Done(end) => Poll::Ready(end),
             _ => Poll::Ready(WaitEnd::Closed),
         }
@@ -104,7 +107,22 @@ impl Waiters {
             self.fresh.retain(|counter| self.by_counter.contains_key(counter));
             self.again.retain(|counter| self.by_counter.contains_key(counter));
         }
+        self.shrink();
         Some(waiter.left())
+    }
+
+    /// Gives back the memory of waiters that have gone.
+    fn shrink(&mut self) {
+        self.by_counter.shrink_in_use();
+        self.fresh.shrink_in_use();
+        self.again.shrink_in_use();
+    }
+
+    /// Gives back the memory of a burst, while nobody waits.
+    pub(super) fn shrink_idle(&mut self) {
+        self.by_counter.shrink_idle();
+        self.fresh.shrink_idle();
+        self.again.shrink_idle();
     }
 
     /// Ends a wait, and wakes its future.

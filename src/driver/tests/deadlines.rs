@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::harness::{Harness, LEASE_MS};
 use crate::driver::state::Deadlines;
+use crate::hold::Truth;
 
 #[tokio::test(start_paused = true)]
 async fn what_has_moved_is_told_once_at_its_new_instant_and_leaves_nothing_behind() {
@@ -30,4 +32,27 @@ async fn what_has_moved_is_told_once_at_its_new_instant_and_leaves_nothing_behin
     }
     let expected: Vec<_> = (1..10).map(|counter| (at(990 + counter), counter)).collect();
     assert_eq!(told, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn permits_that_are_renewed_again_and_again_have_one_deadline_each() {
+    let mut harness = Harness::new(100);
+    let mut holds = Vec::new();
+    for _ in 0..100 {
+        holds.push(harness.hold());
+        harness.pass(7).await;
+    }
+    let mut renewals = 0;
+    for _ in 0..10_000 {
+        harness.pass(LEASE_MS / 1_000).await;
+        while let Some(turn) = harness.next() {
+            renewals += turn.turn.renew.len();
+            harness.pass(3).await; // the answer takes a while
+            harness.run_and_settle(turn);
+        }
+    }
+    let told = harness.state.deadlines().len();
+    assert!((100..=110).contains(&told), "{told} are remembered");
+    assert!((2_900..=3_600).contains(&renewals), "{renewals} renewals in ten leases");
+    assert!(holds.iter().all(|hold| matches!(hold.truth(), Truth::HeldUntil(_))));
 }

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
 use crate::id::PermitId;
+use crate::shrink::Shrink;
 
 /// A set of ids in the order of their scores, and of their texts where scores are equal.
 #[derive(Debug, Default)]
@@ -37,6 +38,7 @@ impl SortedSet {
     pub(super) fn remove(&mut self, id: &PermitId) -> bool {
         let Some(score) = self.scores.remove(id) else { return false };
         self.order.remove(&(score, Lexicographic(*id)));
+        self.scores.shrink_in_use();
         true
     }
 

@@ -67,6 +67,10 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(Opened { session: Arc::new(session), io: None })))
     }
 
+    fn is_in_process(&self) -> bool {
+        true
+    }
+
     fn turn_inline(&self, turn: &Turn) -> Option<TurnOutcome> {
         Some(self.shared.turn(turn))
     }

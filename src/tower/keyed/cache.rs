@@ -30,6 +30,10 @@ use crate::tower::rejection::{Details, Reason, Rejection};
 
 /// How many keys one request looks at for eviction.
 const SWEPT_AT_ONCE: usize = 4;
+/// For how many keys the map keeps room.
+const KEPT: usize = 256;
+const UNBOUNDED: NonZeroUsize = NonZeroUsize::MAX;
+const NEARLY_UNBOUNDED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(usize::MAX / 2);
 
 /// How many keys are cached, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -44,19 +48,43 @@ pub(super) struct KeyCache {
     factory: SemaphoreFactory,
     limit: KeyLimit,
     settings: CacheSettings,
-    /// The key that was used last comes first.
-    entries: Mutex<LruCache<String, Entry>>,
+    entries: Mutex<Entries>,
     log: LookupLog,
+}
+
+/// The entries of the cached keys.
+struct Entries {
+    /// The key that was used last comes first.
+    by_key: LruCache<String, Entry>,
+    /// How many there were at most since the map was shrunk.
+    most: usize,
+}
+
+impl Entries {
+    fn new() -> Self {
+        Self { by_key: LruCache::unbounded(), most: 0 }
+    }
+
+    /// Gives back the memory of the map after a burst of keys.
+    fn shrink(&mut self) {
+        self.most = self.most.max(self.by_key.len());
+        if self.most > 4 * self.by_key.len() + KEPT {
+            self.most = self.by_key.len();
+            // The map shrinks when its bound changes. Nothing ever reaches either bound.
+            let bound = if self.by_key.cap() == UNBOUNDED { NEARLY_UNBOUNDED } else { UNBOUNDED };
+            self.by_key.resize(bound);
+        }
+    }
 }
 
 impl KeyCache {
     pub(super) fn new(factory: SemaphoreFactory, limit: KeyLimit, settings: CacheSettings) -> Self {
-        let entries = Mutex::new(LruCache::unbounded());
+        let entries = Mutex::new(Entries::new());
         Self { factory, limit, settings, entries, log: LookupLog::default() }
     }
 
     pub(super) fn len(&self) -> usize {
-        lock(&self.entries).len()
+        lock(&self.entries).by_key.len()
     }
 
     pub(super) fn limit_name(&self) -> &Arc<str> {
@@ -110,7 +138,7 @@ impl KeyCache {
         // Declared before the lock guard, so it is dropped after the unlock.
         let mut replaced = Vec::new();
         let mut entries = lock(&self.entries);
-        let entry = entries.get_or_insert_mut_ref(key, || Entry::new(now));
+        let entry = entries.by_key.get_or_insert_mut_ref(key, || Entry::new(now));
         replaced.extend(entry.finish_lookup(self.settings.refresh_after));
         let state = entry.state(now);
         self.evict(&mut entries, now, &mut replaced);
@@ -120,20 +148,15 @@ impl KeyCache {
 
     /// Evicts keys that are idle, or beyond the capacity. It looks at a few keys only, so that each request
     /// costs little.
-    fn evict(
-        &self,
-        entries: &mut LruCache<String, Entry>,
-        now: Instant,
-        replaced: &mut Vec<Replaced>,
-    ) {
+    fn evict(&self, entries: &mut Entries, now: Instant, replaced: &mut Vec<Replaced>) {
         // While look-ups fail, an evicted limit could not be looked up again.
         let is_idle = |entry: &Entry| {
             entry.unused_for(now) >= self.settings.idle_timeout
                 && !(entry.is_known() && self.log.is_failing())
         };
         for _ in 0..SWEPT_AT_ONCE {
-            let too_many = entries.len() > self.settings.capacity.get();
-            let Some((key, entry)) = entries.iter_mut().next_back() else { break };
+            let too_many = entries.by_key.len() > self.settings.capacity.get();
+            let Some((key, entry)) = entries.by_key.iter_mut().next_back() else { break };
             replaced.extend(entry.finish_lookup(self.settings.refresh_after));
             if !too_many && !is_idle(entry) {
                 break;
@@ -141,11 +164,12 @@ impl KeyCache {
             let key = key.clone();
             if entry.is_in_use() {
                 entry.touch(now);
-                entries.promote(&key);
+                entries.by_key.promote(&key);
             } else {
-                replaced.extend(entries.pop(&key).map(Entry::into_replaced));
+                replaced.extend(entries.by_key.pop(&key).map(Entry::into_replaced));
             }
         }
+        entries.shrink();
     }
 
     /// Gets a new limit for a key: immediately, or by a look-up in the background. Until that ends, it
@@ -178,7 +202,8 @@ impl KeyCache {
         let finished = FinishedLookup { found: found.clone(), at: Instant::now() };
         let mut entries = lock(&self.entries);
         let refresh_after = self.settings.refresh_after;
-        let replaced = entries.get_mut(key).map(|entry| entry.update(finished, refresh_after));
+        let replaced =
+            entries.by_key.get_mut(key).map(|entry| entry.update(finished, refresh_after));
         drop(entries);
         drop(replaced);
         found
@@ -193,7 +218,7 @@ impl KeyCache {
         runtime: &runtime::Handle,
     ) -> PendingLookup {
         let mut entries = lock(&self.entries);
-        let entry = entries.get_or_insert_mut_ref(key, || Entry::new(Instant::now()));
+        let entry = entries.by_key.get_or_insert_mut_ref(key, || Entry::new(Instant::now()));
         entry.pending_or_begin(|retried| {
             let (sender, receiver) = watch::channel(None);
             runtime.spawn(Arc::clone(self).run_lookup(key.to_owned(), local, retried, sender));

@@ -36,10 +36,11 @@ enum Pass {
 }
 
 impl Pass {
-    fn token(&self) -> Option<u64> {
+    /// The fencing token, and the id in text.
+    fn signature(&self) -> (Option<u64>, String) {
         match self {
-            Self::Tokio(_) => None,
-            Self::Ours(permit) => Some(permit.fencing_token()),
+            Self::Tokio(_) => (None, String::new()),
+            Self::Ours(permit) => (Some(permit.fencing_token()), permit.id().to_string()),
         }
     }
 }
@@ -125,7 +126,7 @@ pub(crate) async fn play(mut from_parent: FromParent) {
     while let Some(line) = from_parent.recv().await {
         let habits = Habits { hold, think, window: Window::from_line(&line) };
         for report in round(&gate, first..first + tasks as u64, habits).await {
-            let grants: Vec<String> = report.grants.into_iter().map(Grant::to_words).collect();
+            let grants: Vec<String> = report.grants.iter().map(Grant::to_words).collect();
             say(format!("task {} {}", report.held, grants.join(",")));
         }
     }
@@ -167,6 +168,8 @@ async fn pass_once(gate: &mut Gate) -> (Pass, Grant) {
         Poll::Ready(pass) => pass,
         Poll::Pending => passing.await,
     };
-    let grant = Grant { asked, stood, got: monotonic_nanos(), token: pass.token() };
+    let got = monotonic_nanos();
+    let (token, id) = pass.signature();
+    let grant = Grant { asked, stood, got, token, id };
     (pass, grant)
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::contention_child::ROLE;
-use crate::grants::{Grant, overtaken};
+use crate::grants::{Grant, Witnessed, overtaken};
+use crate::monitor::Monitor;
 use closed_loop::measure::{Rounds, Times, jain};
 use test_support::ledger::monotonic_nanos;
 use test_support::processes::Child;
@@ -34,6 +35,8 @@ pub(crate) struct Contenders {
     pub(crate) grants: usize,
     /// Waiters, summed over all grants.
     pub(crate) overtaken: usize,
+    /// What the server saw of one round; none for those who ask no server.
+    pub(crate) witnessed: Option<Witnessed>,
 }
 
 impl Contenders {
@@ -77,11 +80,32 @@ impl Contenders {
             counts: vec![0; TASKS],
             grants: 0,
             overtaken: 0,
+            witnessed: None,
         }
+    }
+
+    pub(crate) fn is_one_process(&self) -> bool {
+        self.children.len() == 1
     }
 
     pub(crate) async fn round(&mut self, server: &RedisServer) {
         let calls_before = server.script_calls().await;
+        let (reports, window) = self.fight().await;
+        let calls = server.script_calls().await - calls_before;
+        self.take_in(&reports, window, calls);
+    }
+
+    /// One round more, of which nothing is taken in but who came before whom.
+    pub(crate) async fn witnessed_round(&mut self, server: &RedisServer) {
+        let mut monitor = Monitor::start(server).await;
+        let (reports, _) = self.fight().await;
+        let heard = monitor.scripts().await;
+        let grants = reports.into_iter().flat_map(|report| report.grants);
+        self.witnessed = Witnessed::of(&heard, grants);
+    }
+
+    /// What all tasks tell of one round, and its window.
+    async fn fight(&mut self) -> (Vec<TaskReport>, Range<u64>) {
         let from = monotonic_nanos() + nanos(WARM_UP);
         let until = from + nanos(WINDOW);
         for child in &mut self.children {
@@ -95,8 +119,7 @@ impl Contenders {
                 reports.push(TaskReport::from_words(process, &words));
             }
         }
-        let calls = server.script_calls().await - calls_before;
-        self.take_in(&reports, from..until, calls);
+        (reports, from..until)
     }
 
     fn take_in(&mut self, reports: &[TaskReport], window: Range<u64>, calls: u64) {
@@ -149,7 +172,7 @@ impl TaskReport {
     }
 
     fn signed(&self) -> impl Iterator<Item = (usize, Grant)> {
-        self.grants.iter().map(|&grant| (self.process, grant))
+        self.grants.iter().map(|grant| (self.process, grant.clone()))
     }
 }
 

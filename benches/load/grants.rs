@@ -1,11 +1,15 @@
 //! Who was let in, and whether it was in the order in which they had come. Pure.
 
+use std::collections::HashMap;
+
+use crate::monitor::Sent;
+
 /// How much later somebody of another process must have asked to count as later: the order in
 /// which the server hears of two processes is not known to them.
 const SLACK_NANOS: u64 = 3_000_000;
 
 /// One of those who were let in; instants are of the clock that all processes share.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Grant {
     /// Just before the first poll of the wait.
     pub(crate) asked: u64,
@@ -14,19 +18,30 @@ pub(crate) struct Grant {
     pub(crate) got: u64,
     /// The fencing token; `None` where the gate has none.
     pub(crate) token: Option<u64>,
+    /// Of the permit; empty where the gate has none.
+    pub(crate) id: String,
 }
 
 impl Grant {
-    pub(crate) fn to_words(self) -> String {
-        format!("{}/{}/{}/{}", self.asked, self.stood, self.got, self.token.unwrap_or(0))
+    pub(crate) fn to_words(&self) -> String {
+        let Self { asked, stood, got, token, id } = self;
+        format!("{asked}/{stood}/{got}/{}/{id}", token.unwrap_or(0))
     }
 
     pub(crate) fn from_words(words: &str) -> Self {
-        let mut numbers =
-            words.split('/').map(|word| word.parse().expect("grants are told in integers"));
-        let mut next = || numbers.next().expect("a grant has four numbers");
-        let (asked, stood, got, token) = (next(), next(), next(), next());
-        Self { asked, stood, got, token: (token > 0).then_some(token) }
+        let words: Vec<&str> = words.splitn(5, '/').collect();
+        let [asked, stood, got, token, id] = words[..] else {
+            panic!("a grant has four numbers and an id: {words:?}")
+        };
+        let number = |word: &str| word.parse().expect("grants are told in integers");
+        let token = number(token);
+        Self {
+            asked: number(asked),
+            stood: number(stood),
+            got: number(got),
+            token: (token > 0).then_some(token),
+            id: id.to_owned(),
+        }
     }
 
     /// Without tokens, the instants at which tasks ran again are the best there is.
@@ -37,6 +52,49 @@ impl Grant {
     /// How long the other must have stood in line before this one asked, to have come before.
     fn slack(&self, same_process: bool) -> u64 {
         if same_process && self.token.is_some() { 0 } else { SLACK_NANOS }
+    }
+}
+
+/// How many waiters were overtaken, by the order in which the server heard of them.
+pub(crate) struct Witnessed {
+    grants: usize,
+    overtaken: usize,
+    /// Grants of ids that no script call named: who was overtaken cannot be known then.
+    unseen: usize,
+}
+
+impl Witnessed {
+    /// None where no script call named any of the ids.
+    pub(crate) fn of(heard: &[Sent], grants: impl Iterator<Item = Grant>) -> Option<Self> {
+        let mut places = HashMap::new();
+        for word in heard.iter().flat_map(|sent| &sent.words) {
+            let next = places.len();
+            places.entry(word.as_slice()).or_insert(next);
+        }
+        let mut tokens_and_places: Vec<_> = grants
+            .filter_map(|grant| Some((grant.token?, places.get(grant.id.as_bytes()).copied())))
+            .collect();
+        tokens_and_places.sort_unstable();
+        let places: Vec<usize> = tokens_and_places.iter().filter_map(|&(_, place)| place).collect();
+        let overtaken_by = |(index, place): (usize, &usize)| {
+            places[index + 1..].iter().filter(|&later| later < place).count()
+        };
+        let grants = tokens_and_places.len();
+        let overtaken = places.iter().enumerate().map(overtaken_by).sum();
+        (!places.is_empty()).then_some(Self { grants, overtaken, unseen: grants - places.len() })
+    }
+
+    /// NaN where some were not seen.
+    pub(crate) fn overtaken(&self) -> f64 {
+        if self.unseen > 0 { f64::NAN } else { self.overtaken as f64 }
+    }
+
+    /// Per grant.
+    pub(crate) fn show(&self) -> String {
+        match self.unseen {
+            0 => format!("{:.5}", self.overtaken as f64 / self.grants as f64),
+            unseen => format!("{unseen} of {} unseen", self.grants),
+        }
     }
 }
 

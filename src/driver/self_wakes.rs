@@ -72,7 +72,8 @@ impl Flag {
     const WOKEN: u8 = 2;
 
     fn begin_poll(&self) {
-        self.stage.store(Self::POLLING, Ordering::SeqCst);
+        // Not a store: the poll has to see what was written before the last wake-up.
+        self.stage.swap(Self::POLLING, Ordering::SeqCst);
     }
 
     /// Returns false if the future was woken during the poll.

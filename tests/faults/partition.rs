@@ -340,3 +340,23 @@ async fn a_wake_up_read_late_by_a_blocked_runtime_makes_no_second_holder() {
         far.join().unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_idle_connection_that_breaks_is_replaced_without_a_call() {
+    let server = RedisServer::start().await;
+    for resp2 in [false, true] {
+        let proxy = FaultProxy::start(server.addr()).await;
+        if resp2 {
+            proxy.without_resp3();
+        }
+        let client = connect(proxy.url()).await;
+        let semaphore = semaphore(&client, "idle", 1, ms(30_000));
+        semaphore.acquire(1).await.unwrap().release().await.unwrap();
+        let before = proxy.connections_total();
+        proxy.cut();
+        // With RESP2, one of them is for wake-ups.
+        proxy.wait_for_connections(before + if resp2 { 2 } else { 1 }).await;
+        within(PATIENCE, semaphore.acquire(1)).await.unwrap().release().await.unwrap();
+        client.shutdown().await.unwrap();
+    }
+}

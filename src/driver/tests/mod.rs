@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod answers;
 mod deadlines;
 mod ends;
 mod grants;

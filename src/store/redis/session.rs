@@ -194,8 +194,10 @@ impl Session for RedisSession {
                     return turns.iter().map(failed).collect();
                 }
             };
+            let mut replies = replies.into_iter();
             let mut outcomes = Vec::with_capacity(turns.len());
-            for ((turn, call), reply) in turns.iter().zip(calls.cmd_iter()).zip(replies) {
+            for (turn, call) in turns.iter().zip(calls.cmd_iter()) {
+                let reply = replies.next().unwrap_or(Value::Nil); // as garbled as a missing one
                 outcomes.push(outcome(self.loaded(call, reply, loads).await, turn));
             }
             outcomes

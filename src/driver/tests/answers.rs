@@ -1,0 +1,212 @@
+//! The turns that the driver has sent: which go out together, and which answers find their turn.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::driver::answers::{Answers, Landed};
+use crate::driver::cell::SemaphoreCell;
+use crate::driver::state::SemaphoreState;
+use crate::error::{StoreError, StoreErrorKind};
+use crate::id::{ClientId, PermitId};
+use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::{Epoch, Millis};
+use crate::options::Options;
+use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WhenFull};
+
+const PATIENCE: Duration = Duration::from_millis(500);
+
+type Answer = Result<TurnOutcome, StoreError>;
+
+/// Keeps what it was sent until the test answers it.
+#[derive(Default)]
+struct Slow(Mutex<Vec<Sent>>);
+
+/// The names of turns that were sent together, and where their answers go.
+struct Sent {
+    names: Vec<String>,
+    done: oneshot::Sender<Vec<Answer>>,
+}
+
+impl Slow {
+    fn keep(&self, turns: &[Turn]) -> oneshot::Receiver<Vec<Answer>> {
+        let (done, answers) = oneshot::channel();
+        let names = turns.iter().map(|turn| turn.name.to_string()).collect();
+        self.0.lock().unwrap().push(Sent { names, done });
+        answers
+    }
+
+    fn take(&self) -> Vec<Sent> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+/// The answer to the turn `nth`, which the test can tell from others.
+fn answer(nth: u64) -> Answer {
+    Ok(TurnOutcome::Stale { epoch: Epoch::new(nth) })
+}
+
+fn gone<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    let error = StoreError::new(StoreErrorKind::Disconnected, "only turns are answered");
+    Box::pin(std::future::ready(Err(error)))
+}
+
+impl Session for Slow {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Answer> {
+        let answers = self.keep(&[turn]);
+        Box::pin(async move { answers.await.unwrap().pop().unwrap() })
+    }
+
+    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<Answer>> {
+        let answers = self.keep(&turns);
+        Box::pin(async move { answers.await.unwrap() })
+    }
+
+    fn inspect(&self, _: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
+        gone()
+    }
+
+    fn set_limit(&self, _: Arc<str>, _: Option<u32>) -> BoxFuture<'_, Result<(), StoreError>> {
+        gone()
+    }
+
+    fn kick(
+        &self,
+        _: Arc<str>,
+        _: PermitId,
+        _: Kick,
+    ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
+        gone()
+    }
+
+    fn is_subscribed(&self) -> bool {
+        true
+    }
+
+    fn is_alive(&self) -> bool {
+        true
+    }
+}
+
+/// Turns of names that count from 0.
+struct Desk {
+    answers: Answers,
+    slow: Arc<Slow>,
+    session: Arc<dyn Session>,
+    now: Instant,
+    names: usize,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (slow, answers) = (Arc::<Slow>::default(), Answers::default());
+        Self { answers, session: Arc::clone(&slow) as _, slow, now: Instant::now(), names: 0 }
+    }
+
+    fn send(&mut self, count: usize) {
+        for _ in 0..count {
+            let (client, lease) = (ClientId::random(), Millis::new(30_000));
+            let mut state = SemaphoreState::new(self.names.to_string().into(), client);
+            let id = PermitId::new(client, 1, 1, lease);
+            state.enter(id, WhenFull::Wait, Arc::new(Options::with_lease(lease)));
+            let outgoing = state.next_turn(self.now, PATIENCE, None).unwrap();
+            let cell = Arc::new(SemaphoreCell::new(state, self.names as u64));
+            self.answers.send(&cell, &self.session, outgoing, true, PATIENCE, self.now);
+            self.names += 1;
+        }
+    }
+
+    /// Polls until nothing is ready. Returns the names that landed, each with the number of its answer.
+    fn landed(&mut self) -> Vec<(u64, u64)> {
+        let mut landed = Vec::new();
+        while let Some(Landed { turn, answer }) = poll_fn(|cx| self.answers.poll(cx)).now_or_never()
+        {
+            let Ok(TurnOutcome::Stale { epoch }) = answer else { panic!("{answer:?}") };
+            landed.push((turn.cell.key(), epoch.get()));
+        }
+        landed
+    }
+}
+
+fn names(sent: &Sent) -> Vec<&str> {
+    sent.names.iter().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn turns_of_one_poll_go_out_together_in_their_order() {
+    let mut desk = Desk::new();
+    desk.send(1);
+    assert!(desk.slow.take().is_empty(), "not before the poll");
+    assert!(desk.landed().is_empty());
+    let first = desk.slow.take();
+    assert_eq!(first.iter().map(names).collect::<Vec<_>>(), [["0"]]);
+    desk.send(70);
+    assert!(desk.landed().is_empty());
+    let sent = desk.slow.take();
+    assert_eq!(sent.iter().map(|sent| sent.names.len()).collect::<Vec<_>>(), [32, 32, 6]);
+    let order: Vec<usize> = sent.iter().flat_map(names).map(|name| name.parse().unwrap()).collect();
+    assert_eq!(order, (1..=70).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn each_answer_finds_its_turn_in_whatever_order_they_come() {
+    let mut desk = Desk::new();
+    for count in [3, 1, 2] {
+        desk.send(count);
+        assert!(desk.landed().is_empty());
+    }
+    assert_eq!((desk.answers.len(), desk.answers.counted()), (6, 6));
+    let [first, second, third] = desk.slow.take().try_into().ok().unwrap();
+    third.done.send(vec![answer(14), answer(15)]).unwrap();
+    assert_eq!(desk.landed(), [(4, 14), (5, 15)]);
+    second.done.send(vec![answer(13)]).unwrap();
+    first.done.send(vec![answer(10), answer(11), answer(12)]).unwrap();
+    let mut landed = desk.landed();
+    landed.sort_unstable();
+    assert_eq!(landed, [(0, 10), (1, 11), (2, 12), (3, 13)]);
+    assert!(desk.answers.is_empty());
+    assert_eq!(desk.answers.counted(), 0);
+}
+
+#[tokio::test]
+async fn an_overdue_turn_is_given_up_alone_and_its_late_answer_finds_nobody() {
+    let mut desk = Desk::new();
+    let start = desk.now;
+    desk.send(2);
+    assert!(desk.landed().is_empty());
+    desk.now += PATIENCE / 2;
+    desk.send(1);
+    assert!(desk.landed().is_empty());
+    assert_eq!(desk.answers.check_at(), Some(start + PATIENCE));
+    assert!(desk.answers.take_overdue(start + PATIENCE / 2, start).is_empty());
+    let overdue = desk.answers.take_overdue(start + PATIENCE, start);
+    assert_eq!(overdue.iter().map(|landed| landed.turn.cell.key()).collect::<Vec<_>>(), [0, 1]);
+    assert!(overdue.iter().all(|landed| landed.answer.as_ref().unwrap_err().is_timeout()));
+    assert_eq!(desk.answers.check_at(), Some(start + PATIENCE / 2 + PATIENCE));
+    let [late, other] = desk.slow.take().try_into().ok().unwrap();
+    late.done.send(vec![answer(10), answer(11)]).unwrap();
+    assert!(desk.landed().is_empty());
+    other.done.send(vec![answer(12)]).unwrap();
+    assert_eq!(desk.landed(), [(2, 12)]);
+}
+
+#[tokio::test]
+async fn what_was_given_up_neither_goes_out_nor_comes_back() {
+    let mut desk = Desk::new();
+    desk.send(2);
+    assert!(desk.landed().is_empty());
+    desk.send(1); // still in the outbox
+    desk.answers.clear();
+    assert!(desk.landed().is_empty());
+    let [sent] = desk.slow.take().try_into().ok().unwrap();
+    assert!(sent.done.send(vec![answer(10), answer(11)]).is_err(), "nobody awaits it");
+    assert_eq!((desk.answers.check_at(), desk.answers.counted()), (None, 0));
+    desk.send(1);
+    assert!(matches!(poll_fn(|cx| Poll::Ready(desk.answers.poll(cx))).await, Poll::Pending));
+    assert_eq!(desk.slow.take().iter().map(names).collect::<Vec<_>>(), [["3"]]);
+}

@@ -1,6 +1,5 @@
---- The clock of every script: the server's time, read once.
+--- Reads the clock of the script: the server's time.
 
 local time = call('TIME')
--- In microseconds, and in milliseconds.
-local now = time[1] * 1000000 + time[2]
-local now_ms = floor(now / 1000)
+now = time[1] * 1000000 + time[2]
+now_ms = math.floor(now / 1000)

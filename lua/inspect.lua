@@ -8,29 +8,46 @@
 ---
 --- # Reply
 ---
---- now, limit override (-1: none), units in use, permits, waiters, {id, score, ...} by deadline,
---- {id, ...} in the order of the queue, {client, label, ...}
+--- now in microseconds, limit override (-1: none), declared limit (-1: none), units in use, permits, waiters,
+--- {id, score, ...} by deadline, {id, ticket, ...} in the order of the queue, {client, label, ...}. The declared
+--- limit is the highest that a known client has declared.
 
---- @include "prelude"
+--- @include "keys"
+--- @include "state"
 --- @include "clock"
 
 local most = tonumber(ARGV[1])
-local known = call('HMGET', meta, 'limit', 'extra')
 local held = call('ZCARD', permits)
 local waiting = call('ZCARD', queue)
 local holders = call('ZRANGE', permits, 0, most - 1, 'WITHSCORES')
-local waiters = call('ZRANGE', queue, 0, most - 1)
+local waiters = call('ZRANGE', queue, 0, most - 1, 'WITHSCORES')
 
-local labels, asked = {}, {}
-local function ask_label(id)
-  local client = client_of(id)
-  if asked[client] then return end
-  asked[client] = true
-  local label = call('HGET', meta, 'l:' .. client)
-  if label then labels[#labels + 1], labels[#labels + 2] = client, label end
+-- The clients that are known, and those that are listed.
+local asked, is_listed = call('ZRANGE', clients, 0, -1), {}
+for _, ids in ipairs({ holders, waiters }) do
+  for i = 1, #ids, 2 do
+    local client = string.sub(ids[i], 1, 16)
+    if not is_listed[client] then asked[#asked + 1] = client end
+    is_listed[client] = true
+  end
 end
-for i = 1, #holders, 2 do ask_label(holders[i]) end
-for _, id in ipairs(waiters) do ask_label(id) end
+local labels, declared = {}, -1
+for from = 1, #asked, Bound.CHUNK do
+  local fields = {}
+  for i = from, math.min(from + Bound.CHUNK - 1, #asked) do
+    fields[#fields + 1] = 'l:' .. asked[i]
+  end
+  for i, text in ipairs(call('HMGET', meta, unpack(fields))) do
+    local client, limit, label = asked[from + i - 1], string.match(text or '', '^(%d+) (.*)')
+    if limit then
+      declared = math.max(declared, limit + 0)
+      if is_listed[client] and label ~= '' then
+        labels[#labels + 1], labels[#labels + 2] = client, label
+        is_listed[client] = false
+      end
+    end
+  end
+end
 
-local extra = held > 0 and tonumber(known[2] or '0') or 0
-return { now_ms, tonumber(known[1] or '-1'), held + extra, held, waiting, holders, waiters, labels }
+if held == 0 then extra = 0 end
+return { now, override, declared, held + extra, held, waiting, holders, waiters, labels }

@@ -16,8 +16,11 @@
 --- The mark of a kick is half a millisecond that is added to the deadline. A marked permit can be released,
 --- but not renewed, and its owner is told of the kick when it asks.
 
---- @include "prelude"
+--- @include "keys"
+--- @include "state"
 --- @include "clock"
+--- @include "prelude"
+--- @include "wake"
 
 local id = ARGV[1]
 local score = tonumber(call('ZSCORE', permits, id) or '0')
@@ -26,21 +29,22 @@ if score <= now_ms then return Kick.NOT_HELD end
 local outcome
 if ARGV[2] == '1' then
   local units = units_of(id)
-  local known = call('HMGET', meta, 'inc', 'last')
-  -- If `inc` is missing, the next turn makes meta again: it counts `extra`, and trusts no earlier token.
-  if known[1] then
-    call('HSET', meta, 'removed', known[2] or known[1])
-    if units > 1 then call('HINCRBY', meta, 'extra', 1 - units) end
+  -- If meta is missing, the next turn makes it again: it counts `extra`, and trusts no earlier token.
+  if stored then
+    removed, extra = last, extra - units + 1
+    --- @include "pack"
+    call('HSET', meta, 'state', packed)
   end
   call('ZREM', permits, id)
   outcome = Kick.REMOVED
 else
-  -- Renewals look for marks only until `kicked`, so `kicked` is written first. If `inc` is missing, the next
-  -- turn makes meta again and sets `kicked` for all permits.
+  -- Renewals look for marks only until `kicked`, so `kicked` is written first. If meta is missing, the next
+  -- turn makes it again and sets `kicked` for all permits.
   local deadline = floor(score)
-  local known = call('HMGET', meta, 'inc', 'kicked')
-  if known[1] and (known[2] or 0) + 0 < deadline + 1 then
-    call('HSET', meta, 'kicked', deadline + 1)
+  if stored and kicked < deadline + 1 then
+    kicked = deadline + 1
+    --- @include "pack"
+    call('HSET', meta, 'state', packed)
   end
   call('ZADD', permits, 'XX', format('%.1f', deadline + 0.5), id)
   outcome = Kick.MARKED

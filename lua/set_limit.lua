@@ -10,27 +10,25 @@
 ---
 --- 1
 
---- @include "prelude"
+--- @include "keys"
+--- @include "state"
 --- @include "clock"
 
-local known = call('HMGET', meta, 'inc', 'ttl')
-local ttl = (known[2] or 0) + 0
-if not known[1] then
+if not stored then
   -- Meta is lost, but not the permits.
   if call('ZCARD', permits) > 0 then
-    local extra, latest
     --- @include "recount"
-    ttl = max(latest, now_ms) + Span.TTL_SLACK
-    call('HSET', meta, 'ttl', ttl)
+    ttl = math.max(kicked, now_ms) + Span.TTL_SLACK
     for _, key in ipairs({ permits, queue, clients }) do call('PEXPIREAT', key, ttl) end
   end
-  call('HSET', meta, 'inc', now)
+  incarnation, last = now, now
 end
-if ARGV[1] ~= '' then
-  call('HSET', meta, 'limit', ARGV[1])
-  call('PERSIST', meta)
+override = ARGV[1] == '' and -1 or ARGV[1] + 0
+--- @include "pack"
+call('HSET', meta, 'state', packed)
+if override < 0 then
+  call('PEXPIREAT', meta, math.max(ttl, now_ms) + Span.META_OUTLIVES)
 else
-  call('HDEL', meta, 'limit')
-  call('PEXPIREAT', meta, max(ttl, now_ms) + Span.META_OUTLIVES)
+  call('PERSIST', meta)
 end
 return 1

@@ -5,10 +5,10 @@
 --- # Arguments
 ---
 --- 1 client, 2 limit, 3 seen (the highest number that the client knows), then sections in this
---- order. The first two and GRANTED_UNDER come at most once, the others any number of times.
+--- order. The first three and GRANTED_UNDER come at most once, the others any number of times.
 ---
 ---   Section.EPOCH          epoch: how many turns of this client had no answer; left out for 0
----   Section.LABEL          label: the name of the client for `inspect`
+---   Section.DECLARE        label: keeps the limit and the label of the client for `inspect`
 ---   Section.RELEASE_LIGHT  count, token, ids: no permit of these has a lower token; 0: not known,
 ---                          or a lease may have ended
 ---   Section.RELEASE_HEAVY  count, ids
@@ -35,6 +35,7 @@
 ---   Flag.MISSING     count, indices: releases that found nothing
 ---   Flag.EXCEPTIONS  count, (index, RenewalException.*): renewals that found no permit or a
 ---                    kicked one
+---   Flag.ALL_GRANTED nothing: all newcomers are granted, with the last numbers; nothing follows
 ---   Flag.OTHERS      count, (id, token): other waiters of the caller that left the queue; token 0:
 ---                    too large
 ---
@@ -63,22 +64,40 @@
 ---
 --- `at` is the place in ARGV where the next section begins. Each step moves it past its own.
 
---- @include "prelude"
---- @include "clock"
+--- @include "keys"
+--- @include "state"
 
 --- @include "turn/begin"
 --- @include "turn/meta"
 --- @include "turn/client"
+--- @include "turn/release"
 
---- @include "turn/permits"
---- @include "turn/prune"
-
---- @include "turn/remove"
---- @include "turn/renew"
---- @include "turn/ask_newcomers"
---- @include "turn/ask"
---- @include "turn/serve"
---- @include "turn/admit"
+-- The short ways: nobody waits, and nothing is left to do, or only newcomers of one unit are left, and all fit. Their
+-- cost is that of the commands. A turn that may be from before a loss of data takes the long way.
+if
+  waiting == 0
+  and (
+    at > said and not says_nothing
+    or ARGV[at] == Section.ADMIT_PLAIN
+      and at + 1 + ARGV[at + 1] == said
+      and held + extra + ARGV[at + 1] <= limit
+      and (held == 0 or seen == 0 or seen >= incarnation)
+  )
+then
+  if at < said then
+    --- @include "turn/admit_plain"
+  end
+else
+  --- @include "prelude"
+  --- @include "turn/permits"
+  --- @include "turn/prune"
+  --- @include "turn/remove"
+  --- @include "turn/renew"
+  --- @include "turn/ask_newcomers"
+  --- @include "turn/ask"
+  --- @include "turn/serve"
+  --- @include "turn/admit"
+end
 
 --- @include "turn/finish"
 --- @include "turn/reply"

@@ -99,7 +99,8 @@ impl ZSetSemaphore {
     pub async fn inspect(&self) -> Result<Inspection, ControlError> {
         let name = Arc::clone(&self.inner.name);
         let mut inspection = self.ask(|session| session.inspect(name)).await?;
-        inspection.limit = inspection.limit_override.unwrap_or(self.inner.limit);
+        let told = inspection.limit_override.or(inspection.declared_limit);
+        inspection.limit = told.unwrap_or(self.inner.limit);
         Ok(inspection)
     }
 

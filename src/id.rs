@@ -15,6 +15,9 @@ use crate::numbers::Millis;
 /// The lease that an id need not spell out.
 pub(crate) const DEFAULT_LEASE: Millis = Millis::new(30_000);
 
+/// The character in a permit id that is left to later versions.
+const RESERVED: char = '~';
+
 /// The id of a [`Client`](crate::Client): 64 random bits, written as 16 hex digits in lower case.
 ///
 /// # Examples
@@ -62,7 +65,8 @@ impl fmt::Debug for ClientId {
 /// The id of a permit, as Redis and [`inspect`](crate::ZSetSemaphore::inspect) know it.
 ///
 /// It reads `<client>:<counter>[*units][/lease_ms]`, and carries all that another process must know
-/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice.
+/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice. The character `~`
+/// is reserved: ids of later versions may have more behind it, and this version refuses them.
 ///
 /// # Examples
 ///
@@ -74,6 +78,7 @@ impl fmt::Debug for ClientId {
 /// assert_eq!(id.lease().as_secs(), 5);
 /// assert_eq!(id.to_string(), "00c0ffee00c0ffee:7*3/5000");
 /// assert!("7*3".parse::<PermitId>().is_err());
+/// assert!("00c0ffee00c0ffee:7~1".parse::<PermitId>().is_err());
 /// # Ok::<(), zset_semaphore::ParseIdError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,13 +178,18 @@ impl fmt::Debug for PermitId {
 
 /// The text is not the id of a client or of a permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no {what}; one reads {form}, as inspect() and {printed_by} print it")]
+#[error(
+    "{text:?} is no {what}{}; one reads {form}, as inspect() and {printed_by} print it",
+    if .reserved.to_owned() { " that this version can read: '~' is reserved" } else { "" }
+)]
 pub struct ParseIdError {
     /// The first 80 characters.
     text: String,
     what: &'static str,
     form: &'static str,
     printed_by: &'static str,
+    /// Whether the text has the reserved character.
+    reserved: bool,
 }
 
 impl ParseIdError {
@@ -189,6 +199,7 @@ impl ParseIdError {
             what: "client id",
             form: "<16 hex digits in lower case>",
             printed_by: "Client::id()",
+            reserved: false,
         }
     }
 
@@ -198,6 +209,7 @@ impl ParseIdError {
             what: "permit id",
             form: "<16 hex digits>:<number>[*units][/lease_ms]",
             printed_by: "Permit::id()",
+            reserved: text.contains(RESERVED),
         }
     }
 }
@@ -222,7 +234,8 @@ impl FromStr for PermitId {
     ///
     /// # Errors
     ///
-    /// [`ParseIdError`] with the text when it is not of that form.
+    /// [`ParseIdError`] with the text when it is not of that form. The error says if the text has the reserved
+    /// character `~`.
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         parse_permit(text).ok_or_else(|| ParseIdError::permit_id(text))
     }
@@ -286,6 +299,15 @@ mod tests {
             "7".parse::<ClientId>().unwrap_err().to_string(),
             r#""7" is no client id; one reads <16 hex digits in lower case>, as inspect() and Client::id() print it"#
         );
+    }
+
+    #[test]
+    fn an_id_with_the_reserved_character_is_refused_and_the_error_says_so() {
+        for text in ["00000000000000ff:9~", "00000000000000ff:9~x", "00000000000000ff:9*2/5~1"] {
+            let error = text.parse::<PermitId>().unwrap_err().to_string();
+            assert!(error.contains("'~' is reserved"), "{error}");
+        }
+        assert!(!"9".parse::<PermitId>().unwrap_err().to_string().contains('~'));
     }
 
     #[test]

@@ -9,8 +9,14 @@ use crate::id::{ClientId, PermitId};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The limit in force: the override if there is one, else the limit of the handle that asked.
+    /// The limit in force: the override if there is one, else the declared limit, else the limit of the handle
+    /// that asked.
     pub limit: u32,
+    /// The highest limit that a handle of any known client has. `None` if the store knows of none.
+    ///
+    /// A client declares its limit with its turns. The store forgets a client an hour after its last sign of
+    /// life, or with all data of a name that nobody uses.
+    pub declared_limit: Option<u32>,
     /// The override that [`set_limit`](crate::ZSetSemaphore::set_limit) set, if any.
     pub limit_override: Option<u32>,
     /// The units in use. Those of permits whose lease has just ended may be among them.
@@ -37,6 +43,9 @@ pub struct Holder {
     pub label: Option<String>,
     /// How many units the permit holds.
     pub units: u32,
+    /// How long each renewal keeps the permit in the store: [`PermitId::lease`]. An
+    /// [extension](crate::Permit::extend) may last longer.
+    pub lease: Duration,
     /// How long until the lease ends, by the clock of the store.
     pub expires_in: Duration,
     /// Whether the permit was [kicked](crate::ZSetSemaphore::kick).
@@ -55,6 +64,12 @@ pub struct QueuedWaiter {
     pub label: Option<String>,
     /// How many units it waits for.
     pub units: u32,
+    /// The place in the queue: the waiter with the lowest ticket is served first. A ticket is the time of the
+    /// store at which the waiter was queued, in microseconds since 1970, or a little more, so that no two are
+    /// the same.
+    pub ticket: u64,
+    /// How long it has waited, by the clock of the store.
+    pub waited: Duration,
 }
 
 /// What [`kick`](crate::ZSetSemaphore::kick) and [`kick_now`](crate::ZSetSemaphore::kick_now) did.

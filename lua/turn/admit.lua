@@ -5,19 +5,7 @@
 --- Twin    src/store/memory/turn/admit.rs
 
 -- Runs of newcomers with the same outcome, in the form of the reply.
-local runs = {}
--- The most frequent turn ends here: it admits permits of one unit, and there is room for them.
-while
-  ARGV[at] == Section.ADMIT_PLAIN
-  and n_ask == 0
-  and waiting == 0
-  and held + extra + ARGV[at + 1] <= limit
-do
-  local count, n = ARGV[at + 1] + 0, #runs
-  runs[n + 1], runs[n + 2], runs[n + 3] = count, Outcome.GRANTED, last + 1
-  add(ARGV, at + 2, at + 1 + count, 1, Span.DEFAULT_LEASE)
-  last, at = last + count, at + 2 + count
-end
+runs = {}
 if n_ask > 0 or at <= #ARGV then
   -- New waiters as arguments of ZADD.
   local entering = nil
@@ -32,6 +20,7 @@ if n_ask > 0 or at <= #ARGV then
       if held + extra + units * count > limit then prune() end
       local fits = min(count, max(0, floor((limit - held - extra) / units)))
       if fits > 0 then
+        last = max(last, now - 1)
         runs[run + 1], runs[run + 2], runs[run + 3] = fits, Outcome.GRANTED, last + 1
         run = run + 3
         add(list, first, first + fits - 1, units, ms)
@@ -45,6 +34,7 @@ if n_ask > 0 or at <= #ARGV then
       queued = max(0, min(queued, when_full - waiting))
     end
     if queued > 0 then
+      last = max(last, now - 1)
       runs[run + 1], runs[run + 2] = queued, Outcome.QUEUED
       runs[run + 3], runs[run + 4] = last + 1, waiting
       run = run + 4
@@ -82,11 +72,14 @@ if n_ask > 0 or at <= #ARGV then
     (n_ask > 0 or entering)
     and (call('ZSCORE', clients, me) or 0) + 0 < now_ms + Span.ALIVE * 2 / 3
   then
-    remember_client(now_ms + Span.ALIVE)
+    -- Before the waiters: one whose client does not count as alive may leave the queue.
+    alive_until, new_clients = nil, true
+    needed_until = max(needed_until, now_ms + Span.ALIVE)
+    call('ZADD', clients, 'GT', format(WHOLE, now_ms + Span.ALIVE), me)
   end
   if entering then
-    for from = 1, #entering, 2 * CHUNK do
-      call('ZADD', queue, unpack(entering, from, min(from + 2 * CHUNK - 1, #entering)))
+    for from = 1, #entering, 2 * Bound.CHUNK do
+      call('ZADD', queue, unpack(entering, from, min(from + 2 * Bound.CHUNK - 1, #entering)))
     end
   end
 end

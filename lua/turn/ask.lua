@@ -6,17 +6,15 @@
 
 -- outcomes: for each ask the words of the reply, or 'new' for one that is admitted later.
 -- pending: of asks whose outcome may still change, id -> {index of the ask, ticket}.
-local outcomes, pending
-local put_back = false
 -- ARGV[asks + 1] begins the first ask.
-local asks, n_ask = at + 1, 0
+asks, n_ask = at + 1, 0
 if ARGV[at] == Section.ASK then
   prune()
   n_ask = ARGV[asks] + 0
   at = asks + 3 * n_ask + 1
   outcomes, pending = {}, {}
-  for from = 1, n_ask, CHUNK do
-    local to = min(from + CHUNK - 1, n_ask)
+  for from = 1, n_ask, Bound.CHUNK do
+    local to = min(from + Bound.CHUNK - 1, n_ask)
     local ids, pushed, back = {}, {}, {}
     for i = from, to do ids[#ids + 1] = ARGV[asks + 3 * i - 2] end
     local tickets = call('ZMSCORE', queue, unpack(ids))
@@ -27,7 +25,7 @@ if ARGV[at] == Section.ASK then
         outcomes[i] = { Outcome.KICKED }
       elseif score then
         pushed[#pushed + 1], pushed[#pushed + 2] = deadline_in(lease_of(id)), id
-        last = last + 1
+        last = max(last, now - 1) + 1
         outcomes[i] = { Outcome.FOUND_GRANTED, last }
       elseif tickets[k] then
         pending[id] = { i, tickets[k] + 0 }

@@ -9,7 +9,7 @@
 --- Twin    src/store/memory/turn/ask_newcomers.rs
 
 -- How many of the asks are newcomers: the last ones.
-local newcomers = 0
+newcomers = 0
 if seen > 0 and seen < incarnation and held + waiting > 0 and at <= #ARGV then
   local words, asked = { Section.ASK }, 0
   while at <= #ARGV do

@@ -1,17 +1,25 @@
---- Finishes the writes: sets the last number and the expiry of the keys, forgets clients that have gone,
---- sends wake-ups.
+--- Finishes the writes: the state and the expiry of the keys. Forgets clients that have gone, and sends wake-ups.
 ---
---- Reads   last, needed_until, ttl; clients by their last sign of life
---- Writes  meta `inc`, `last`, `ttl`; clients, meta <client>, l:<client>; the expiry of all keys
+--- Reads   needed_until, declared, alive_until; clients by their last sign of life
+--- Writes  meta state, <client>, l:<client>; clients; the expiry of all keys
 --- Twin    src/store/memory/turn/finish.rs
 
-if waiting > 0 then needed_until = max(needed_until, now_ms + Span.ALIVE) end
+if waiting > 0 and needed_until < now_ms + Span.ALIVE then needed_until = now_ms + Span.ALIVE end
 if needed_until > ttl then
-  ttl = needed_until + Span.TTL_SLACK
-  call('HSET', meta, 'inc', incarnation, 'last', last, 'ttl', ttl)
-  new_permits, new_queue, new_clients, new_meta = true, true, true, true
-elseif last > before then
-  call('HSET', meta, 'last', format(WHOLE, last))
+  ttl, changed = needed_until + Span.TTL_SLACK, true
+  new_permits, new_queue, new_clients, new_meta = held > 0, waiting > 0, true, true
+end
+if changed or declared or last > before then
+  --- @include "pack"
+  if declared then
+    call('HSET', meta, 'state', packed, 'l:' .. me, declared)
+  else
+    call('HSET', meta, 'state', packed)
+  end
+end
+if alive_until then
+  new_clients = true
+  call('ZADD', clients, 'GT', string.format(WHOLE, alive_until), me)
 end
 if new_permits then call('PEXPIREAT', permits, ttl) end
 if new_queue then call('PEXPIREAT', queue, ttl) end
@@ -31,7 +39,8 @@ if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
   end
 end
 -- A meta with an override never expires.
-if new_meta and not override then call('PEXPIREAT', meta, ttl + Span.META_OUTLIVES) end
+if new_meta and override < 0 then call('PEXPIREAT', meta, ttl + Span.META_OUTLIVES) end
 if woken then
+  --- @include "wake"
   for _, client in ipairs(woken) do wake(client, wake_ups[client]) end
 end

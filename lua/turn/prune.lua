@@ -1,7 +1,7 @@
 --- Removes permits whose lease has ended: once, before the first step that depends on it.
 ---
 --- Reads   now_ms; permits
---- Writes  permits, meta `extra`; held, extra, earliest, more
+--- Writes  permits, meta state; held, extra, earliest, more
 --- Twin    src/store/memory/turn/prune.rs
 
 local pruned = false
@@ -15,16 +15,17 @@ local function prune()
   if earliest > now_ms then return false end
   earliest = nil
   local expired = call('ZRANGEBYSCORE', permits, '-inf', now_ms, 'LIMIT', '0', Bound.LOOK)
-  if #expired == Bound.LOOK then more = 1 end
-  for from = 1, #expired, CHUNK do
-    local to, heavy = min(from + CHUNK - 1, #expired), 0
+  if #expired == Bound.LOOK then more = true end
+  for from = 1, #expired, Bound.CHUNK do
+    local to, heavy = min(from + Bound.CHUNK - 1, #expired), 0
     for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
-    -- First, as in flush().
-    if heavy ~= 0 then call('HINCRBY', meta, 'extra', -heavy) end
-    extra = extra - heavy
+    if heavy ~= 0 then
+      extra = extra - heavy
+      save()
+    end
     held = held - call('ZREM', permits, unpack(expired, from, to))
   end
   return true
 end
 -- A turn without sections looks after everything.
-if at > #ARGV then prune() end
+if says_nothing then prune() end

@@ -1,30 +1,26 @@
 --- Renews permits, and puts back those that a loss of data has removed.
 ---
---- Reads   sections GRANTED_UNDER, RENEW; meta `kicked`; scores of permits, where one may be kicked
+--- Reads   sections GRANTED_UNDER, RENEW; kicked; scores of permits, where one may be kicked
 ---         or missing
 --- Writes  permits, queue; held, extra, waiting, exceptions
 --- Twin    src/store/memory/turn/renew.rs
 
 -- Pairs of an index and a code, and how many renewals came before this section.
-local exceptions, renewals, granted_under = nil, 0, incarnation
+local renewals, granted_under = 0, incarnation
 if ARGV[at] == Section.GRANTED_UNDER then
   granted_under = ARGV[at + 1] + 0
   at = at + 2
 end
-local kicked_until
-if ARGV[at] == Section.RENEW then
-  prune()
-  kicked_until = max(latest, (call('HGET', meta, 'kicked') or 0) + 0)
-end
+if ARGV[at] == Section.RENEW then prune() end
 while ARGV[at] == Section.RENEW do
   local count, ms, first = ARGV[at + 1] + 0, ARGV[at + 2] + 0, at + 3
   local text = deadline_in(ms)
-  for from = 1, count, CHUNK do
-    local to = min(from + CHUNK - 1, count)
+  for from = 1, count, Bound.CHUNK do
+    local to = min(from + Bound.CHUNK - 1, count)
     local ids, scores, pushed = { unpack(ARGV, first + from - 1, first + to - 1) }, nil, {}
     -- To read the scores costs more than the renewals, so they are not read if no permit can be kicked. With
     -- `more`, a kicked permit may have expired and still be there.
-    if kicked_until > now_ms or more == 1 then scores = call('ZMSCORE', permits, unpack(ids)) end
+    if kicked > now_ms or more then scores = call('ZMSCORE', permits, unpack(ids)) end
     for k = 1, #ids do
       if not scores or not is_kicked(scores[k] or '') then
         pushed[#pushed + 1], pushed[#pushed + 2] = text, ids[k]

@@ -7,14 +7,14 @@
 
 local flags = Flag.ANSWERED
 local reply = { flags, incarnation, held + extra, waiting, last }
-if override then
+if override >= 0 then
   flags, reply[#reply + 1] = flags + Flag.OVERRIDDEN, limit
 end
 if put_back then flags = flags + Flag.PUT_BACK end
-if more == 1 then flags = flags + Flag.MORE end
-if head and waiting > 0 and more == 0 and held > 0 and client_of(head) == me then
+if more then flags = flags + Flag.MORE end
+if head and waiting > 0 and not more and held > 0 and string.sub(head, 1, 16) == me then
   earliest = earliest or call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
-  flags, reply[#reply + 1] = flags + Flag.EARLIEST, max(0, math.ceil(earliest) - now_ms)
+  flags, reply[#reply + 1] = flags + Flag.EARLIEST, math.max(0, math.ceil(earliest) - now_ms)
 end
 if missing then
   flags, reply[#reply + 1] = flags + Flag.MISSING, #missing
@@ -38,6 +38,10 @@ if outcomes then
     for _, word in ipairs(outcomes[i]) do reply[#reply + 1] = word end
   end
 end
-for i = 1, #runs do reply[#reply + 1] = runs[i] end
+if runs then
+  for i = 1, #runs do reply[#reply + 1] = runs[i] end
+else
+  flags = flags + Flag.ALL_GRANTED
+end
 reply[1] = flags
 return reply

@@ -4,18 +4,15 @@
 --- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, wake_ups
 --- Twin    src/store/memory/turn/serve.rs
 
--- The first waiter. It is set once the waiter is known not to fit.
-local head = nil
--- Waiters of the caller that it did not ask about, as pairs of id and token.
-local others = nil
+-- head: the first waiter. It is set once the waiter is known not to fit.
+-- others: waiters of the caller that it did not ask about, as pairs of id and token.
 -- wake_ups: for each other client the words of its wake-ups; woken: those clients, in the order
 -- of their first grant.
-local wake_ups, woken
 if waiting > 0 then
   wake_ups, woken = {}, {}
   local alive = { [me] = true }
   local looked = 0
-  local width = max(1, min(CHUNK, limit - held - extra + 1))
+  local width = max(1, min(Bound.CHUNK, limit - held - extra + 1))
   -- Tells the owner of a waiter that it has left the queue. Token 0 means that it left without a grant.
   local function tell(id, client, token)
     if client ~= me then
@@ -35,7 +32,7 @@ if waiting > 0 then
   end
   while waiting > 0 and not head do
     if looked == Bound.LOOK then
-      more = 1
+      more = true
       break
     end
     local leaving = {}
@@ -48,14 +45,14 @@ if waiting > 0 then
       end
       if not alive[client] then
         leaving[#leaving + 1] = id
-      elseif limit > 0 and units > limit and (override or client == me) then
+      elseif limit > 0 and units > limit and (override >= 0 or client == me) then
         -- Without an override, only the owner of a waiter knows its limit, which may be higher.
         leaving[#leaving + 1] = id
         tell(id, client, 0)
       elseif held + extra + units <= limit then
         leaving[#leaving + 1] = id
         add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), Span.CLAIM))
-        last = last + 1
+        last = max(last, now - 1) + 1
         tell(id, client, last)
       elseif prune() then
         -- There may be room now, so this waiter is checked again.
@@ -67,6 +64,6 @@ if waiting > 0 then
     end
     flush()
     if #leaving > 0 then waiting = waiting - call('ZREM', queue, unpack(leaving)) end
-    width = CHUNK
+    width = Bound.CHUNK
   end
 end

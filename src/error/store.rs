@@ -41,6 +41,9 @@ pub enum StoreErrorKind {
     NotPermitted,
     /// A key of the semaphore holds a value of another type (`WRONGTYPE`).
     WrongType,
+    /// A newer version of this crate wrote the data of the semaphore, in a form that this version does not know
+    /// (`NEWERSCHEMA`, an error of the crate's own scripts). Nothing was changed.
+    NewerSchema,
     /// The server answered something that this crate does not understand.
     Protocol,
     /// The server answered another error.
@@ -81,10 +84,15 @@ impl StoreError {
         !self.is_final()
     }
 
-    /// Whether only a change of configuration can help. Waiters end with it at once.
+    /// Whether only a change of configuration, or of the version of this crate, can help. Waiters end with it at once.
     pub fn is_final(&self) -> bool {
-        use StoreErrorKind::{Authentication, NotPermitted, Protocol, Server, WrongType};
-        matches!(self.kind, Authentication | NotPermitted | WrongType | Protocol | Server)
+        use StoreErrorKind::{
+            Authentication, NewerSchema, NotPermitted, Protocol, Server, WrongType,
+        };
+        matches!(
+            self.kind,
+            Authentication | NotPermitted | WrongType | NewerSchema | Protocol | Server
+        )
     }
 
     /// Whether the server did not answer, as opposed to a refusal.

@@ -12,7 +12,7 @@ pub(super) const TTL_SLACK: Millis = Millis::new(10_000);
 /// How much longer `meta` is kept. Its epochs show that a late turn is stale.
 pub(super) const META_OUTLIVES: Millis = Millis::new(60_000);
 /// How long a client is remembered after it was last alive.
-pub(super) const FORGET_AFTER: Millis = Millis::new(3_600_000);
+pub(crate) const FORGET_AFTER: Millis = Millis::new(3_600_000);
 
 /// The maximum number of ids that the caller may name in one turn.
 pub(crate) const TURN_BOUND: usize = 256;
@@ -22,3 +22,6 @@ pub(crate) const LOOK_BOUND: usize = 96;
 pub(super) const FORGET_BOUND: usize = 16;
 /// The maximum number of holders, and of waiters, that `inspect` lists.
 pub(crate) const INSPECT_BOUND: usize = 500;
+
+/// The version of the data of a semaphore in the store.
+pub(super) const SCHEMA: u64 = 1;

@@ -22,7 +22,7 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
 
-pub(crate) use bounds::{ALIVE, CLAIM, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
+pub(crate) use bounds::{ALIVE, CLAIM, FORGET_AFTER, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -111,6 +111,8 @@ pub(crate) struct Turn {
     pub(crate) client: ClientId,
     /// The name of the client for `inspect`; empty if it has none.
     pub(crate) label: Arc<str>,
+    /// Whether the store has to keep the label and the limit of the client.
+    pub(crate) declares: bool,
     /// The epoch. The store ignores turns of a lower epoch that run after this one.
     pub(crate) epoch: Epoch,
     pub(crate) limit: u32,

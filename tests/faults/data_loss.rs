@@ -92,10 +92,14 @@ async fn waiters_keep_their_order_through_a_restart() {
         waiting.spawn(semaphore(&clients[n % 2], 0).acquire(1));
         found(&watcher, 0, n as u64 + 1).await;
     }
-    let order = watcher.inspect().await.unwrap().waiters;
+    let waiters = async || {
+        let waiters = watcher.inspect().await.unwrap().waiters;
+        waiters.iter().map(|waiter| (waiter.id, waiter.ticket)).collect::<Vec<_>>()
+    };
+    let order = waiters().await;
     server.restart_empty().await;
     found(&watcher, 0, 6).await;
-    assert_eq!(watcher.inspect().await.unwrap().waiters, order);
+    assert_eq!(waiters().await, order);
 }
 
 // Behaviours 52, 58

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{sleep, timeout};
 use zset_semaphore::{
-    AcquireError, Client, ControlError, KickOutcome, LostReason, MemoryStore, Permit, Released,
-    Renew, StoreErrorKind, TryAcquireError, ZSetSemaphore,
+    AcquireError, Client, ControlError, Inspection, KickOutcome, LostReason, MemoryStore, Permit,
+    Released, Renew, StoreErrorKind, TryAcquireError, ZSetSemaphore,
 };
 
 use crate::common::connect::connect;
@@ -24,7 +24,7 @@ fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
 async fn eventually_found(
     what: &str,
     semaphore: &ZSetSemaphore,
-    as_wanted: impl Fn(&zset_semaphore::Inspection) -> bool,
+    as_wanted: impl Fn(&Inspection) -> bool,
 ) {
     eventually(what, PATIENCE, async || semaphore.inspect().await.is_ok_and(|f| as_wanted(&f)))
         .await;
@@ -113,9 +113,12 @@ async fn waiters_of_a_deleted_queue_come_back_in_their_order() {
     eventually_found("one waits", &holding, |f| f.waiters_total == 1).await;
     let second = tokio::spawn(late.acquire(1));
     eventually_found("two wait", &holding, |f| f.waiters_total == 2).await;
-    let order: Vec<_> = holding.inspect().await.unwrap().waiters;
+    let order = |found: &Inspection| {
+        found.waiters.iter().map(|waiter| (waiter.id, waiter.ticket)).collect::<Vec<_>>()
+    };
+    let before = order(&holding.inspect().await.unwrap());
     server.cmd(&["DEL", "zsem:{s}:queue"]).await;
-    eventually_found("both are back", &holding, |f| f.waiters == order).await;
+    eventually_found("both are back", &holding, |f| order(f) == before).await;
     permit.release().await.unwrap();
     let first = within(PATIENCE, first).await.unwrap().unwrap();
     assert!(!second.is_finished());

@@ -8,6 +8,14 @@ use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
+/// Writes the units beyond one for each permit into the packed state of `meta`, as `lua/state.lua` describes it.
+const SET_EXTRA: &str = "
+    local format = '<BBddddddd'
+    local state = { struct.unpack(format, redis.call('HGET', KEYS[1], 'state')) }
+    state[5] = tonumber(ARGV[1])
+    redis.call('HSET', KEYS[1], 'state', struct.pack(format, unpack(state)))
+";
+
 const MANY: u64 = 100_000;
 /// The turns in which all are cleared: each looks at 64 to 256 expired permits and heads of the queue.
 const TURNS: RangeInclusive<u64> = MANY / 256..=MANY / 64;
@@ -55,7 +63,8 @@ impl Crowd {
         // All in the past: they end together, whenever the first turn comes.
         self.fill("permits", seconds * 1_000 - 200_000, 1, suffix).await;
         let extra = (MANY * extra_each).to_string();
-        self.server.cmd(&["HSET", "zsem:{crowd}:meta", "extra", &extra]).await;
+        let words = ["EVAL", SET_EXTRA, "1", "zsem:{crowd}:meta", &extra];
+        self.server.query::<()>(&words).await;
     }
 
     async fn dead_waiters(&self) {

@@ -9,7 +9,7 @@ use zset_semaphore::{AcquireError, Client, ConnectError, StoreErrorKind};
 
 /// As the README gives it.
 const RIGHTS: &str = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist \
-                      +pexpireat +hget +hmget +hset +hdel +hincrby +zadd +zcard +zmscore +zrange \
+                      +pexpireat +hget +hmget +hset +hdel +zadd +zcard +zmscore +zrange \
                       +zrangebyscore +zrank +zrem +zscore";
 
 async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<Item = &'a str>) {
@@ -33,6 +33,9 @@ async fn use_it_all(server: &RedisServer, name: &str) -> Result<(), Failure> {
     // Weighted permits, renewed and extended.
     let heavy = one.acquire(3).await?;
     heavy.extend(Duration::from_secs(60)).await?;
+    // A client that has gone is forgotten.
+    let gone = ["ZADD", &format!("zsem:{{{name}}}:clients"), "1", "0000000000000001"];
+    server.cmd(&gone).await;
     let light = two.try_acquire(1).await?;
 
     // A waiter asks, is granted by another client, and is told by a wake-up.

@@ -23,6 +23,8 @@ pub(super) struct Named {
     pub(super) renewed: Vec<(u64, Millis)>,
     pub(super) asked: Vec<u64>,
     pub(super) admitted: Vec<u64>,
+    /// The limit, if the turn declares it and the label.
+    pub(super) declared: Option<u32>,
     /// The waiter that was asked about only because a heartbeat was due.
     pub(super) heartbeat: Option<u64>,
 }
@@ -63,6 +65,12 @@ impl Batch {
 
     pub(super) fn into_parts(self) -> (Turn, Named) {
         (self.turn, self.named)
+    }
+
+    /// Declares the limit and the label of the turn.
+    pub(super) fn declare(&mut self) {
+        self.turn.declares = true;
+        self.named.declared = Some(self.turn.limit);
     }
 
     /// Returns how many permits are renewed so far.

@@ -20,6 +20,7 @@
 mod after_turn;
 mod batch;
 mod deadlines;
+mod declaration;
 mod epochs;
 mod extends;
 mod held;
@@ -57,6 +58,7 @@ use crate::store::{WakeUp, WhenFull};
 
 use super::deferred::{Effect, Effects, ExtendDone, ReleaseDone};
 use after_turn::AfterTurn;
+use declaration::Declaration;
 use epochs::Epochs;
 use held::{EndedPermit, NewPermit, Term, by_lease};
 use in_flight::InFlight;
@@ -80,6 +82,7 @@ pub(crate) struct SemaphoreState {
     name: Arc<str>,
     client: ClientId,
     label: Arc<str>,
+    declaration: Declaration,
     limits: Limits,
     /// No new waiters enter.
     closed: bool,
@@ -113,6 +116,7 @@ impl SemaphoreState {
             name,
             client,
             label: Arc::from(""),
+            declaration: Declaration::default(),
             limits: Limits::default(),
             closed: false,
             waiters: Waiters::default(),
@@ -136,6 +140,7 @@ impl SemaphoreState {
     /// Sets a new client id, in a process that was forked.
     pub(super) fn set_client(&mut self, client: ClientId) {
         self.client = client;
+        self.declaration.retract();
     }
 
     pub(super) fn take_effects(&mut self) -> Effects {
@@ -146,8 +151,9 @@ impl SemaphoreState {
 
     pub(crate) fn add_handle(&mut self, limit: u32, label: &Arc<str>) {
         self.limits.add(limit);
-        if !label.is_empty() {
+        if !label.is_empty() && self.label != *label {
             self.label = Arc::clone(label);
+            self.declaration.retract();
         }
     }
 

@@ -62,6 +62,9 @@ impl SemaphoreState {
         self.permits.put(&mut batch, oldest, longest);
         if !late_renewals {
             self.requested = false;
+            if self.declaration.is_due(self.limits.highest(), self.known.incarnation(), now) {
+                batch.declare();
+            }
             self.waiters.forget_expiry();
             self.removals.put(&mut batch, oldest, now + longest, self.known.incarnation());
             self.permits.end_recovery_if_all_are_named();
@@ -116,6 +119,7 @@ impl SemaphoreState {
             name: self.name.clone(),
             client: self.client,
             label: self.label.clone(),
+            declares: false,
             epoch: self.epochs.current(),
             limit: self.limits.highest(),
             seen: self.known.last_seen(),
@@ -174,6 +178,9 @@ impl SemaphoreState {
         self.wake_on(change);
         self.epochs.answered(epoch);
         self.note_data(&reply, sent);
+        if let Some(limit) = named.declared {
+            self.declaration.confirm(limit, reply.incarnation, sent);
+        }
         self.take_in_releases(&reply, named.released);
         self.take_in_renewals(&reply, sent, named.renewed, now);
         self.permits.end_recovery_if_all_are_known(self.known.incarnation());

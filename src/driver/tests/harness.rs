@@ -148,6 +148,7 @@ impl Harness {
             name: "harness".into(),
             client: ClientId::from_bits(client),
             label: "".into(),
+            declares: false,
             epoch: Epoch::default(),
             limit: 1,
             seen: None,

@@ -18,11 +18,20 @@ pub(super) struct Origin {
     pub(super) last: Option<Seq>,
 }
 
+/// What a client has declared of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Declared {
+    /// The highest limit of its handles.
+    pub(super) limit: u32,
+    /// Empty if it has none.
+    pub(super) label: Arc<str>,
+}
+
 /// The fields of the hash `meta`.
 #[derive(Debug)]
 pub(super) struct Meta {
     pub(super) incarnation: Incarnation,
-    /// The last token or ticket given out.
+    /// The last token or ticket given out; at first the number of the incarnation.
     pub(super) last: Option<Seq>,
     pub(super) limit_override: Option<u32>,
     /// Units in use, less one for each permit.
@@ -32,7 +41,7 @@ pub(super) struct Meta {
     /// When `meta` expires. It never does while there is an override.
     pub(super) expires: Option<u64>,
     pub(super) epochs: HashMap<ClientId, Epoch>,
-    pub(super) labels: HashMap<ClientId, Arc<str>>,
+    pub(super) declared: HashMap<ClientId, Declared>,
 }
 
 impl Meta {
@@ -42,13 +51,13 @@ impl Meta {
         let Origin { incarnation, last } = origin.unwrap_or(new);
         Self {
             incarnation,
-            last,
+            last: last.max(Seq::new(incarnation.get())),
             limit_override: None,
             extra: permits.iter().map(|(_, id)| extra_units(&id)).sum(),
             ttl: 0,
             expires: None,
             epochs: HashMap::new(),
-            labels: HashMap::new(),
+            declared: HashMap::new(),
         }
     }
 }

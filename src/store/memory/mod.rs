@@ -7,6 +7,8 @@
 //! change in one needs the same change in its twin. Steps that only make the script faster (ids in runs,
 //! texts made once, scores that are not read) have no twin.
 
+#[cfg(all(test, feature = "redis"))]
+mod content;
 mod inspect;
 mod kick;
 mod meta;
@@ -23,6 +25,8 @@ mod turn;
 #[cfg(test)]
 mod tests;
 
+#[cfg(all(test, feature = "redis"))]
+pub(crate) use content::{Content, MetaContent};
 #[cfg(test)]
 pub(crate) use state::MemoryState;
 pub use store::MemoryStore;

@@ -40,7 +40,7 @@ impl Shared {
     }
 
     pub(super) fn inspect(&self, name: &Arc<str>) -> Inspection {
-        self.with_state(name, |state, now| state.inspect(now / 1000))
+        self.with_state(name, |state, now| state.inspect(now))
     }
 
     pub(super) fn set_limit(&self, name: &Arc<str>, limit: Option<u32>) {

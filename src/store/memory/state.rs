@@ -20,7 +20,8 @@ pub(crate) struct MemoryState {
     /// Until when each client is presumed alive.
     pub(super) clients: HashMap<ClientId, u64>,
     pub(super) meta: Option<Meta>,
-    origin: Option<Origin>,
+    /// Where this state belongs to a store that drops blank states.
+    pub(super) origin: Option<Origin>,
 }
 
 /// Wake-ups for one client.
@@ -86,12 +87,5 @@ impl MemoryState {
 
     pub(crate) fn lose_clients(&mut self) {
         self.clients.clear();
-    }
-
-    /// Returns how many clients are known, and how many fields `meta` has of clients.
-    #[cfg(feature = "redis")]
-    pub(crate) fn known_clients(&self) -> (usize, usize) {
-        let fields = self.meta.as_ref().map_or(0, |meta| meta.epochs.len() + meta.labels.len());
-        (self.clients.len(), fields)
     }
 }

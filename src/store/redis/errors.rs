@@ -12,6 +12,7 @@ pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
         StoreErrorKind::Authentication => "; set the user and password of the URL right",
         StoreErrorKind::NotPermitted => "; give the Redis user the rights the README lists",
         StoreErrorKind::WrongType => "; another program uses a key of this name: change the prefix",
+        StoreErrorKind::NewerSchema => "; upgrade this program's zset-semaphore",
         StoreErrorKind::OutOfMemory => "; raise the server's maxmemory or free some",
         StoreErrorKind::CannotPersist => "; check the server's disk and its settings",
         StoreErrorKind::ReadOnly => "; the URL must lead to the primary",
@@ -39,6 +40,7 @@ fn kind_of(error: &RedisError) -> StoreErrorKind {
         _ => match error.code() {
             Some("WRONGPASS" | "NOAUTH") => StoreErrorKind::Authentication,
             Some("WRONGTYPE") => StoreErrorKind::WrongType,
+            Some("NEWERSCHEMA") => StoreErrorKind::NewerSchema,
             Some("OOM") => StoreErrorKind::OutOfMemory,
             Some("MISCONF") => StoreErrorKind::CannotPersist,
             Some("BUSY" | "NOREPLICAS") => StoreErrorKind::NotReady,

@@ -34,10 +34,11 @@ macro_rules! parts {
 
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
-    "prelude" "clock" "recount"
+    "keys" "state" "pack" "clock" "prelude" "recount" "wake"
     "turn" "inspect" "set_limit" "kick"
-    "turn/begin" "turn/meta" "turn/client" "turn/permits" "turn/prune" "turn/remove" "turn/renew"
-    "turn/ask_newcomers" "turn/ask" "turn/serve" "turn/admit" "turn/finish" "turn/reply"
+    "turn/begin" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
+    "turn/permits" "turn/prune" "turn/remove" "turn/renew" "turn/ask_newcomers" "turn/ask" "turn/serve"
+    "turn/admit" "turn/finish" "turn/reply"
 ];
 
 impl Scripts {
@@ -71,15 +72,24 @@ impl Scripts {
     /// For tests: the time comes from a key, and keys expire by that time instead of the server's.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
-        const CLOCK: &str = "
-            local now = tonumber(call('GET', 'test:clock'))
-            local now_ms = floor(now / 1000)
+        const KEYS: &str = concat!(
+            include_str!("../../../lua/keys.lua"),
+            "
             for _, key in ipairs(KEYS) do
               local at = call('PEXPIRETIME', key)
-              if at >= 0 and at < now_ms then call('DEL', key) end
+              if at >= 0 and at < math.floor(call('GET', 'test:clock') / 1000) then call('DEL', key) end
             end
+            "
+        );
+        const CLOCK: &str = "
+            now = tonumber(call('GET', 'test:clock'))
+            now_ms = math.floor(now / 1000)
         ";
-        Self::from_parts(|name| if name == "clock" { CLOCK } else { part(name) })
+        Self::from_parts(|name| match name {
+            "keys" => KEYS,
+            "clock" => CLOCK,
+            _ => part(name),
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::numbers::{Epoch, Seq};
+use crate::numbers::Epoch;
 use crate::store::memory::state::MemoryState;
 use crate::store::{Turn, TurnReply};
 
@@ -30,17 +30,17 @@ impl<'a> RunningTurn<'a> {
         if none_held {
             meta.extra = 0;
         }
-        let before = meta.last.max(turn.seen).max(Seq::new(now - 1));
+        let last = meta.last.max(turn.seen);
         let limit = meta.limit_override.unwrap_or(turn.limit);
         let overridden = meta.limit_override.is_some();
         let reply = TurnReply { overridden, ..TurnReply::new(meta.incarnation, limit) };
         Ok(Self {
             state,
             turn,
+            now,
             now_ms: now / 1000,
             limit,
-            before,
-            last: before,
+            last,
             needed_until,
             wrote_clients: false,
             pruned: false,

@@ -11,18 +11,15 @@ impl RunningTurn<'_> {
         if !self.state.queue.is_empty() {
             self.needed_until = self.needed_until.max(self.now_ms + ALIVE.get());
         }
-        let (needed_until, last, before) = (self.needed_until, self.last, self.before);
+        let (needed_until, last) = (self.needed_until, self.last);
         let meta = self.meta();
+        meta.last = last;
         let moves_ttl = needed_until > meta.ttl;
         if moves_ttl {
-            meta.last = last;
             meta.ttl = needed_until + TTL_SLACK.get();
             if meta.limit_override.is_none() {
                 meta.expires = Some(meta.ttl + META_OUTLIVES.get());
             }
-        }
-        if last > before {
-            meta.last = last;
         }
         if moves_ttl || self.wrote_clients {
             self.forget_clients();
@@ -40,7 +37,7 @@ impl RunningTurn<'_> {
         for (_, client) in gone.into_iter().take(FORGET_BOUND) {
             self.state.clients.remove(&client);
             self.meta().epochs.remove(&client);
-            self.meta().labels.remove(&client);
+            self.meta().declared.remove(&client);
         }
     }
 }

@@ -38,10 +38,10 @@ impl MemoryState {
 struct RunningTurn<'a> {
     state: &'a mut MemoryState,
     turn: &'a Turn,
+    /// In microseconds.
+    now: u64,
     now_ms: u64,
     limit: u32,
-    /// The last number given out before this turn.
-    before: Option<Seq>,
     /// The last number given out.
     last: Option<Seq>,
     /// The latest instant until which any key is needed.
@@ -81,11 +81,11 @@ impl RunningTurn<'_> {
     }
 
     fn meta(&mut self) -> &mut Meta {
-        self.state.meta_at(self.now_ms * 1000)
+        self.state.meta_at(self.now)
     }
 
     fn next_number(&mut self) -> Seq {
-        let next = Seq::after(self.last);
+        let next = Seq::after(self.last.max(Seq::new(self.now - 1)));
         self.last = Some(next);
         next
     }

@@ -19,9 +19,9 @@ impl RunningTurn<'_> {
     }
 
     fn renew_permit(&mut self, id: PermitId, deadline: u64) -> Option<RenewalException> {
+        self.needed_until = self.needed_until.max(deadline);
         match self.state.permits.score(&id) {
             None => {
-                self.needed_until = self.needed_until.max(deadline);
                 // This incarnation granted it, so it has ended for good.
                 let elsewhere = self.turn.incarnation != Some(self.reply.incarnation);
                 if elsewhere && self.fits(id.units()) {

@@ -1,6 +1,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod narrow_server;
+mod schema;
 mod scripts;
 mod url;
 mod wire;

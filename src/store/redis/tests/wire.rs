@@ -19,6 +19,7 @@ fn turn() -> Turn {
         name: "a".into(),
         client: ClientId::from_bits(255),
         label: "".into(),
+        declares: false,
         epoch: Epoch::default(),
         limit: 8,
         seen: None,
@@ -73,14 +74,33 @@ fn a_reply_that_makes_no_sense_is_an_error_and_reserves_nothing() {
 }
 
 #[test]
+fn a_wake_up_with_an_id_that_this_version_cannot_read_delivers_the_others() {
+    let payload = "n\n00000000000000ff:8~x 11 x 1 00000000000000ff:9 12";
+    let (_, wake_ups) = read_wake(payload.as_bytes()).unwrap();
+    let id = "00000000000000ff:9".parse().unwrap();
+    assert_eq!(wake_ups, [(id, WakeUp::Granted(Seq::new(12).unwrap()))]);
+}
+
+#[test]
+fn newcomers_that_are_all_granted_have_the_last_numbers() {
+    let turn = Turn { ask: Vec::new(), ..turn() };
+    let outcome = read_turn(&ints(&[1 + 256, 77, 3, 0, 99]), &turn).unwrap();
+    let TurnOutcome::Answered(reply) = outcome else { panic!("{outcome:?}") };
+    let granted =
+        |token| WaiterOutcome::Granted { token: Seq::new(token).unwrap(), earlier: false };
+    assert_eq!(reply.admitted, [97, 98, 99].map(granted));
+    assert!(read_turn(&ints(&[1 + 256, 77, 3, 0, 2]), &turn).is_err());
+    assert!(read_turn(&ints(&[1 + 256, 77, 3, 0, 99]), &self::turn()).is_err());
+}
+
+#[test]
 fn a_wake_up_reads_back_and_rubbish_is_ignored() {
     let (name, wake_ups) =
         read_wake("a b\n00000000000000ff:9 12 00000000000000ff:10*2 0".as_bytes()).unwrap();
     assert_eq!(name, "a b");
     let wake_ups: Vec<WakeUp> = wake_ups.iter().map(|&(_, wake_up)| wake_up).collect();
     assert_eq!(wake_ups, [WakeUp::Granted(Seq::new(12).unwrap()), WakeUp::Ask]);
-    for payload in ["", "name", "name\nx 1", "name\n00000000000000ff:9", "n\n00000000000000ff:9 -1"]
-    {
+    for payload in ["", "name", "name\n00000000000000ff:9", "n\n00000000000000ff:9 -1"] {
         assert!(read_wake(payload.as_bytes()).is_none(), "{payload:?}");
     }
     assert!(read_wake(&[0xff, b'\n']).is_none());

@@ -26,7 +26,10 @@ fn turn_outcome(value: &Value, turn: &Turn) -> Result<TurnOutcome, Garbled> {
     }
     let mut reply = summary(&mut words, flags, turn)?;
     exceptions(&mut words, flags, turn, &mut reply)?;
-    outcomes(&mut words, turn, &mut reply)?;
+    match flags & Flag::ALL_GRANTED {
+        0 => outcomes(&mut words, turn, &mut reply)?,
+        _ => all_granted(turn, &mut reply)?,
+    }
     Ok(TurnOutcome::Answered(reply))
 }
 
@@ -94,6 +97,19 @@ fn outcomes(words: &mut Words<'_>, turn: &Turn, reply: &mut TurnReply) -> Result
     Ok(())
 }
 
+/// Fills in the outcomes of the admits of a turn that asks nothing: the last numbers, in their order.
+fn all_granted(turn: &Turn, reply: &mut TurnReply) -> Result<(), Garbled> {
+    if !turn.ask.is_empty() {
+        return Err(Garbled);
+    }
+    let before = Seq::or_zero(reply.last).checked_sub(turn.admit.len() as u64).ok_or(Garbled)?;
+    for nth in 1..=turn.admit.len() as u64 {
+        let token = Seq::new(before + nth).ok_or(Garbled)?;
+        reply.admitted.push(WaiterOutcome::Granted { token, earlier: false });
+    }
+    Ok(())
+}
+
 fn renewal_exception(words: &mut Words<'_>) -> Result<RenewalException, Garbled> {
     Ok(match words.number()? {
         names::RenewalException::GONE => RenewalException::Gone,
@@ -126,8 +142,8 @@ pub(in crate::store::redis) fn read_kick(value: &Value) -> Result<KickOutcome, S
     }
 }
 
-/// Reads a wake-up: a name, then pairs of an id and a number, as `wake` in `lua/prelude.lua` writes
-/// them.
+/// Reads a wake-up: a name, then pairs of an id and a number, as `wake` in `lua/wake.lua` writes them. An id that
+/// this version cannot read is skipped.
 pub(in crate::store::redis) fn read_wake(
     payload: &[u8],
 ) -> Option<(&str, Vec<(PermitId, WakeUp)>)> {
@@ -136,7 +152,9 @@ pub(in crate::store::redis) fn read_wake(
     let mut wake_ups = Vec::new();
     while let Some(id) = words.next() {
         let number = words.next()?.parse().ok()?;
-        wake_ups.push((id.parse().ok()?, WakeUp::from_number(number)));
+        if let Ok(id) = id.parse() {
+            wake_ups.push((id, WakeUp::from_number(number)));
+        }
     }
     Some((name, wake_ups))
 }

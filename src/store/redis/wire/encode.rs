@@ -49,8 +49,8 @@ pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
     if turn.epoch > Epoch::default() {
         args.put(Section::EPOCH).put(turn.epoch.get());
     }
-    if !turn.label.is_empty() {
-        args.put(Section::LABEL).put(&turn.label);
+    if turn.declares {
+        args.put(Section::DECLARE).put(&turn.label);
     }
     write_releases(args, turn);
     args.section(Section::CANCEL, &turn.cancel);

@@ -18,8 +18,10 @@ pub(in crate::store::redis) fn read_inspection(value: &Value) -> Result<Inspecti
 
 fn inspection(value: &Value) -> Result<Inspection, Garbled> {
     let mut words = Words::of(value)?;
-    let now_ms = words.number()?;
-    let limit_override = words.optional()?.map(u32::try_from).transpose().map_err(|_| Garbled)?;
+    let now = words.number()?;
+    let now_ms = now / 1000;
+    let limit_override = words.optional_small()?;
+    let declared_limit = words.optional_small()?;
     let (in_use, holders_total) = (words.number()?, words.number()?);
     let waiters_total = words.number()?;
     let (mut holders, mut waiters) = (words.list()?, words.list()?);
@@ -27,7 +29,8 @@ fn inspection(value: &Value) -> Result<Inspection, Garbled> {
     let label = |id: &PermitId| labels.get(&*id.client().to_string()).map(|&text| text.to_owned());
 
     let mut found = Inspection {
-        limit: limit_override.unwrap_or(0),
+        limit: limit_override.or(declared_limit).unwrap_or(0),
+        declared_limit,
         limit_override,
         in_use,
         holders_total,
@@ -44,14 +47,22 @@ fn inspection(value: &Value) -> Result<Inspection, Garbled> {
             client: id.client(),
             label: label(&id),
             units: id.units(),
+            lease: id.lease(),
             expires_in: Duration::try_from_secs_f64(left.max(0.0) / 1000.0).unwrap_or_default(),
             kicked: score.fract() != 0.0,
         });
     }
     while !waiters.is_empty() {
         let id = waiters.id()?;
-        let waiter = QueuedWaiter { id, client: id.client(), label: label(&id), units: id.units() };
-        found.waiters.push(waiter);
+        let ticket = waiters.text()?.parse().map_err(|_| Garbled)?;
+        found.waiters.push(QueuedWaiter {
+            id,
+            client: id.client(),
+            label: label(&id),
+            units: id.units(),
+            ticket,
+            waited: Duration::from_micros(now.saturating_sub(ticket)),
+        });
     }
     Ok(found)
 }

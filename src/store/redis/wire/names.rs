@@ -44,12 +44,26 @@ names! {
     Bound: usize {
         LOOK = bounds::LOOK_BOUND;
         FORGET = bounds::FORGET_BOUND;
+        /// How many members go into one command.
+        CHUNK = 64;
+    }
+
+    /// The versions of all that the keys of a semaphore hold.
+    Schema: u64 {
+        /// The one that this version of the crate writes. It refuses data of a higher one.
+        PRESENT = bounds::SCHEMA;
+    }
+
+    /// The numbers of a semaphore in one field of `meta`, as `struct.pack` of Lua writes them.
+    State: &'static str {
+        FORMAT = "<BBddddddd";
     }
 
     /// The first word of each section of a turn.
     Section: &'static str {
         EPOCH = "e";
-        LABEL = "l";
+        /// Keeps the limit and the label of the client.
+        DECLARE = "d";
         /// Permits of one unit.
         RELEASE_LIGHT = "r";
         /// Permits of more than one unit.
@@ -84,6 +98,8 @@ names! {
         MISSING = 32;
         EXCEPTIONS = 64;
         OTHERS = 128;
+        /// The newcomers have the last numbers of the turn, and no outcomes follow.
+        ALL_GRANTED = 256;
     }
 
     /// The outcome of a waiter or a newcomer.

@@ -52,8 +52,11 @@ impl<'a> Words<'a> {
     }
 
     /// Reads an optional number; -1 stands for `None`.
-    pub(super) fn optional(&mut self) -> Result<Option<u64>, Garbled> {
-        Ok(u64::try_from(self.int()?).ok())
+    pub(super) fn optional_small(&mut self) -> Result<Option<u32>, Garbled> {
+        match self.int()? {
+            -1 => Ok(None),
+            number => u32::try_from(number).map(Some).map_err(|_| Garbled),
+        }
     }
 
     pub(super) fn seq(&mut self) -> Result<Seq, Garbled> {

@@ -91,6 +91,7 @@ impl Client {
             name: name.clone(),
             client: self.id,
             label: if random.labelled { "a label".into() } else { "".into() },
+            declares: random.declares,
             epoch,
             limit: random.limit,
             seen: self.seen,

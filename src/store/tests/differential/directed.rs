@@ -43,7 +43,7 @@ fn release(client: usize, first: usize, second: usize) -> Step {
 /// A turn that makes all earlier ones stale.
 fn raise_epoch(client: usize) -> Step {
     let epoch = EpochChange::Rise;
-    Step::Turn(RandomTurn { labelled: true, epoch, ..RandomTurn::silent(client) })
+    Step::Turn(RandomTurn { labelled: true, declares: true, epoch, ..RandomTurn::silent(client) })
 }
 
 fn late_turn(client: usize) -> Step {

@@ -61,6 +61,7 @@ pub(super) struct RandomTurn {
     /// Whether the permits were granted under an old incarnation.
     pub(super) old_incarnation: bool,
     pub(super) labelled: bool,
+    pub(super) declares: bool,
 }
 
 impl RandomTurn {
@@ -77,6 +78,7 @@ impl RandomTurn {
             epoch: EpochChange::None,
             old_incarnation: false,
             labelled: false,
+            declares: false,
         }
     }
 }
@@ -126,8 +128,37 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Each list of a turn is short as a rule, and longer than one command takes now and then.
 fn turn() -> impl Strategy<Value = RandomTurn> {
+    prop_oneof![3 => any_turn(), 2 => plain_turn()]
+}
+
+/// A turn of those that most turns are: it releases, or admits newcomers of one unit that wait, or both. Nobody
+/// waits as a rule, so the script takes a short way.
+fn plain_turn() -> impl Strategy<Value = RandomTurn> {
+    let limit = prop_oneof![2 => 0u32..7, 3 => 60u32..300];
+    let newcomer = Newcomer { units: 1, lease: Millis::new(30_000), when_full: WhenFull::Wait };
+    let admit = prop_oneof![6 => 0usize..2, 2 => 2usize..6, 1 => 60usize..140];
+    let admit = admit.prop_map(move |count| vec![newcomer; count]);
+    let release = prop_oneof![6 => vec(any::<usize>(), 0..3), 1 => vec(any::<usize>(), 0..150)];
+    let epoch = prop_oneof![
+        16 => Just(EpochChange::None),
+        1 => Just(EpochChange::Rise),
+        1 => Just(EpochChange::Late),
+    ];
+    (0..CLIENTS, limit, admit, release, epoch, prop::bool::weighted(0.2)).prop_map(
+        |(client, limit, admit, release, epoch, declares)| RandomTurn {
+            limit,
+            admit,
+            release,
+            epoch,
+            declares,
+            ..RandomTurn::silent(client)
+        },
+    )
+}
+
+/// Each list of a turn is short as a rule, and longer than one command takes now and then.
+fn any_turn() -> impl Strategy<Value = RandomTurn> {
     let picks = |n| vec(any::<usize>(), 0..n);
     let limit = prop_oneof![3 => 0u32..3, 3 => 0u32..7, 2 => 60u32..300];
     let epoch = prop_oneof![
@@ -145,8 +176,9 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
         ],
         prop_oneof![8 => vec(ask(), 0..4), 1 => vec(ask(), 0..120)],
     );
-    (0..CLIENTS, limit, lists, epoch, any::<bool>(), any::<bool>()).prop_map(
-        |(client, limit, lists, epoch, old_incarnation, labelled)| {
+    let client = (0..CLIENTS, any::<bool>(), prop::bool::weighted(0.3));
+    (client, limit, lists, epoch, any::<bool>()).prop_map(
+        |((client, labelled, declares), limit, lists, epoch, old_incarnation)| {
             let (admit, release, cancel, renew, ask) = lists;
             RandomTurn {
                 client,
@@ -159,6 +191,7 @@ fn turn() -> impl Strategy<Value = RandomTurn> {
                 epoch,
                 old_incarnation,
                 labelled,
+                declares,
             }
         },
     )

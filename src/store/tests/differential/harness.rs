@@ -18,6 +18,9 @@ const START: u64 = 4_000_000_000_000_000;
 /// More microseconds than a case can give out numbers, so that none is above the next incarnation.
 const LOSS_TAKES: u64 = 100_000;
 
+/// With more permits and waiters than this, the keys are compared now and then only.
+const MANY: u64 = 64;
+
 pub(super) struct Harness {
     memory: MemorySide,
     redis: RedisSide,
@@ -65,7 +68,12 @@ impl Harness {
         for step in steps {
             self.now += 7;
             self.redis.set_clock(self.now).await;
+            let taken = step.clone();
             self.step(step).await?;
+            if self.memory.ids() > MANY && !self.now.is_multiple_of(8) {
+                continue; // it would take most of the time of the test
+            }
+            prop_assert_eq!(self.redis.content().await, self.memory.content(), "after {:?}", taken);
         }
         Ok(())
     }
@@ -87,8 +95,6 @@ impl Harness {
             }
             Step::Inspect => {
                 prop_assert_eq!(self.redis.inspect().await, self.memory.inspect(self.now));
-                let known = self.memory.known_clients();
-                prop_assert_eq!(self.redis.known_clients().await, known);
             }
             Step::Advance { micros } => self.now += micros,
             Step::TurnBack { micros } => self.now -= micros,

@@ -2,7 +2,7 @@
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::memory::MemoryState;
+use crate::store::memory::{Content, MemoryState};
 use crate::store::{Kick, Turn, TurnOutcome, WakeUp};
 
 use super::generator::Key;
@@ -31,11 +31,16 @@ impl MemorySide {
     }
 
     pub(super) fn inspect(&mut self, now: u64) -> Inspection {
-        self.state.inspect(now / 1000)
+        self.state.inspect(now)
     }
 
-    pub(super) fn known_clients(&self) -> (usize, usize) {
-        self.state.known_clients()
+    /// Returns how many permits and waiters there are.
+    pub(super) fn ids(&self) -> u64 {
+        self.state.ids()
+    }
+
+    pub(super) fn content(&self) -> Content {
+        self.state.content()
     }
 
     pub(super) fn lose(&mut self, key: Key) {

@@ -1,5 +1,6 @@
 //! The Redis store: a real server whose scripts take their time from the test.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use ::redis::aio::MultiplexedConnection;
@@ -7,6 +8,7 @@ use test_support::redis_server::RedisServer;
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
+use crate::store::memory::{Content, MetaContent};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
 use crate::sync::lock;
@@ -83,12 +85,27 @@ impl RedisSide {
         self.operator().inspect(self.name.clone()).await.unwrap()
     }
 
-    /// Returns how many clients are known, and how many fields `meta` has of clients.
-    pub(super) async fn known_clients(&self) -> (usize, usize) {
-        let clients = self.server.query(&["ZCARD", &self.key(Key::Clients)]).await;
-        let fields: Vec<String> = self.server.query(&["HKEYS", &self.key(Key::Meta)]).await;
-        let of_client = |field: &&String| field.len() == 16 || field.starts_with("l:");
-        (clients, fields.iter().filter(of_client).count())
+    /// Returns what the keys hold. Each key that is there expires when `meta` says.
+    pub(super) async fn content(&self) -> Content {
+        let mut all = ::redis::pipe();
+        for key in [Key::Permits, Key::Queue, Key::Clients] {
+            all.cmd("ZRANGE").arg(self.key(key)).arg(0).arg(-1).arg("WITHSCORES");
+        }
+        all.cmd("HGETALL").arg(self.key(Key::Meta));
+        for key in Key::ALL {
+            all.cmd("PEXPIRETIME").arg(self.key(key));
+        }
+        type Members = Vec<(String, f64)>;
+        type Reply = (Members, Members, Members, HashMap<String, Vec<u8>>, i64, i64, i64, i64);
+        let (permits, queue, clients, meta, permits_at, queue_at, clients_at, meta_at): Reply =
+            all.query_async(&mut self.connection.clone()).await.unwrap();
+        let meta = meta_content(&meta, u64::try_from(meta_at).ok());
+        for (members, at) in [(&permits, permits_at), (&queue, queue_at), (&clients, clients_at)] {
+            if let Some(meta) = meta.as_ref().filter(|_| !members.is_empty()) {
+                assert_eq!(u64::try_from(at), Ok(meta.ttl), "{members:?}");
+            }
+        }
+        Content { permits, queue, clients, meta }
     }
 
     pub(super) async fn lose(&self, key: Key) {
@@ -127,4 +144,25 @@ impl RedisSide {
         };
         format!("zsem:{{{}}}:{key}", self.name)
     }
+}
+
+/// Reads the fields of `meta`: the packed state, and one or two for each client.
+fn meta_content(meta: &HashMap<String, Vec<u8>>, expires: Option<u64>) -> Option<MetaContent> {
+    let state = meta.get("state")?;
+    let number =
+        |nth: usize| f64::from_le_bytes(state[2 + 8 * nth..][..8].try_into().unwrap()) as i64;
+    let whole = |nth| u64::try_from(number(nth)).unwrap();
+    let others = meta.iter().filter(|&(name, _)| name != "state");
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
+    let mut fields: Vec<_> = others.map(|(name, value)| (name.clone(), text(value))).collect();
+    fields.sort();
+    Some(MetaContent {
+        incarnation: whole(0),
+        last: whole(1),
+        extra: whole(2),
+        ttl: whole(3),
+        limit_override: u32::try_from(number(4)).ok(),
+        expires,
+        fields,
+    })
 }

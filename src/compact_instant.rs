@@ -32,10 +32,15 @@ fn origin() -> Instant {
     *ORIGIN.get_or_init(|| Instant::from_std(std::time::Instant::now()))
 }
 
+/// As [`Duration::as_nanos`], but without 128 bits: each grant of a turn does this several times.
+fn nanos(span: Duration) -> i64 {
+    let secs = i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+    secs.saturating_mul(1_000_000_000).saturating_add(span.subsec_nanos().into())
+}
+
 impl From<Instant> for CompactInstant {
     fn from(instant: Instant) -> Self {
         let origin = origin();
-        let nanos = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
         Self(match instant.checked_duration_since(origin) {
             Some(after) => nanos(after),
             None => -nanos(origin.saturating_duration_since(instant)),

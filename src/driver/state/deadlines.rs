@@ -10,8 +10,6 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use tokio::time::Instant;
-
 use crate::compact_instant::CompactInstant;
 use crate::shrink::Shrink;
 
@@ -22,18 +20,17 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     /// Sets the instant of `counter`. An earlier entry of it becomes stale.
-    pub(crate) fn put(&mut self, at: Instant, counter: u64) {
-        self.heap.push(Reverse((at.into(), counter)));
+    pub(crate) fn put(&mut self, at: CompactInstant, counter: u64) {
+        self.heap.push(Reverse((at, counter)));
     }
 
     /// Returns the earliest. `current` tells the instant that counts for a permit that is still there.
     pub(crate) fn first(
         &mut self,
-        current: impl Fn(u64) -> Option<Instant>,
-    ) -> Option<(Instant, u64)> {
+        current: impl Fn(u64) -> Option<CompactInstant>,
+    ) -> Option<(CompactInstant, u64)> {
         loop {
             let Reverse((at, counter)) = *self.heap.peek()?;
-            let at = at.into();
             if current(counter) == Some(at) {
                 return Some((at, counter));
             }
@@ -52,11 +49,11 @@ impl Deadlines {
     }
 
     /// Keeps the heap in proportion to the number of permits that are `alive`.
-    pub(crate) fn forget(&mut self, alive: usize, current: impl Fn(u64) -> Option<Instant>) {
+    pub(crate) fn forget(&mut self, alive: usize, current: impl Fn(u64) -> Option<CompactInstant>) {
         const SLACK: usize = 64;
         if self.heap.len() > 2 * alive + SLACK {
             let mut kept = std::mem::take(&mut self.heap).into_vec();
-            kept.retain(|Reverse((at, counter))| current(*counter) == Some((*at).into()));
+            kept.retain(|Reverse((at, counter))| current(*counter) == Some(*at));
             kept.sort_unstable();
             kept.dedup(); // an instant may have come back
             self.heap = kept.into();

@@ -155,8 +155,8 @@ impl Held {
     }
 
     /// When it next needs a look, as `deadlines` has it.
-    pub(super) fn next_look(&self) -> Instant {
-        self.next_look.into()
+    pub(super) fn next_look(&self) -> CompactInstant {
+        self.next_look
     }
 
     /// Sets when the permit is renewed, and with that the next look. A permit that ends before that is not
@@ -167,7 +167,7 @@ impl Held {
         self.renewal = if renew_at.is_some() { Renewal::Scheduled } else { Renewal::Never };
         let next = renew_at.unwrap_or(deadline);
         // A renewal that is a little earlier does as well, and saves a change of `deadlines`.
-        let early = next.checked_duration_since(self.next_look());
+        let early = next.checked_duration_since(self.next_look.into());
         let is_near = early.is_some_and(|early| early <= lease::piggyback(self.lease()));
         if !(self.renewal == Renewal::Scheduled && is_near) {
             self.next_look = next.into();
@@ -211,8 +211,8 @@ impl Held {
     }
 
     /// Returns whether the permit has to be renewed at that instant.
-    pub(super) fn is_renewed_at(&self, at: Instant) -> bool {
-        self.renewal == Renewal::Scheduled && self.next_look() == at
+    pub(super) fn is_renewed_at(&self, at: CompactInstant) -> bool {
+        self.renewal == Renewal::Scheduled && self.next_look == at
     }
 
     /// Returns whether no turn in flight names the id as a waiter.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
+use crate::compact_instant::CompactInstant;
 use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Incarnation, Millis, TurnNumber};
@@ -208,7 +209,7 @@ impl Permits {
         while looked_at.len() < most
             && let Some((at, counter)) = self.next_due()
             && let Some(held) = self.held.get_mut(&counter)
-            && at <= batch.sent() + lease::piggyback(held.lease())
+            && at <= (batch.sent() + lease::piggyback(held.lease())).into()
         {
             self.deadlines.pop();
             if held.is_renewed_at(at)
@@ -260,20 +261,20 @@ impl Permits {
     }
 
     /// The permit that next needs a look, and when.
-    fn next_due(&mut self) -> Option<(Instant, u64)> {
+    fn next_due(&mut self) -> Option<(CompactInstant, u64)> {
         self.deadlines.first(|counter| Some(self.held.get(&counter)?.next_look()))
     }
 
     /// Returns when the next permit needs a look.
     pub(super) fn next_look(&mut self) -> Option<Instant> {
-        self.next_due().map(|(at, _)| at)
+        self.next_due().map(|(at, _)| at.into())
     }
 
     /// Marks the permits that have become due for renewal. Returns the next permit that the clock has ended,
     /// with the reason.
     pub(super) fn next_lost(&mut self, now: Instant) -> Option<(u64, LostReason)> {
         while let Some((at, counter)) = self.next_due()
-            && at <= now
+            && at <= now.into()
             && let Some(held) = self.held.get_mut(&counter)
         {
             if let Some(reason) = held.lost_by_clock(now) {

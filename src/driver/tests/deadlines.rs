@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::harness::{Harness, LEASE_MS};
+use crate::compact_instant::CompactInstant;
 use crate::driver::state::Deadlines;
 use crate::hold::Truth;
 
 #[tokio::test(start_paused = true)]
 async fn what_has_moved_is_told_once_at_its_new_instant_and_leaves_nothing_behind() {
     let start = Instant::now();
-    let at = |secs| start + Duration::from_secs(secs);
+    let at = |secs| CompactInstant::from(start + Duration::from_secs(secs));
     let mut deadlines = Deadlines::default();
     let mut instants = HashMap::new();
     for round in 0..100 {

@@ -9,8 +9,8 @@
 --- # Reply
 ---
 --- now in microseconds, limit override (-1: none), declared limit (-1: none), units in use, permits, waiters,
---- {id, score, ...} by deadline, {id, ticket, ...} in the order of the queue, {client, label, ...}. The declared
---- limit is the highest that a known client has declared.
+--- {id, score, ...} by deadline, {id, ticket, ...} in the order of the queue, {client, label, ...}. The
+--- declared limit is the highest that a known client has declared.
 
 --- @include "keys"
 --- @include "state"

@@ -35,9 +35,10 @@
 ---   Flag.MISSING     count, indices: releases that found nothing
 ---   Flag.EXCEPTIONS  count, (index, RenewalException.*): renewals that found no permit or a
 ---                    kicked one
----   Flag.ALL_GRANTED nothing: all newcomers are granted, with the last numbers; nothing follows
 ---   Flag.OTHERS      count, (id, token): other waiters of the caller that left the queue; token 0:
 ---                    too large
+---   Flag.ALL_GRANTED nothing: nobody was asked about, and all newcomers are granted, with the last
+---                    numbers in their order; no outcomes follow
 ---
 --- then the outcome of each ask
 ---
@@ -58,8 +59,9 @@
 ---
 --- # Implementation
 ---
---- Redis runs nothing else during a turn, so the cost of a turn depends only on what it says. A step makes
---- the tables that only it needs. Ids come in runs of one kind, so that no id has to be parsed. Redis
+--- Redis runs nothing else during a turn, so the cost of a turn depends only on what it says. Lua makes a
+--- function anew in each call, which costs as much as a command, so the steps of the short ways make none. A
+--- step makes the tables that only it needs. Ids come in runs of one kind, so that no id has to be parsed. Redis
 --- formats each number that it gets, so numbers are passed as texts that are made once.
 ---
 --- `at` is the place in ARGV where the next section begins. Each step moves it past its own.
@@ -72,8 +74,9 @@
 --- @include "turn/client"
 --- @include "turn/release"
 
--- The short ways: nobody waits, and nothing is left to do, or only newcomers of one unit are left, and all fit. Their
--- cost is that of the commands. A turn that may be from before a loss of data takes the long way.
+-- The short ways: nobody waits, and nothing is left to do, or only newcomers of one unit are left, and all fit.
+-- A turn that may be from before a loss of data takes the long way. Both ways end with the same steps, and a
+-- short way leaves out only what would do nothing.
 if
   waiting == 0
   and (

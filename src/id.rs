@@ -65,8 +65,8 @@ impl fmt::Debug for ClientId {
 /// The id of a permit, as Redis and [`inspect`](crate::ZSetSemaphore::inspect) know it.
 ///
 /// It reads `<client>:<counter>[*units][/lease_ms]`, and carries all that another process must know
-/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice. The character `~`
-/// is reserved: ids of later versions may have more behind it, and this version refuses them.
+/// to grant the permit. One unit, and a lease of 30 seconds, are left out. No id is made twice. The character
+/// `~` is reserved: ids of later versions may have more behind it, and this version refuses them.
 ///
 /// # Examples
 ///

@@ -1,4 +1,5 @@
---- Finishes the writes: the state and the expiry of the keys. Forgets clients that have gone, and sends wake-ups.
+--- Finishes the writes: the state and the expiry of the keys. Forgets clients that have gone, and sends
+--- wake-ups.
 ---
 --- Reads   needed_until, declared, alive_until; clients by their last sign of life
 --- Writes  meta state, <client>, l:<client>; clients; the expiry of all keys

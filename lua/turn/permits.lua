@@ -16,8 +16,8 @@ local function deadline_in(ms)
   end
   return deadline_text
 end
--- Writes the state: before a permit that it counts is added, and before one that it counted is removed. If Redis
--- is out of memory, this fails before anything has changed.
+-- Writes the state: before a permit that it counts is added, and before one that it counted is removed. If
+-- Redis is out of memory, this fails before anything has changed.
 local function save()
   changed, before = false, last
   --- @include "pack"

@@ -84,7 +84,8 @@ impl StoreError {
         !self.is_final()
     }
 
-    /// Whether only a change of configuration, or of the version of this crate, can help. Waiters end with it at once.
+    /// Whether only a change of configuration, or of the version of this crate, can help. Waiters end with it
+    /// at once.
     pub fn is_final(&self) -> bool {
         use StoreErrorKind::{
             Authentication, NewerSchema, NotPermitted, Protocol, Server, WrongType,

@@ -20,8 +20,8 @@ struct Confirmed {
 }
 
 impl Declaration {
-    /// Returns whether the next turn has to declare. A busy client declares again after a third of the time after
-    /// which the store would forget it.
+    /// Returns whether the next turn has to declare. A busy client declares again after a third of the time
+    /// after which the store would forget it.
     pub(super) fn is_due(
         &self,
         limit: u32,

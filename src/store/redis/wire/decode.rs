@@ -142,8 +142,8 @@ pub(in crate::store::redis) fn read_kick(value: &Value) -> Result<KickOutcome, S
     }
 }
 
-/// Reads a wake-up: a name, then pairs of an id and a number, as `wake` in `lua/wake.lua` writes them. An id that
-/// this version cannot read is skipped.
+/// Reads a wake-up: a name, then pairs of an id and a number, as `wake` in `lua/wake.lua` writes them. An id
+/// that this version cannot read is skipped.
 pub(in crate::store::redis) fn read_wake(
     payload: &[u8],
 ) -> Option<(&str, Vec<(PermitId, WakeUp)>)> {

@@ -26,8 +26,9 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
              fencing token is higher, which is exact in one process of ours. Across processes it is
              not, though they stood there 3 ms before it asked: a process may sleep longer before it
              sends. Tokio's has no tokens: 3 ms, and by who ran again first.
-             By the server: in one round more it tells (MONITOR) which id it heard of first, which is
-             exact across processes. MONITOR slows it down, so that round counts for nothing else.",
+             By the server: in one round more it tells (MONITOR) which id it heard of first, so no
+             clock of a process matters. MONITOR slows it down: that round counts for nothing else.
+             A waiter that finds its grant by asking gets a later token, and counts as overtaken.",
         ),
     );
     say(format_args!("  Everybody asks again at once.\n"));

@@ -1,7 +1,7 @@
 //! What a cluster-wide semaphore costs, measured on a real `redis-server` and real processes.
 //!
 //! ```sh
-//! cargo bench --bench load               # all scenarios, about twelve minutes, and once the time
+//! cargo bench --bench load               # all scenarios, about ten minutes, and once the time
 //!                                        # to build `benches/peers`
 //! cargo bench --bench load -- contention # one or some of them
 //! cargo bench --bench load -- --save     # and keeps what it prints in benches/results

@@ -342,3 +342,39 @@ async fn the_code_of_an_error_decides_and_its_text_never() {
         assert_eq!(told.kind(), kind, "{answer}");
     }
 }
+
+/// Another program, of a newer version, has written the data since.
+const MAKE_NEWER: &str = "
+    local state = redis.call('HGET', KEYS[1], 'state')
+    redis.call('HSET', KEYS[1], 'state', '\\2' .. string.sub(state, 2))";
+
+// Behaviour 40
+#[tokio::test]
+async fn data_of_a_newer_version_ends_waits_at_once_and_the_server_is_left_alone() {
+    let server = RedisServer::start().await;
+    let semaphore = semaphore(&server.url());
+    let permit = semaphore.acquire(4).await.unwrap();
+    let waiter = tokio::spawn(semaphore.acquire(1));
+    eventually("it waits", PATIENCE, async || {
+        semaphore.inspect().await.unwrap().waiters_total == 1
+    })
+    .await;
+    server.cmd(&["EVAL", MAKE_NEWER, "1", "zsem:{jobs}:meta"]).await;
+
+    names(&refused_try(&semaphore).await, StoreErrorKind::NewerSchema, "NEWERSCHEMA");
+    match within(PATIENCE, waiter).await.unwrap() {
+        Err(AcquireError::Refused(error)) => {
+            names(&error, StoreErrorKind::NewerSchema, "SCHEMA 2");
+            assert!(error.is_final());
+        }
+        other => panic!("expected Refused, got {other:?}"),
+    }
+    names(&refused(&semaphore).await, StoreErrorKind::NewerSchema, "UPGRADE");
+
+    // The release of the permit is said again, but not all the time.
+    drop(permit);
+    server.reset_stats().await;
+    tokio::time::sleep(ms(1_000)).await;
+    let calls = server.calls("evalsha").await;
+    assert!(calls <= 20, "{calls} calls in a second");
+}

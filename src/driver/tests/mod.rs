@@ -4,6 +4,7 @@
 
 mod answers;
 mod deadlines;
+mod declarations;
 mod ends;
 mod grants;
 mod harness;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Incarnation, Seq};
-use crate::store::{Ask, Turn, TurnReply, WaiterOutcome};
+use crate::store::{Ask, Turn, TurnReply, WaiterOutcome, WhenFull};
 
 use super::generator::{EpochChange, RandomTurn};
 
@@ -87,6 +87,8 @@ impl Client {
             let id = PermitId::new(self.id, counter, newcomer.units, newcomer.lease);
             (id, newcomer.when_full)
         });
+        let again = random.again.iter().filter_map(|&pick| self.pick_id(pick));
+        let again = again.map(|id| (id, WhenFull::Wait));
         let turn = Turn {
             name: name.clone(),
             client: self.id,
@@ -105,7 +107,7 @@ impl Client {
             cancel,
             renew,
             ask,
-            admit: admit.collect(),
+            admit: again.chain(admit).collect(),
         };
         for id in turn.release.iter().chain(&turn.cancel) {
             self.tokens.remove(id);

@@ -172,3 +172,71 @@ fn tokens_rise_above_what_the_caller_has_seen_where_a_new_server_is_behind() {
         admit(1, 2, 1, LEASE),
     ]]);
 }
+
+/// A turn that admits ids that are held already, and a newcomer after them.
+fn admit_again(client: usize, limit: u32, again: &[usize], count: usize) -> Step {
+    let Step::Turn(turn) = admit(client, count, 1, LEASE) else { unreachable!() };
+    Step::Turn(RandomTurn { limit, again: again.to_vec(), ..turn })
+}
+
+fn within(limit: u32, step: Step) -> Step {
+    let Step::Turn(turn) = step else { unreachable!() };
+    Step::Turn(RandomTurn { limit, ..turn })
+}
+
+#[test]
+fn a_second_request_with_the_same_id_is_one_permit() {
+    let two = || admit(0, 2, 1, LEASE);
+    run(vec![
+        vec![two(), admit_again(0, 200, &[0], 0), admit_again(0, 200, &[0, 1], 0)],
+        vec![two(), admit_again(0, 200, &[0, 1], 3), release(0, 0, 0), silent(0)],
+        // The long way: somebody of more than one unit is among the newcomers.
+        vec![two(), admit(0, 1, 3, LEASE), admit_again(0, 200, &[0, 1], 2), silent(0)],
+    ]);
+}
+
+/// The short ways of the script end where these cases begin.
+#[test]
+fn a_turn_beside_a_short_way_is_told_the_same() {
+    let one = || admit(0, 1, 1, LEASE);
+    let heavy = || admit(1, 1, 4, LEASE);
+    let release_one = || Step::Turn(RandomTurn { release: vec![0], ..RandomTurn::silent(0) });
+    let swap = |limit| {
+        let Step::Turn(turn) = admit(0, 2, 1, LEASE) else { unreachable!() };
+        Step::Turn(RandomTurn { limit, release: vec![0], ..turn })
+    };
+    run(vec![
+        // The limit is just reached, and passed by one.
+        vec![within(3, admit(0, 2, 1, LEASE)), within(3, one()), within(3, one()), Step::Inspect],
+        vec![heavy(), within(5, one()), within(5, one()), release_one(), Step::Inspect],
+        vec![within(2, one()), swap(2), swap(2), Step::Inspect],
+        // One waits, and there is room.
+        vec![within(1, one()), within(1, one()), release_one(), one(), silent(1)],
+        // An override below and above the limit of the handle.
+        vec![Step::SetLimit(Some(1)), one(), one(), release_one()],
+        vec![Step::SetLimit(Some(9)), within(1, one()), within(1, one()), release_one()],
+        // A lease has ended, and nothing has removed its permit.
+        vec![within(1, admit(0, 1, 1, 1_000)), advance(2), within(1, one()), silent(0)],
+        vec![admit(0, 2, 1, 1_000), one(), advance(2), release_one(), one(), silent(0)],
+        // A kicked permit is released.
+        vec![one(), mark(0), release_one(), Step::Inspect],
+        // Keys are lost alone.
+        vec![heavy(), LOSE_META, release_one(), one(), Step::Inspect],
+        vec![one(), heavy(), LOSE_META, release_one(), Step::Inspect],
+        vec![one(), heavy(), Step::Lose(Key::Permits), release_one(), Step::Inspect],
+        vec![one(), heavy(), Step::Lose(Key::Permits), within(1, one()), Step::Inspect],
+        // The client has seen more than the store has given out: a release tells so, and so does the next turn.
+        vec![
+            advance(20),
+            one(),
+            one(),
+            Step::LoseAllKeys,
+            Step::TurnBack { micros: 10_000_000 },
+            admit(1, 1, 1, LEASE),
+            release_one(),
+            admit(1, 1, 1, LEASE),
+        ],
+        // A newer turn has raised the epoch.
+        vec![one(), raise_epoch(0), release_one(), one(), late_turn(0), release_one()],
+    ]);
+}

@@ -287,6 +287,11 @@ mod tests {
     }
 
     #[test]
+    fn an_id_has_24_bytes() {
+        assert_eq!(size_of::<PermitId>(), 24);
+    }
+
+    #[test]
     fn a_client_id_reads_back_and_nothing_else_is_one() {
         for bits in [0, 255, u64::MAX] {
             let id = ClientId::from_bits(bits);

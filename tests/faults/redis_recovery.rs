@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::try_join_all;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
@@ -76,6 +77,23 @@ async fn forgotten_scripts_are_loaded_again_and_nobody_notices() {
     let info: String = server.query(&["INFO", "errorstats"]).await;
     assert!(info.contains("errorstat_NOSCRIPT"), "no script was ever missing: {info}");
     assert_eq!(semaphore.inspect().await.unwrap().in_use, 0);
+}
+
+// Behaviour 39
+#[tokio::test]
+async fn forgotten_scripts_cost_turns_that_go_out_together_two_round_trips() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let client = Client::builder().url(proxy.url()).call_timeout(ms(1_000)).build().unwrap();
+    let names: Vec<_> =
+        (0..32).map(|nth| client.semaphore(format!("jobs-{nth}"), 1).build().unwrap()).collect();
+    names[0].acquire(1).await.unwrap().release().await.unwrap();
+    server.cmd(&["SCRIPT", "FLUSH"]).await;
+    proxy.delay_replies(ms(100));
+    let acquired = try_join_all(names.iter().map(|name| name.acquire(1)));
+    let _permits = within(ms(1_000), acquired).await.unwrap();
+    let info: String = server.query(&["INFO", "errorstats"]).await;
+    assert!(info.contains("errorstat_NOSCRIPT"), "no script was ever missing: {info}");
 }
 
 // Behaviour 39

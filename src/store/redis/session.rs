@@ -135,20 +135,47 @@ impl RedisSession {
     async fn run(&self, call: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
         let loads = self.loads.load(Ordering::SeqCst);
-        let reply = connection.send_packed_command(call).await?;
-        self.loaded(call, reply, loads).await
-    }
-
-    /// Returns the reply to a call, made again if the server did not have the script.
-    async fn loaded(&self, call: &Cmd, reply: Value, loads: u64) -> RedisResult<Value> {
-        match reply.extract_error() {
+        match connection.send_packed_command(call).await?.extract_error() {
             Err(error) if is_noscript(&error) => {
                 self.load_again(loads).await?;
-                let mut connection = self.connection.clone();
                 connection.send_packed_command(call).await?.extract_error()
             }
-            other => other,
+            reply => reply,
         }
+    }
+
+    /// Does the same as [`run`](Self::run) for several calls together. Those that found no script are made
+    /// again together, because round trips of their own would delay the replies to all others.
+    async fn run_together(&self, calls: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+        let loads = self.loads.load(Ordering::SeqCst);
+        let mut replies = self.send_together(calls).await?;
+        let missing = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_noscript);
+        if !replies.iter().any(missing) {
+            return Ok(replies);
+        }
+        let mut again = redis::pipe();
+        for (call, _) in calls.cmd_iter().zip(&replies).filter(|(_, reply)| missing(reply)) {
+            again.add_command(call.clone());
+        }
+        let again = match self.load_again(loads).await {
+            Ok(()) => self.send_together(&again).await,
+            Err(error) => Err(error),
+        };
+        let places = replies.iter_mut().filter(|reply| missing(reply));
+        match again {
+            Ok(again) => places.zip(again).for_each(|(place, reply)| *place = reply),
+            Err(error) => places.for_each(|place| *place = Err(error.clone())),
+        }
+        Ok(replies)
+    }
+
+    /// Sends calls together. Returns one reply for each.
+    async fn send_together(&self, calls: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+        let (mut connection, count) = (self.connection.clone(), calls.len());
+        let replies = connection.send_packed_commands(calls, 0, count).await?;
+        let mut replies: Vec<_> = replies.into_iter().map(Value::extract_error).collect();
+        replies.resize_with(count, || Ok(Value::Nil)); // as garbled as a missing one
+        Ok(replies)
     }
 
     fn call_of(&self, turn: &Turn) -> Cmd {
@@ -184,23 +211,12 @@ impl Session for RedisSession {
             calls.add_command(self.call_of(turn));
         }
         Box::pin(async move {
-            let loads = self.loads.load(Ordering::SeqCst);
-            let mut connection = self.connection.clone();
-            let replies = connection.send_packed_commands(&calls, 0, turns.len()).await;
-            let replies = match replies {
-                Ok(replies) => replies,
-                Err(error) => {
-                    let failed = |turn: &Turn| outcome(Err(error.clone()), turn);
-                    return turns.iter().map(failed).collect();
+            match self.run_together(&calls).await {
+                Ok(replies) => {
+                    turns.iter().zip(replies).map(|(turn, reply)| outcome(reply, turn)).collect()
                 }
-            };
-            let mut replies = replies.into_iter();
-            let mut outcomes = Vec::with_capacity(turns.len());
-            for (turn, call) in turns.iter().zip(calls.cmd_iter()) {
-                let reply = replies.next().unwrap_or(Value::Nil); // as garbled as a missing one
-                outcomes.push(outcome(self.loaded(call, reply, loads).await, turn));
+                Err(error) => turns.iter().map(|turn| outcome(Err(error.clone()), turn)).collect(),
             }
-            outcomes
         })
     }
 

@@ -143,6 +143,13 @@ impl InFlight {
         })
     }
 
+    /// The label has changed since the turns in flight were made: what they declare is out of date.
+    pub(super) fn retract_declarations(&mut self) {
+        for turn in &mut self.turns {
+            turn.named.declared = None;
+        }
+    }
+
     /// Returns whether a turn in flight removes the id.
     pub(super) fn removes(&self, id: PermitId) -> bool {
         let named = self.turns.iter().map(|turn| &turn.named);

@@ -154,6 +154,7 @@ impl SemaphoreState {
         if !label.is_empty() && self.label != *label {
             self.label = Arc::clone(label);
             self.declaration.retract();
+            self.in_flight.retract_declarations();
         }
     }
 

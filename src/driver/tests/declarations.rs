@@ -58,3 +58,16 @@ async fn a_declaration_in_a_turn_without_an_answer_is_said_again() {
     assert!(declares(&mut harness));
     assert!(!declares(&mut harness));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_label_that_changes_while_a_turn_declares_is_declared_by_the_next_one() {
+    let mut harness = Harness::new(5);
+    harness.state.add_handle(8, &"old".into());
+    harness.state.request_turn();
+    let outgoing = harness.next().unwrap();
+    assert!(outgoing.turn.declares);
+    harness.state.add_handle(8, &"new".into());
+    harness.run_and_settle(outgoing);
+    assert!(declares(&mut harness));
+    assert!(!declares(&mut harness));
+}

@@ -114,9 +114,9 @@ impl Client {
 
     /// Returns whether the client has a connection now, as far as it knows. It makes no call.
     ///
-    /// - A connection that breaks is noticed at once. A server that hangs is noticed only when the next
-    ///   calls have had no answer: until then this returns true. [`last_heard`](Self::last_heard) tells how
-    ///   old the latest answer is.
+    /// - A connection that breaks is noticed at once; over TLS to a server without RESP3, only by the next
+    ///   call. A server that hangs is noticed only when the next calls have had no answer: until then this
+    ///   returns true. [`last_heard`](Self::last_heard) tells how old the latest answer is.
     /// - While the server refuses calls, say because it is out of memory, this returns true.
     /// - Before the first call, a client made by [`open`](Self::open) or
     ///   [`ClientBuilder::build`] has not tried to connect, so this returns false. A service that gets no

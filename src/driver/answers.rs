@@ -158,20 +158,30 @@ impl Answers {
     /// Ready with a turn that has come back. When there is no more, turns that were sent go out.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Landed> {
         loop {
+            if let Some(landed) = self.poll_come(cx) {
+                return Poll::Ready(landed);
+            }
+            if self.outbox.is_empty() {
+                return Poll::Pending;
+            }
+            self.post();
+        }
+    }
+
+    /// Returns a turn that has come back. Nothing goes out.
+    pub(super) fn poll_come(&mut self, cx: &mut Context<'_>) -> Option<Landed> {
+        loop {
             while let Some((serial, answer)) = self.come.pop_front() {
                 if let Ok(index) = self.awaited.binary_search_by_key(&serial, |turn| turn.serial)
                     && let Some(turn) = self.remove(index)
                 {
-                    return Poll::Ready(Landed { turn, answer });
+                    return Some(Landed { turn, answer });
                 }
             }
-            if let Poll::Ready(Some((first, answers))) = self.coming.poll_next_unpin(cx) {
-                self.come.extend((first..).zip(answers));
-            } else if self.outbox.is_empty() {
-                return Poll::Pending;
-            } else {
-                self.post();
-            }
+            let Poll::Ready(Some((first, answers))) = self.coming.poll_next_unpin(cx) else {
+                return None;
+            };
+            self.come.extend((first..).zip(answers));
         }
     }
 

@@ -1,11 +1,9 @@
 //! The only connection of a client: opened, judged and replaced by rules of this crate.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::retry_delay::RetryDelay;
@@ -31,7 +29,9 @@ pub(super) struct Connection {
 
 enum Step {
     /// `None`: a connection is to be opened now.
-    Wait(Option<Pin<Box<Sleep>>>),
+    Wait {
+        until: Option<Instant>,
+    },
     Open(BoxFuture<'static, Result<Opened, StoreError>>),
     Up {
         /// Moves the bytes of the connection, if the driver has to do that.
@@ -42,7 +42,7 @@ enum Step {
 impl Connection {
     pub(super) fn new() -> Self {
         Self {
-            step: Step::Wait(None),
+            step: Step::Wait { until: None },
             unanswered: 0,
             unanswered_since: Instant::now(),
             delay: RetryDelay::default(),
@@ -50,11 +50,12 @@ impl Connection {
         }
     }
 
-    /// Opens the connection, or moves its bytes. Ready when it came up, broke, or could not be opened.
+    /// Opens the connection, or moves its bytes. Ready when it came up, broke, or could not be opened. During
+    /// a pause, nothing wakes the task: it has to poll again at [`opens_at`](Self::opens_at).
     pub(super) fn poll(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Step::Wait(pause) = &mut self.step {
-            if let Some(pause) = pause {
-                ready!(pause.as_mut().poll(cx));
+        if let Step::Wait { until } = self.step {
+            if until.is_some_and(|until| Instant::now() < until) {
+                return Poll::Pending;
             }
             self.step = Step::Open(open(Arc::clone(shared)));
         }
@@ -67,7 +68,7 @@ impl Connection {
                 ready!(io.as_mut().poll(cx));
                 self.broke(shared);
             }
-            Step::Up { io: None } | Step::Wait(_) => return Poll::Pending,
+            Step::Up { io: None } | Step::Wait { .. } => return Poll::Pending,
         }
         Poll::Ready(())
     }
@@ -89,9 +90,16 @@ impl Connection {
             self.told = true;
         }
         let now = Instant::now();
-        let pause = sleep_until(now + self.delay.after_failure());
-        self.step = Step::Wait(Some(Box::pin(pause)));
+        self.step = Step::Wait { until: Some(now + self.delay.after_failure()) };
         shared.link().down(error, now);
+    }
+
+    /// Returns when the next connection is to be opened, during a pause.
+    pub(super) fn opens_at(&self) -> Option<Instant> {
+        match self.step {
+            Step::Wait { until } => until,
+            Step::Open(_) | Step::Up { .. } => None,
+        }
     }
 
     pub(super) fn answered(&mut self) {

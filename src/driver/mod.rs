@@ -13,6 +13,7 @@ mod cell;
 mod connection;
 mod data_loss_log;
 mod deferred;
+mod gathering;
 mod handle;
 mod inline;
 mod lifecycle;

@@ -46,15 +46,16 @@ impl Registry {
         lock(&self.cells).values().cloned().collect()
     }
 
-    /// Drops a semaphore that is no longer needed.
-    pub(super) fn sweep(&self, cell: &Arc<SemaphoreCell>) {
+    /// Drops a semaphore if it is no longer needed. Returns whether it did.
+    pub(super) fn sweep(&self, cell: &Arc<SemaphoreCell>) -> bool {
         let mut cells = lock(&self.cells);
         let unused = cell.read(|state| state.is_unused().then(|| Arc::clone(state.name())));
-        if let Some(name) = unused
-            && cells.get(&name).is_some_and(|current| Arc::ptr_eq(current, cell))
-        {
+        let Some(name) = unused else { return false };
+        let is_current = cells.get(&name).is_some_and(|current| Arc::ptr_eq(current, cell));
+        if is_current {
             cells.remove(&name);
         }
+        is_current
     }
 
     /// Returns whether nothing is held and nothing is left to remove.

@@ -1,12 +1,10 @@
 //! The driver's task: lets semaphores send their turns, takes in the outcomes, and keeps the timers.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -18,6 +16,7 @@ use super::answers::{Answers, Landed, SentTurn};
 use super::cell::SemaphoreCell;
 use super::connection::Connection;
 use super::data_loss_log::DataLossLog;
+use super::gathering::Gathering;
 use super::self_wakes::WithoutSelfWakes;
 use super::shared::Shared;
 use super::state::{Outgoing, SemaphoreState, TimerMove};
@@ -51,35 +50,6 @@ pub(super) struct Driver {
     _guard: EndGuard,
 }
 
-/// Whether the next turns wait for callers that are about to speak.
-///
-/// The callers that the answers of one poll have woken run one after the other, and each may want something
-/// at once. The driver runs after them, so that they share one turn, or at least the bytes that go out
-/// together. A caller that was alone is not waited for.
-enum Gathering {
-    /// Nobody is expected.
-    No,
-    /// So many callers were woken. None of them has spoken yet.
-    Expected(usize),
-    /// The first of them has spoken.
-    Now {
-        /// The runtime polls this after other tasks.
-        others: Pin<Box<dyn Future<Output = ()> + Send>>,
-        /// How many callers are perhaps not among those tasks.
-        more: usize,
-    },
-}
-
-impl Gathering {
-    /// The number of tasks that the runtime polls at most before it looks after those that have yielded: the
-    /// default `event_interval` of tokio.
-    const AT_ONCE: usize = 61;
-
-    fn begin(callers: usize) -> Self {
-        Self::Now { others: Box::pin(yield_now()), more: callers.saturating_sub(Self::AT_ONCE) }
-    }
-}
-
 /// Ends the client when the driver's task ends, also when its runtime drops it.
 struct EndGuard(Arc<Shared>);
 
@@ -105,7 +75,7 @@ impl Driver {
             connection: Connection::new(),
             answers: Answers::default(),
             backlog: VecDeque::new(),
-            gathering: Gathering::No,
+            gathering: Gathering::default(),
             timers: Timers::default(),
             alarm: Alarm::default(),
             data_loss_log: DataLossLog::default(),
@@ -120,44 +90,55 @@ impl Driver {
     /// Does all there is to do now. Ready once the driver has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_ready(cx);
-        if self.connection.lost_unasked(&self.shared) || self.heed_complaint() {
-            self.connection_changed();
-        }
-        while self.connection.poll(&self.shared, cx).is_ready() {
-            self.connection_changed();
-        }
-        self.poll_answers(cx);
         loop {
+            self.poll_connection(cx);
+            self.poll_answers(cx);
             if self.shared.is_abandoned() && self.may_end() {
                 self.data_loss_log.tell(&self.shared.address());
                 return Poll::Ready(());
             }
             if self.alarm.poll(self.next_look(), cx).is_pending() {
-                return Poll::Pending;
+                break;
             }
             self.fire();
-            self.poll_answers(cx); // turns go out
         }
+        if self.leaves_backlog() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 
     /// Lets ready semaphores send what they have, unless more callers are about to speak.
     fn poll_ready(&mut self, cx: &mut Context<'_>) {
-        if let Gathering::Expected(callers) = self.gathering
-            && self.shared.has_ready()
-        {
-            self.gathering = Gathering::begin(callers);
-        }
-        while let Gathering::Now { others, more } = &mut self.gathering {
-            if others.as_mut().poll(cx).is_pending() {
-                return; // not registered: callers need not wake the driver meanwhile
-            }
-            self.gathering = match *more {
-                0 => Gathering::No,
-                more => Gathering::begin(more),
-            };
+        let shared = &self.shared;
+        if self.gathering.poll(|| shared.has_ready(), cx).is_pending() {
+            return; // not registered: callers need not wake the driver meanwhile
         }
         self.shared.register(cx.waker());
         self.pump_ready();
+    }
+
+    /// Opens or replaces the connection, or moves its bytes.
+    fn poll_connection(&mut self, cx: &mut Context<'_>) {
+        let given_up = self.connection.lost_unasked(&self.shared) || self.heed_complaint();
+        if given_up {
+            self.take_in_last_answers(cx);
+            self.connection_changed();
+        }
+        while self.connection.poll(&self.shared, cx).is_ready() {
+            self.take_in_last_answers(cx);
+            self.connection_changed();
+        }
+    }
+
+    /// Takes in what the server answered before the connection was lost.
+    fn take_in_last_answers(&mut self, cx: &mut Context<'_>) {
+        while let Some(landed) = self.answers.poll_come(cx) {
+            let unanswered = landed.answer.as_ref().is_err_and(StoreError::is_unanswered);
+            if !unanswered {
+                self.land(landed);
+            }
+        }
     }
 
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
@@ -166,9 +147,7 @@ impl Driver {
             woken += landed.turn.callers;
             self.land(landed);
         }
-        if woken > 1 && matches!(self.gathering, Gathering::No) {
-            self.gathering = Gathering::Expected(woken);
-        }
+        self.gathering.expect(woken);
         self.shared.notify_flushed();
     }
 
@@ -184,6 +163,11 @@ impl Driver {
             self.pump(&cell, true);
         }
         self.backlog.shrink_in_use();
+    }
+
+    /// Returns whether semaphores wait that could send now. Nothing else may wake the driver for them.
+    fn leaves_backlog(&self) -> bool {
+        !self.gathering.is_under_way() && !self.backlog.is_empty() && !self.is_full()
     }
 
     fn is_full(&self) -> bool {
@@ -224,9 +208,9 @@ impl Driver {
                 return self.send(cell, session, outgoing, in_turn, now);
             }
         }
-        if look.unused {
+        // If a new handle came meanwhile, the state still counts on its timer.
+        if look.unused && self.shared.registry().sweep(cell) {
             self.timers.forget(cell, look.timer.to);
-            self.shared.registry().sweep(cell);
         }
     }
 
@@ -357,7 +341,8 @@ impl Driver {
     /// Returns when there is work to do, if nothing happens before.
     fn next_look(&self) -> Option<Instant> {
         let (timer, log) = (self.timers.first(), self.data_loss_log.tell_at());
-        [timer, self.answers.check_at(), self.give_up_at, log].into_iter().flatten().min()
+        let (check, open) = (self.answers.check_at(), self.connection.opens_at());
+        [timer, check, open, self.give_up_at, log].into_iter().flatten().min()
     }
 
     /// Runs the timers that are due.

@@ -1,96 +1,27 @@
 //! The turns that the driver has sent: which go out together, and which answers find their turn.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::slow_store::{Answer, Sent, Slow};
 use crate::driver::answers::{Answers, Landed};
 use crate::driver::cell::SemaphoreCell;
 use crate::driver::state::SemaphoreState;
-use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
-use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Millis};
 use crate::options::Options;
-use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WhenFull};
+use crate::store::{Session, TurnOutcome, WhenFull};
 
 const PATIENCE: Duration = Duration::from_millis(500);
-
-type Answer = Result<TurnOutcome, StoreError>;
-
-/// Keeps what it was sent until the test answers it.
-#[derive(Default)]
-struct Slow(Mutex<Vec<Sent>>);
-
-/// The names of turns that were sent together, and where their answers go.
-struct Sent {
-    names: Vec<String>,
-    done: oneshot::Sender<Vec<Answer>>,
-}
-
-impl Slow {
-    fn keep(&self, turns: &[Turn]) -> oneshot::Receiver<Vec<Answer>> {
-        let (done, answers) = oneshot::channel();
-        let names = turns.iter().map(|turn| turn.name.to_string()).collect();
-        self.0.lock().unwrap().push(Sent { names, done });
-        answers
-    }
-
-    fn take(&self) -> Vec<Sent> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
 
 /// The answer to the turn `nth`, which the test can tell from others.
 fn answer(nth: u64) -> Answer {
     Ok(TurnOutcome::Stale { epoch: Epoch::new(nth) })
-}
-
-fn gone<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
-    let error = StoreError::new(StoreErrorKind::Disconnected, "only turns are answered");
-    Box::pin(std::future::ready(Err(error)))
-}
-
-impl Session for Slow {
-    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Answer> {
-        let answers = self.keep(&[turn]);
-        Box::pin(async move { answers.await.unwrap().pop().unwrap() })
-    }
-
-    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<Answer>> {
-        let answers = self.keep(&turns);
-        Box::pin(async move { answers.await.unwrap() })
-    }
-
-    fn inspect(&self, _: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
-        gone()
-    }
-
-    fn set_limit(&self, _: Arc<str>, _: Option<u32>) -> BoxFuture<'_, Result<(), StoreError>> {
-        gone()
-    }
-
-    fn kick(
-        &self,
-        _: Arc<str>,
-        _: PermitId,
-        _: Kick,
-    ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
-        gone()
-    }
-
-    fn is_subscribed(&self) -> bool {
-        true
-    }
-
-    fn is_alive(&self) -> bool {
-        true
-    }
 }
 
 /// Turns of names that count from 0.
@@ -134,7 +65,7 @@ impl Desk {
 }
 
 fn names(sent: &Sent) -> Vec<&str> {
-    sent.names.iter().map(String::as_str).collect()
+    sent.turns.iter().map(|turn| &*turn.name).collect()
 }
 
 #[tokio::test]
@@ -148,7 +79,7 @@ async fn turns_of_one_poll_go_out_together_in_their_order() {
     desk.send(70);
     assert!(desk.landed().is_empty());
     let sent = desk.slow.take();
-    assert_eq!(sent.iter().map(|sent| sent.names.len()).collect::<Vec<_>>(), [32, 32, 6]);
+    assert_eq!(sent.iter().map(|sent| sent.turns.len()).collect::<Vec<_>>(), [32, 32, 6]);
     let order: Vec<usize> = sent.iter().flat_map(names).map(|name| name.parse().unwrap()).collect();
     assert_eq!(order, (1..=70).collect::<Vec<_>>());
 }

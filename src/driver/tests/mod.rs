@@ -13,4 +13,6 @@ mod lost_waiters;
 mod pipelined;
 mod simulation;
 mod single_turn;
+mod slow_store;
 mod state;
+mod task;

@@ -22,8 +22,8 @@ local waiting = call('ZCARD', queue)
 local holders = call('ZRANGE', permits, 0, most - 1, 'WITHSCORES')
 local waiters = call('ZRANGE', queue, 0, most - 1, 'WITHSCORES')
 
--- The clients that are known, and those that are listed.
-local asked, is_listed = call('ZRANGE', clients, 0, -1), {}
+-- The clients that were alive last, and those that are listed.
+local asked, is_listed = call('ZRANGE', clients, 0, most - 1, 'REV'), {}
 for _, ids in ipairs({ holders, waiters }) do
   for i = 1, #ids, 2 do
     local client = string.sub(ids[i], 1, 16)

@@ -12,7 +12,8 @@ pub struct Inspection {
     /// The limit in force: the override if there is one, else the declared limit, else the limit of the handle
     /// that asked.
     pub limit: u32,
-    /// The highest limit that a handle of any known client has. `None` if the store knows of none.
+    /// The highest limit that a handle of any known client has: of the 500 clients that were alive last, and
+    /// of those that are listed. `None` if the store knows of none.
     ///
     /// A client declares its limit with its turns. The store forgets a client an hour after its last sign of
     /// life, or with all data of a name that nobody uses.

@@ -39,8 +39,12 @@ impl MemoryState {
         let extra = if self.permits.is_empty() { 0 } else { meta.map_or(0, |meta| meta.extra) };
         let limit_override = meta.and_then(|meta| meta.limit_override);
         let (holders, waiters): (Vec<_>, Vec<_>) = (holders.collect(), waiters.collect());
+        let mut alive: Vec<_> =
+            self.clients.iter().map(|(client, until)| (until, client)).collect();
+        alive.sort_unstable_by(|a, b| b.cmp(a));
+        alive.truncate(INSPECT_BOUND);
         let known = |client: &ClientId| {
-            self.clients.contains_key(client)
+            alive.iter().any(|(_, alive)| *alive == client)
                 || holders.iter().any(|holder| holder.client == *client)
                 || waiters.iter().any(|waiter| waiter.client == *client)
         };

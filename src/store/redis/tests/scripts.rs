@@ -11,7 +11,7 @@ fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
         (&scripts.turn, "8bc6811e6725becb8594c0fbfd9d66ea4027cf00"),
-        (&scripts.inspect, "baf263be665a39ac43be143d78811299668f0e60"),
+        (&scripts.inspect, "d3d6077954106f5ab04b9fa8e941ab81606da78c"),
         (&scripts.set_limit, "d32318f04b004bae5d0d1adb1a95e15dc04d6cda"),
         (&scripts.kick, "3ada3c009ee059e1412f3104f65f84c669cc1522"),
     ] {

@@ -141,3 +141,16 @@ async fn what_was_given_up_neither_goes_out_nor_comes_back() {
     assert!(matches!(poll_fn(|cx| Poll::Ready(desk.answers.poll(cx))).await, Poll::Pending));
     assert_eq!(desk.slow.take().iter().map(names).collect::<Vec<_>>(), [["3"]]);
 }
+
+#[tokio::test]
+async fn a_turn_that_follows_those_that_were_given_up_goes_out_alone() {
+    let mut desk = Desk::new();
+    desk.send(2);
+    desk.answers.clear();
+    desk.send(1);
+    assert!(desk.landed().is_empty());
+    let [sent] = desk.slow.take().try_into().ok().unwrap();
+    assert_eq!(names(&sent), ["2"]);
+    sent.done.send(vec![answer(12)]).unwrap();
+    assert_eq!(desk.landed(), [(2, 12)]);
+}

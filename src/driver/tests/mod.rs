@@ -6,6 +6,7 @@ mod answers;
 mod deadlines;
 mod declarations;
 mod ends;
+mod gathering;
 mod grants;
 mod harness;
 mod late;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, advance, sleep};
 
 use super::slow_store::{Answer, Sessions, Slow, SlowStore};
 use crate::driver::cell::SemaphoreCell;
-use crate::driver::{DriverHandle, DropGuard, Shared, WaitEnd};
+use crate::driver::{DriverHandle, DropGuard, NoSession, Shared, WaitEnd};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hold::Hold;
 use crate::id::PermitId;
@@ -168,6 +168,86 @@ async fn an_answer_that_came_before_its_connection_broke_counts() {
     assert!(scene.answer_all().contains(&"asked".to_owned()));
     sleep(SOON).await;
     assert!(asked.granted().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_name_is_heard_while_others_are_in_flight() {
+    let scene = Scene::new(false, 1);
+    let mut sent = Vec::new();
+    for nth in 1..=4 {
+        let _waiting = scene.enter(&nth.to_string(), LEASE);
+        sleep(Duration::from_millis(1)).await;
+        sent.extend(scene.session(0).take());
+        assert_eq!(sent.len(), nth);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_is_not_used_any_more_leaves_nothing_behind() {
+    let mut scene = Scene::new(false, 1);
+    let waiting = scene.enter("jobs", LEASE);
+    sleep(SOON).await;
+    scene.answer_all();
+    sleep(SOON).await;
+    let hold = waiting.granted().unwrap();
+    assert!(hold.release());
+    waiting.driver.update(|state| {
+        state.give_back(hold.id.counter(), None);
+        state.remove_handle(1);
+    });
+    let cell = Arc::downgrade(&scene.cell("jobs"));
+    waiting.driver.update(|state| state.remove_handle(1));
+    drop(waiting);
+    sleep(SOON).await;
+    assert!(cell.upgrade().is_some(), "the store has not confirmed the release");
+    scene.answer_all();
+    sleep(SOON).await;
+    assert!(cell.upgrade().is_none());
+}
+
+/// Returns after which time the driver has ended.
+async fn ends_after(scene: Scene) -> Duration {
+    let Scene { shared, guard, .. } = scene;
+    let start = Instant::now();
+    drop(guard);
+    let has_ended = || {
+        let outcome = shared.first_connection().now_or_never();
+        outcome.is_some_and(|outcome| matches!(outcome, Err(NoSession::Ended)))
+    };
+    while !has_ended() {
+        sleep(Duration::from_millis(1)).await;
+        assert!(start.elapsed() < CALL_TIMEOUT * 20, "it goes on");
+    }
+    start.elapsed()
+}
+
+/// A client whose permit was released, and whose store does not answer any more.
+async fn unconfirmed(has_io: bool) -> Scene {
+    let mut scene = Scene::new(has_io, 1);
+    let waiting = scene.enter("jobs", LEASE);
+    sleep(SOON).await;
+    scene.answer_all();
+    sleep(SOON).await;
+    let hold = waiting.granted().unwrap();
+    assert!(hold.release());
+    waiting.driver.update(|state| state.give_back(hold.id.counter(), None));
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_ends_though_its_store_is_silent() {
+    let patience = CALL_TIMEOUT * 2;
+    let after = ends_after(unconfirmed(false).await).await;
+    assert!(patience <= after && after < patience + SOON, "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_driver_ends_at_once_if_its_store_has_long_been_away() {
+    let scene = unconfirmed(true).await;
+    scene.session(0).break_off();
+    sleep(CALL_TIMEOUT * 3).await;
+    let after = ends_after(scene).await;
+    assert!(after < SOON, "{after:?}");
 }
 
 /// A waker that makes a handle when it is woken.

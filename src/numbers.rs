@@ -58,7 +58,7 @@ impl Epoch {
         Self(number)
     }
 
-    #[cfg(feature = "redis")]
+    #[cfg(any(test, feature = "redis"))]
     pub(crate) fn get(self) -> u64 {
         self.0
     }

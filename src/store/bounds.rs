@@ -24,4 +24,5 @@ pub(super) const FORGET_BOUND: usize = 16;
 pub(crate) const INSPECT_BOUND: usize = 500;
 
 /// The version of the data of a semaphore in the store.
+#[cfg(feature = "redis")]
 pub(super) const SCHEMA: u64 = 1;

@@ -3,12 +3,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::harness::{Harness, LEASE_MS};
+use super::harness::{Harness, LEASE, LEASE_MS};
 use crate::compact_instant::CompactInstant;
 use crate::driver::state::Deadlines;
 use crate::hold::Truth;
+use crate::options::Renew;
+use crate::store::WhenFull;
 
 #[tokio::test(start_paused = true)]
 async fn what_has_moved_is_told_once_at_its_new_instant_and_leaves_nothing_behind() {
@@ -56,4 +59,39 @@ async fn permits_that_are_renewed_again_and_again_have_one_deadline_each() {
     assert!((100..=110).contains(&told), "{told} are remembered");
     assert!((2_900..=3_600).contains(&renewals), "{renewals} renewals in ten leases");
     assert!(holds.iter().all(|hold| matches!(hold.truth(), Truth::HeldUntil(_))));
+}
+
+/// Extends the lease of a permit after so many milliseconds.
+async fn extended_after(ms: u64, renew: Renew) -> Harness {
+    let mut harness = Harness::new(1);
+    let counter = harness.enter_renewing(WhenFull::Wait, LEASE_MS, renew);
+    let turn = harness.next().unwrap();
+    harness.run_and_settle(turn);
+    harness.granted(counter).unwrap();
+    harness.pass(ms).await;
+    let (done, _extended) = oneshot::channel();
+    harness.state.extend(counter, LEASE, done);
+    let extends = harness.next().unwrap();
+    harness.run_and_settle(extends);
+    harness
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_extension_moves_the_next_renewal_unless_that_is_near() {
+    let mut far = extended_after(9_000, Renew::Auto).await;
+    far.pass(9_999).await;
+    assert!(far.next().is_none());
+    far.pass(1).await;
+    assert_eq!(far.next().unwrap().turn.renew.len(), 1);
+    let mut near = extended_after(1_000, Renew::Auto).await;
+    assert_eq!(near.state.deadlines().len(), 1, "no stale entry");
+    near.pass(9_000).await;
+    assert_eq!(near.next().unwrap().turn.renew.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_nobody_renews_is_not_renewed_however_often_it_is_extended() {
+    let mut harness = extended_after(1_000, Renew::Manual).await;
+    harness.pass(LEASE_MS - 1_000 - 500).await; // past the first deadline
+    assert!(harness.next().is_none());
 }

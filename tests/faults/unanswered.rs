@@ -38,7 +38,13 @@ async fn an_unanswered_turn_of_one_name_costs_other_names_no_key() {
         within(PATIENCE, permit.release()).await.unwrap();
     }
     let after: usize = server.query(&["DBSIZE"]).await;
-    assert_eq!(after - before, 100, "one key for each name that idles");
+    assert_eq!(after - before, 200, "`meta` and `clients` for each name that idles");
+    for nth in 0..100 {
+        let meta = format!("zsem:{{new-{nth}}}:meta");
+        let fields: Vec<String> = server.query(&["HKEYS", &meta]).await;
+        let epochs = fields.iter().filter(|field| field.len() == 16).count();
+        assert_eq!((fields.len(), epochs), (2, 0), "{fields:?}");
+    }
 }
 
 #[tokio::test]

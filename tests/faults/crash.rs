@@ -118,14 +118,18 @@ async fn a_live_waiter_that_was_dropped_while_cut_off_comes_back_to_its_old_plac
     found(&near, 1, 1).await;
     let late = tokio::spawn(near.acquire(1));
     found(&near, 1, 2).await;
-    let order = near.inspect().await.unwrap().waiters;
+    let places = async || {
+        let waiters = near.inspect().await.unwrap().waiters;
+        waiters.iter().map(|waiter| (waiter.id, waiter.ticket)).collect::<Vec<_>>()
+    };
+    let order = places().await;
     proxy.refuse(true);
     proxy.cut();
     found(&near, 1, 1).await; // the dead one was dropped by the other's question
-    assert_eq!(near.inspect().await.unwrap().waiters, order[1..]);
+    assert_eq!(places().await, order[1..]);
     proxy.refuse(false);
     found(&near, 1, 2).await;
-    assert_eq!(near.inspect().await.unwrap().waiters, order);
+    assert_eq!(places().await, order);
     permit.release().await.unwrap();
     let first = within(PATIENCE, early).await.unwrap().unwrap();
     assert!(!late.is_finished(), "the one that came later was let in as well");

@@ -66,6 +66,14 @@ fn clients_are_forgotten_after_an_hour_in_which_somebody_holds_and_nobody_waits(
     run(vec![hour]);
 }
 
+#[test]
+fn an_operator_sets_the_limit_where_meta_is_lost_beside_waiters_alone() {
+    let before = vec![Step::SetLimit(Some(0)), admit(0, 3, 1, LEASE), LOSE_META];
+    run(vec![
+        [before, vec![Step::SetLimit(Some(2)), Step::Inspect, silent(0), Step::Inspect]].concat(),
+    ]);
+}
+
 /// The second turn of the client runs again when the epoch that made it stale is lost: while what
 /// it admitted is held, and while others wait.
 #[test]

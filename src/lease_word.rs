@@ -28,16 +28,6 @@ const SHIFT: u32 = 5;
 const LATEST: i64 = i64::MAX >> SHIFT;
 const EARLIEST: i64 = i64::MIN >> SHIFT;
 
-/// The reasons in the order of their codes. They follow 0 for "held" and 1 for "released".
-const REASONS: [LostReason; 6] = [
-    LostReason::Expired,
-    LostReason::Kicked,
-    LostReason::MissingInStore,
-    LostReason::RenewalTimeout,
-    LostReason::MaxHold,
-    LostReason::Shutdown,
-];
-
 /// How a permit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -47,19 +37,28 @@ pub(crate) enum End {
 
 impl End {
     fn code(self) -> u64 {
-        let index = match self {
-            Self::Released => 0,
-            Self::Lost(lost) => 1 + REASONS.iter().take_while(|reason| **reason != lost).count(),
-        };
-        index as u64 + 1
+        match self {
+            Self::Released => 1,
+            Self::Lost(LostReason::Expired) => 2,
+            Self::Lost(LostReason::Kicked) => 3,
+            Self::Lost(LostReason::MissingInStore) => 4,
+            Self::Lost(LostReason::RenewalTimeout) => 5,
+            Self::Lost(LostReason::MaxHold) => 6,
+            Self::Lost(LostReason::Shutdown) => 7,
+        }
     }
 
     fn of_code(code: u64) -> Option<Self> {
-        match code {
-            0 => None,
-            1 => Some(Self::Released),
-            code => REASONS.get(code as usize - 2).copied().map(Self::Lost),
-        }
+        Some(match code {
+            1 => Self::Released,
+            2 => Self::Lost(LostReason::Expired),
+            3 => Self::Lost(LostReason::Kicked),
+            4 => Self::Lost(LostReason::MissingInStore),
+            5 => Self::Lost(LostReason::RenewalTimeout),
+            6 => Self::Lost(LostReason::MaxHold),
+            7 => Self::Lost(LostReason::Shutdown),
+            _ => return None,
+        })
     }
 }
 
@@ -167,7 +166,15 @@ mod tests {
 
     #[test]
     fn a_word_ends_once_and_keeps_how() {
-        let lost = REASONS.map(End::Lost);
+        let lost = [
+            LostReason::Expired,
+            LostReason::Kicked,
+            LostReason::MissingInStore,
+            LostReason::RenewalTimeout,
+            LostReason::MaxHold,
+            LostReason::Shutdown,
+        ]
+        .map(End::Lost);
         for end in lost.into_iter().chain([End::Released]) {
             let word = LeaseWord::new(Instant::now(), true);
             assert!(word.set_end(end));

@@ -6,7 +6,8 @@ use std::task::Poll;
 
 use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, RedisResult};
+use redis::{AsyncConnectionConfig, ConnectionAddr, RedisConnectionInfo, RedisResult};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 
 use crate::store::BoxFuture;
@@ -28,21 +29,32 @@ impl Transport {
         let settings = info.redis_settings();
         match info.addr() {
             ConnectionAddr::Tcp(host, port) => {
-                let stream = connect(host, *port).await?;
-                let opened = MultiplexedConnection::new_with_config(settings, stream, config);
-                opened.await.map(|(connection, io)| Self { connection, io: Some(Box::pin(io)) })
+                Self::over(connect(host, *port).await?, settings, config).await
             }
             #[cfg(unix)]
             ConnectionAddr::Unix(path) => {
                 let stream = tokio::net::UnixStream::connect(path).await?;
-                let opened = MultiplexedConnection::new_with_config(settings, stream, config);
-                opened.await.map(|(connection, io)| Self { connection, io: Some(Box::pin(io)) })
+                Self::over(stream, settings, config).await
             }
             _ => {
                 let opened = client.get_multiplexed_async_connection_with_config(&config);
                 opened.await.map(|connection| Self { connection, io: None })
             }
         }
+    }
+
+    /// Says hello on a stream of our own.
+    async fn over<S>(
+        stream: S,
+        settings: &RedisConnectionInfo,
+        config: AsyncConnectionConfig,
+    ) -> RedisResult<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let opened = MultiplexedConnection::new_with_config(settings, stream, config);
+        let (connection, io) = opened.await?;
+        Ok(Self { connection, io: Some(Box::pin(io)) })
     }
 
     /// Runs `work`, which uses the connection, while its bytes move.

@@ -59,10 +59,10 @@
 ---
 --- # Implementation
 ---
---- Redis runs nothing else during a turn, so the cost of a turn depends only on what it says. Lua makes a
---- function anew in each call, which costs as much as a command, so the steps of the short ways make none. A
---- step makes the tables that only it needs. Ids come in runs of one kind, so that no id has to be parsed. Redis
---- formats each number that it gets, so numbers are passed as texts that are made once.
+--- Redis runs nothing else during a turn, so the cost of a turn depends only on what it says. Each call
+--- makes each Lua function again, which costs as much as a command. So the steps of the short ways have no
+--- functions. A step makes the tables that only it needs. Ids come in runs of one kind, so that no id has to be
+--- parsed. Redis formats each number that it gets, so numbers are passed as texts that are made once.
 ---
 --- `at` is the place in ARGV where the next section begins. Each step moves it past its own.
 

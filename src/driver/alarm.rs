@@ -2,9 +2,9 @@
 //!
 //! # Implementation
 //!
-//! To move a timer of the runtime takes a lock, and may rouse the thread that sleeps until the next one. So
-//! the alarm is moved only to an earlier instant. If it was set for one that does not matter any more, it goes
-//! off in vain.
+//! A move of a timer of the runtime takes a lock, and may wake the thread that sleeps until the next timer. So
+//! the alarm is moved only to an earlier instant. If nothing is due at that instant any more, it goes off in
+//! vain.
 
 use std::future::Future;
 use std::pin::Pin;

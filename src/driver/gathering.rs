@@ -21,7 +21,7 @@ pub(super) enum Gathering {
     /// Nobody is expected.
     #[default]
     No,
-    /// So many callers were woken. None of them has spoken yet.
+    /// This number of callers was woken. None of them has spoken yet.
     Expected(usize),
     /// The first of them has spoken.
     Now {

@@ -3,7 +3,7 @@
 //! # Implementation
 //!
 //! The driver talks to its connection through channels, so it wakes itself several times in each turn. For
-//! the runtime such a wake-up is a task to schedule: it may rouse another worker thread, which costs system
+//! the runtime, such a wake-up is a task to schedule. It may wake another worker thread, which costs system
 //! calls on both sides. Here a wake-up during a poll only sets a flag, and the future is polled again.
 
 use std::future::Future;

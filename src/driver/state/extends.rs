@@ -31,7 +31,7 @@ impl Extends {
         self.remove(counter).into_iter().map(|(_, done)| done)
     }
 
-    /// Takes out those whom a lease of this length satisfies. The others still ask.
+    /// Takes out the callers that asked for a lease of this length or a shorter one. The others still ask.
     pub(super) fn take_satisfied(
         &mut self,
         counter: u64,

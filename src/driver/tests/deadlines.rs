@@ -61,7 +61,7 @@ async fn permits_that_are_renewed_again_and_again_have_one_deadline_each() {
     assert!(holds.iter().all(|hold| matches!(hold.truth(), Truth::HeldUntil(_))));
 }
 
-/// Extends the lease of a permit after so many milliseconds.
+/// Extends the lease of a permit `ms` milliseconds after its grant.
 async fn extended_after(ms: u64, renew: Renew) -> Harness {
     let mut harness = Harness::new(1);
     let counter = harness.enter_renewing(WhenFull::Wait, LEASE_MS, renew);

@@ -1,11 +1,11 @@
-//! For whom the driver waits before its next turns.
+//! The driver waits for callers before its next turns.
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use crate::driver::gathering::Gathering;
 
-/// Returns how often turns were held back, if so many callers were woken and then one speaks.
+/// Returns how often turns are held back if this number of callers was woken and then one speaks.
 async fn yields(callers: usize) -> usize {
     let (mut gathering, mut yields) = (Gathering::default(), 0);
     gathering.expect(callers);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::numbers::TurnNumber;
-use crate::store::{BoxFuture, Session, Turn, TurnOutcome};
+use crate::store::{BoxFuture, Session, Turn, TurnAnswer};
 
 use super::cell::SemaphoreCell;
 use super::state::{Outgoing, STRETCH};
@@ -28,8 +28,6 @@ const PUNCTUAL: Duration = Duration::from_millis(10);
 
 /// The maximum number of turns that go out together. Their answers come together, too.
 const TOGETHER: usize = 32;
-
-type Answer = Result<TurnOutcome, StoreError>;
 
 /// A turn that was sent, and on which connection.
 pub(super) struct SentTurn {
@@ -45,7 +43,7 @@ pub(super) struct SentTurn {
 /// A turn that has come back, or whose answer is overdue.
 pub(super) struct Landed {
     pub(super) turn: SentTurn,
-    pub(super) answer: Answer,
+    pub(super) answer: TurnAnswer,
 }
 
 struct Awaited {
@@ -62,14 +60,14 @@ struct Coming {
 }
 
 enum Together {
-    One(BoxFuture<'static, Answer>),
-    Several(BoxFuture<'static, Vec<Answer>>),
+    One(BoxFuture<'static, TurnAnswer>),
+    Several(BoxFuture<'static, Vec<TurnAnswer>>),
 }
 
 impl Future for Coming {
-    type Output = (u64, Vec<Answer>);
+    type Output = (u64, Vec<TurnAnswer>);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(u64, Vec<Answer>)> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<(u64, Vec<TurnAnswer>)> {
         let answers = match &mut self.answers {
             Together::One(answer) => answer.as_mut().poll(cx).map(|answer| vec![answer]),
             Together::Several(answers) => answers.as_mut().poll(cx),
@@ -86,7 +84,7 @@ pub(super) struct Answers {
     outbox: Vec<Turn>,
     /// Also of turns that are given up: such an answer finds nobody.
     coming: FuturesUnordered<Coming>,
-    come: VecDeque<(u64, Answer)>,
+    come: VecDeque<(u64, TurnAnswer)>,
     last_serial: u64,
     counted: usize,
     /// No answer is overdue before.

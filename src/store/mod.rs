@@ -26,6 +26,9 @@ pub(crate) use bounds::{ALIVE, CLAIM, FORGET_AFTER, INSPECT_BOUND, LOOK_BOUND, T
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// The answer to a turn.
+pub(crate) type TurnAnswer = Result<TurnOutcome, StoreError>;
+
 /// A place where permits are counted.
 pub(crate) trait Store: Send + Sync {
     /// Opens a connection for `client`. The wake-ups of the client go to `listener`.
@@ -60,13 +63,10 @@ pub(crate) struct Opened {
 /// One open connection.
 pub(crate) trait Session: Send + Sync {
     /// Sends all that a client has to say about one semaphore.
-    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>>;
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer>;
     /// Sends turns about different semaphores together, and returns their answers in the same order once all
     /// are there.
-    fn turns(
-        self: Arc<Self>,
-        turns: Vec<Turn>,
-    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>>;
+    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>>;
     /// Returns whether [`Store::turn_inline`] returns an answer.
     fn is_inline(&self) -> bool {
         false
@@ -136,6 +136,26 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
+    /// Makes a turn that says nothing.
+    pub(crate) fn new(name: Arc<str>, client: ClientId, label: Arc<str>, limit: u32) -> Self {
+        Self {
+            name,
+            client,
+            label,
+            declares: false,
+            epoch: Epoch::default(),
+            limit,
+            seen: None,
+            incarnation: None,
+            release: Vec::new(),
+            release_from: None,
+            cancel: Vec::new(),
+            renew: Vec::new(),
+            ask: Vec::new(),
+            admit: Vec::new(),
+        }
+    }
+
     /// Returns how many callers may await its answer.
     pub(crate) fn callers(&self) -> usize {
         self.release.len() + self.ask.len() + self.admit.len()

@@ -115,21 +115,12 @@ impl SemaphoreState {
 
     /// A turn that says nothing yet.
     fn empty_turn(&self) -> Turn {
+        let (name, label) = (self.name.clone(), self.label.clone());
         Turn {
-            name: self.name.clone(),
-            client: self.client,
-            label: self.label.clone(),
-            declares: false,
             epoch: self.epochs.current(),
-            limit: self.limits.highest(),
             seen: self.known.last_seen(),
             incarnation: self.known.incarnation(),
-            release: Vec::new(),
-            release_from: None,
-            cancel: Vec::new(),
-            renew: Vec::new(),
-            ask: Vec::new(),
-            admit: Vec::new(),
+            ..Turn::new(name, self.client, label, self.limits.highest())
         }
     }
 

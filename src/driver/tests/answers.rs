@@ -8,19 +8,19 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::slow_store::{Answer, Sent, Slow};
+use super::slow_store::{Sent, Slow};
 use crate::driver::answers::{Answers, Landed};
 use crate::driver::cell::SemaphoreCell;
 use crate::driver::state::SemaphoreState;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis};
 use crate::options::Options;
-use crate::store::{Session, TurnOutcome, WhenFull};
+use crate::store::{Session, TurnAnswer, TurnOutcome, WhenFull};
 
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The answer to the turn `nth`, which the test can tell from others.
-fn answer(nth: u64) -> Answer {
+fn answer(nth: u64) -> TurnAnswer {
     Ok(TurnOutcome::Stale { epoch: Epoch::new(nth) })
 }
 

@@ -10,7 +10,7 @@ use crate::driver::deferred::Effect;
 use crate::driver::state::{Outgoing, SemaphoreState, WaitEnd};
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
-use crate::numbers::{Epoch, Millis};
+use crate::numbers::Millis;
 use crate::options::{Options, Renew, Wake};
 use crate::store::memory::MemoryState;
 use crate::store::{Turn, TurnOutcome, TurnReply, WakeUp, WhenFull};
@@ -144,22 +144,7 @@ impl Harness {
     /// A turn of another client.
     pub(super) fn foreign(&mut self, client: u64, change: impl FnOnce(&mut Turn)) -> TurnReply {
         self.micros += 1_000;
-        let mut turn = Turn {
-            name: "harness".into(),
-            client: ClientId::from_bits(client),
-            label: "".into(),
-            declares: false,
-            epoch: Epoch::default(),
-            limit: 1,
-            seen: None,
-            incarnation: None,
-            release: Vec::new(),
-            release_from: None,
-            cancel: Vec::new(),
-            renew: Vec::new(),
-            ask: Vec::new(),
-            admit: Vec::new(),
-        };
+        let mut turn = Turn::new("harness".into(), ClientId::from_bits(client), "".into(), 1);
         change(&mut turn);
         let (outcome, notes) = self.store.turn(&turn, self.micros);
         self.words = notes.into_iter().flat_map(|(_, words)| words).collect();

@@ -9,9 +9,7 @@ use tokio::sync::oneshot;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener};
-
-pub(super) type Answer = Result<TurnOutcome, StoreError>;
+use crate::store::{BoxFuture, Kick, Opened, Session, Store, Turn, TurnAnswer, WakeListener};
 
 /// A session that keeps what it was sent until the test answers it.
 #[derive(Default)]
@@ -24,19 +22,19 @@ pub(super) struct Slow {
 /// Turns that were sent together, and where their answers go.
 pub(super) struct Sent {
     pub(super) turns: Vec<Turn>,
-    pub(super) done: oneshot::Sender<Vec<Answer>>,
+    pub(super) done: oneshot::Sender<Vec<TurnAnswer>>,
 }
 
 impl Sent {
     /// Answers each turn.
-    pub(super) fn answer(self, answer: impl FnMut(&Turn) -> Answer) {
+    pub(super) fn answer(self, answer: impl FnMut(&Turn) -> TurnAnswer) {
         let answers = self.turns.iter().map(answer).collect();
         self.done.send(answers).unwrap();
     }
 }
 
 impl Slow {
-    fn keep(&self, turns: Vec<Turn>) -> oneshot::Receiver<Vec<Answer>> {
+    fn keep(&self, turns: Vec<Turn>) -> oneshot::Receiver<Vec<TurnAnswer>> {
         let (done, answers) = oneshot::channel();
         self.sent.lock().unwrap().push(Sent { turns, done });
         answers
@@ -58,12 +56,12 @@ fn gone<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
 }
 
 impl Session for Slow {
-    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Answer> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         let answers = self.keep(vec![turn]);
         Box::pin(async move { answers.await.unwrap().pop().unwrap() })
     }
 
-    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<Answer>> {
+    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
         let answers = self.keep(turns);
         Box::pin(async move { answers.await.unwrap() })
     }

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep};
 
-use super::slow_store::{Answer, Sessions, Slow, SlowStore};
+use super::slow_store::{Sessions, Slow, SlowStore};
 use crate::driver::cell::SemaphoreCell;
 use crate::driver::{DriverHandle, DropGuard, NoSession, Shared, WaitEnd};
 use crate::error::{StoreError, StoreErrorKind};
@@ -19,7 +19,7 @@ use crate::id::PermitId;
 use crate::numbers::Millis;
 use crate::options::Options;
 use crate::store::memory::MemoryState;
-use crate::store::{Turn, WhenFull};
+use crate::store::{Turn, TurnAnswer, WhenFull};
 
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const LEASE: Millis = Millis::new(30_000);
@@ -72,10 +72,20 @@ impl Scene {
     }
 
     /// What the store answers to a turn, if it runs now.
-    fn run(&mut self, turn: &Turn) -> Answer {
+    fn run(&mut self, turn: &Turn) -> TurnAnswer {
         let micros = 1_000_000_000_000_000 + self.start.elapsed().as_micros() as u64;
         let state = self.names.entry(turn.name.to_string()).or_default();
         Ok(state.turn(turn, micros).0)
+    }
+
+    /// Lets somebody hold a permit of "jobs".
+    async fn hold(&mut self) -> (Waiting, Arc<Hold>) {
+        let waiting = self.enter("jobs", LEASE);
+        sleep(SOON).await;
+        self.answer_all();
+        sleep(SOON).await;
+        let hold = waiting.granted().unwrap();
+        (waiting, hold)
     }
 
     /// Answers what was sent on the latest connection, and returns the names of the turns.
@@ -185,11 +195,7 @@ async fn each_name_is_heard_while_others_are_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_name_that_is_not_used_any_more_leaves_nothing_behind() {
     let mut scene = Scene::new(false, 1);
-    let waiting = scene.enter("jobs", LEASE);
-    sleep(SOON).await;
-    scene.answer_all();
-    sleep(SOON).await;
-    let hold = waiting.granted().unwrap();
+    let (waiting, hold) = scene.hold().await;
     assert!(hold.release());
     waiting.driver.update(|state| {
         state.give_back(hold.id.counter(), None);
@@ -224,11 +230,7 @@ async fn ends_after(scene: Scene) -> Duration {
 /// A client whose permit was released, and whose store does not answer any more.
 async fn unconfirmed(has_io: bool) -> Scene {
     let mut scene = Scene::new(has_io, 1);
-    let waiting = scene.enter("jobs", LEASE);
-    sleep(SOON).await;
-    scene.answer_all();
-    sleep(SOON).await;
-    let hold = waiting.granted().unwrap();
+    let (waiting, hold) = scene.hold().await;
     assert!(hold.release());
     waiting.driver.update(|state| state.give_back(hold.id.counter(), None));
     scene

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, Kick, Session, Turn, TurnOutcome, WakeListener};
+use crate::store::{BoxFuture, Kick, Session, Turn, TurnAnswer, WakeListener};
 
 use super::shared::Shared;
 
@@ -35,14 +35,11 @@ impl Drop for MemorySession {
 }
 
 impl Session for MemorySession {
-    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         Box::pin(async move { Ok(self.shared.turn(&turn)) })
     }
 
-    fn turns(
-        self: Arc<Self>,
-        turns: Vec<Turn>,
-    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>> {
+    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
         Box::pin(async move { turns.iter().map(|turn| Ok(self.shared.turn(turn))).collect() })
     }
 

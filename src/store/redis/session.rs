@@ -11,7 +11,7 @@ use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::store::{
-    BoxFuture, INSPECT_BOUND, Kick, Opened, Session, Turn, TurnOutcome, WakeListener,
+    BoxFuture, INSPECT_BOUND, Kick, Opened, Session, Turn, TurnAnswer, WakeListener,
 };
 
 use super::errors::{is_hopeless, is_noscript, store_error};
@@ -197,15 +197,12 @@ fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
 }
 
 impl Session for RedisSession {
-    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, Result<TurnOutcome, StoreError>> {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         let call = self.call_of(&turn);
         Box::pin(async move { outcome(self.run(&call).await, &turn) })
     }
 
-    fn turns(
-        self: Arc<Self>,
-        turns: Vec<Turn>,
-    ) -> BoxFuture<'static, Vec<Result<TurnOutcome, StoreError>>> {
+    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
         let mut calls = Pipeline::with_capacity(turns.len());
         for turn in &turns {
             calls.add_command(self.call_of(turn));
@@ -276,7 +273,7 @@ impl Session for RedisSession {
     }
 }
 
-fn outcome(reply: RedisResult<Value>, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+fn outcome(reply: RedisResult<Value>, turn: &Turn) -> TurnAnswer {
     wire::read_turn(&reply.map_err(|error| failed(error, "turn", &turn.name))?, turn)
 }
 

@@ -25,22 +25,8 @@ fn id(counter: u64) -> PermitId {
 
 /// A turn with the limit 1.
 fn turn(change: impl FnOnce(&mut Turn)) -> Turn {
-    let mut turn = Turn {
-        name: "s".into(),
-        client: ClientId::from_bits(255),
-        label: "".into(),
-        declares: true,
-        epoch: Epoch::default(),
-        limit: 1,
-        seen: None,
-        incarnation: None,
-        release: Vec::new(),
-        release_from: None,
-        cancel: Vec::new(),
-        renew: Vec::new(),
-        ask: Vec::new(),
-        admit: Vec::new(),
-    };
+    let mut turn = Turn::new("s".into(), ClientId::from_bits(255), "".into(), 1);
+    turn.declares = true;
     change(&mut turn);
     turn
 }

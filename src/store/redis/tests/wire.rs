@@ -4,7 +4,7 @@ use ::redis::Value;
 
 use crate::error::StoreErrorKind;
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
-use crate::numbers::{Epoch, Incarnation, Seq};
+use crate::numbers::{Incarnation, Seq};
 use crate::store::redis::wire::{read_turn, read_wake};
 use crate::store::{Ask, RenewalException, Turn, TurnOutcome, WaiterOutcome, WakeUp, WhenFull};
 
@@ -16,20 +16,12 @@ fn ints(numbers: &[i64]) -> Value {
 fn turn() -> Turn {
     let id = |counter| PermitId::new(ClientId::from_bits(255), counter, 1, DEFAULT_LEASE);
     Turn {
-        name: "a".into(),
-        client: ClientId::from_bits(255),
-        label: "".into(),
-        declares: false,
-        epoch: Epoch::default(),
-        limit: 8,
-        seen: None,
         incarnation: Incarnation::new(77),
         release: vec![id(1), id(2)],
-        release_from: None,
-        cancel: Vec::new(),
         renew: vec![(id(3), DEFAULT_LEASE)],
         ask: vec![Ask { id: id(4), ticket: None, when_full: WhenFull::Wait }],
         admit: [5, 6, 7].map(|counter| (id(counter), WhenFull::Wait)).to_vec(),
+        ..Turn::new("a".into(), ClientId::from_bits(255), "".into(), 8)
     }
 }
 

@@ -8,13 +8,15 @@ use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::KickOutcome;
 use crate::numbers::{Epoch, Incarnation, Seq};
-use crate::store::{RenewalException, Turn, TurnOutcome, TurnReply, WaiterOutcome, WakeUp};
+use crate::store::{
+    RenewalException, Turn, TurnAnswer, TurnOutcome, TurnReply, WaiterOutcome, WakeUp,
+};
 
 use super::names::{self, Flag, Kick, Outcome};
 use super::words::{Garbled, Words};
 
 /// Reads the reply to `turn`.
-pub(crate) fn read_turn(value: &Value, turn: &Turn) -> Result<TurnOutcome, StoreError> {
+pub(crate) fn read_turn(value: &Value, turn: &Turn) -> TurnAnswer {
     turn_outcome(value, turn).map_err(|garbled| garbled.reply_to("a turn"))
 }
 

@@ -53,8 +53,16 @@ pub struct Client {
 impl Client {
     /// Connects to Redis, and returns a client once the server answers.
     ///
-    /// `url` is `redis://[user][:password@]host[:port][/db]`, `rediss://...` for TLS (feature
-    /// `tls-rustls`), or `unix:///path/to.sock[?db=1&user=u&pass=p]`.
+    /// `url` has one of these forms:
+    ///
+    /// | URL | leads to |
+    /// |---|---|
+    /// | `redis://[user][:password@]host[:port][/db]` | one server |
+    /// | `unix:///path/to.sock[?db=1&user=u&pass=p]` | one server, by its unix socket |
+    ///
+    /// `rediss` instead of `redis` means TLS (feature `tls-rustls`), `valkey` the same as `redis`, and
+    /// `valkeys` the same as `rediss`. An IPv6 address stands in brackets: `redis://[::1]:6379`. In a user or
+    /// a password, `%40` stands for `@`, `%2F` for `/`, `%3F` for `?`, and `%23` for `#`.
     ///
     /// # Errors
     ///

@@ -7,6 +7,7 @@ mod session;
 mod store;
 mod subscription;
 mod transport;
+mod url;
 pub(crate) mod wire;
 
 #[cfg(test)]

@@ -43,6 +43,14 @@ impl RedisServerBuilder {
         self.arg("--requirepass").arg(password)
     }
 
+    /// Allows the command `DEBUG`. Redis 6.2 always does.
+    pub fn debug_command(self) -> Self {
+        match server_program::major_version() {
+            ..7 => self,
+            7.. => self.arg("--enable-debug-command").arg("yes"),
+        }
+    }
+
     /// Adds one argument to the command line: `.arg("--maxmemory").arg("5mb")`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());

@@ -1,5 +1,7 @@
 //! The settings of the connection to Redis. They are checked before anything is connected.
 
+use std::sync::Arc;
+
 #[cfg(feature = "tls-rustls")]
 use redis::ConnectionAddr;
 use redis::{ConnectionInfo, RedisError};
@@ -15,6 +17,8 @@ pub(crate) struct RedisConfig {
     pub(crate) url: String,
     pub(crate) credentials: Option<(String, String)>,
     pub(crate) prefix: String,
+    /// The label of the client, which operators see in the names of its connections.
+    pub(crate) label: Arc<str>,
     #[cfg(feature = "tls-rustls")]
     pub(crate) root_certificate: Option<Vec<u8>>,
     #[cfg(feature = "tls-rustls")]
@@ -27,6 +31,7 @@ impl Default for RedisConfig {
             url: "redis://127.0.0.1:6379".to_owned(),
             credentials: None,
             prefix: "zsem:".to_owned(),
+            label: Arc::from(""),
             #[cfg(feature = "tls-rustls")]
             root_certificate: None,
             #[cfg(feature = "tls-rustls")]
@@ -45,7 +50,7 @@ impl RedisConfig {
         match url::parse(&self.url)? {
             Target::Single(single) => {
                 let client = self.client(&single.endpoint, single.access)?;
-                Ok(RedisStore::new(client, self.prefix.into()))
+                Ok(RedisStore::new(client, self.prefix.into(), self.label))
             }
             Target::Sentinel(_) => Err(self.not_yet("this version has no store for Sentinel")),
             Target::Cluster(_) => Err(self.not_yet("this version has no store for clusters")),

@@ -1,7 +1,9 @@
 //! The store in Redis. It runs the scripts in `lua/`.
 
 mod config;
+mod connection_name;
 mod errors;
+mod known_script;
 mod scripts;
 mod session;
 mod store;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::ProtocolVersion;
+use redis::{ProtocolVersion, RedisError};
 
 use crate::error::StoreError;
 use crate::id::ClientId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
+use super::connection_name::connection_name;
 use super::errors::{is_hopeless, store_error};
 use super::scripts::Scripts;
 use super::session::{Parts, RedisSession};
@@ -16,8 +17,12 @@ use super::session::{Parts, RedisSession};
 pub(crate) struct RedisStore {
     client: redis::Client,
     prefix: Arc<str>,
+    /// The label of the client, which is part of the names of its connections.
+    label: Arc<str>,
     scripts: Arc<Scripts>,
     address: String,
+    /// Whether a connection with RESP3 has been opened.
+    speaks_resp3: AtomicBool,
     /// Whether the log says already that wake-ups do not arrive.
     told_unsubscribed: AtomicBool,
 }
@@ -48,18 +53,21 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
-    pub(super) fn new(client: redis::Client, prefix: Arc<str>) -> Self {
+    pub(super) fn new(client: redis::Client, prefix: Arc<str>, label: Arc<str>) -> Self {
         Self {
             address: client.get_connection_info().addr().to_string(),
             client,
             prefix,
+            label,
             scripts: Arc::new(Scripts::new()),
+            speaks_resp3: AtomicBool::new(false),
             told_unsubscribed: AtomicBool::new(false),
         }
     }
 
     /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 if the
-    /// server does not support RESP3.
+    /// server does not support RESP3. Some proxies close the connection then, but a server that has spoken
+    /// RESP3 before closes it because it is going down.
     async fn connect(
         &self,
         client: ClientId,
@@ -69,17 +77,26 @@ impl RedisStore {
             scripts: Arc::clone(&self.scripts),
             prefix: Arc::clone(&self.prefix),
             channel: format!("{}wake:{client}", self.prefix),
+            name: connection_name(&self.label, client),
             listener,
         };
         match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
-            // Some proxies close the connection on HELLO.
-            Err(error) if !is_hopeless(&error) || error.is_connection_dropped() => {
+            Ok(opened) => {
+                self.speaks_resp3.store(true, Ordering::SeqCst);
+                Ok(opened)
+            }
+            Err(error) if self.may_lack_resp3(&error) => {
                 tracing::debug!(store = self.address, %error, "no RESP3; using RESP2");
                 RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, &parts).await
             }
-            other => other,
+            Err(error) => Err(error),
         }
         .map_err(|error| store_error(error, &format!("connecting to {}", self.address)))
+    }
+
+    fn may_lack_resp3(&self, error: &RedisError) -> bool {
+        let dropped = error.is_connection_dropped() && !self.speaks_resp3.load(Ordering::SeqCst);
+        dropped || !is_hopeless(error)
     }
 
     fn with_protocol(&self, protocol: ProtocolVersion) -> Result<redis::Client, StoreError> {

@@ -1,6 +1,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod errors;
+mod missing_scripts;
 mod narrow_server;
 mod schema;
 mod scripts;

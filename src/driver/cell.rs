@@ -9,7 +9,7 @@ use crate::numbers::TurnNumber;
 use crate::store::TurnOutcome;
 use crate::sync::lock;
 
-use super::deferred::Effect;
+use super::deferred::{Effect, Effects};
 use super::state::SemaphoreState;
 
 /// A state, and whether it waits for the driver.
@@ -32,12 +32,17 @@ impl SemaphoreCell {
 
     /// Changes the state, and then runs the effects of the change with the state unlocked.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
-        let mut state = lock(&self.state);
-        let answer = change(&mut state);
-        let effects = state.take_effects();
-        drop(state); // an effect may run anything
+        let (answer, effects) = self.with_effects(change);
         effects.into_iter().for_each(Effect::run);
         answer
+    }
+
+    /// Changes the state, and returns the effects of the change. The state is unlocked then, because an effect
+    /// may run anything.
+    fn with_effects<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> (T, Effects) {
+        let mut state = lock(&self.state);
+        let answer = change(&mut state);
+        (answer, state.take_effects())
     }
 
     /// Reads the state.
@@ -46,14 +51,14 @@ impl SemaphoreCell {
     }
 
     /// Takes in the outcome of a turn in flight. If the turn shows that the store has lost its data, it
-    /// returns the number of permits held.
+    /// returns the number of permits held. The caller has to run the effects.
     pub(super) fn take_in(
         &self,
         number: TurnNumber,
         outcome: TurnOutcome,
         now: Instant,
-    ) -> Option<usize> {
-        self.with(|state| {
+    ) -> (Option<usize>, Effects) {
+        self.with_effects(|state| {
             match outcome {
                 TurnOutcome::Answered(reply) => state.answered(number, reply, now),
                 TurnOutcome::Stale { epoch } => state.overtaken(number, epoch),

@@ -9,6 +9,7 @@
 
 mod alarm;
 mod answers;
+mod burst;
 mod cell;
 mod connection;
 mod data_loss_log;

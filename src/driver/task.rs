@@ -13,6 +13,7 @@ use crate::store::Session;
 
 use super::alarm::Alarm;
 use super::answers::{Answers, Landed, SentTurn};
+use super::burst::Burst;
 use super::cell::SemaphoreCell;
 use super::connection::Connection;
 use super::data_loss_log::DataLossLog;
@@ -38,6 +39,8 @@ pub(super) struct Driver {
     shared: Arc<Shared>,
     connection: Connection,
     answers: Answers,
+    /// What the replies of one poll cause.
+    burst: Burst,
     /// Ready semaphores that wait until fewer turns are in flight.
     backlog: VecDeque<Arc<SemaphoreCell>>,
     gathering: Gathering,
@@ -74,6 +77,7 @@ impl Driver {
             shared,
             connection: Connection::new(),
             answers: Answers::default(),
+            burst: Burst::default(),
             backlog: VecDeque::new(),
             gathering: Gathering::default(),
             timers: Timers::default(),
@@ -84,7 +88,12 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self) {
-        WithoutSelfWakes::new(poll_fn(move |cx| self.poll(cx))).await;
+        let poll = poll_fn(move |cx| {
+            let end = self.poll(cx);
+            self.burst.run();
+            end
+        });
+        WithoutSelfWakes::new(poll).await;
     }
 
     /// Does all there is to do now. Ready once the driver has ended.
@@ -271,7 +280,9 @@ impl Driver {
                 self.connection.answered();
                 self.shared.link().hear(now);
                 self.give_up_at = None;
-                if let Some(held) = turn.cell.take_in(turn.number, outcome, now) {
+                let (lost_data, effects) = turn.cell.take_in(turn.number, outcome, now);
+                self.burst.add(effects);
+                if let Some(held) = lost_data {
                     self.data_loss_log.note(held, now);
                 }
             }

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod answers;
+mod burst;
 mod deadlines;
 mod declarations;
 mod ends;

@@ -7,6 +7,7 @@ use redis::ProtocolVersion;
 
 use crate::error::StoreError;
 use crate::id::ClientId;
+use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::errors::{is_hopeless, store_error};
@@ -25,6 +26,7 @@ pub(crate) struct RedisStore {
 impl Store for RedisStore {
     fn open(
         &self,
+        _: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {

@@ -22,7 +22,7 @@ pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
     StoreError::with_source(kind, what, error)
 }
 
-fn kind_of(error: &RedisError) -> StoreErrorKind {
+pub(super) fn kind_of(error: &RedisError) -> StoreErrorKind {
     use ServerErrorKind::{
         Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, ReadOnly, TryAgain,
     };
@@ -51,8 +51,11 @@ fn kind_of(error: &RedisError) -> StoreErrorKind {
 
 /// Returns whether another protocol version would fail as well.
 pub(super) fn is_hopeless(error: &RedisError) -> bool {
-    use StoreErrorKind::{Authentication, Disconnected, NotReady, Timeout, Unreachable};
-    matches!(kind_of(error), Authentication | Disconnected | NotReady | Timeout | Unreachable)
+    use StoreErrorKind::{Authentication, Disconnected, NotReady, ReadOnly, Timeout, Unreachable};
+    matches!(
+        kind_of(error),
+        Authentication | Disconnected | NotReady | ReadOnly | Timeout | Unreachable
+    )
 }
 
 pub(super) fn is_noscript(error: &RedisError) -> bool {

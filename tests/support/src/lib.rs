@@ -14,4 +14,5 @@ pub mod processes;
 pub mod redis_server;
 mod redis_stats;
 mod reserved_port;
+pub mod sentinel;
 pub mod wait;

@@ -3,5 +3,4 @@
 mod narrow_server;
 mod schema;
 mod scripts;
-mod url;
 mod wire;

@@ -5,6 +5,7 @@
 
 pub mod belief;
 pub mod child_role;
+pub mod expiry;
 mod fault_link;
 pub mod fault_proxy;
 pub mod ledger;
@@ -15,4 +16,5 @@ pub mod redis_server;
 mod redis_stats;
 mod reserved_port;
 pub mod sentinel;
+pub mod server_program;
 pub mod wait;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::owned_process::OwnedProcess;
 use crate::redis_server::RedisServer;
 use crate::reserved_port::ReservedPort;
+use crate::server_program;
 use crate::wait::{PATIENCE, eventually};
 
 /// The name of the primary, as the sentinels know it.
@@ -309,7 +310,7 @@ impl SentinelServer {
 fn run(directory: &TempDir) -> OwnedProcess {
     let log = directory.path().join("sentinel.log");
     let log = File::options().create(true).append(true).open(log).expect("making a log");
-    let mut command = Command::new("redis-server");
+    let mut command = server_program::server();
     command
         .arg(directory.path().join("sentinel.conf"))
         .arg("--sentinel")

@@ -1,5 +1,6 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod errors;
 mod narrow_server;
 mod schema;
 mod scripts;

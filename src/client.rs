@@ -53,8 +53,23 @@ pub struct Client {
 impl Client {
     /// Connects to Redis, and returns a client once the server answers.
     ///
-    /// `url` is `redis://[user][:password@]host[:port][/db]`, `rediss://...` for TLS (feature
-    /// `tls-rustls`), or `unix:///path/to.sock[?db=1&user=u&pass=p]`.
+    /// `url` has one of these forms:
+    ///
+    /// | URL | leads to |
+    /// |---|---|
+    /// | `redis://[user][:password@]host[:port][/db]` | one server |
+    /// | `unix:///path/to.sock[?db=1&user=u&pass=p]` | one server, by its unix socket |
+    /// | `redis+sentinel://[user][:password@]host[:26379][,host..]/master[/db]` | the primary that sentinels know as `master` |
+    ///
+    /// The sentinels are asked where the primary is each time that a connection is opened, and tell when it
+    /// has moved. One of them that answers is enough, since it tells of the others. User and password are those
+    /// of the primary. The parameters `sentinel_user` and `sentinel_password` are those of the sentinels, and
+    /// `sentinel_tls=yes` or `no` sets TLS for them alone. `redis-sentinel://` means the same, with
+    /// `?sentinelMasterId=master` in place of the path, too.
+    ///
+    /// `rediss` instead of `redis` means TLS (feature `tls-rustls`), `valkey` the same as `redis`, and
+    /// `valkeys` the same as `rediss`. An IPv6 address stands in brackets: `redis://[::1]:6379`. In a user or
+    /// a password, `%40` stands for `@`, `%2F` for `/`, `%3F` for `?`, and `%23` for `#`.
     ///
     /// # Errors
     ///

@@ -1,5 +1,7 @@
 //! The error of a setting that was refused.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt;
 
 /// A setting was refused. It names the setting, its value, and what is allowed.
@@ -17,17 +19,23 @@ use std::fmt;
 /// assert_eq!(error.allowed(), "50 ms to 30 days");
 /// assert_eq!(error.to_string(), "lease is 1ms; allowed: 50 ms to 30 days");
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} is {value}; allowed: {allowed}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     field: &'static str,
     value: String,
+    problem: Option<Cow<'static, str>>,
     allowed: &'static str,
 }
 
 impl ConfigError {
     pub(crate) fn new(field: &'static str, value: impl fmt::Debug, allowed: &'static str) -> Self {
-        Self { field, value: format!("{value:?}"), allowed }
+        Self { field, value: format!("{value:?}"), problem: None, allowed }
+    }
+
+    /// Adds what is wrong with the value. `problem` must have no part of a password.
+    #[cfg(feature = "redis")]
+    pub(crate) fn because(self, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { problem: Some(problem.into()), ..self }
     }
 
     /// For a text of any length, of which it keeps the first 80 characters.
@@ -47,11 +55,28 @@ impl ConfigError {
         &self.value
     }
 
+    /// Returns what is wrong with the value, where it has several parts, such as a URL.
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
     /// Returns what is allowed, in words.
     pub fn allowed(&self) -> &'static str {
         self.allowed
     }
 }
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, value, problem, allowed } = self;
+        match problem {
+            Some(problem) => write!(f, "{field} is {value}: {problem}; allowed: {allowed}"),
+            None => write!(f, "{field} is {value}; allowed: {allowed}"),
+        }
+    }
+}
+
+impl Error for ConfigError {}
 
 /// Returns whether a text has a character that no name and no prefix may have.
 pub(crate) fn has_forbidden_characters(text: &str) -> bool {

@@ -1,10 +1,15 @@
 //! The settings of the connection to Redis. They are checked before anything is connected.
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+#[cfg(feature = "tls-rustls")]
+use redis::ConnectionAddr;
+use redis::{ConnectionInfo, RedisError};
 
 use crate::error::{ConfigError, has_forbidden_characters};
 
-use super::store::RedisStore;
+use super::dial::Dial;
+use super::sentinel::Sentinels;
+use super::store::{Reach, RedisStore};
+use super::url::{self, Access, Address, Endpoint, Login, Sentinel, Single, Target, Tls, shown};
 
 /// The settings of the connection to Redis.
 #[derive(Clone)]
@@ -39,33 +44,75 @@ impl RedisConfig {
             let allowed = "1 to 64 bytes without control characters and without { or }";
             return Err(ConfigError::of_text("prefix", &self.prefix, allowed));
         }
-        let client = self.client()?;
-        Ok(RedisStore::new(client, self.prefix.into()))
+        let reach = match url::parse(&self.url)? {
+            Target::Single(Single { endpoint, access }) => {
+                Reach::Direct(self.client(&endpoint, self.with_credentials(access))?)
+            }
+            Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
+            Target::Cluster(_) => return Err(self.no_cluster()),
+        };
+        Ok(RedisStore::new(reach, self.prefix.into()))
     }
 
-    fn client(&self) -> Result<redis::Client, ConfigError> {
-        let info = self.connection_info()?;
+    fn behind_sentinels(&self, sentinel: Sentinel) -> Result<Reach, ConfigError> {
+        let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
+        // The address is only a place-holder: it is replaced at each opening.
+        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
+        let primary = self.dial(&at, self.with_credentials(of_primary))?;
+        let sentinels = self.dial(&at, of_sentinels)?;
+        let sentinels = Sentinels::new(seeds, master, sentinels);
+        Ok(Reach::Sentinels { sentinels, primary })
+    }
+
+    fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
+        Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
+    }
+
+    /// Returns what the builder says of user and password, instead of what the URL says.
+    fn with_credentials(&self, access: Access) -> Access {
+        match &self.credentials {
+            Some((user, password)) => Access { login: Login::new(user, password), ..access },
+            None => access,
+        }
+    }
+
+    fn no_cluster(&self) -> ConfigError {
+        let allowed = "redis://, redis+sentinel://, or unix:///path";
+        let problem = "this version has no store for clusters";
+        ConfigError::new("url", shown(&self.url), allowed).because(problem)
+    }
+
+    /// Makes what opens connections to `endpoint`.
+    fn client(&self, endpoint: &Endpoint, access: Access) -> Result<redis::Client, ConfigError> {
+        let info = self.connection_info(endpoint, access)?;
         #[cfg(feature = "tls-rustls")]
-        if matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }) {
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
             return self.tls_client(info);
         }
-        redis::Client::open(info).map_err(|_| bad_url(&self.url))
+        redis::Client::open(info).map_err(|error| self.unusable(&error))
     }
 
-    fn connection_info(&self) -> Result<ConnectionInfo, ConfigError> {
-        let secure = self.url.starts_with("rediss:") || self.url.starts_with("valkeys:");
-        if secure && cfg!(not(feature = "tls-rustls")) {
+    fn connection_info(
+        &self,
+        endpoint: &Endpoint,
+        access: Access,
+    ) -> Result<ConnectionInfo, ConfigError> {
+        if access.tls != Tls::Off && cfg!(not(feature = "tls-rustls")) {
             let allowed = "redis:// or unix://; TLS needs the crate's feature `tls-rustls`";
-            return Err(ConfigError::new("url", without_password(&self.url), allowed));
+            return Err(ConfigError::new("url", shown(&self.url), allowed));
         }
-        let info = self.url.as_str().into_connection_info().map_err(|_| bad_url(&self.url))?;
-        let mut settings = info.redis_settings().clone();
-        if let Some((user, password)) = &self.credentials {
-            settings = settings.set_username(user).set_password(password);
-        }
-        settings = settings.set_lib_name("zset-semaphore", env!("CARGO_PKG_VERSION"));
+        let info = access.to(endpoint).map_err(|error| self.unusable(&error))?;
+        let settings = info.redis_settings().clone();
+        let settings = settings.set_lib_name("zset-semaphore", env!("CARGO_PKG_VERSION"));
         let tcp = info.tcp_settings().clone().set_nodelay(true);
         Ok(info.set_redis_settings(settings).set_tcp_settings(tcp))
+    }
+
+    /// The redis crate refused what was read from the URL.
+    fn unusable(&self, error: &RedisError) -> ConfigError {
+        let allowed = "an address that this platform and the features of the crate support";
+        let problem = error.detail().unwrap_or("it cannot be used").to_owned();
+        ConfigError::new("url", shown(&self.url), allowed).because(problem)
     }
 
     #[cfg(feature = "tls-rustls")]
@@ -73,10 +120,10 @@ impl RedisConfig {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             let allowed = "used once the process has a rustls CryptoProvider; install one first, \
                            as with rustls::crypto::ring::default_provider().install_default()";
-            return Err(ConfigError::new("url", without_password(&self.url), allowed));
+            return Err(ConfigError::new("url", shown(&self.url), allowed));
         }
         if self.root_certificate.is_none() && self.client_certificate.is_none() {
-            return redis::Client::open(info).map_err(|_| bad_url(&self.url));
+            return redis::Client::open(info).map_err(|error| self.unusable(&error));
         }
         let certificates = redis::TlsCertificates {
             client_tls: self.client_certificate.clone().map(|(client_cert, client_key)| {
@@ -89,22 +136,4 @@ impl RedisConfig {
             ConfigError::new("TLS certificate", "not readable", allowed)
         })
     }
-}
-
-fn bad_url(url: &str) -> ConfigError {
-    let allowed = "redis://[user][:password@]host[:port][/db], rediss:// for TLS, or unix:///path";
-    ConfigError::new("url", without_password(url), allowed)
-}
-
-/// Returns the URL without the part before an `@` and the part after a `?`, which may contain a password.
-pub(super) fn without_password(url: &str) -> String {
-    let shown = match url.rfind('@') {
-        Some(at) => {
-            let scheme = url[..at].find("://").map_or(0, |end| end + 3);
-            format!("{}***{}", &url[..scheme], &url[at..])
-        }
-        None => url.to_owned(),
-    };
-    let end = shown.find('?').unwrap_or(shown.len()); // a unix URL has its password there
-    shown[..end].chars().take(200).collect()
 }

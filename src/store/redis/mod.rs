@@ -1,12 +1,16 @@
 //! The store in Redis. It runs the scripts in `lua/`.
 
 mod config;
+mod dial;
 mod errors;
+mod role;
 mod scripts;
+mod sentinel;
 mod session;
 mod store;
 mod subscription;
 mod transport;
+mod url;
 pub(crate) mod wire;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
 use crate::numbers::{Epoch, PlaceId};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Store, Turn, WakeListener, WakeUp, WhenFull};
+use test_support::expiry::expire_times;
 use test_support::redis_server::RedisServer;
 
 const KEYS: [&str; 4] = ["permits", "queue", "clients", "meta"];
@@ -33,10 +34,11 @@ fn turn(change: impl FnOnce(&mut Turn)) -> Turn {
 }
 
 async fn dumps(server: &RedisServer) -> Vec<(Option<Vec<u8>>, i64)> {
+    let keys = KEYS.map(|key| format!("zsem:{{s}}:{key}"));
+    let times = expire_times(&mut server.connection().await, &keys).await;
     let mut dumps = Vec::new();
-    for key in KEYS.map(|key| format!("zsem:{{s}}:{key}")) {
-        let at = server.query(&["PEXPIRETIME", &key]).await;
-        dumps.push((server.query(&["DUMP", &key]).await, at));
+    for (key, at) in keys.iter().zip(times) {
+        dumps.push((server.query(&["DUMP", key]).await, at));
     }
     dumps
 }

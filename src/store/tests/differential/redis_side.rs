@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use ::redis::aio::MultiplexedConnection;
+use test_support::expiry::expire_times;
 use test_support::redis_server::RedisServer;
 
 use crate::id::{ClientId, PermitId};
@@ -95,13 +96,14 @@ impl RedisSide {
             all.cmd("ZRANGE").arg(self.key(key)).arg(0).arg(-1).arg("WITHSCORES");
         }
         all.cmd("HGETALL").arg(self.key(Key::Meta));
-        for key in Key::ALL {
-            all.cmd("PEXPIRETIME").arg(self.key(key));
-        }
         type Members = Vec<(String, f64)>;
-        type Reply = (Members, Members, Members, HashMap<String, Vec<u8>>, i64, i64, i64, i64);
-        let (permits, queue, clients, meta, permits_at, queue_at, clients_at, meta_at): Reply =
-            all.query_async(&mut self.connection.clone()).await.unwrap();
+        type Reply = (Members, Members, Members, HashMap<String, Vec<u8>>);
+        let mut connection = self.connection.clone();
+        let (permits, queue, clients, meta): Reply =
+            all.query_async(&mut connection).await.unwrap();
+        let keys = Key::ALL.map(|key| self.key(key));
+        let [permits_at, queue_at, clients_at, meta_at] =
+            expire_times(&mut connection, &keys).await;
         let meta = meta_content(&meta, u64::try_from(meta_at).ok());
         for (members, at) in [(&permits, permits_at), (&queue, queue_at), (&clients, clients_at)] {
             // A `meta` that `set_limit` made again beside waiters alone leaves their expiry to the next turn.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::report::Transcript;
+use test_support::server_program;
 
 /// Writes what was printed, and the charts, beside a description of the machine.
 pub(crate) fn save(transcript: Transcript) {
@@ -36,7 +37,7 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let virtual_ = if cpuinfo.contains("hypervisor") { ", virtual" } else { "" };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let redis = said(Command::new("redis-server").arg("--version"));
+    let redis = said(server_program::server().arg("--version"));
     let redis = redis.split(" sha=").next().unwrap_or_default().to_owned();
     let rustc = said(Command::new("rustc").arg("--version"));
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();

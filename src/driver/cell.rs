@@ -1,11 +1,11 @@
 //! The cell of a semaphore: its state under a short lock.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::time::Instant;
 
-use crate::numbers::TurnNumber;
+use crate::numbers::{PlaceId, TurnNumber};
 use crate::store::TurnOutcome;
 use crate::sync::lock;
 
@@ -17,13 +17,26 @@ use super::state::SemaphoreState;
 pub(crate) struct SemaphoreCell {
     state: Mutex<SemaphoreState>,
     ready: AtomicBool,
+    /// The number of the place that it belongs to.
+    place: AtomicU32,
     key: u64,
 }
 
 impl SemaphoreCell {
     /// `key` distinguishes timers at the same instant.
-    pub(super) fn new(state: SemaphoreState, key: u64) -> Self {
-        Self { state: Mutex::new(state), ready: AtomicBool::new(false), key }
+    pub(super) fn new(state: SemaphoreState, place: PlaceId, key: u64) -> Self {
+        let (ready, place) = (AtomicBool::new(false), AtomicU32::new(place.get()));
+        Self { state: Mutex::new(state), ready, place, key }
+    }
+
+    /// Returns the place that it belongs to: the driver of that place sends its turns.
+    pub(super) fn place(&self) -> PlaceId {
+        PlaceId::new(self.place.load(Ordering::SeqCst))
+    }
+
+    /// Sets the place that it belongs to. Only the driver of its present place may call this.
+    pub(super) fn set_place(&self, place: PlaceId) {
+        self.place.store(place.get(), Ordering::SeqCst);
     }
 
     pub(super) fn key(&self) -> u64 {

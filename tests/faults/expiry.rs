@@ -13,6 +13,7 @@ use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
+use test_support::server_program;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, LostReason, MemoryStore, Permit, Renew, ZSetSemaphore};
@@ -161,7 +162,7 @@ impl SkewedServer {
         fs::write(file("shim.c"), SHIM).unwrap();
         fs::write(file("skew"), format!("{skew_seconds:<20}")).unwrap();
         compile(&file("shim.c"), &file("shim.so"));
-        let mut command = Command::new("redis-server");
+        let mut command = server_program::server();
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);
         command.arg(file("redis.sock")).arg("--dir").arg(directory.path());
         command.env("LD_PRELOAD", file("shim.so")).env("SKEW_FILE", file("skew"));

@@ -134,13 +134,13 @@ async fn a_server_that_cannot_save_is_named_and_ridden_out() {
 // Behaviour 40
 #[tokio::test]
 async fn a_server_that_loads_its_data_is_named_and_ridden_out() {
-    let server = RedisServer::builder().arg("--enable-debug-command").arg("yes").start().await;
+    let server = RedisServer::builder().debug_command().start().await;
     let semaphore = semaphore(&server.url());
     drop(semaphore.acquire(1).await.unwrap());
-    server.cmd(&["DEBUG", "POPULATE", "5000"]).await;
-    // A load of seconds, during which it answers.
-    server.cmd(&["CONFIG", "SET", "loading-process-events-interval-bytes", "1024"]).await;
-    server.cmd(&["CONFIG", "SET", "key-load-delay", "300"]).await;
+    // A load of seconds, during which it answers after every 2 MB.
+    server.cmd(&["DEBUG", "POPULATE", "2000", "key", "20000"]).await;
+    server.cmd(&["CONFIG", "SET", "rdbcompression", "no"]).await;
+    server.cmd(&["CONFIG", "SET", "key-load-delay", "1000"]).await;
     let mut connection = server.connection().await;
     let reload = tokio::spawn(async move {
         redis::cmd("DEBUG").arg("RELOAD").query_async::<()>(&mut connection).await

@@ -13,7 +13,8 @@ const RIGHTS: &str = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish 
                       +zrangebyscore +zrank +zrem +zscore";
 
 async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<Item = &'a str>) {
-    let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">pw"];
+    // Redis 6.2 gives a new user all channels.
+    let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">pw", "resetchannels"];
     words.extend(rights);
     server.cmd(&words).await;
     server.cmd(&["ACL", "LOG", "RESET"]).await;

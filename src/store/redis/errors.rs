@@ -1,4 +1,5 @@
-//! Classifies errors of the redis crate, by their kind and code, never by their text.
+//! Classifies errors of the redis crate, by their kind and code, never by their text. Redis 6.2 is the
+//! exception: it wraps the error of a command that a script called into a text.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
@@ -22,7 +23,7 @@ pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
     StoreError::with_source(kind, what, error)
 }
 
-fn kind_of(error: &RedisError) -> StoreErrorKind {
+pub(super) fn kind_of(error: &RedisError) -> StoreErrorKind {
     use ServerErrorKind::{
         Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, ReadOnly, TryAgain,
     };
@@ -37,22 +38,54 @@ fn kind_of(error: &RedisError) -> StoreErrorKind {
         }
         ErrorKind::Server(ReadOnly) => StoreErrorKind::ReadOnly,
         ErrorKind::Server(NoPerm) => StoreErrorKind::NotPermitted,
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            error.detail().and_then(code_in_script).map_or(StoreErrorKind::Server, kind_in_script)
+        }
         _ => match error.code() {
             Some("WRONGPASS" | "NOAUTH") => StoreErrorKind::Authentication,
-            Some("WRONGTYPE") => StoreErrorKind::WrongType,
             Some("NEWERSCHEMA") => StoreErrorKind::NewerSchema,
-            Some("OOM") => StoreErrorKind::OutOfMemory,
-            Some("MISCONF") => StoreErrorKind::CannotPersist,
             Some("BUSY" | "NOREPLICAS") => StoreErrorKind::NotReady,
-            _ => StoreErrorKind::Server,
+            Some(code) => kind_in_script(code),
+            None => StoreErrorKind::Server,
         },
     }
 }
 
+/// Returns the kind of an error that a command may have within a script.
+fn kind_in_script(code: &str) -> StoreErrorKind {
+    match code {
+        "WRONGTYPE" => StoreErrorKind::WrongType,
+        "OOM" => StoreErrorKind::OutOfMemory,
+        "MISCONF" => StoreErrorKind::CannotPersist,
+        "READONLY" => StoreErrorKind::ReadOnly,
+        "NOPERM" => StoreErrorKind::NotPermitted,
+        _ => StoreErrorKind::Server,
+    }
+}
+
+/// Returns the code of the error of a command that a script called, where Redis 6.2 tells it in a text:
+/// `Error running script (call to f_1c..): @user_script:51: @user_script: 51: -OOM command not allowed ..`
+fn code_in_script(text: &str) -> Option<&str> {
+    let (_, mut text) = text.strip_prefix("Error running script (call to f_")?.split_once("): ")?;
+    while let Some((_, rest)) =
+        text.strip_prefix("@user_script:").and_then(|at| at.split_once(": "))
+    {
+        text = rest;
+    }
+    // Redis 6.2 gives this error no code.
+    if text.starts_with("The user executing the script can't ") {
+        return Some("NOPERM");
+    }
+    text.trim_start_matches('-').split(' ').next()
+}
+
 /// Returns whether another protocol version would fail as well.
 pub(super) fn is_hopeless(error: &RedisError) -> bool {
-    use StoreErrorKind::{Authentication, Disconnected, NotReady, Timeout, Unreachable};
-    matches!(kind_of(error), Authentication | Disconnected | NotReady | Timeout | Unreachable)
+    use StoreErrorKind::{Authentication, Disconnected, NotReady, ReadOnly, Timeout, Unreachable};
+    matches!(
+        kind_of(error),
+        Authentication | Disconnected | NotReady | ReadOnly | Timeout | Unreachable
+    )
 }
 
 pub(super) fn is_noscript(error: &RedisError) -> bool {

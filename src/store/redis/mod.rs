@@ -1,8 +1,11 @@
 //! The store in Redis. It runs the scripts in `lua/`.
 
 mod config;
+mod dial;
 mod errors;
+mod role;
 mod scripts;
+mod sentinel;
 mod session;
 mod store;
 mod subscription;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::future::join;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
@@ -15,6 +16,7 @@ use crate::store::{
 };
 
 use super::errors::{is_hopeless, is_noscript, store_error};
+use super::role::RoleCheck;
 use super::scripts::{Script, Scripts};
 use super::subscription::{Health, Subscriber, push_sender};
 use super::transport::Transport;
@@ -26,6 +28,8 @@ pub(super) struct Parts {
     pub(super) prefix: Arc<str>,
     pub(super) channel: String,
     pub(super) listener: Arc<dyn WakeListener>,
+    /// If the server may turn out to be a replica.
+    pub(super) role: Option<RoleCheck>,
 }
 
 pub(super) struct RedisSession {
@@ -64,14 +68,14 @@ impl RedisSession {
         let Transport { connection, mut io } =
             Transport::open(client, config().set_push_sender(sender)).await?;
         let mut session = Self::new(connection, parts, health);
-        Transport::while_moving(&mut io, session.prepare(&parts.channel)).await?;
+        Transport::while_moving(&mut io, session.prepare(parts)).await?;
         Ok(Opened { session: Arc::new(session), io })
     }
 
     /// Loads the scripts, and subscribes.
-    async fn prepare(&mut self, channel: &str) -> RedisResult<()> {
-        self.load().await?;
-        let subscribed = self.connection.subscribe(channel).await;
+    async fn prepare(&mut self, parts: &Parts) -> RedisResult<()> {
+        self.load_into_primary(parts).await?;
+        let subscribed = self.connection.subscribe(&parts.channel).await;
         self.health.set_subscribed(permitted(subscribed)?.is_some());
         Ok(())
     }
@@ -80,7 +84,7 @@ impl RedisSession {
     pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
         let Transport { connection, mut io } = Transport::open(client, config()).await?;
         let mut session = Self::new(connection, parts, Arc::default());
-        Transport::while_moving(&mut io, session.load()).await?;
+        Transport::while_moving(&mut io, session.load_into_primary(parts)).await?;
         let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
         let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
         session.subscriber = permitted(subscriber)?;
@@ -97,6 +101,18 @@ impl RedisSession {
             loading: Mutex::new(()),
             subscriber: None,
         }
+    }
+
+    /// Loads the scripts, and checks the role of the server, in one round trip.
+    async fn load_into_primary(&self, parts: &Parts) -> RedisResult<()> {
+        let role = async {
+            match &parts.role {
+                Some(role) => role.run(self.connection.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let (role, loaded) = join(role, self.load()).await;
+        role.and(loaded)
     }
 
     async fn load(&self) -> RedisResult<()> {

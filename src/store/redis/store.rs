@@ -3,28 +3,41 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::ProtocolVersion;
+use redis::{ProtocolVersion, RedisResult};
 
 use crate::error::StoreError;
 use crate::id::ClientId;
+use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
+use super::dial::{Dial, with_protocol};
 use super::errors::{is_hopeless, store_error};
+use super::role::RoleCheck;
 use super::scripts::Scripts;
+use super::sentinel::Sentinels;
 use super::session::{Parts, RedisSession};
+use super::url::Address;
 
 pub(crate) struct RedisStore {
-    client: redis::Client,
+    reach: Reach,
     prefix: Arc<str>,
     scripts: Arc<Scripts>,
-    address: String,
     /// Whether the log says already that wake-ups do not arrive.
     told_unsubscribed: AtomicBool,
+}
+
+/// How the store is found.
+pub(super) enum Reach {
+    /// The client knows the address.
+    Direct(redis::Client),
+    /// The sentinels tell the address.
+    Sentinels { sentinels: Sentinels, primary: Dial },
 }
 
 impl Store for RedisStore {
     fn open(
         &self,
+        _: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {
@@ -34,7 +47,7 @@ impl Store for RedisStore {
                 && !self.told_unsubscribed.swap(true, Ordering::SeqCst)
             {
                 tracing::warn!(
-                    store = self.address,
+                    store = self.address(),
                     "no wake-ups: this user may not subscribe; waiters ask at their backoff's pace"
                 );
             }
@@ -43,50 +56,59 @@ impl Store for RedisStore {
     }
 
     fn address(&self) -> String {
-        self.address.clone()
+        match &self.reach {
+            Reach::Direct(client) => client.get_connection_info().addr().to_string(),
+            Reach::Sentinels { sentinels, .. } => sentinels.address(),
+        }
     }
 }
 
 impl RedisStore {
-    pub(super) fn new(client: redis::Client, prefix: Arc<str>) -> Self {
+    pub(super) fn new(reach: Reach, prefix: Arc<str>) -> Self {
         Self {
-            address: client.get_connection_info().addr().to_string(),
-            client,
+            reach,
             prefix,
             scripts: Arc::new(Scripts::new()),
             told_unsubscribed: AtomicBool::new(false),
         }
     }
 
-    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 if the
-    /// server does not support RESP3.
     async fn connect(
         &self,
-        client: ClientId,
+        id: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> Result<Opened, StoreError> {
-        let parts = Parts {
-            scripts: Arc::clone(&self.scripts),
-            prefix: Arc::clone(&self.prefix),
-            channel: format!("{}wake:{client}", self.prefix),
-            listener,
-        };
-        match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
-            // Some proxies close the connection on HELLO.
-            Err(error) if !is_hopeless(&error) || error.is_connection_dropped() => {
-                tracing::debug!(store = self.address, %error, "no RESP3; using RESP2");
-                RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, &parts).await
+        match &self.reach {
+            Reach::Direct(client) => {
+                connect_to(client, &self.parts(id, listener), &self.address()).await
             }
-            other => other,
+            Reach::Sentinels { sentinels, primary } => {
+                let parts = move || Parts {
+                    role: Some(RoleCheck::default()),
+                    ..self.parts(id, Arc::clone(&listener))
+                };
+                let connect = move |address| {
+                    let opening = connect_to_primary(
+                        primary,
+                        address,
+                        sentinels.master(),
+                        [parts(), parts()],
+                    );
+                    Box::pin(opening) as BoxFuture<'_, _>
+                };
+                sentinels.open(Box::new(connect)).await
+            }
         }
-        .map_err(|error| store_error(error, &format!("connecting to {}", self.address)))
     }
 
-    fn with_protocol(&self, protocol: ProtocolVersion) -> Result<redis::Client, StoreError> {
-        let info = self.client.get_connection_info().clone();
-        let settings = info.redis_settings().clone().set_protocol(protocol);
-        redis::Client::open(info.set_redis_settings(settings))
-            .map_err(|error| store_error(error, "using the Redis URL"))
+    fn parts(&self, id: ClientId, listener: Arc<dyn WakeListener>) -> Parts {
+        Parts {
+            scripts: Arc::clone(&self.scripts),
+            prefix: Arc::clone(&self.prefix),
+            channel: format!("{}wake:{id}", self.prefix),
+            listener,
+            role: None,
+        }
     }
 
     /// Makes a store whose scripts use a clock that the test sets.
@@ -94,4 +116,48 @@ impl RedisStore {
     pub(crate) fn with_test_clock(self) -> Self {
         Self { scripts: Arc::new(Scripts::with_test_clock()), ..self }
     }
+}
+
+/// Connects to a primary. A replica tells where its primary is: one that has become a replica a moment ago knows
+/// that before the sentinels do. Returns the address of the primary, too.
+async fn connect_to_primary(
+    dial: &Dial,
+    address: Address,
+    master: &str,
+    [parts, parts_of_next]: [Parts; 2],
+) -> Result<(Opened, Address), StoreError> {
+    let name = format!("{address}, the primary {master}");
+    let error = match connect_to(&usable(dial.to(&address))?, &parts, &name).await {
+        Ok(opened) => return Ok((opened, address)),
+        Err(error) => error,
+    };
+    let Some(next) = parts.role.as_ref().and_then(RoleCheck::replica_of) else { return Err(error) };
+    match connect_to(&usable(dial.to(next))?, &parts_of_next, &name).await {
+        Ok(opened) => Ok((opened, next.clone())),
+        Err(_) => Err(error),
+    }
+}
+
+/// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 if the server does
+/// not support RESP3.
+async fn connect_to(
+    client: &redis::Client,
+    parts: &Parts,
+    name: &str,
+) -> Result<Opened, StoreError> {
+    let resp3 = usable(with_protocol(client, ProtocolVersion::RESP3))?;
+    match RedisSession::resp3(&resp3, parts).await {
+        // Some proxies close the connection on HELLO.
+        Err(error) if !is_hopeless(&error) || error.is_connection_dropped() => {
+            tracing::debug!(store = name, %error, "no RESP3; using RESP2");
+            let resp2 = usable(with_protocol(client, ProtocolVersion::RESP2))?;
+            RedisSession::resp2(&resp2, parts).await
+        }
+        other => other,
+    }
+    .map_err(|error| store_error(error, &format!("connecting to {name}")))
+}
+
+fn usable(client: RedisResult<redis::Client>) -> Result<redis::Client, StoreError> {
+    client.map_err(|error| store_error(error, "using the Redis URL"))
 }

@@ -5,6 +5,7 @@
 
 pub mod belief;
 pub mod child_role;
+pub mod expiry;
 mod fault_link;
 pub mod fault_proxy;
 pub mod ledger;
@@ -14,4 +15,6 @@ pub mod processes;
 pub mod redis_server;
 mod redis_stats;
 mod reserved_port;
+pub mod sentinel;
+pub mod server_program;
 pub mod wait;

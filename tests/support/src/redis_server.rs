@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, FromRedisValue, RedisResult};
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::owned_process::OwnedProcess;
 use crate::reserved_port::ReservedPort;
+use crate::server_program;
 use crate::wait::{PATIENCE, POLL_EVERY, eventually, within};
 
 /// How a [`RedisServer`] is started.
@@ -40,6 +41,14 @@ impl RedisServerBuilder {
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.arg("--requirepass").arg(password)
+    }
+
+    /// Allows the command `DEBUG`. Redis 6.2 always does.
+    pub fn debug_command(self) -> Self {
+        match server_program::major_version() {
+            ..7 => self,
+            7.. => self.arg("--enable-debug-command").arg("yes"),
+        }
     }
 
     /// Adds one argument to the command line: `.arg("--maxmemory").arg("5mb")`.
@@ -225,7 +234,7 @@ fn spawn(
         .open(log_path(directory))
         .expect("opening redis-server's log");
     let port = port.map_or(0, |port| port.addr().port());
-    let mut command = Command::new("redis-server");
+    let mut command = server_program::server();
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .arg("--unixsocket")
@@ -238,8 +247,9 @@ fn spawn(
         .stdout(log.try_clone().expect("sharing the log with standard error"))
         .stderr(log);
     OwnedProcess::spawn(&mut command).unwrap_or_else(|error| {
+        let program = command.get_program();
         panic!(
-            "cannot run `redis-server`: {error}. These tests need a real one: \
+            "cannot run {program:?}: {error}. These tests need a real server: \
              install Redis 7 or later and put `redis-server` on the PATH"
         )
     })

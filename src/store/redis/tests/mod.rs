@@ -1,7 +1,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod errors;
 mod narrow_server;
 mod schema;
 mod scripts;
-mod url;
 mod wire;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
-use crate::numbers::Epoch;
+use crate::numbers::{Epoch, PlaceId};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Store, Turn, WakeListener, WakeUp, WhenFull};
+use test_support::expiry::expire_times;
 use test_support::redis_server::RedisServer;
 
 const KEYS: [&str; 4] = ["permits", "queue", "clients", "meta"];
@@ -17,6 +18,7 @@ impl WakeListener for Deaf {
     fn wake(&self, _: &str, _: PermitId, _: WakeUp) {}
     fn subscription_changed(&self) {}
     fn disconnected(&self) {}
+    fn places_changed(&self) {}
 }
 
 fn id(counter: u64) -> PermitId {
@@ -32,10 +34,11 @@ fn turn(change: impl FnOnce(&mut Turn)) -> Turn {
 }
 
 async fn dumps(server: &RedisServer) -> Vec<(Option<Vec<u8>>, i64)> {
+    let keys = KEYS.map(|key| format!("zsem:{{s}}:{key}"));
+    let times = expire_times(&mut server.connection().await, &keys).await;
     let mut dumps = Vec::new();
-    for key in KEYS.map(|key| format!("zsem:{{s}}:{key}")) {
-        let at = server.query(&["PEXPIRETIME", &key]).await;
-        dumps.push((server.query(&["DUMP", &key]).await, at));
+    for (key, at) in keys.iter().zip(times) {
+        dumps.push((server.query(&["DUMP", key]).await, at));
     }
     dumps
 }
@@ -55,7 +58,8 @@ async fn each_script_refuses_data_of_a_newer_schema_and_changes_no_key() {
     let server = RedisServer::start().await;
     let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
     let store = config.store().unwrap();
-    let opened = store.open(ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
+    let opened =
+        store.open(PlaceId::FIRST, ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
     let Opened { session, io } = opened;
     tokio::spawn(io.unwrap());
     let admit = |counter| turn(|turn| turn.admit = vec![(id(counter), WhenFull::Wait)]);

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use ::redis::aio::MultiplexedConnection;
+use test_support::expiry::expire_times;
 use test_support::redis_server::RedisServer;
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::PlaceId;
 use crate::store::memory::{Content, MetaContent};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
@@ -33,6 +35,7 @@ impl WakeListener for Recorder {
     }
     fn subscription_changed(&self) {}
     fn disconnected(&self) {}
+    fn places_changed(&self) {}
 }
 
 impl RedisSide {
@@ -44,7 +47,8 @@ impl RedisSide {
         let mut sessions = Vec::new();
         for client in clients {
             let recorder = Arc::new(Recorder::default());
-            let Opened { session, io } = store.open(client, recorder.clone()).await.unwrap();
+            let Opened { session, io } =
+                store.open(PlaceId::FIRST, client, recorder.clone()).await.unwrap();
             tokio::spawn(io.unwrap());
             assert!(session.is_subscribed());
             sessions.push((session, recorder));
@@ -92,13 +96,14 @@ impl RedisSide {
             all.cmd("ZRANGE").arg(self.key(key)).arg(0).arg(-1).arg("WITHSCORES");
         }
         all.cmd("HGETALL").arg(self.key(Key::Meta));
-        for key in Key::ALL {
-            all.cmd("PEXPIRETIME").arg(self.key(key));
-        }
         type Members = Vec<(String, f64)>;
-        type Reply = (Members, Members, Members, HashMap<String, Vec<u8>>, i64, i64, i64, i64);
-        let (permits, queue, clients, meta, permits_at, queue_at, clients_at, meta_at): Reply =
-            all.query_async(&mut self.connection.clone()).await.unwrap();
+        type Reply = (Members, Members, Members, HashMap<String, Vec<u8>>);
+        let mut connection = self.connection.clone();
+        let (permits, queue, clients, meta): Reply =
+            all.query_async(&mut connection).await.unwrap();
+        let keys = Key::ALL.map(|key| self.key(key));
+        let [permits_at, queue_at, clients_at, meta_at] =
+            expire_times(&mut connection, &keys).await;
         let meta = meta_content(&meta, u64::try_from(meta_at).ok());
         for (members, at) in [(&permits, permits_at), (&queue, queue_at), (&clients, clients_at)] {
             // A `meta` that `set_limit` made again beside waiters alone leaves their expiry to the next turn.

@@ -59,6 +59,13 @@ impl Client {
     /// |---|---|
     /// | `redis://[user][:password@]host[:port][/db]` | one server |
     /// | `unix:///path/to.sock[?db=1&user=u&pass=p]` | one server, by its unix socket |
+    /// | `redis+sentinel://[user][:password@]host[:26379][,host..]/master[/db]` | the primary that sentinels know as `master` |
+    ///
+    /// The sentinels are asked where the primary is each time that a connection is opened, and tell when it
+    /// has moved. One of them that answers is enough, since it tells of the others. User and password are those
+    /// of the primary. The parameters `sentinel_user` and `sentinel_password` are those of the sentinels, and
+    /// `sentinel_tls=yes` or `no` sets TLS for them alone. `redis-sentinel://` means the same, with
+    /// `?sentinelMasterId=master` in place of the path, too.
     ///
     /// `rediss` instead of `redis` means TLS (feature `tls-rustls`), `valkey` the same as `redis`, and
     /// `valkeys` the same as `rediss`. An IPv6 address stands in brackets: `redis://[::1]:6379`. In a user or
@@ -185,7 +192,7 @@ impl Client {
     /// # }
     /// ```
     pub fn last_heard(&self) -> Option<Instant> {
-        self.guard.shared().link().last_heard()
+        self.guard.shared().last_heard()
     }
 
     /// Shuts the client down once all its permits are released.

@@ -8,8 +8,10 @@ use redis::{ConnectionInfo, RedisError};
 
 use crate::error::{ConfigError, has_forbidden_characters};
 
-use super::store::RedisStore;
-use super::url::{self, Access, Endpoint, Login, Target, Tls, shown};
+use super::dial::Dial;
+use super::sentinel::Sentinels;
+use super::store::{Reach, RedisStore};
+use super::url::{self, Access, Address, Endpoint, Login, Sentinel, Single, Target, Tls, shown};
 
 /// The settings of the connection to Redis.
 #[derive(Clone)]
@@ -47,18 +49,41 @@ impl RedisConfig {
             let allowed = "1 to 64 bytes without control characters and without { or }";
             return Err(ConfigError::of_text("prefix", &self.prefix, allowed));
         }
-        match url::parse(&self.url)? {
-            Target::Single(single) => {
-                let client = self.client(&single.endpoint, single.access)?;
-                Ok(RedisStore::new(client, self.prefix.into(), self.label))
+        let reach = match url::parse(&self.url)? {
+            Target::Single(Single { endpoint, access }) => {
+                Reach::Direct(self.client(&endpoint, self.with_credentials(access))?)
             }
-            Target::Sentinel(_) => Err(self.not_yet("this version has no store for Sentinel")),
-            Target::Cluster(_) => Err(self.not_yet("this version has no store for clusters")),
+            Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
+            Target::Cluster(_) => return Err(self.no_cluster()),
+        };
+        Ok(RedisStore::new(reach, self.prefix.into(), self.label))
+    }
+
+    fn behind_sentinels(&self, sentinel: Sentinel) -> Result<Reach, ConfigError> {
+        let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
+        // The address is only a place-holder: it is replaced at each opening.
+        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
+        let primary = self.dial(&at, self.with_credentials(of_primary))?;
+        let sentinels = self.dial(&at, of_sentinels)?;
+        let sentinels = Sentinels::new(seeds, master, sentinels);
+        Ok(Reach::Sentinels { sentinels, primary })
+    }
+
+    fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
+        Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
+    }
+
+    /// Returns what the builder says of user and password, instead of what the URL says.
+    fn with_credentials(&self, access: Access) -> Access {
+        match &self.credentials {
+            Some((user, password)) => Access { login: Login::new(user, password), ..access },
+            None => access,
         }
     }
 
-    fn not_yet(&self, problem: &'static str) -> ConfigError {
-        let allowed = "redis:// or rediss:// with one host, or unix:///path";
+    fn no_cluster(&self) -> ConfigError {
+        let allowed = "redis://, redis+sentinel://, or unix:///path";
+        let problem = "this version has no store for clusters";
         ConfigError::new("url", shown(&self.url), allowed).because(problem)
     }
 
@@ -81,11 +106,6 @@ impl RedisConfig {
             let allowed = "redis:// or unix://; TLS needs the crate's feature `tls-rustls`";
             return Err(ConfigError::new("url", shown(&self.url), allowed));
         }
-        let login = match &self.credentials {
-            Some((user, password)) => Login::new(user, password),
-            None => access.login,
-        };
-        let access = Access { login, ..access };
         let info = access.to(endpoint).map_err(|error| self.unusable(&error))?;
         let settings = info.redis_settings().clone();
         let settings = settings.set_lib_name("zset-semaphore", env!("CARGO_PKG_VERSION"));

@@ -23,7 +23,7 @@ pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
     StoreError::with_source(kind, what, error)
 }
 
-fn kind_of(error: &RedisError) -> StoreErrorKind {
+pub(super) fn kind_of(error: &RedisError) -> StoreErrorKind {
     use ServerErrorKind::{
         Ask, BusyLoading, ClusterDown, MasterDown, Moved, NoPerm, ReadOnly, TryAgain,
     };
@@ -81,8 +81,11 @@ fn code_in_script(text: &str) -> Option<&str> {
 
 /// Returns whether another protocol version would fail as well.
 pub(super) fn is_hopeless(error: &RedisError) -> bool {
-    use StoreErrorKind::{Authentication, Disconnected, NotReady, Timeout, Unreachable};
-    matches!(kind_of(error), Authentication | Disconnected | NotReady | Timeout | Unreachable)
+    use StoreErrorKind::{Authentication, Disconnected, NotReady, ReadOnly, Timeout, Unreachable};
+    matches!(
+        kind_of(error),
+        Authentication | Disconnected | NotReady | ReadOnly | Timeout | Unreachable
+    )
 }
 
 pub(super) fn is_noscript(error: &RedisError) -> bool {

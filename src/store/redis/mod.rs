@@ -2,9 +2,12 @@
 
 mod config;
 mod connection_name;
+mod dial;
 mod errors;
 mod known_script;
+mod role;
 mod scripts;
+mod sentinel;
 mod session;
 mod store;
 mod subscription;

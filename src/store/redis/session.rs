@@ -1,6 +1,7 @@
 //! A session over one connection to Redis.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use futures_util::future::{join, join3};
 use redis::aio::MultiplexedConnection;
@@ -18,6 +19,7 @@ use crate::store::{
 use super::connection_name::name_connection;
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::known_script::KnownScript;
+use super::role::RoleCheck;
 use super::scripts::Scripts;
 use super::subscription::{Health, Subscriber, push_sender};
 use super::transport::Transport;
@@ -31,6 +33,10 @@ pub(super) struct Parts {
     /// The name of the connection.
     pub(super) name: String,
     pub(super) listener: Arc<dyn WakeListener>,
+    /// If the server may turn out to be a replica.
+    pub(super) role: Option<RoleCheck>,
+    /// Whether the store has opened a connection with RESP3.
+    pub(super) speaks_resp3: Arc<AtomicBool>,
 }
 
 pub(super) struct RedisSession {
@@ -68,41 +74,48 @@ impl RedisSession {
         let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
         let Transport { connection, mut io } =
             Transport::open(client, config().set_push_sender(sender)).await?;
-        let mut session = Self::new(connection, parts, health);
-        Transport::while_moving(&mut io, session.prepare(parts)).await?;
+        let session = Self::new(connection, parts, health);
+        Transport::while_moving(&mut io, session.prepare_and_subscribe(parts)).await?;
         Ok(Opened { session: Arc::new(session), io })
-    }
-
-    /// Names the connection, subscribes, and makes sure that the server has the script of turns. Unless the
-    /// script is missing, that takes one round trip.
-    async fn prepare(&mut self, parts: &Parts) -> RedisResult<()> {
-        let mut connection = self.connection.clone();
-        let (_, subscribed, is_there) = join3(
-            self.say_name(&parts.name, ProtocolVersion::RESP3),
-            connection.subscribe(&parts.channel),
-            self.turn.is_there(&self.connection),
-        )
-        .await;
-        self.health.set_subscribed(permitted(subscribed)?.is_some());
-        self.load_turn(is_there?).await
     }
 
     /// Connects. Wake-ups come over a second connection.
     pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
         let Transport { connection, mut io } = Transport::open(client, config()).await?;
         let mut session = Self::new(connection, parts, Arc::default());
-        Transport::while_moving(&mut io, session.prepare_resp2(parts)).await?;
+        Transport::while_moving(&mut io, session.prepare(parts, ProtocolVersion::RESP2)).await?;
         let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
         let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
         session.subscriber = permitted(subscriber)?;
         Ok(Opened { session: Arc::new(session), io })
     }
 
-    /// Does the same as [`prepare`](Self::prepare), except that it does not subscribe.
-    async fn prepare_resp2(&self, parts: &Parts) -> RedisResult<()> {
-        let named = self.say_name(&parts.name, ProtocolVersion::RESP2);
-        let (_, is_there) = join(named, self.turn.is_there(&self.connection)).await;
-        self.load_turn(is_there?).await
+    async fn prepare_and_subscribe(&self, parts: &Parts) -> RedisResult<()> {
+        let mut connection = self.connection.clone();
+        let prepared = self.prepare(parts, ProtocolVersion::RESP3);
+        let (prepared, subscribed) = join(prepared, connection.subscribe(&parts.channel)).await;
+        prepared?;
+        self.health.set_subscribed(permitted(subscribed)?.is_some());
+        Ok(())
+    }
+
+    /// Names the connection, checks the role of the server, and makes sure that the server has the script of
+    /// turns. Unless the script is missing, that takes one round trip.
+    async fn prepare(&self, parts: &Parts, protocol: ProtocolVersion) -> RedisResult<()> {
+        let role = async {
+            match &parts.role {
+                Some(role) => role.run(self.connection.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let named = self.say_name(&parts.name, protocol);
+        let (_, role, is_there) = join3(named, role, self.turn.is_there(&self.connection)).await;
+        role?;
+        if is_there? {
+            return Ok(());
+        }
+        let loads = self.turn.loads().await;
+        self.turn.load(loads, &self.connection).await
     }
 
     fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
@@ -126,14 +139,6 @@ impl RedisSession {
         if let Err(error) = said.and_then(Value::extract_error) {
             tracing::debug!(%error, "the connection has no name");
         }
-    }
-
-    async fn load_turn(&self, is_there: bool) -> RedisResult<()> {
-        if is_there {
-            return Ok(());
-        }
-        let loads = self.turn.loads().await;
-        self.turn.load(loads, &self.connection).await
     }
 
     /// Makes the call of a script on the keys of `name`.

@@ -3,33 +3,46 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::{ProtocolVersion, RedisError};
+use redis::{ProtocolVersion, RedisError, RedisResult};
 
 use crate::error::StoreError;
 use crate::id::ClientId;
+use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::connection_name::connection_name;
+use super::dial::{Dial, with_protocol};
 use super::errors::{is_hopeless, store_error};
+use super::role::RoleCheck;
 use super::scripts::Scripts;
+use super::sentinel::Sentinels;
 use super::session::{Parts, RedisSession};
+use super::url::Address;
 
 pub(crate) struct RedisStore {
-    client: redis::Client,
+    reach: Reach,
     prefix: Arc<str>,
     /// The label of the client, which is part of the names of its connections.
     label: Arc<str>,
     scripts: Arc<Scripts>,
-    address: String,
     /// Whether a connection with RESP3 has been opened.
-    speaks_resp3: AtomicBool,
+    speaks_resp3: Arc<AtomicBool>,
     /// Whether the log says already that wake-ups do not arrive.
     told_unsubscribed: AtomicBool,
+}
+
+/// How the store is found.
+pub(super) enum Reach {
+    /// The client knows the address.
+    Direct(redis::Client),
+    /// The sentinels tell the address.
+    Sentinels { sentinels: Sentinels, primary: Dial },
 }
 
 impl Store for RedisStore {
     fn open(
         &self,
+        _: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {
@@ -39,7 +52,7 @@ impl Store for RedisStore {
                 && !self.told_unsubscribed.swap(true, Ordering::SeqCst)
             {
                 tracing::warn!(
-                    store = self.address,
+                    store = self.address(),
                     "no wake-ups: this user may not subscribe; waiters ask at their backoff's pace"
                 );
             }
@@ -48,62 +61,63 @@ impl Store for RedisStore {
     }
 
     fn address(&self) -> String {
-        self.address.clone()
+        match &self.reach {
+            Reach::Direct(client) => client.get_connection_info().addr().to_string(),
+            Reach::Sentinels { sentinels, .. } => sentinels.address(),
+        }
     }
 }
 
 impl RedisStore {
-    pub(super) fn new(client: redis::Client, prefix: Arc<str>, label: Arc<str>) -> Self {
+    pub(super) fn new(reach: Reach, prefix: Arc<str>, label: Arc<str>) -> Self {
         Self {
-            address: client.get_connection_info().addr().to_string(),
-            client,
+            reach,
             prefix,
             label,
             scripts: Arc::new(Scripts::new()),
-            speaks_resp3: AtomicBool::new(false),
+            speaks_resp3: Arc::default(),
             told_unsubscribed: AtomicBool::new(false),
         }
     }
 
-    /// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 if the
-    /// server does not support RESP3. Some proxies close the connection then, but a server that has spoken
-    /// RESP3 before closes it because it is going down.
     async fn connect(
         &self,
-        client: ClientId,
+        id: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> Result<Opened, StoreError> {
-        let parts = Parts {
+        match &self.reach {
+            Reach::Direct(client) => {
+                connect_to(client, &self.parts(id, listener), &self.address()).await
+            }
+            Reach::Sentinels { sentinels, primary } => {
+                let parts = move || Parts {
+                    role: Some(RoleCheck::default()),
+                    ..self.parts(id, Arc::clone(&listener))
+                };
+                let connect = move |address| {
+                    let opening = connect_to_primary(
+                        primary,
+                        address,
+                        sentinels.master(),
+                        [parts(), parts()],
+                    );
+                    Box::pin(opening) as BoxFuture<'_, _>
+                };
+                sentinels.open(Box::new(connect)).await
+            }
+        }
+    }
+
+    fn parts(&self, id: ClientId, listener: Arc<dyn WakeListener>) -> Parts {
+        Parts {
             scripts: Arc::clone(&self.scripts),
             prefix: Arc::clone(&self.prefix),
-            channel: format!("{}wake:{client}", self.prefix),
-            name: connection_name(&self.label, client),
+            channel: format!("{}wake:{id}", self.prefix),
+            name: connection_name(&self.label, id),
             listener,
-        };
-        match RedisSession::resp3(&self.with_protocol(ProtocolVersion::RESP3)?, &parts).await {
-            Ok(opened) => {
-                self.speaks_resp3.store(true, Ordering::SeqCst);
-                Ok(opened)
-            }
-            Err(error) if self.may_lack_resp3(&error) => {
-                tracing::debug!(store = self.address, %error, "no RESP3; using RESP2");
-                RedisSession::resp2(&self.with_protocol(ProtocolVersion::RESP2)?, &parts).await
-            }
-            Err(error) => Err(error),
+            role: None,
+            speaks_resp3: Arc::clone(&self.speaks_resp3),
         }
-        .map_err(|error| store_error(error, &format!("connecting to {}", self.address)))
-    }
-
-    fn may_lack_resp3(&self, error: &RedisError) -> bool {
-        let dropped = error.is_connection_dropped() && !self.speaks_resp3.load(Ordering::SeqCst);
-        dropped || !is_hopeless(error)
-    }
-
-    fn with_protocol(&self, protocol: ProtocolVersion) -> Result<redis::Client, StoreError> {
-        let info = self.client.get_connection_info().clone();
-        let settings = info.redis_settings().clone().set_protocol(protocol);
-        redis::Client::open(info.set_redis_settings(settings))
-            .map_err(|error| store_error(error, "using the Redis URL"))
     }
 
     /// Makes a store whose scripts use a clock that the test sets.
@@ -111,4 +125,57 @@ impl RedisStore {
     pub(crate) fn with_test_clock(self) -> Self {
         Self { scripts: Arc::new(Scripts::with_test_clock()), ..self }
     }
+}
+
+/// Connects to a primary. A replica tells where its primary is: one that has become a replica a moment ago knows
+/// that before the sentinels do. Returns the address of the primary, too.
+async fn connect_to_primary(
+    dial: &Dial,
+    address: Address,
+    master: &str,
+    [parts, parts_of_next]: [Parts; 2],
+) -> Result<(Opened, Address), StoreError> {
+    let name = format!("{address}, the primary {master}");
+    let error = match connect_to(&usable(dial.to(&address))?, &parts, &name).await {
+        Ok(opened) => return Ok((opened, address)),
+        Err(error) => error,
+    };
+    let Some(next) = parts.role.as_ref().and_then(RoleCheck::replica_of) else { return Err(error) };
+    match connect_to(&usable(dial.to(next))?, &parts_of_next, &name).await {
+        Ok(opened) => Ok((opened, next.clone())),
+        Err(_) => Err(error),
+    }
+}
+
+/// Connects with RESP3, so that wake-ups come over the same connection. Falls back to RESP2 if the server does
+/// not support RESP3.
+async fn connect_to(
+    client: &redis::Client,
+    parts: &Parts,
+    name: &str,
+) -> Result<Opened, StoreError> {
+    let resp3 = usable(with_protocol(client, ProtocolVersion::RESP3))?;
+    match RedisSession::resp3(&resp3, parts).await {
+        Ok(opened) => {
+            parts.speaks_resp3.store(true, Ordering::SeqCst);
+            Ok(opened)
+        }
+        Err(error) if may_lack_resp3(&error, parts) => {
+            tracing::debug!(store = name, %error, "no RESP3; using RESP2");
+            let resp2 = usable(with_protocol(client, ProtocolVersion::RESP2))?;
+            RedisSession::resp2(&resp2, parts).await
+        }
+        Err(error) => Err(error),
+    }
+    .map_err(|error| store_error(error, &format!("connecting to {name}")))
+}
+
+/// Some proxies close the connection on `HELLO`. A server that has spoken RESP3 closes it because it goes down.
+fn may_lack_resp3(error: &RedisError, parts: &Parts) -> bool {
+    let dropped = error.is_connection_dropped() && !parts.speaks_resp3.load(Ordering::SeqCst);
+    dropped || !is_hopeless(error)
+}
+
+fn usable(client: RedisResult<redis::Client>) -> Result<redis::Client, StoreError> {
+    client.map_err(|error| store_error(error, "using the Redis URL"))
 }

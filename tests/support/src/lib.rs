@@ -15,5 +15,6 @@ pub mod processes;
 pub mod redis_server;
 mod redis_stats;
 mod reserved_port;
+pub mod sentinel;
 pub mod server_program;
 pub mod wait;

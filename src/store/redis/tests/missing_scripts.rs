@@ -5,23 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::{join, join3};
 
+use super::deaf::Deaf;
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
-use crate::numbers::Seq;
+use crate::numbers::{PlaceId, Seq};
 use crate::store::redis::RedisConfig;
-use crate::store::{
-    Session, Store, Turn, TurnAnswer, TurnOutcome, WaiterOutcome, WakeListener, WakeUp, WhenFull,
-};
+use crate::store::{Session, Store, Turn, TurnAnswer, TurnOutcome, WaiterOutcome, WhenFull};
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually};
-
-struct Deaf;
-
-impl WakeListener for Deaf {
-    fn wake(&self, _: &str, _: PermitId, _: WakeUp) {}
-    fn subscription_changed(&self) {}
-    fn disconnected(&self) {}
-}
 
 fn client() -> ClientId {
     ClientId::from_bits(255)
@@ -31,7 +22,7 @@ const NAMES: usize = 32;
 
 async fn open(url: String) -> Arc<dyn Session> {
     let store = RedisConfig { url, ..RedisConfig::default() }.store().unwrap();
-    let opened = store.open(client(), Arc::new(Deaf)).await.unwrap();
+    let opened = store.open(PlaceId::FIRST, client(), Arc::new(Deaf)).await.unwrap();
     tokio::spawn(opened.io.unwrap());
     opened.session
 }
@@ -64,7 +55,7 @@ async fn forget(server: &RedisServer) {
     server.reset_stats().await;
 }
 
-// Behaviour 71
+// Behaviour 74
 #[tokio::test]
 async fn turns_that_find_no_script_run_once_each_and_in_their_order() {
     let server = RedisServer::start().await;
@@ -79,7 +70,7 @@ async fn turns_that_find_no_script_run_once_each_and_in_their_order() {
     assert_eq!(server.script_calls_that_ran().await, 3 * NAMES as u64);
 }
 
-// Behaviour 71
+// Behaviour 74
 #[tokio::test]
 async fn a_turn_does_not_overtake_those_that_wait_for_the_script() {
     let server = RedisServer::start().await;
@@ -96,7 +87,7 @@ async fn a_turn_does_not_overtake_those_that_wait_for_the_script() {
     assert!(token(&first) < token(&second), "{first:?} {second:?}");
 }
 
-// Behaviour 71
+// Behaviour 74
 #[tokio::test]
 async fn a_script_that_another_client_has_loaded_is_not_loaded_again() {
     let server = RedisServer::start().await;

@@ -1,9 +1,9 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod deaf;
 mod errors;
 mod missing_scripts;
 mod narrow_server;
 mod schema;
 mod scripts;
-mod url;
 mod wire;

@@ -2,23 +2,16 @@
 
 use std::sync::Arc;
 
+use super::deaf::Deaf;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
-use crate::numbers::Epoch;
+use crate::numbers::{Epoch, PlaceId};
 use crate::store::redis::RedisConfig;
-use crate::store::{Kick, Opened, Store, Turn, WakeListener, WakeUp, WhenFull};
+use crate::store::{Kick, Opened, Store, Turn, WhenFull};
 use test_support::expiry::expire_times;
 use test_support::redis_server::RedisServer;
 
 const KEYS: [&str; 4] = ["permits", "queue", "clients", "meta"];
-
-struct Deaf;
-
-impl WakeListener for Deaf {
-    fn wake(&self, _: &str, _: PermitId, _: WakeUp) {}
-    fn subscription_changed(&self) {}
-    fn disconnected(&self) {}
-}
 
 fn id(counter: u64) -> PermitId {
     PermitId::new(ClientId::from_bits(255), counter, 1, DEFAULT_LEASE)
@@ -57,7 +50,8 @@ async fn each_script_refuses_data_of_a_newer_schema_and_changes_no_key() {
     let server = RedisServer::start().await;
     let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
     let store = config.store().unwrap();
-    let opened = store.open(ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
+    let opened =
+        store.open(PlaceId::FIRST, ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
     let Opened { session, io } = opened;
     tokio::spawn(io.unwrap());
     let admit = |counter| turn(|turn| turn.admit = vec![(id(counter), WhenFull::Wait)]);

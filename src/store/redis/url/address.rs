@@ -37,6 +37,10 @@ impl Wrong {
 }
 
 impl Address {
+    pub(crate) fn new(host: impl Into<String>, port: u16) -> Self {
+        Self { host: host.into(), port }
+    }
+
     pub(crate) fn host(&self) -> &str {
         &self.host
     }

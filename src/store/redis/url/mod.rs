@@ -14,6 +14,9 @@ mod scheme;
 mod shown;
 mod target;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use crate::error::ConfigError;
@@ -23,6 +26,7 @@ use problem::{Problem, Refused};
 use query::Query;
 use scheme::{Mode, Scheme};
 
+pub(super) use address::Address;
 pub(super) use shown::shown;
 pub(super) use target::{Access, Cluster, Endpoint, Login, Sentinel, Single, Target, Tls};
 

@@ -1,0 +1,123 @@
+//! A connection to one sentinel, which is asked and listened to.
+
+use std::convert::Infallible;
+
+use futures_util::future::join;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::store::BoxFuture;
+use crate::store::redis::dial::with_protocol;
+use crate::store::redis::transport::Transport;
+use crate::store::redis::url::Address;
+
+use super::answer::{Answer, questions, read};
+use super::refusal::Refusal;
+use super::{PATIENCE, Sentinels};
+
+/// The sentinel that leads a failover tells of the promotion. The others tell of it as soon as they know it.
+const CHANNELS: [&str; 2] = ["+switch-master", "+promoted-slave"];
+
+/// An open connection to a sentinel.
+pub(super) struct Link {
+    sentinels: Sentinels,
+    connection: MultiplexedConnection,
+    io: Option<BoxFuture<'static, ()>>,
+    news: mpsc::UnboundedReceiver<News>,
+}
+
+/// What a sentinel says unasked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    /// The primary may have moved.
+    Moved,
+    /// The connection broke.
+    Broken,
+}
+
+impl Link {
+    /// Connects to a sentinel, and asks it. All that happens after its answer is told by
+    /// [`news`](Self::news).
+    pub(super) async fn open(
+        sentinels: &Sentinels,
+        address: &Address,
+    ) -> Result<(Self, Answer), Refusal> {
+        let opening = async {
+            let mut link = Self::connect(sentinels, address).await.map_err(Refusal::Failed)?;
+            let mut connection = link.connection.clone();
+            let asked = ask(link.connection.clone(), sentinels);
+            let both = async { Ok(join(connection.subscribe(&CHANNELS), asked).await) };
+            let both = Transport::while_moving(&mut link.io, both).await;
+            let (subscribed, answer) = both.map_err(Refusal::Failed)?;
+            let answer = answer?;
+            subscribed.map_err(Refusal::Failed)?;
+            Ok((link, answer))
+        };
+        timeout(PATIENCE, opening).await.unwrap_or(Err(Refusal::Silent))
+    }
+
+    async fn connect(sentinels: &Sentinels, address: &Address) -> RedisResult<Self> {
+        let client = with_protocol(&sentinels.dial().to(address)?, ProtocolVersion::RESP3)?;
+        let (sender, news) = mpsc::unbounded_channel();
+        let master = sentinels.master().to_owned();
+        let tell = move |push| {
+            if let Some(news) = news_of(&push, &master) {
+                let _ = sender.send(news); // nobody listens any more
+            }
+            Ok::<_, Infallible>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(None)
+            .set_response_timeout(None)
+            .set_push_sender(tell);
+        let Transport { connection, io } = Transport::open(&client, config).await?;
+        Ok(Self { sentinels: sentinels.clone(), connection, io, news })
+    }
+
+    /// Asks again.
+    pub(super) async fn ask(&mut self) -> Result<Answer, Refusal> {
+        let asked = ask(self.connection.clone(), &self.sentinels);
+        let asked = Transport::while_moving(&mut self.io, async { Ok(asked.await) });
+        match timeout(PATIENCE, asked).await {
+            Ok(answer) => answer.map_err(Refusal::Failed)?,
+            Err(_) => Err(Refusal::Silent),
+        }
+    }
+
+    /// Waits until the sentinel says something unasked.
+    pub(super) async fn news(&mut self) -> News {
+        let Self { io, news, .. } = self;
+        let heard = async { Ok(news.recv().await.unwrap_or(News::Broken)) };
+        Transport::while_moving(io, heard).await.unwrap_or(News::Broken)
+    }
+}
+
+async fn ask(
+    mut connection: MultiplexedConnection,
+    sentinels: &Sentinels,
+) -> Result<Answer, Refusal> {
+    let questions = questions(sentinels.master());
+    let replies = connection.send_packed_commands(&questions, 0, questions.len()).await;
+    read(replies.map_err(Refusal::Failed)?)
+}
+
+/// Returns what a push message means for the primary.
+fn news_of(push: &PushInfo, master: &str) -> Option<News> {
+    match (&push.kind, push.data.as_slice()) {
+        (PushKind::Disconnection, _) => Some(News::Broken),
+        (PushKind::Message, [_, Value::BulkString(text)]) => {
+            is_about(text, master).then_some(News::Moved)
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether a message of a sentinel is about `master`, whose name stands first or behind an `@`.
+pub(super) fn is_about(message: &[u8], master: &str) -> bool {
+    let mut words = message.split(|byte| *byte == b' ');
+    let first = words.next();
+    let named = words.skip_while(|word| *word != b"@").nth(1);
+    [first, named].contains(&Some(master.as_bytes()))
+}

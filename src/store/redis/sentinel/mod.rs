@@ -1,0 +1,89 @@
+//! Sentinel: finds the primary, and notices when it has moved.
+//!
+//! # Implementation
+//!
+//! For the driver, a primary behind sentinels is one place whose address is looked up at each opening. All
+//! known sentinels are asked at once. The first good answer wins, unless a later one has a higher epoch: a
+//! sentinel that was cut off still names the old primary. The connections to the sentinels stay open. The driver
+//! polls them with the connection to the primary, which they end once the primary has moved. No task is started.
+
+mod answer;
+mod council;
+mod link;
+mod refusal;
+mod search;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::error::StoreError;
+use crate::store::{BoxFuture, Opened};
+use crate::sync::lock;
+
+use super::dial::Dial;
+use super::url::Address;
+
+use search::Search;
+
+/// How long a sentinel may take to be connected to and to answer.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The maximum number of sentinels that are asked.
+const MOST: usize = 12;
+
+/// Opens a connection to the primary, which should be at an address. Returns where it is.
+pub(super) type Connect<'a> =
+    Box<dyn Fn(Address) -> BoxFuture<'a, Result<(Opened, Address), StoreError>> + Send + Sync + 'a>;
+
+/// The sentinels of one primary.
+#[derive(Clone)]
+pub(super) struct Sentinels(Arc<Deployment>);
+
+struct Deployment {
+    seeds: Vec<Address>,
+    /// The name of the primary.
+    master: String,
+    /// How the sentinels are connected to.
+    dial: Dial,
+    /// The sentinels that others have told of.
+    learnt: Mutex<Vec<Address>>,
+}
+
+impl Sentinels {
+    pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial) -> Self {
+        Self(Arc::new(Deployment { seeds, master, dial, learnt: Mutex::default() }))
+    }
+
+    /// Finds the primary, and returns the connection to it that `connect` has opened. The connection ends when
+    /// the primary has moved.
+    pub(super) async fn open(&self, connect: Connect<'_>) -> Result<Opened, StoreError> {
+        Search::new(self.clone(), connect).run().await
+    }
+
+    pub(super) fn master(&self) -> &str {
+        &self.0.master
+    }
+
+    fn dial(&self) -> &Dial {
+        &self.0.dial
+    }
+
+    /// Returns the sentinels to ask, the seeds first.
+    fn known(&self) -> Vec<Address> {
+        self.0.seeds.iter().chain(&*lock(&self.0.learnt)).cloned().collect()
+    }
+
+    /// Remembers the sentinels that one of them has told of, instead of those from before.
+    fn learn(&self, others: &[Address]) {
+        *lock(&self.0.learnt) = others.to_vec();
+    }
+
+    /// Returns what the log calls the store.
+    pub(super) fn address(&self) -> String {
+        let seeds: Vec<_> = self.0.seeds.iter().map(Address::to_string).collect();
+        format!("{} behind the sentinels {}", self.0.master, seeds.join(", "))
+    }
+}

@@ -1,0 +1,154 @@
+//! One search for the primary.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::{StoreError, StoreErrorKind};
+use crate::store::redis::url::Address;
+use crate::store::{BoxFuture, Opened};
+
+use super::answer::Known;
+use super::council::{Council, Heard};
+use super::refusal::{self, Refusal};
+use super::{Connect, Sentinels};
+
+/// How long a search waits for a failover, if the primary that the sentinels name cannot be used.
+const WAITING: Duration = Duration::from_millis(1_200);
+/// The pause before that primary is tried again meanwhile. It doubles.
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) struct Search<'a> {
+    sentinels: Sentinels,
+    connect: Connect<'a>,
+    council: Council,
+    /// What each sentinel has said last.
+    heard: Vec<(Address, Result<Known, Refusal>)>,
+    attempt: Option<Attempt<'a>>,
+    /// The primaries that could not be used, and when they are tried again.
+    failed: Vec<(Known, StoreError)>,
+    again_at: Option<Instant>,
+}
+
+/// A connection that is being opened to what may be the primary.
+struct Attempt<'a> {
+    to: Known,
+    opening: BoxFuture<'a, Result<(Opened, Address), StoreError>>,
+}
+
+enum Event {
+    Heard(Heard),
+    Opened(Known, Opened),
+    Failed(Known, StoreError),
+    /// All sentinels have spoken, and nothing is being opened.
+    Stuck,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(sentinels: Sentinels, connect: Connect<'a>) -> Self {
+        Self {
+            council: Council::new(sentinels.clone()),
+            sentinels,
+            connect,
+            heard: Vec::new(),
+            attempt: None,
+            failed: Vec::new(),
+            again_at: None,
+        }
+    }
+
+    /// Returns a connection to the primary, which ends when the primary has moved.
+    pub(super) async fn run(mut self) -> Result<Opened, StoreError> {
+        let deadline = Instant::now() + WAITING;
+        let mut pause = PAUSE;
+        loop {
+            self.follow_newest();
+            match self.event().await {
+                Some(Event::Heard(heard)) => self.take_in(heard),
+                Some(Event::Opened(primary, Opened { session, io })) => {
+                    let io = Some(self.council.beside(io, primary));
+                    return Ok(Opened { session, io });
+                }
+                Some(Event::Failed(primary, error)) => self.failed.push((primary, error)),
+                Some(Event::Stuck) => {
+                    let now = Instant::now();
+                    let error = self.error();
+                    if self.failed.is_empty() || error.is_final() || now >= deadline {
+                        return Err(error);
+                    }
+                    self.again_at = Some(now + pause);
+                    pause *= 2;
+                }
+                None => {
+                    self.again_at = None;
+                    self.failed.clear();
+                }
+            }
+        }
+    }
+
+    /// Connects to the newest primary that the sentinels name, unless that has failed. Gives up an attempt to
+    /// connect to an older one.
+    fn follow_newest(&mut self) {
+        let known = || self.heard.iter().filter_map(|(_, known)| known.as_ref().ok());
+        let Some(epoch) = known().map(|known| known.epoch).max() else { return };
+        let has_failed = |known: &Known| self.failed.iter().any(|(failed, _)| failed == known);
+        let newest = known().find(|known| known.epoch == epoch && !has_failed(known));
+        let Some(newest) = newest else { return };
+        if self.attempt.as_ref().is_none_or(|attempt| newest.follows(&attempt.to)) {
+            let opening = (self.connect)(newest.address.clone());
+            self.attempt = Some(Attempt { to: newest.clone(), opening });
+            self.again_at = None;
+        }
+    }
+
+    /// Waits for the next event. `None` if it is time to try again.
+    async fn event(&mut self) -> Option<Event> {
+        match self.again_at {
+            Some(at) => timeout_at(at, poll_fn(|cx| self.poll(cx))).await.ok(),
+            None => Some(poll_fn(|cx| self.poll(cx)).await),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if let Some(Attempt { to, opening }) = &mut self.attempt
+            && let Poll::Ready(outcome) = opening.as_mut().poll(cx)
+        {
+            let to = to.clone();
+            self.attempt = None;
+            return Poll::Ready(match outcome {
+                Ok((opened, address)) => Event::Opened(Known { address, ..to }, opened),
+                Err(error) => Event::Failed(to, error),
+            });
+        }
+        if let Poll::Ready(heard) = self.council.poll(cx) {
+            return Poll::Ready(Event::Heard(heard));
+        }
+        let waits = self.attempt.is_some() || self.again_at.is_some() || !self.council.has_spoken();
+        if waits { Poll::Pending } else { Poll::Ready(Event::Stuck) }
+    }
+
+    fn take_in(&mut self, Heard { sentinel, answer }: Heard) {
+        self.heard.retain(|(other, _)| *other != sentinel);
+        self.heard.push((sentinel, answer.map(|answer| answer.primary)));
+    }
+
+    /// Returns the error of the primary, if the sentinels name one.
+    fn error(&self) -> StoreError {
+        let master = self.sentinels.master();
+        let Some((Known { address, .. }, error)) = self.failed.last() else {
+            let refusals = self.heard.iter();
+            let refusals = refusals.filter_map(|(at, known)| Some((at, known.as_ref().err()?)));
+            return refusal::error(master, &refusals.collect::<Vec<_>>());
+        };
+        match error.kind() {
+            StoreErrorKind::ReadOnly => {
+                let what = format!("{address}, which the sentinels name as {master}, is a replica");
+                StoreError::new(StoreErrorKind::ReadOnly, what)
+            }
+            _ => error.clone(),
+        }
+    }
+}

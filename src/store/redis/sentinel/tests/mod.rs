@@ -1,0 +1,3 @@
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+mod answers;

@@ -1,0 +1,104 @@
+//! The primary dies, freezes or is changed by hand.
+
+use std::time::Duration;
+
+use test_support::sentinel::SentinelDeployment;
+use test_support::wait::{PATIENCE, within};
+use tokio::time::Instant;
+use zset_semaphore::Client;
+
+use crate::takes_turns_at;
+
+/// From the promotion, as the first sentinel tells it, to the next grant.
+const AT_MOST: Duration = Duration::from_millis(500);
+
+/// How long after a fault a waiter was granted: from when a replica was promoted, from when the first sentinel
+/// named it, and from the fault.
+struct Granted {
+    after_promotion: Duration,
+    after_sentinel: Duration,
+    after_fault: Duration,
+}
+
+impl Granted {
+    fn tell(&self, what: &str) {
+        let Self { after_promotion, after_sentinel, after_fault } = self;
+        println!(
+            "{what}: granted {after_sentinel:?} after a sentinel named the new primary, \
+             {after_promotion:?} after that became one, {after_fault:?} after the fault"
+        );
+        assert!(*after_sentinel <= AT_MOST, "{after_sentinel:?}");
+    }
+}
+
+async fn grant_after(
+    deployment: &mut SentinelDeployment,
+    client: &Client,
+    fault: impl AsyncFnOnce(&mut SentinelDeployment, usize),
+) -> Granted {
+    let semaphore = client.semaphore("jobs", 1_000).build().unwrap();
+    drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+    let old = deployment.primary().await;
+    let since = Instant::now();
+    fault(deployment, old).await;
+    let grant = async {
+        let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
+        let at = Instant::now();
+        drop(permit);
+        at
+    };
+    let (granted, promoted, named) =
+        tokio::join!(grant, deployment.promoted(old), deployment.named_other_than(old));
+    Granted {
+        after_promotion: granted.saturating_duration_since(promoted.1),
+        after_sentinel: granted.saturating_duration_since(named),
+        after_fault: granted - since,
+    }
+}
+
+#[tokio::test]
+async fn a_killed_primary_costs_half_a_second_beyond_the_promotion() {
+    for round in 0..5 {
+        let mut deployment = SentinelDeployment::start().await;
+        let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+        let kill = async |deployment: &mut SentinelDeployment, primary: usize| {
+            deployment.servers[primary].kill();
+        };
+        let granted = grant_after(&mut deployment, &client, kill).await;
+        granted.tell(&format!("killed, round {round}"));
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_primary_costs_no_more_than_a_killed_one() {
+    let mut deployment = SentinelDeployment::start().await;
+    let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    let freeze = async |deployment: &mut SentinelDeployment, primary: usize| {
+        deployment.servers[primary].freeze();
+    };
+    let granted = grant_after(&mut deployment, &client, freeze).await;
+    granted.tell("frozen");
+}
+
+#[tokio::test]
+async fn a_failover_by_hand_ends_in_turns_on_the_new_primary() {
+    let deployment = SentinelDeployment::start().await;
+    let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+    deployment.sentinels[1].fail_over().await;
+    let (new, promoted) = deployment.promoted(0).await;
+    takes_turns_at(&deployment, new, &client).await;
+    println!("by hand: moved {:?} after the promotion", promoted.elapsed());
+}
+
+#[tokio::test]
+async fn a_failover_that_the_sentinels_do_not_know_of_ends_there_too() {
+    let deployment = SentinelDeployment::start().await;
+    let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+    deployment.servers[0].cmd(&["FAILOVER"]).await;
+    let (new, promoted) = deployment.promoted(0).await;
+    takes_turns_at(&deployment, new, &client).await;
+    println!("by hand: moved {:?} after the promotion", promoted.elapsed());
+    assert_eq!(deployment.primary().await, 0, "no sentinel knows yet");
+}

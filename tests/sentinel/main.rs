@@ -1,0 +1,28 @@
+//! What a semaphore promises behind Sentinel: failover, sentinels that are away, wrong settings.
+
+// `allow-unwrap-in-tests` does not reach the helpers of tests.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod failover;
+mod sentinels;
+
+use test_support::sentinel::SentinelDeployment;
+use test_support::wait::{PATIENCE, eventually};
+use zset_semaphore::Client;
+
+/// Whether the client has its connection to this server.
+async fn is_at(deployment: &SentinelDeployment, server: usize, client: &Client) -> bool {
+    let channel = format!("zsem:wake:{}", client.id());
+    let subscribers: (String, u64) =
+        deployment.servers[server].query(&["PUBSUB", "NUMSUB", &channel]).await;
+    subscribers.1 == 1
+}
+
+async fn takes_turns_at(deployment: &SentinelDeployment, server: usize, client: &Client) {
+    let semaphore = client.semaphore("jobs", 1_000).build().unwrap();
+    eventually("the client takes turns there", PATIENCE, async || {
+        drop(semaphore.acquire(1).timeout(PATIENCE).await.unwrap());
+        is_at(deployment, server, client).await
+    })
+    .await;
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use test_support::sentinel::SentinelDeployment;
+use test_support::sentinel::{MASTER, SentinelDeployment};
 use test_support::wait::{PATIENCE, within};
 use tokio::time::Instant;
 use zset_semaphore::Client;
@@ -101,4 +101,27 @@ async fn a_failover_that_the_sentinels_do_not_know_of_ends_there_too() {
     takes_turns_at(&deployment, new, &client).await;
     println!("by hand: moved {:?} after the promotion", promoted.elapsed());
     assert_eq!(deployment.primary().await, 0, "no sentinel knows yet");
+}
+
+#[tokio::test]
+async fn a_client_of_an_old_primary_that_no_sentinel_reaches_is_told_to_leave_it() {
+    let deployment = SentinelDeployment::builder()
+        .server_args("--user watcher on >pw ~* &* +@all")
+        .password("pw")
+        .sentinel_line(&format!("sentinel auth-user {MASTER} watcher"))
+        .start()
+        .await;
+    let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+
+    // From now on it is alone with its clients, and no sentinel can tell it that it is no primary any more.
+    deployment.servers[0].cmd(&["ACL", "SETUSER", "watcher", "off"]).await;
+    deployment.servers[0].cmd(&["CLIENT", "KILL", "USER", "watcher"]).await;
+    let named = deployment.named_other_than(0).await;
+    let new = deployment.primary().await;
+    takes_turns_at(&deployment, new, &client).await;
+    println!("isolated: left {:?} after a sentinel named the new primary", named.elapsed());
+    assert!(deployment.is_primary(0).await, "the old one still thinks so");
+    let another = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, new, &another).await;
 }

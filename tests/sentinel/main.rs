@@ -3,8 +3,14 @@
 // `allow-unwrap-in-tests` does not reach the helpers of tests.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod failover;
+mod holders;
 mod sentinels;
+#[cfg(feature = "tls-rustls")]
+mod tls;
 
 use test_support::sentinel::SentinelDeployment;
 use test_support::wait::{PATIENCE, eventually};

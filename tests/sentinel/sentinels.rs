@@ -96,6 +96,13 @@ async fn sentinels_and_primary_have_passwords_of_their_own() {
     let client = connect(&deployment.url()).await;
     takes_turns_at(&deployment, 0, &client).await;
 
+    let url =
+        deployment.url().replace(":primary-pw@", "").replace("?sentinel_password=sentinel-pw", "");
+    let builder = Client::builder().url(&url);
+    let builder =
+        builder.credentials("default", "primary-pw").sentinel_credentials("", "sentinel-pw");
+    takes_turns_at(&deployment, 0, &within(PATIENCE, builder.connect()).await.unwrap()).await;
+
     for wrong in ["?sentinel_password=wrong", ""] {
         let error =
             refused(&deployment.url().replace("?sentinel_password=sentinel-pw", wrong)).await;

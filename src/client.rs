@@ -192,7 +192,7 @@ impl Client {
     /// # }
     /// ```
     pub fn last_heard(&self) -> Option<Instant> {
-        self.guard.shared().link().last_heard()
+        self.guard.shared().last_heard()
     }
 
     /// Shuts the client down once all its permits are released.

@@ -1,6 +1,7 @@
 //! The calls of operators: set the limit, inspect, and kick a permit.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
@@ -10,6 +11,9 @@ use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::semaphore::ZSetSemaphore;
 use crate::store::{BoxFuture, Kick, Session};
+
+/// How often a question follows a name that has come to another place.
+const HOPS: u32 = 6;
 
 impl ZSetSemaphore {
     /// Sets an override of the limit for the whole cluster, at once; 0 pauses. It stays until
@@ -27,7 +31,7 @@ impl ZSetSemaphore {
     /// If this future is dropped, the limit may or may not be set.
     pub async fn set_limit(&self, limit: u32) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
-        self.ask(|session| session.set_limit(name, Some(limit))).await?;
+        self.ask(|session| session.set_limit(Arc::clone(&name), Some(limit))).await?;
         self.inner.driver.update(SemaphoreState::request_turn);
         Ok(())
     }
@@ -44,7 +48,7 @@ impl ZSetSemaphore {
     /// If this future is dropped, the override may or may not be removed.
     pub async fn clear_limit(&self) -> Result<(), ControlError> {
         let name = Arc::clone(&self.inner.name);
-        self.ask(|session| session.set_limit(name, None)).await?;
+        self.ask(|session| session.set_limit(Arc::clone(&name), None)).await?;
         self.inner.driver.update(SemaphoreState::request_turn);
         Ok(())
     }
@@ -62,7 +66,7 @@ impl ZSetSemaphore {
     /// If this future is dropped, the permit may or may not be kicked.
     pub async fn kick(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        self.ask(|session| session.kick(name, id, Kick::Mark)).await
+        self.ask(|session| session.kick(Arc::clone(&name), id, Kick::Mark)).await
     }
 
     /// Kicks a permit and frees its units at once, before its holder knows.
@@ -79,7 +83,7 @@ impl ZSetSemaphore {
     /// If this future is dropped, the permit may or may not be kicked.
     pub async fn kick_now(&self, id: PermitId) -> Result<KickOutcome, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        let outcome = self.ask(|session| session.kick(name, id, Kick::Remove)).await?;
+        let outcome = self.ask(|session| session.kick(Arc::clone(&name), id, Kick::Remove)).await?;
         self.inner.driver.update(SemaphoreState::request_turn);
         Ok(outcome)
     }
@@ -98,38 +102,61 @@ impl ZSetSemaphore {
     /// Cancel-safe: it changes nothing.
     pub async fn inspect(&self) -> Result<Inspection, ControlError> {
         let name = Arc::clone(&self.inner.name);
-        let mut inspection = self.ask(|session| session.inspect(name)).await?;
+        let mut inspection = self.ask(|session| session.inspect(Arc::clone(&name))).await?;
         let told = inspection.limit_override.or(inspection.declared_limit);
         inspection.limit = told.unwrap_or(self.inner.limit);
         Ok(inspection)
     }
 
-    /// Asks the store one question over the connection of the client, within the call timeout.
+    /// Asks the store one question over a connection of the client, within the call timeout. If the name is
+    /// at another place than was known, the question follows it there.
     async fn ask<T>(
         &self,
-        question: impl for<'a> FnOnce(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
+        question: impl for<'a> Fn(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> Result<T, ControlError> {
-        let shared = self.inner.driver.shared();
         self.inner.driver.ensure_driver().map_err(|reason| match reason {
             NoDriver::NoRuntime => ControlError::NoRuntime,
             NoDriver::Ended => ControlError::Closed,
         })?;
+        let call_timeout = self.inner.driver.shared().call_timeout;
         let start = Instant::now();
-        let session = shared.session().await.map_err(|none| match none {
+        let mut hops = 0;
+        loop {
+            let left = call_timeout.saturating_sub(start.elapsed());
+            let answer = self.ask_once(&question, left).await;
+            let moved =
+                matches!(&answer, Err(ControlError::Unavailable(why)) if why.is_elsewhere());
+            if !moved || hops == HOPS {
+                return answer;
+            }
+            hops += 1;
+        }
+    }
+
+    /// Asks the place where the name is, as far as is known, for `patience` at most.
+    async fn ask_once<T>(
+        &self,
+        question: impl for<'a> Fn(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
+        patience: Duration,
+    ) -> Result<T, ControlError> {
+        let shared = self.inner.driver.shared();
+        let place = shared.place_now(&self.inner.name);
+        let start = Instant::now();
+        let session = shared.session(place, patience).await.map_err(|none| match none {
             NoSession::Unavailable(error) => ControlError::Unavailable(error),
             NoSession::Ended => ControlError::Closed,
         })?;
-        let left = shared.call_timeout.saturating_sub(start.elapsed());
+        let left = patience.saturating_sub(start.elapsed());
         let answer = timeout(left, question(&*session)).await.unwrap_or_else(|_| {
             Err(StoreError::timeout(format!("no answer within {:?}", shared.call_timeout)))
         });
         if answer.as_ref().map_or_else(|error| !error.is_unanswered(), |_| true) {
-            shared.link().hear(Instant::now());
+            place.link().hear(Instant::now());
         }
         answer.map_err(|error| {
             // Where connecting took the time, a timeout says nothing about the connection.
             if !error.is_timeout() || left >= shared.call_timeout / 2 {
-                shared.complain(&session, error.clone());
+                place.complain(&session, error.clone());
             }
             ControlError::Unavailable(error)
         })

@@ -30,13 +30,13 @@ impl ZSetSemaphore {
 
     /// Returns what is known without a call to the store.
     pub(crate) fn last_known(&self) -> LastKnown {
-        let shared = self.inner.driver.shared();
-        let (unconnected, heard) = (shared.link().unconnected_since(), shared.link().heard_at());
+        let link = self.inner.driver.place().link();
+        let (unconnected, heard) = (link.unconnected_since(), link.heard_at());
         self.inner.driver.with(|state| {
             let since = [unconnected, state.away_since(heard)].into_iter().flatten().min();
             let outage = since.map(|since| Outage {
                 since,
-                error: state.outage().cloned().or_else(|| shared.link().error()),
+                error: state.outage().cloned().or_else(|| link.error()),
                 connected: unconnected.is_none(),
             });
             LastKnown {

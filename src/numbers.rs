@@ -36,6 +36,24 @@ impl Seq {
     }
 }
 
+/// Which place of the store, in the order in which the store came to know its places. It is never given to
+/// another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PlaceId(u32);
+
+impl PlaceId {
+    /// The place that every store has from the start.
+    pub(crate) const FIRST: Self = Self(0);
+
+    pub(crate) const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0
+    }
+}
+
 /// Which turn of one client for one semaphore, in the order in which they are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TurnNumber(NonZeroU64);

@@ -246,7 +246,7 @@ impl Wait {
         // A wait that only asks lasts as long as the answer may take. And without a connection
         // nobody has been told that there is no room.
         let unanswered = self.timeout == Some(Duration::ZERO)
-            || self.semaphore.driver.shared().link().unconnected_since().is_some();
+            || self.semaphore.driver.place().link().unconnected_since().is_some();
         let outage = outage.or_else(|| unanswered.then(|| self.no_answer()));
         NoPermit::TimedOut { place, outage }
     }
@@ -275,7 +275,10 @@ fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<
         }
         // An override may be higher: the store decides, unless it cannot be asked.
         let too_large = semaphore.limit > 0 && units > semaphore.limit;
-        if too_large && state.limit_override().is_none() && shared.link().is_down() {
+        if too_large
+            && state.limit_override().is_none()
+            && semaphore.driver.place().link().is_down()
+        {
             return Err(NoPermit::TooLarge { limit: semaphore.limit });
         }
         state.enter(id, when_full, Arc::clone(&semaphore.options));

@@ -208,14 +208,14 @@ impl Answers {
         overdue
     }
 
-    /// Gives up all answers. The turns were sent on a connection that was given up.
-    pub(super) fn clear(&mut self) {
-        self.awaited.clear();
+    /// Gives up all answers, and returns the turns. They were sent on a connection that was given up.
+    pub(super) fn give_up(&mut self) -> impl Iterator<Item = SentTurn> + use<> {
         self.outbox.clear();
         self.coming.clear();
         self.come.clear();
         self.counted = 0;
         self.check_at = None;
+        std::mem::take(&mut self.awaited).into_iter().map(|awaited| awaited.turn)
     }
 }
 

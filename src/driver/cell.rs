@@ -1,15 +1,15 @@
 //! The cell of a semaphore: its state under a short lock.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::time::Instant;
 
-use crate::numbers::TurnNumber;
+use crate::numbers::{PlaceId, TurnNumber};
 use crate::store::TurnOutcome;
 use crate::sync::lock;
 
-use super::deferred::Effect;
+use super::deferred::{Effect, Effects};
 use super::state::SemaphoreState;
 
 /// A state, and whether it waits for the driver.
@@ -17,13 +17,26 @@ use super::state::SemaphoreState;
 pub(crate) struct SemaphoreCell {
     state: Mutex<SemaphoreState>,
     ready: AtomicBool,
+    /// The number of the place that it belongs to.
+    place: AtomicU32,
     key: u64,
 }
 
 impl SemaphoreCell {
     /// `key` distinguishes timers at the same instant.
-    pub(super) fn new(state: SemaphoreState, key: u64) -> Self {
-        Self { state: Mutex::new(state), ready: AtomicBool::new(false), key }
+    pub(super) fn new(state: SemaphoreState, place: PlaceId, key: u64) -> Self {
+        let (ready, place) = (AtomicBool::new(false), AtomicU32::new(place.get()));
+        Self { state: Mutex::new(state), ready, place, key }
+    }
+
+    /// Returns the place that it belongs to: the driver of that place sends its turns.
+    pub(super) fn place(&self) -> PlaceId {
+        PlaceId::new(self.place.load(Ordering::SeqCst))
+    }
+
+    /// Sets the place that it belongs to. Only the driver of its present place may call this.
+    pub(super) fn set_place(&self, place: PlaceId) {
+        self.place.store(place.get(), Ordering::SeqCst);
     }
 
     pub(super) fn key(&self) -> u64 {
@@ -32,12 +45,17 @@ impl SemaphoreCell {
 
     /// Changes the state, and then runs the effects of the change with the state unlocked.
     pub(super) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
-        let mut state = lock(&self.state);
-        let answer = change(&mut state);
-        let effects = state.take_effects();
-        drop(state); // an effect may run anything
+        let (answer, effects) = self.with_effects(change);
         effects.into_iter().for_each(Effect::run);
         answer
+    }
+
+    /// Changes the state, and returns the effects of the change. The state is unlocked then, because an effect
+    /// may run anything.
+    fn with_effects<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> (T, Effects) {
+        let mut state = lock(&self.state);
+        let answer = change(&mut state);
+        (answer, state.take_effects())
     }
 
     /// Reads the state.
@@ -46,14 +64,14 @@ impl SemaphoreCell {
     }
 
     /// Takes in the outcome of a turn in flight. If the turn shows that the store has lost its data, it
-    /// returns the number of permits held.
+    /// returns the number of permits held. The caller has to run the effects.
     pub(super) fn take_in(
         &self,
         number: TurnNumber,
         outcome: TurnOutcome,
         now: Instant,
-    ) -> Option<usize> {
-        self.with(|state| {
+    ) -> (Option<usize>, Effects) {
+        self.with_effects(|state| {
             match outcome {
                 TurnOutcome::Answered(reply) => state.answered(number, reply, now),
                 TurnOutcome::Stale { epoch } => state.overtaken(number, epoch),

@@ -1,4 +1,4 @@
-//! The only connection of a client: opened, judged and replaced by rules of this crate.
+//! The connection to a place: opened, judged and replaced by rules of this crate.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -7,8 +7,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::retry_delay::RetryDelay;
-use crate::store::{BoxFuture, Opened, Session, WakeListener};
+use crate::store::{BoxFuture, Opened, Session};
 
+use super::listener::Listener;
+use super::place::Place;
 use super::shared::Shared;
 
 /// The connection is replaced after this number of calls without an answer, if no turn was answered between
@@ -19,6 +21,7 @@ const OPENING: u32 = 4;
 
 /// Opens and judges the connection; [`LinkWatch`](super::link::LinkWatch) tells its state.
 pub(super) struct Connection {
+    place: Arc<Place>,
     step: Step,
     unanswered: u32,
     unanswered_since: Instant,
@@ -40,8 +43,9 @@ enum Step {
 }
 
 impl Connection {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(place: Arc<Place>) -> Self {
         Self {
+            place,
             step: Step::Wait { until: None },
             unanswered: 0,
             unanswered_since: Instant::now(),
@@ -57,7 +61,7 @@ impl Connection {
             if until.is_some_and(|until| Instant::now() < until) {
                 return Poll::Pending;
             }
-            self.step = Step::Open(open(Arc::clone(shared)));
+            self.step = Step::Open(open(Arc::clone(shared), Arc::clone(&self.place)));
         }
         match &mut self.step {
             Step::Open(opening) => match ready!(opening.as_mut().poll(cx)) {
@@ -75,23 +79,24 @@ impl Connection {
 
     fn up(&mut self, shared: &Shared, Opened { session, io }: Opened) {
         if self.told {
-            tracing::info!(store = shared.address(), "connected again");
+            tracing::info!(store = shared.address_of(&self.place), "connected again");
         }
         self.told = false;
         self.delay.reset();
         self.unanswered = 0;
         self.step = Step::Up { io };
-        shared.link().up(session, Instant::now());
+        self.place.link().up(session, Instant::now());
     }
 
     fn down(&mut self, shared: &Shared, error: StoreError) {
         if !self.told {
-            tracing::warn!(store = shared.address(), %error, "no connection; trying again");
+            tracing::warn!(store = shared.address_of(&self.place), %error, "no connection; trying again");
             self.told = true;
         }
         let now = Instant::now();
         self.step = Step::Wait { until: Some(now + self.delay.after_failure()) };
-        shared.link().down(error, now);
+        self.place.give_up_connection();
+        self.place.link().down(error, now);
     }
 
     /// Returns when the next connection is to be opened, during a pause.
@@ -113,7 +118,7 @@ impl Connection {
         session: &Arc<dyn Session>,
         error: &StoreError,
     ) -> bool {
-        if !shared.link().is_up_by(session) {
+        if !self.place.link().is_up_by(session) {
             return false; // that connection was given up already
         }
         if error.is_timeout() {
@@ -140,7 +145,7 @@ impl Connection {
 
     /// Gives up the connection if it broke while it was idle. Returns whether it did.
     pub(super) fn lost_unasked(&mut self, shared: &Shared) -> bool {
-        let broken = shared.link().is_broken();
+        let broken = self.place.link().is_broken();
         if broken {
             self.broke(shared);
         }
@@ -148,20 +153,20 @@ impl Connection {
     }
 
     fn broke(&mut self, shared: &Shared) {
-        let what = format!("the connection to {} broke", shared.address());
+        let what = format!("the connection to {} broke", shared.address_of(&self.place));
         self.down(shared, StoreError::new(StoreErrorKind::Disconnected, what));
     }
 }
 
-fn open(shared: Arc<Shared>) -> BoxFuture<'static, Result<Opened, StoreError>> {
+fn open(shared: Arc<Shared>, place: Arc<Place>) -> BoxFuture<'static, Result<Opened, StoreError>> {
     Box::pin(async move {
-        let listener: Arc<dyn WakeListener> = Arc::clone(&shared) as _;
+        let listener = Arc::new(Listener::new(&shared, &place));
         let deadline = shared.call_timeout * OPENING;
-        match timeout(deadline, shared.store().open(shared.id(), listener)).await {
+        match timeout(deadline, shared.store().open(place.id(), shared.id(), listener)).await {
             Ok(opened) => opened,
             Err(_) => Err(StoreError::timeout(format!(
                 "no connection to {} within {deadline:?}",
-                shared.address()
+                shared.address_of(&place)
             ))),
         }
     })

@@ -5,10 +5,12 @@ use std::sync::{Arc, Weak};
 use tokio::runtime::Handle;
 
 use crate::id::ClientId;
+use crate::store::BoxFuture;
 
 use super::cell::SemaphoreCell;
 use super::lifecycle::Start;
-use super::shared::Shared;
+use super::place::Place;
+use super::shared::{Shared, Starter};
 use super::state::SemaphoreState;
 use super::task::Driver;
 
@@ -50,8 +52,13 @@ impl DriverHandle {
         WeakDriverHandle { cell: Arc::clone(&self.0.cell), shared }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0.guard.shared
+    }
+
+    /// Returns the place that the semaphore belongs to.
+    pub(crate) fn place(&self) -> &Place {
+        self.shared().place_of(&self.0.cell)
     }
 
     pub(crate) fn ensure_driver(&self) -> Result<ClientId, NoDriver> {
@@ -95,21 +102,19 @@ impl DropGuard {
         Self { shared }
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Starts the driver if it was never started; returns under which id it runs.
+    /// Starts the life of the client if that has not begun; returns under which id it runs.
     pub(crate) fn ensure_driver(&self) -> Result<ClientId, NoDriver> {
         let runtime = Handle::try_current().map_err(|_| NoDriver::NoRuntime)?;
-        match self.shared.start() {
-            Start::Before(id) => Ok(id),
+        let driver = |shared, place| -> BoxFuture<'static, ()> {
+            Box::pin(Driver::new(shared, place).run())
+        };
+        match self.shared.start(|| Starter { runtime, driver }) {
+            Start::Now(id) | Start::Before(id) => Ok(id),
             Start::Ended => Err(NoDriver::Ended),
-            Start::Now(id) => {
-                // Outside all locks: a runtime that is ending drops the task here and now.
-                runtime.spawn(Driver::new(Arc::clone(&self.shared)).run());
-                Ok(id)
-            }
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::store::Store;
 
 use super::cell::SemaphoreCell;
+use super::deferred::Effect;
 use super::link::LinkWatch;
 
 /// Takes turns until there is nothing to say. Returns whether the driver must look at the state: because the
@@ -34,7 +35,8 @@ pub(super) fn take_turns(
         let Some(outgoing) = outgoing else { break };
         let Some(outcome) = store.turn_inline(&outgoing.turn) else { return true };
         link.hear(now);
-        cell.take_in(outgoing.number, outcome, now);
+        let (_, effects) = cell.take_in(outgoing.number, outcome, now);
+        effects.into_iter().for_each(Effect::run);
     }
     cell.with(|state| state.wants_look())
 }

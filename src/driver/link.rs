@@ -19,7 +19,7 @@ use crate::store::Session;
 /// The state of the connection.
 #[derive(Clone)]
 pub(super) enum Link {
-    /// No driver was started, so no connection is wanted.
+    /// No connection is wanted, and there is no driver.
     Idle,
     /// The first connection is being opened.
     Opening {
@@ -80,6 +80,11 @@ impl LinkWatch {
     pub(super) fn down(&self, error: StoreError, now: Instant) {
         let since = self.unconnected_since().unwrap_or(now);
         self.link.send_replace(Link::Down { error, since });
+    }
+
+    /// Closes the connection.
+    pub(super) fn idle(&self) {
+        self.link.send_replace(Link::Idle);
     }
 
     pub(super) fn ended(&self) {

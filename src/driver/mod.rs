@@ -1,4 +1,4 @@
-//! The driver: one task per client that owns the connection and talks in turns.
+//! The drivers of a client: one task per place that owns the connection to it and talks in turns.
 //!
 //! # Implementation
 //!
@@ -6,9 +6,13 @@
 //! semaphores, lets each build its next turn, and sends the turns side by side. While a turn is in flight,
 //! its semaphore gathers what the next turn will say. There is one timer for each semaphore. The store is
 //! always awaited with a deadline of this crate, and the connection is replaced by rules of this crate.
+//!
+//! A semaphore belongs to one place. If its name comes to another place, the driver of the old place hands it
+//! over. Turns that are in flight then land where they were sent.
 
 mod alarm;
 mod answers;
+mod burst;
 mod cell;
 mod connection;
 mod data_loss_log;
@@ -18,6 +22,9 @@ mod handle;
 mod inline;
 mod lifecycle;
 mod link;
+mod listener;
+mod place;
+mod places;
 mod process;
 mod registry;
 mod self_wakes;

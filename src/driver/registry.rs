@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::id::ClientId;
+use crate::numbers::PlaceId;
 use crate::sync::lock;
 
 use super::cell::SemaphoreCell;
@@ -18,21 +19,23 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Returns the semaphore of this name, and counts one more handle. `prepare` runs on a new state.
+    /// Returns the semaphore of this name, and counts one more handle. `prepare` runs on a new state, and
+    /// returns the place that the semaphore belongs to.
     pub(super) fn add_handle(
         &self,
         name: &str,
         client: ClientId,
         limit: u32,
         label: &Arc<str>,
-        prepare: impl FnOnce(&mut SemaphoreState),
+        prepare: impl FnOnce(&mut SemaphoreState) -> PlaceId,
     ) -> Arc<SemaphoreCell> {
         let mut cells = lock(&self.cells);
         let name: Arc<str> = Arc::from(name);
         let cell = cells.entry(Arc::clone(&name)).or_insert_with(|| {
             let mut state = SemaphoreState::new(name, client);
-            prepare(&mut state);
-            Arc::new(SemaphoreCell::new(state, self.next_key.fetch_add(1, Ordering::Relaxed)))
+            let place = prepare(&mut state);
+            let key = self.next_key.fetch_add(1, Ordering::Relaxed);
+            Arc::new(SemaphoreCell::new(state, place, key))
         });
         cell.with(|state| state.add_handle(limit, label)); // under both locks: `sweep` looks at handles
         Arc::clone(cell)
@@ -44,6 +47,11 @@ impl Registry {
 
     pub(super) fn all(&self) -> Vec<Arc<SemaphoreCell>> {
         lock(&self.cells).values().cloned().collect()
+    }
+
+    /// Returns the semaphores that belong to a place.
+    pub(super) fn all_of(&self, place: PlaceId) -> Vec<Arc<SemaphoreCell>> {
+        lock(&self.cells).values().filter(|cell| cell.place() == place).cloned().collect()
     }
 
     /// Drops a semaphore if it is no longer needed. Returns whether it did.
@@ -58,9 +66,11 @@ impl Registry {
         is_current
     }
 
-    /// Returns whether nothing is held and nothing is left to remove.
-    pub(super) fn is_flushed(&self) -> bool {
-        lock(&self.cells).values().all(|cell| cell.read(SemaphoreState::is_flushed))
+    /// Returns whether the semaphores of a place hold nothing, and have nothing left to remove.
+    pub(super) fn is_flushed(&self, place: PlaceId) -> bool {
+        let cells = lock(&self.cells);
+        let mut here = cells.values().filter(|cell| cell.place() == place);
+        here.all(|cell| cell.read(SemaphoreState::is_flushed))
     }
 
     /// Returns how many ids are not known to be removed.

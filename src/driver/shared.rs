@@ -1,27 +1,25 @@
-//! The data that the callers and the driver of one client share.
+//! The data that the callers and the drivers of one client share.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::task::Waker;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
-use crate::id::{ClientId, PermitId};
+use crate::id::ClientId;
 use crate::lost_reason::LostReason;
-use crate::shrink::Shrink;
-use crate::store::{Session, Store, WakeListener, WakeUp};
-use crate::sync::lock;
+use crate::numbers::PlaceId;
+use crate::store::{BoxFuture, Session, Store};
 
 use super::cell::SemaphoreCell;
 use super::inline;
 use super::lifecycle::{Lifecycle, Start};
-use super::link::{Link, LinkWatch};
+use super::link::Link;
+use super::place::Place;
+use super::places::Places;
 use super::registry::Registry;
 use super::state::SemaphoreState;
 
@@ -31,16 +29,21 @@ pub(crate) struct Shared {
     store: Box<dyn Store>,
     counter: AtomicU64,
     registry: Registry,
-    link: LinkWatch,
+    places: Places,
+    /// How often names may have come to other places.
+    moves: AtomicU64,
     lifecycle: Lifecycle,
-    /// The semaphores that wait for the driver.
-    ready: Mutex<Vec<Arc<SemaphoreCell>>>,
-    /// The driver, to be woken when there is something to do.
-    driver: AtomicWaker,
+    /// Set by the first call.
+    starter: OnceLock<Starter>,
     /// Tells `shutdown` that something was given back.
     flushed: Notify,
-    /// The latest failed call that was not a turn. The driver uses it, too, to judge the connection.
-    complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
+}
+
+/// How the drivers of the places are started.
+pub(super) struct Starter {
+    pub(super) runtime: Handle,
+    /// Returns the task of a driver.
+    pub(super) driver: fn(Arc<Shared>, Arc<Place>) -> BoxFuture<'static, ()>,
 }
 
 /// Why there is no session.
@@ -68,12 +71,11 @@ impl Shared {
             store,
             counter: AtomicU64::new(0),
             registry: Registry::default(),
-            link: LinkWatch::new(),
+            places: Places::new(),
+            moves: AtomicU64::new(0),
             lifecycle: Lifecycle::new(),
-            ready: Mutex::default(),
-            driver: AtomicWaker::new(),
+            starter: OnceLock::new(),
             flushed: Notify::new(),
-            complaint: Mutex::default(),
         })
     }
 
@@ -86,9 +88,9 @@ impl Shared {
         &*self.store
     }
 
-    /// The state of the connection.
-    pub(crate) fn link(&self) -> &LinkWatch {
-        &self.link
+    /// The address of a place as the log shows it.
+    pub(super) fn address_of(&self, place: &Place) -> String {
+        self.store.address_of(place.id())
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -112,58 +114,117 @@ impl Shared {
         }
     }
 
-    /// Starts the life of the driver if that has not begun.
-    pub(super) fn start(&self) -> Start {
+    /// Starts the life of the client if that has not begun: the driver of the first place, and those of
+    /// others that have something to do.
+    pub(super) fn start(self: &Arc<Self>, starter: impl FnOnce() -> Starter) -> Start {
         let start = self.lifecycle.start(|id| self.rename(id));
         if let Start::Now(_) = start {
-            self.link.opening(Instant::now());
+            self.starter.get_or_init(starter);
+            for place in self.places.all() {
+                if place.id() == PlaceId::FIRST || place.has_ready() {
+                    self.start_driver(place);
+                }
+            }
         }
         start
     }
 
-    /// Ends this client if it is a copy made by a fork. The driver is in another process, so nobody here
+    /// Starts the driver of a place, unless it has one, or the life of the client has not begun or is over.
+    fn start_driver(self: &Arc<Self>, place: &Arc<Place>) {
+        let Some(Starter { runtime, driver }) = self.starter.get() else { return };
+        if self.lifecycle.has_ended() || place.set_has_driver(true) {
+            return;
+        }
+        place.link().opening(Instant::now());
+        // Outside all locks: a runtime that is ending drops the task here and now.
+        runtime.spawn(driver(Arc::clone(self), Arc::clone(place)));
+    }
+
+    /// Notes the end of a driver. `done` is whether it had nothing left to do; its runtime has dropped it
+    /// otherwise. The last one ends the client.
+    pub(super) fn driver_ended(self: &Arc<Self>, place: &Arc<Place>, done: bool) {
+        place.set_has_driver(false);
+        let abandoned = self.is_abandoned();
+        if abandoned {
+            place.link().ended();
+        }
+        if !done || (abandoned && self.places.others_at_work(place).next().is_none()) {
+            self.end();
+        } else if !abandoned && (place.has_names() || place.has_ready()) {
+            self.start_driver(place); // a name came meanwhile
+        }
+    }
+
+    /// Closes a place that is not used, unless there is a connection to no other. Returns whether it did: its
+    /// driver has to end then.
+    pub(super) fn close_unused(&self, place: &Place) -> bool {
+        let _one_at_a_time = self.places.closing();
+        let closes = self.places.others_at_work(place).any(|other| other.link().is_up());
+        if closes {
+            place.link().idle();
+            place.give_up_connection();
+        }
+        closes
+    }
+
+    /// Returns whether another place has a driver.
+    pub(super) fn has_others_at_work(&self, place: &Place) -> bool {
+        self.places.others_at_work(place).next().is_some()
+    }
+
+    /// Ends this client if it is a copy made by a fork. The drivers are in another process, so nobody here
     /// would ever answer.
-    fn end_if_inherited(&self) {
+    fn end_if_inherited(self: &Arc<Self>) {
         if self.lifecycle.is_inherited() {
             self.end();
         }
     }
 
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(self: &Arc<Self>) {
         self.lifecycle.close();
         for cell in self.registry.all() {
             self.update(&cell, |state| state.close(Instant::now()));
         }
     }
 
-    pub(crate) fn lose_all(&self, reason: LostReason) {
+    pub(crate) fn lose_all(self: &Arc<Self>, reason: LostReason) {
         for cell in self.registry.all() {
             self.update(&cell, |state| state.lose_all(reason, Instant::now()));
         }
     }
 
-    /// Lets the driver end even though handles are left.
+    /// Lets the drivers end even though handles are left.
     pub(crate) fn abandon(&self) {
         self.lifecycle.abandon();
-        self.driver.wake();
+        self.wake_drivers();
+    }
+
+    fn wake_drivers(&self) {
+        self.places.all().for_each(|place| place.wake_driver());
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
         self.lifecycle.is_abandoned()
     }
 
-    pub(super) fn end(&self) {
+    pub(super) fn has_ended(&self) -> bool {
+        self.lifecycle.has_ended()
+    }
+
+    /// Ends the client. Drivers that are left end, too.
+    pub(super) fn end(self: &Arc<Self>) {
         self.lifecycle.end();
         self.close();
         for cell in self.registry.all() {
             // If turns need no driver, the removals go out now, and the rest later.
-            if self.link.is_inline() {
+            if self.is_inline() {
                 self.take_inline_turns(&cell);
             } else {
                 cell.with(SemaphoreState::end);
             }
         }
-        self.link.ended();
+        self.places.all().for_each(|place| place.link().ended());
+        self.abandon();
         self.flushed.notify_waiters();
     }
 
@@ -171,18 +232,30 @@ impl Shared {
 
     /// The semaphore of this name, with one handle more.
     pub(crate) fn semaphore(&self, name: &str, limit: u32, label: &Arc<str>) -> Arc<SemaphoreCell> {
-        let close_if_closing = |state: &mut SemaphoreState| {
+        let prepare = |state: &mut SemaphoreState| {
             if self.lifecycle.is_closing() {
                 state.close(Instant::now());
             }
+            let place = self.place_now(name);
+            place.add_name();
+            place.id()
         };
-        self.registry.add_handle(name, self.id(), limit, label, close_if_closing)
+        self.registry.add_handle(name, self.id(), limit, label, prepare)
+    }
+
+    /// Drops a semaphore if it is no longer needed. Returns whether it did.
+    pub(super) fn sweep(&self, cell: &Arc<SemaphoreCell>) -> bool {
+        let swept = self.registry.sweep(cell);
+        if swept {
+            self.place_of(cell).remove_name();
+        }
+        swept
     }
 
     /// Changes the state of a semaphore, and makes what follows from it happen: by an inline turn if that is
     /// possible, else by the driver.
     pub(super) fn update<T>(
-        &self,
+        self: &Arc<Self>,
         cell: &Arc<SemaphoreCell>,
         change: impl FnOnce(&mut SemaphoreState) -> T,
     ) -> T {
@@ -197,7 +270,7 @@ impl Shared {
     /// As [`update`](Self::update), for a change whose outcome nobody awaits. It leaves out whether a
     /// fork has made this copy, which costs a system call: without a driver, the change stays here.
     pub(super) fn update_unawaited(
-        &self,
+        self: &Arc<Self>,
         cell: &Arc<SemaphoreCell>,
         change: impl FnOnce(&mut SemaphoreState),
     ) {
@@ -212,36 +285,54 @@ impl Shared {
         // Without a runtime the clock may differ from that of the driver. If the driver has ended, nobody
         // else would give anything back.
         let on_time = || Handle::try_current().is_ok() || self.lifecycle.has_ended();
-        if !self.link.is_inline() || !on_time() {
+        if !self.is_inline() || !on_time() {
             return true;
         }
-        let wants_driver = inline::take_turns(cell, &*self.store, &self.link, self.call_timeout);
+        let link = self.places.first().link();
+        let wants_driver = inline::take_turns(cell, &*self.store, link, self.call_timeout);
         self.flushed.notify_waiters();
         wants_driver
     }
 
-    fn make_ready(&self, cell: &Arc<SemaphoreCell>) {
+    /// Returns whether callers take turns themselves. Then there is only one place.
+    fn is_inline(&self) -> bool {
+        self.places.first().link().is_inline()
+    }
+
+    /// Makes a semaphore wait for the driver of its place.
+    pub(super) fn make_ready(self: &Arc<Self>, cell: &Arc<SemaphoreCell>) {
         if !cell.set_ready() {
-            lock(&self.ready).push(Arc::clone(cell));
-            self.driver.wake();
+            let place = self.place_of(cell);
+            place.push_ready(Arc::clone(cell));
+            if !place.has_driver() {
+                self.start_driver(place);
+            }
         }
     }
 
-    /// Appends the semaphores that wait for the driver to `backlog`.
-    pub(super) fn take_ready(&self, backlog: &mut VecDeque<Arc<SemaphoreCell>>) {
-        let mut ready = lock(&self.ready);
-        backlog.extend(ready.drain(..));
-        ready.shrink_in_use();
+    // Places.
+
+    /// Returns the place that a semaphore belongs to.
+    pub(super) fn place_of(&self, cell: &SemaphoreCell) -> &Arc<Place> {
+        self.places.get(cell.place())
     }
 
-    /// Returns whether semaphores wait for the driver.
-    pub(super) fn has_ready(&self) -> bool {
-        !lock(&self.ready).is_empty()
+    /// Returns the place that counts the units of a name, as the store knows it now. A semaphore of this name
+    /// may not have come there yet.
+    pub(crate) fn place_now(&self, name: &str) -> &Arc<Place> {
+        self.places.get(self.store.place_of(name))
     }
 
-    /// Registers the driver, to be woken once when there is something to do.
-    pub(super) fn register(&self, driver: &Waker) {
-        self.driver.register(driver);
+    /// Notes that names may be at other places than before.
+    #[cfg(test)]
+    pub(super) fn note_moves(&self) {
+        self.moves.fetch_add(1, Ordering::SeqCst);
+        self.wake_drivers();
+    }
+
+    /// Returns how often names may have come to other places.
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::SeqCst)
     }
 
     // The connection.
@@ -250,46 +341,46 @@ impl Shared {
     /// a fork has copied, makes no calls.
     pub(crate) fn is_available(&self) -> bool {
         let over = self.lifecycle.is_closing() || self.lifecycle.is_inherited();
-        !over && (self.store.is_in_process() || self.link.is_alive())
+        let is_alive = || self.places.all().any(|place| place.link().is_alive());
+        !over && (self.store.is_in_process() || is_alive())
     }
 
-    /// The open connection, waiting for one up to the call timeout.
-    pub(crate) async fn session(&self) -> Result<Arc<dyn Session>, NoSession> {
+    /// Returns when the server of any place last answered; `None` if none ever has.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        self.places.all().filter_map(|place| place.link().last_heard()).max()
+    }
+
+    /// The open connection to a place, waiting for one up to `patience`.
+    pub(crate) async fn session(
+        self: &Arc<Self>,
+        place: &Arc<Place>,
+        patience: Duration,
+    ) -> Result<Arc<dyn Session>, NoSession> {
         self.end_if_inherited();
-        let opened = self.link.wait_for_session(self.call_timeout).await;
-        opened.map_err(|link| self.no_session(link))
+        self.start_driver(place);
+        let opened = place.link().wait_for_session(patience).await;
+        opened.map_err(|link| self.no_session(place, link))
     }
 
     /// Waits for the outcome of the first attempt to connect.
     pub(crate) async fn first_connection(&self) -> Result<(), NoSession> {
-        match self.link.first_outcome().await {
+        let first = self.places.first();
+        match first.link().first_outcome().await {
             Link::Up(_) => Ok(()),
-            link => Err(self.no_session(link)),
+            link => Err(self.no_session(first, link)),
         }
     }
 
-    fn no_session(&self, link: Link) -> NoSession {
+    fn no_session(&self, place: &Place, link: Link) -> NoSession {
         match link {
             Link::Ended => NoSession::Ended,
             Link::Down { error, .. } => NoSession::Unavailable(error),
             Link::Idle | Link::Opening { .. } | Link::Up(_) => {
-                let (address, timeout) = (self.address(), self.call_timeout);
+                let (address, timeout) = (self.address_of(place), self.call_timeout);
                 let what = format!("no connection to {address} within {timeout:?}");
                 NoSession::Unavailable(StoreError::timeout(what))
             }
         }
-    }
-
-    /// Notes that a call that is not a turn failed on `session`.
-    pub(crate) fn complain(&self, session: &Arc<dyn Session>, error: StoreError) {
-        // Weak: a session holds this by the listener it was given.
-        *lock(&self.complaint) = Some((Arc::downgrade(session), error));
-        self.driver.wake();
-    }
-
-    pub(super) fn take_complaint(&self) -> Option<(Arc<dyn Session>, StoreError)> {
-        let (session, error) = lock(&self.complaint).take()?;
-        Some((session.upgrade()?, error))
     }
 
     // What is not given back yet.
@@ -333,32 +424,5 @@ impl Shared {
             }
             flushed.await;
         }
-    }
-}
-
-impl WakeListener for Shared {
-    fn wake(&self, name: &str, id: PermitId, wake_up: WakeUp) {
-        let Some(cell) = self.registry.find(name) else { return };
-        // Not by an inline turn: this is inside somebody else's.
-        let wants_driver = cell.with(|state| {
-            state.wake(id, wake_up, Instant::now());
-            state.wants_driver()
-        });
-        // The waiter is already served. If the driver need not look, it would only be in the way.
-        if wants_driver {
-            self.make_ready(&cell);
-        }
-    }
-
-    #[cfg(feature = "redis")]
-    fn subscription_changed(&self) {
-        for cell in self.registry.all() {
-            self.update(&cell, SemaphoreState::ask_about_all);
-        }
-    }
-
-    #[cfg(feature = "redis")]
-    fn disconnected(&self) {
-        self.driver.wake();
     }
 }

@@ -1,9 +1,10 @@
-//! The driver's task: lets semaphores send their turns, takes in the outcomes, and keeps the timers.
+//! The task of a place's driver: lets semaphores send their turns, takes in the outcomes, and keeps the timers.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -13,10 +14,12 @@ use crate::store::Session;
 
 use super::alarm::Alarm;
 use super::answers::{Answers, Landed, SentTurn};
+use super::burst::Burst;
 use super::cell::SemaphoreCell;
 use super::connection::Connection;
 use super::data_loss_log::DataLossLog;
 use super::gathering::Gathering;
+use super::place::Place;
 use super::self_wakes::WithoutSelfWakes;
 use super::shared::Shared;
 use super::state::{Outgoing, SemaphoreState, TimerMove};
@@ -34,10 +37,16 @@ const IN_FLIGHT: usize = 256;
 /// While fewer turns than this are in flight, turns with something to renew go out anyway, and do not count.
 const RENEWING: usize = 4_096;
 
+/// A place that no name has used for this time is closed.
+const UNUSED: Duration = Duration::from_secs(60);
+
 pub(super) struct Driver {
     shared: Arc<Shared>,
+    place: Arc<Place>,
     connection: Connection,
     answers: Answers,
+    /// What the replies of one poll cause.
+    burst: Burst,
     /// Ready semaphores that wait until fewer turns are in flight.
     backlog: VecDeque<Arc<SemaphoreCell>>,
     gathering: Gathering,
@@ -46,16 +55,24 @@ pub(super) struct Driver {
     data_loss_log: DataLossLog,
     /// When the driver ends although not everything is given back, once no caller is left.
     give_up_at: Option<Instant>,
+    /// When the place is closed, if no name uses it until then.
+    close_at: Option<Instant>,
+    /// How often names may have come to other places, as far as this driver has looked.
+    moves: u64,
     /// Also for a task that its runtime drops before it was ever polled.
-    _guard: EndGuard,
+    guard: EndGuard,
 }
 
-/// Ends the client when the driver's task ends, also when its runtime drops it.
-struct EndGuard(Arc<Shared>);
+/// Tells the end of the driver's task, also when its runtime drops it.
+struct EndGuard {
+    shared: Arc<Shared>,
+    place: Arc<Place>,
+    done: bool,
+}
 
 impl Drop for EndGuard {
     fn drop(&mut self) {
-        self.0.end();
+        self.shared.driver_ended(&self.place, self.done);
     }
 }
 
@@ -68,23 +85,32 @@ struct Look {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, place: Arc<Place>) -> Self {
         Self {
-            _guard: EndGuard(Arc::clone(&shared)),
+            guard: EndGuard { shared: Arc::clone(&shared), place: Arc::clone(&place), done: false },
             shared,
-            connection: Connection::new(),
+            connection: Connection::new(Arc::clone(&place)),
+            place,
             answers: Answers::default(),
+            burst: Burst::default(),
             backlog: VecDeque::new(),
             gathering: Gathering::default(),
             timers: Timers::default(),
             alarm: Alarm::default(),
             data_loss_log: DataLossLog::default(),
             give_up_at: None,
+            close_at: None,
+            moves: 0,
         }
     }
 
     pub(super) async fn run(mut self) {
-        WithoutSelfWakes::new(poll_fn(move |cx| self.poll(cx))).await;
+        let poll = poll_fn(move |cx| {
+            let end = self.poll(cx);
+            self.burst.run();
+            end
+        });
+        WithoutSelfWakes::new(poll).await;
     }
 
     /// Does all there is to do now. Ready once the driver has ended.
@@ -93,8 +119,9 @@ impl Driver {
         loop {
             self.poll_connection(cx);
             self.poll_answers(cx);
-            if self.shared.is_abandoned() && self.may_end() {
-                self.data_loss_log.tell(&self.shared.address());
+            if (self.shared.is_abandoned() && self.may_end()) || self.closes_unused() {
+                self.data_loss_log.tell(&self.shared.address_of(&self.place));
+                self.guard.done = true;
                 return Poll::Ready(());
             }
             if self.alarm.poll(self.next_look(), cx).is_pending() {
@@ -110,11 +137,12 @@ impl Driver {
 
     /// Lets ready semaphores send what they have, unless more callers are about to speak.
     fn poll_ready(&mut self, cx: &mut Context<'_>) {
-        let shared = &self.shared;
-        if self.gathering.poll(|| shared.has_ready(), cx).is_pending() {
+        let place = &self.place;
+        if self.gathering.poll(|| place.has_ready(), cx).is_pending() {
             return; // not registered: callers need not wake the driver meanwhile
         }
-        self.shared.register(cx.waker());
+        self.place.register(cx.waker());
+        self.follow_moves();
         self.pump_ready();
     }
 
@@ -122,23 +150,26 @@ impl Driver {
     fn poll_connection(&mut self, cx: &mut Context<'_>) {
         let given_up = self.connection.lost_unasked(&self.shared) || self.heed_complaint();
         if given_up {
-            self.take_in_last_answers(cx);
-            self.connection_changed();
+            let unanswered = self.take_in_last_answers(cx);
+            self.connection_changed(unanswered);
         }
         while self.connection.poll(&self.shared, cx).is_ready() {
-            self.take_in_last_answers(cx);
-            self.connection_changed();
+            let unanswered = self.take_in_last_answers(cx);
+            self.connection_changed(unanswered);
         }
     }
 
-    /// Takes in what the server answered before the connection was lost.
-    fn take_in_last_answers(&mut self, cx: &mut Context<'_>) {
+    /// Takes in what the server answered before the connection was lost. Returns the turns that came back
+    /// without an answer.
+    fn take_in_last_answers(&mut self, cx: &mut Context<'_>) -> Vec<SentTurn> {
+        let mut unanswered = Vec::new();
         while let Some(landed) = self.answers.poll_come(cx) {
-            let unanswered = landed.answer.as_ref().is_err_and(StoreError::is_unanswered);
-            if !unanswered {
-                self.land(landed);
+            match &landed.answer {
+                Err(error) if error.is_unanswered() => unanswered.push(landed.turn),
+                _ => self.land(landed),
             }
         }
+        unanswered
     }
 
     fn poll_answers(&mut self, cx: &mut Context<'_>) {
@@ -155,7 +186,7 @@ impl Driver {
 
     /// Lets ready semaphores send what they have, while turns may go out.
     fn pump_ready(&mut self) {
-        self.shared.take_ready(&mut self.backlog);
+        self.place.take_ready(&mut self.backlog);
         while !self.is_full()
             && let Some(cell) = self.backlog.pop_front()
         {
@@ -171,7 +202,7 @@ impl Driver {
     }
 
     fn is_full(&self) -> bool {
-        self.answers.counted() >= IN_FLIGHT && self.shared.link().is_up()
+        self.answers.counted() >= IN_FLIGHT && self.place.link().is_up()
     }
 
     /// Does the same as [`pump`](Self::pump). If the semaphore cannot send now, it is the next one that can.
@@ -194,10 +225,14 @@ impl Driver {
     }
 
     /// Lets a semaphore send what it has, and sets its timer. Where it is not its turn, it sends only if
-    /// there is something to renew: that cannot wait.
+    /// there is something to renew: that cannot wait. One that has come to another place is left to that
+    /// place's driver.
     fn pump(&mut self, cell: &Arc<SemaphoreCell>, in_turn: bool) {
+        if !self.has(cell) {
+            return self.shared.make_ready(cell);
+        }
         let now = Instant::now();
-        let session = self.shared.link().session();
+        let session = self.place.link().session();
         let look = self.look_at(cell, session.as_deref(), in_turn, now);
         self.timers.set(cell, look.timer);
         if let Some(session) = session {
@@ -209,7 +244,7 @@ impl Driver {
             }
         }
         // If a new handle came meanwhile, the state still counts on its timer.
-        if look.unused && self.shared.registry().sweep(cell) {
+        if look.unused && self.shared.sweep(cell) {
             self.timers.forget(cell, look.timer.to);
         }
     }
@@ -222,7 +257,7 @@ impl Driver {
         now: Instant,
     ) -> Look {
         let renews = in_turn || self.answers.len() < RENEWING;
-        let (link, call_timeout) = (self.shared.link(), self.shared.call_timeout);
+        let (link, call_timeout) = (self.place.link(), self.shared.call_timeout);
         cell.with(|state| {
             state.tick(now);
             match session {
@@ -253,12 +288,12 @@ impl Driver {
         counts: bool,
         now: Instant,
     ) {
-        let late = outgoing.late_renewals;
+        let after_late = outgoing.after_late;
         let patience = self.shared.call_timeout;
         self.answers.send(cell, &session, outgoing, counts, patience, now);
         let error = || StoreError::timeout("no answer to a renewal in time for its lease");
-        if late && self.connection.failed(&self.shared, &session, &error()) {
-            self.connection_changed();
+        if after_late && self.connection.failed(&self.shared, &session, &error()) {
+            self.connection_changed(Vec::new());
         }
     }
 
@@ -269,9 +304,11 @@ impl Driver {
         match answer {
             Ok(outcome) => {
                 self.connection.answered();
-                self.shared.link().hear(now);
+                self.place.link().hear(now);
                 self.give_up_at = None;
-                if let Some(held) = turn.cell.take_in(turn.number, outcome, now) {
+                let (lost_data, effects) = turn.cell.take_in(turn.number, outcome, now);
+                self.burst.add(effects);
+                if let Some(held) = lost_data {
                     self.data_loss_log.note(held, now);
                 }
             }
@@ -283,7 +320,11 @@ impl Driver {
     fn turn_failed(&mut self, turn: &SentTurn, error: &StoreError, now: Instant) {
         let &SentTurn { ref cell, number, ref session, .. } = turn;
         if !error.is_unanswered() {
-            self.shared.link().hear(now);
+            self.place.link().hear(now);
+        }
+        if error.is_elsewhere() {
+            cell.with(|state| state.redirected(number, error, now));
+            return self.move_if_elsewhere(cell);
         }
         let unsure = error.is_timeout() || error.breaks_connection();
         cell.with(|state| {
@@ -302,7 +343,7 @@ impl Driver {
             }
         });
         if self.connection.failed(&self.shared, session, error) {
-            self.connection_changed();
+            self.connection_changed(Vec::new());
         }
     }
 
@@ -310,30 +351,74 @@ impl Driver {
 
     /// True if the connection was given up for a failed call beside the turns.
     fn heed_complaint(&mut self) -> bool {
-        let Some((session, error)) = self.shared.take_complaint() else { return false };
+        let Some((session, error)) = self.place.take_complaint() else { return false };
         self.connection.failed(&self.shared, &session, &error)
     }
 
-    /// Tells every semaphore. Each asks about what it may have missed.
-    fn connection_changed(&mut self) {
+    /// Tells every semaphore of the place. Each asks about what it may have missed. `unanswered` are turns
+    /// that came back without an answer.
+    fn connection_changed(&mut self, unanswered: Vec<SentTurn>) {
         let now = Instant::now();
-        let up = self.shared.link().is_up();
-        let error = self.shared.link().error().map(|error| {
+        let up = self.place.link().is_up();
+        self.write_off_turns(unanswered, now);
+        for cell in self.shared.registry().all_of(self.place.id()) {
+            if up {
+                cell.with(SemaphoreState::reconnected);
+            }
+            self.pump_soon(&cell);
+        }
+    }
+
+    /// Writes off the turns of a connection that was given up: those that came back without an answer, and
+    /// those that are still awaited. Nothing uses the connection any more, so it is closed.
+    fn write_off_turns(&mut self, unanswered: Vec<SentTurn>, now: Instant) {
+        let error = self.place.link().error().map(|error| {
             StoreError::new(
                 StoreErrorKind::Disconnected,
                 format!("the connection was given up: {error}"),
             )
         });
-        // Nothing uses the old connection any more, so it is closed.
-        self.answers.clear();
-        for cell in self.shared.registry().all() {
-            match &error {
-                Some(error) => cell.with(|state| state.connection_lost(error, now)),
-                None if up => cell.with(SemaphoreState::reconnected),
-                None => {}
+        let given_up = self.answers.give_up();
+        let Some(error) = error else { return };
+        for SentTurn { cell, number, .. } in unanswered.into_iter().chain(given_up) {
+            cell.with(|state| state.unanswered(number, &error, now));
+            if !self.has(&cell) {
+                self.shared.make_ready(&cell);
             }
-            self.pump_soon(&cell);
         }
+    }
+
+    // Semaphores that come and go.
+
+    /// Returns whether a semaphore belongs to this place.
+    fn has(&self, cell: &SemaphoreCell) -> bool {
+        cell.place() == self.place.id()
+    }
+
+    /// Hands over the semaphores whose names have come to other places.
+    fn follow_moves(&mut self) {
+        let moves = self.shared.moves();
+        if std::mem::replace(&mut self.moves, moves) == moves {
+            return;
+        }
+        for cell in self.shared.registry().all_of(self.place.id()) {
+            self.move_if_elsewhere(&cell);
+        }
+    }
+
+    /// Hands a semaphore over to the place where its name is now. Its turns in flight land here.
+    fn move_if_elsewhere(&mut self, cell: &Arc<SemaphoreCell>) {
+        let name = cell.read(|state| Arc::clone(state.name()));
+        let place = self.shared.place_now(&name);
+        if !self.has(cell) || place.id() == self.place.id() {
+            return;
+        }
+        let timer = cell.with(SemaphoreState::moved);
+        self.timers.forget(cell, timer);
+        place.add_name();
+        cell.set_place(place.id());
+        self.place.remove_name();
+        self.shared.make_ready(cell);
     }
 
     // Time.
@@ -342,36 +427,59 @@ impl Driver {
     fn next_look(&self) -> Option<Instant> {
         let (timer, log) = (self.timers.first(), self.data_loss_log.tell_at());
         let (check, open) = (self.answers.check_at(), self.connection.opens_at());
-        [timer, check, open, self.give_up_at, log].into_iter().flatten().min()
+        [timer, check, open, self.give_up_at, self.close_at, log].into_iter().flatten().min()
     }
 
     /// Runs the timers that are due.
     fn fire(&mut self) {
         let now = Instant::now();
-        for landed in self.answers.take_overdue(now, self.shared.link().heard_at()) {
+        for landed in self.answers.take_overdue(now, self.place.link().heard_at()) {
             self.land(landed);
         }
         if self.data_loss_log.tell_at().is_some_and(|at| at <= now) {
-            self.data_loss_log.tell(&self.shared.address());
+            self.data_loss_log.tell(&self.shared.address_of(&self.place));
         }
         while let Some(cell) = self.timers.pop_due(now) {
-            cell.with(SemaphoreState::timer_fired);
-            self.pump_soon(&cell);
+            if self.has(&cell) {
+                cell.with(SemaphoreState::timer_fired);
+                self.pump_soon(&cell);
+            }
         }
     }
 
     /// Nobody can ask for anything any more: ends once all is handed back, or when the store has
     /// been away, or has taken nothing back, for too long: then the leases must do it.
     fn may_end(&mut self) -> bool {
+        if self.shared.has_ended() {
+            return true; // the driver of another place was dropped
+        }
         let now = Instant::now();
         let patience = self.shared.call_timeout * 2;
         let away = || {
-            let since = self.shared.link().unconnected_since();
+            let since = self.place.link().unconnected_since();
             since.is_some_and(|since| now.saturating_duration_since(since) > patience)
         };
-        if self.answers.is_empty() && (self.shared.registry().is_flushed() || away()) {
+        if self.answers.is_empty() && (self.shared.registry().is_flushed(self.place.id()) || away())
+        {
             return true;
         }
         now >= *self.give_up_at.get_or_insert(now + patience)
+    }
+
+    /// Closes the place once no name has used it for a while.
+    fn closes_unused(&mut self) -> bool {
+        let used = self.place.has_names()
+            || !self.answers.is_empty()
+            || !self.shared.has_others_at_work(&self.place);
+        if used {
+            self.close_at = None;
+            return false;
+        }
+        let now = Instant::now();
+        if now < *self.close_at.get_or_insert(now + UNUSED) {
+            return false;
+        }
+        self.close_at = None;
+        self.shared.close_unused(&self.place)
     }
 }

@@ -15,6 +15,8 @@ pub struct StoreError {
     kind: StoreErrorKind,
     what: Arc<str>,
     source: Option<Source>,
+    /// The name is at another place than the one that was asked.
+    elsewhere: bool,
 }
 
 /// The kinds of [`StoreError`].
@@ -52,7 +54,7 @@ pub enum StoreErrorKind {
 
 impl StoreError {
     pub(crate) fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into().into(), source: None }
+        Self { kind, what: what.into().into(), source: None, elsewhere: false }
     }
 
     #[cfg(feature = "redis")]
@@ -61,11 +63,22 @@ impl StoreError {
         what: impl Into<String>,
         source: impl Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, what: what.into().into(), source: Some(Arc::new(source)) }
+        Self { source: Some(Arc::new(source)), ..Self::new(kind, what) }
     }
 
     pub(crate) fn timeout(what: impl Into<String>) -> Self {
         Self::new(StoreErrorKind::Timeout, what)
+    }
+
+    /// The name has come to another place than the one that was asked.
+    #[cfg(test)]
+    pub(crate) fn elsewhere(what: impl Into<String>) -> Self {
+        Self { elsewhere: true, ..Self::new(StoreErrorKind::NotReady, what) }
+    }
+
+    /// Returns whether the name has come to another place than the one that was asked. The call did nothing.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// Returns the kind.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::numbers::{Epoch, Incarnation, Millis, Seq};
+use crate::numbers::{Epoch, Incarnation, Millis, PlaceId, Seq};
 
 pub(crate) use bounds::{ALIVE, CLAIM, FORGET_AFTER, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
 
@@ -29,16 +29,23 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The answer to a turn.
 pub(crate) type TurnAnswer = Result<TurnOutcome, StoreError>;
 
-/// A place where permits are counted.
+/// What counts the units of all names. It has one place or more; each name is at one of them.
 pub(crate) trait Store: Send + Sync {
-    /// Opens a connection for `client`. The wake-ups of the client go to `listener`.
+    /// Returns the place that counts the units of `name`, as far as is known. It makes no call.
+    fn place_of(&self, _name: &str) -> PlaceId {
+        PlaceId::FIRST
+    }
+
+    /// Opens a connection to a place for `client`. The wake-ups of the client go to `listener`.
     fn open(
         &self,
+        place: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>>;
 
-    /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`.
+    /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`. One that
+    /// need not be has a single place.
     fn turn_inline(&self, _: &Turn) -> Option<TurnOutcome> {
         None
     }
@@ -50,6 +57,11 @@ pub(crate) trait Store: Send + Sync {
 
     /// The address as the log shows it, without a password.
     fn address(&self) -> String;
+
+    /// The address of a place as the log shows it.
+    fn address_of(&self, _place: PlaceId) -> String {
+        self.address()
+    }
 }
 
 /// A connection that was just opened.
@@ -102,6 +114,9 @@ pub(crate) trait WakeListener: Send + Sync {
     /// The session's connection broke.
     #[cfg(feature = "redis")]
     fn disconnected(&self);
+    /// [`Store::place_of`] may return other places than before.
+    #[cfg(test)]
+    fn places_changed(&self);
 }
 
 /// All that a client says about one semaphore in one call. It names at most [`TURN_BOUND`] ids.

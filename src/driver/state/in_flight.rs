@@ -116,6 +116,12 @@ impl InFlight {
         may.then(|| named.admitted.len() + named.released.len() + named.cancelled.len())
     }
 
+    /// Returns whether the latest turn in flight was sent on this connection.
+    pub(super) fn is_on_this_connection(&self) -> bool {
+        let latest = self.turns.last().map(|turn| AfterTurn::from(turn.number));
+        latest.is_some_and(|latest| latest > self.earlier_connection)
+    }
+
     /// Returns when the answers to all turns in flight are late for a lease of this length.
     pub(super) fn all_late_at(&self, lease: Duration) -> Option<Instant> {
         self.turns.last()?.sent.checked_add(lease::answer_in(lease))

@@ -5,13 +5,17 @@
 //! An outage begins when the store was asked and did not answer, or when it refused. A refusal is an answer:
 //! it counts for this semaphore alone, and a new connection does not disprove it.
 
-#[cfg(feature = "tower")]
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::retry_delay::RetryDelay;
+
+/// How many redirections in a row are followed without a failure.
+const HOPS: u32 = 6;
+/// The pause before the second hop. Each further one is twice as long.
+const FIRST_HOP_PAUSE: Duration = Duration::from_millis(2);
 
 #[derive(Debug, Default)]
 pub(super) struct Outage {
@@ -27,6 +31,18 @@ pub(super) struct Outage {
     /// No turn goes out before this instant.
     paused_until: Option<Instant>,
     delay: RetryDelay,
+    /// How many turns in a row were sent to a place that no longer had the name.
+    redirected: u32,
+}
+
+/// What follows from a turn that was sent to a place that no longer has the name.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Redirected {
+    /// The next turn goes to the new place.
+    Follow,
+    /// The places do not agree about where the name is.
+    TooOften,
 }
 
 /// Whether the futures of waiters have to check for an outage.
@@ -72,7 +88,21 @@ impl Outage {
         self.error = None;
         self.paused_until = None;
         self.delay.reset();
+        self.redirected = 0;
         self.end()
+    }
+
+    /// Notes that the name has come to another place. The next turn follows at once. If places send it to and
+    /// fro, pauses grow, because one of them is about to hear of the move.
+    pub(super) fn redirected(&mut self, now: Instant) -> Redirected {
+        self.redirected = self.redirected.saturating_add(1);
+        if self.redirected > HOPS {
+            return Redirected::TooOften;
+        }
+        if let Some(doublings) = self.redirected.checked_sub(2) {
+            self.paused_until = Some(now + FIRST_HOP_PAUSE * 2_u32.pow(doublings));
+        }
+        Redirected::Follow
     }
 
     /// Notes a new connection. It proves that the server answers, but not that it now accepts what it has

@@ -30,6 +30,11 @@ impl Timer {
         self.set_to = None;
     }
 
+    /// The state gets another driver. Returns the instant to which the present one has set the timer.
+    pub(super) fn take(&mut self) -> Option<Instant> {
+        self.set_to.take()
+    }
+
     /// Sets the timer, and returns its old and its new instant. The timer is not moved to a later instant,
     /// because the next permit would move it forward again. So it may fire in vain, once.
     pub(super) fn set(&mut self, next: Option<Instant>) -> TimerMove {

@@ -16,6 +16,7 @@ use super::batch::{Batch, Named};
 use super::held::Term;
 use super::in_flight::LandedTurn;
 use super::known::{AnsweredTurn, Data};
+use super::outage::Redirected;
 use super::removal::Removal;
 use super::waiter::WaitEnd;
 
@@ -28,8 +29,8 @@ pub(crate) struct Outgoing {
     /// Which turn of this state.
     pub(crate) number: TurnNumber,
     pub(crate) turn: Turn,
-    /// It goes out because the answer to another one is late for a lease.
-    pub(crate) late_renewals: bool,
+    /// It goes out because the answer to another one is late for a lease, on the same connection.
+    pub(crate) after_late: bool,
 }
 
 /// Why a turn goes out.
@@ -56,6 +57,7 @@ impl SemaphoreState {
         let reason = self.reason_for_turn(now, pipelined)?;
         let late_renewals = reason == Reason::LateRenewals;
         let longest = call_timeout * STRETCH;
+        let after_late = late_renewals && self.in_flight.is_on_this_connection();
         let oldest = self.in_flight.oldest();
         let number = self.in_flight.next_number();
         let mut batch = Batch::new(self.empty_turn(), number, now, late_renewals);
@@ -72,7 +74,7 @@ impl SemaphoreState {
                 self.waiters.put(&mut batch);
             }
         }
-        Some(Outgoing { number, turn: self.in_flight.push(batch), late_renewals })
+        Some(Outgoing { number, turn: self.in_flight.push(batch), after_late })
     }
 
     /// Returns the reason to send a turn now, if there is one.
@@ -332,6 +334,16 @@ impl SemaphoreState {
         self.outage.pause(now);
     }
 
+    /// The name has come to another place: the turn did not run, and is said again there.
+    pub(crate) fn redirected(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
+        if self.outage.redirected(now) == Redirected::TooOften {
+            return self.did_not_run(number, error, now);
+        }
+        if let Some(landed) = self.in_flight.landed(number) {
+            self.say_again(landed, false);
+        }
+    }
+
     /// The store knows of a higher epoch, as after a state of this name that was dropped since: the
     /// turn did nothing, and all that it named is said again.
     pub(crate) fn overtaken(&mut self, number: TurnNumber, epoch: Epoch) {
@@ -379,13 +391,6 @@ impl SemaphoreState {
         }
     }
 
-    /// Notes that the connection was given up: no answer is awaited any more.
-    pub(crate) fn connection_lost(&mut self, error: &StoreError, now: Instant) {
-        while let Some(number) = self.in_flight.oldest_number() {
-            self.unanswered(number, error, now);
-        }
-    }
-
     /// On a new connection: what was said on the old one, and what the store has kept, is not known.
     pub(crate) fn reconnected(&mut self) {
         let change = self.outage.reconnected();
@@ -393,5 +398,14 @@ impl SemaphoreState {
         self.in_flight.reconnected();
         self.permits.reconnected();
         self.waiters.ask_about_all();
+    }
+
+    /// Notes that the name has come to another place. What of it has come along, and which wake-ups were
+    /// missed, is not known. Returns the instant to which the driver of the old place has set the timer.
+    pub(crate) fn moved(&mut self) -> Option<Instant> {
+        self.in_flight.reconnected();
+        self.permits.reconnected();
+        self.waiters.ask_about_all();
+        self.timer.take()
     }
 }

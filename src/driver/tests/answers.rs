@@ -13,7 +13,7 @@ use crate::driver::answers::{Answers, Landed};
 use crate::driver::cell::SemaphoreCell;
 use crate::driver::state::SemaphoreState;
 use crate::id::{ClientId, PermitId};
-use crate::numbers::{Epoch, Millis};
+use crate::numbers::{Epoch, Millis, PlaceId};
 use crate::options::Options;
 use crate::store::{Session, TurnAnswer, TurnOutcome, WhenFull};
 
@@ -46,7 +46,7 @@ impl Desk {
             let id = PermitId::new(client, 1, 1, lease);
             state.enter(id, WhenFull::Wait, Arc::new(Options::with_lease(lease)));
             let outgoing = state.next_turn(self.now, PATIENCE, None).unwrap();
-            let cell = Arc::new(SemaphoreCell::new(state, self.names as u64));
+            let cell = Arc::new(SemaphoreCell::new(state, PlaceId::FIRST, self.names as u64));
             self.answers.send(&cell, &self.session, outgoing, true, PATIENCE, self.now);
             self.names += 1;
         }
@@ -132,7 +132,7 @@ async fn what_was_given_up_neither_goes_out_nor_comes_back() {
     desk.send(2);
     assert!(desk.landed().is_empty());
     desk.send(1); // still in the outbox
-    desk.answers.clear();
+    drop(desk.answers.give_up());
     assert!(desk.landed().is_empty());
     let [sent] = desk.slow.take().try_into().ok().unwrap();
     assert!(sent.done.send(vec![answer(10), answer(11)]).is_err(), "nobody awaits it");
@@ -146,7 +146,7 @@ async fn what_was_given_up_neither_goes_out_nor_comes_back() {
 async fn a_turn_that_follows_those_that_were_given_up_goes_out_alone() {
     let mut desk = Desk::new();
     desk.send(2);
-    desk.answers.clear();
+    drop(desk.answers.give_up());
     desk.send(1);
     assert!(desk.landed().is_empty());
     let [sent] = desk.slow.take().try_into().ok().unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod answers;
+mod burst;
 mod deadlines;
 mod declarations;
 mod ends;
@@ -12,8 +13,10 @@ mod harness;
 mod late;
 mod lost_waiters;
 mod pipelined;
+mod places;
 mod simulation;
 mod single_turn;
 mod slow_store;
+mod spread_store;
 mod state;
 mod task;

@@ -37,6 +37,8 @@ struct Faults {
     wipe: u32,
     kick: u32,
     limit: u32,
+    /// The name comes to another place, which a turn finds out.
+    moved: u32,
     /// One of these keys is lost.
     key: u32,
     keys: &'static [Key],
@@ -50,12 +52,23 @@ enum Key {
     Meta,
 }
 
-const CALM: Faults =
-    Faults { lost: 0, late: 0, pause: 0, crash: 0, wipe: 0, kick: 0, limit: 0, key: 0, keys: &[] };
+const CALM: Faults = Faults {
+    lost: 0,
+    late: 0,
+    pause: 0,
+    crash: 0,
+    wipe: 0,
+    kick: 0,
+    limit: 0,
+    moved: 0,
+    key: 0,
+    keys: &[],
+};
 
 enum Packet {
     Turn { from: usize, sent: u64, turn: Box<Turn> },
     Reply { to: usize, sent: u64, outcome: TurnOutcome },
+    Elsewhere { to: usize, sent: u64 },
     Wake { to: usize, id: PermitId, wake_up: WakeUp },
 }
 
@@ -119,6 +132,13 @@ impl Node {
         if hold.release() {
             self.state.give_back(hold.id.counter(), None);
         }
+    }
+
+    /// Returns the number in the state of a turn that has come back; `None` if the turn was given up.
+    fn land(&mut self, sent: u64, now: Instant) -> Option<TurnNumber> {
+        let awaits = |&(awaited, _, end): &(u64, TurnNumber, Instant)| awaited == sent && end > now;
+        let index = self.awaited.iter().position(awaits)?;
+        Some(self.awaited.remove(index).1)
     }
 
     fn believed(&self) -> u32 {
@@ -193,9 +213,9 @@ impl World {
         for (at, packet) in std::mem::take(&mut self.network) {
             let paused = match packet {
                 Packet::Turn { .. } => false,
-                Packet::Reply { to, .. } | Packet::Wake { to, .. } => {
-                    self.nodes[to].paused_until > now
-                }
+                Packet::Reply { to, .. }
+                | Packet::Elsewhere { to, .. }
+                | Packet::Wake { to, .. } => self.nodes[to].paused_until > now,
             };
             if at > now || paused {
                 waiting.push_back((at, packet));
@@ -208,6 +228,9 @@ impl World {
 
     fn arrive(&mut self, packet: Packet, faults: Faults, now: Instant) {
         match packet {
+            Packet::Turn { from, sent, .. } if self.percent(faults.moved) => {
+                self.send(Packet::Elsewhere { to: from, sent }, faults);
+            }
             Packet::Turn { from, sent, turn } => {
                 let (outcome, notes) = self.store.turn(&turn, self.micros());
                 self.send(Packet::Reply { to: from, sent, outcome }, faults);
@@ -221,18 +244,19 @@ impl World {
             }
             Packet::Reply { to, sent, outcome } => {
                 let node = &mut self.nodes[to];
-                let awaits =
-                    |&(awaited, _, end): &(u64, TurnNumber, Instant)| awaited == sent && end > now;
-                let Some(index) = node.awaited.iter().position(awaits) else {
-                    return; // its turn was given up
-                };
-                let (_, number, _) = node.awaited.remove(index);
+                let Some(number) = node.land(sent, now) else { return };
                 // As the driver: what ended by the clock has ended before a reply is looked at.
                 node.state.tick(now);
                 match outcome {
                     TurnOutcome::Answered(reply) => node.state.answered(number, reply, now),
                     TurnOutcome::Stale { epoch } => node.state.overtaken(number, epoch),
                 }
+            }
+            Packet::Elsewhere { to, sent } => {
+                let node = &mut self.nodes[to];
+                let Some(number) = node.land(sent, now) else { return };
+                node.state.redirected(number, &StoreError::elsewhere("moved"), now);
+                node.state.moved();
             }
             Packet::Wake { to, id, wake_up } => {
                 let node = &mut self.nodes[to];
@@ -282,7 +306,9 @@ impl World {
             self.crashes += 1;
             // What the network carries for the dead goes nowhere; its turns still arrive.
             self.network.retain(|(_, packet)| match packet {
-                Packet::Reply { to, .. } | Packet::Wake { to, .. } => *to != which,
+                Packet::Reply { to, .. }
+                | Packet::Elsewhere { to, .. }
+                | Packet::Wake { to, .. } => *to != which,
                 Packet::Turn { .. } => true,
             });
         }
@@ -500,6 +526,13 @@ async fn kicks_with_losses_never_pass_the_limit_nor_leak() {
 #[tokio::test(start_paused = true)]
 async fn changes_of_the_limit_never_pass_the_highest_nor_leak() {
     simulate(12_000..12_060, Faults { lost: 8, late: 25, limit: 4, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn moves_of_the_name_never_pass_the_limit_nor_leak() {
+    simulate(15_000..15_060, Faults { moved: 10, ..CALM }).await;
+    simulate(16_000..16_060, Faults { lost: 8, late: 25, moved: 15, ..CALM }).await;
+    simulate(17_000..17_040, Faults { late: 20, pause: 3, crash: 2, moved: 40, ..CALM }).await;
 }
 
 /// Without `permits`, holders learn of it by their renewals only: the limit is passed until then.

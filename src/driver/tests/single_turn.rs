@@ -284,6 +284,36 @@ async fn a_store_that_refuses_is_asked_again_after_a_pause() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_follows_its_name_at_once_and_slower_where_the_places_do_not_agree() {
+    let mut harness = Harness::new(1);
+    harness.enter();
+    let elsewhere = StoreError::elsewhere("moved");
+    for pause in [0, 2, 4, 8, 16, 32] {
+        let sent = harness.next().unwrap();
+        harness.state.redirected(sent.number, &elsewhere, Instant::now());
+        if pause > 0 {
+            harness.pass(pause - 1).await;
+            assert!(harness.next().is_none());
+            harness.pass(1).await;
+        }
+        assert!(harness.state.outage().is_none());
+    }
+    let sent = harness.next().unwrap();
+    assert_eq!(sent.turn.ask.len(), 1);
+    harness.state.redirected(sent.number, &elsewhere, Instant::now());
+    assert!(harness.state.outage().is_some(), "it is told after the sixth");
+    harness.pass(20).await;
+    let turn = harness.next().unwrap();
+    harness.run_and_settle(turn);
+    assert!(harness.state.outage().is_none());
+    harness.state.request_turn();
+    let sent = harness.next().unwrap();
+    harness.state.redirected(sent.number, &elsewhere, Instant::now());
+    harness.state.request_turn();
+    assert!(harness.next().is_some(), "it counts from the last answer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_that_was_refused_is_said_again_in_a_higher_epoch() {
     let mut harness = Harness::new(1);
     harness.enter();

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Kick, Opened, Session, Store, Turn, TurnAnswer, WakeListener};
 
 /// A session that keeps what it was sent until the test answers it.
@@ -107,6 +108,7 @@ pub(super) struct SlowStore {
 impl Store for SlowStore {
     fn open(
         &self,
+        _: PlaceId,
         _: ClientId,
         _: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {

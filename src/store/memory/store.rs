@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::id::ClientId;
+use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, Turn, TurnOutcome, WakeListener};
 
 use super::session::MemorySession;
@@ -60,6 +61,7 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     fn open(
         &self,
+        _: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {

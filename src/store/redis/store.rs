@@ -7,6 +7,7 @@ use redis::{ProtocolVersion, RedisResult};
 
 use crate::error::StoreError;
 use crate::id::ClientId;
+use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::dial::{Dial, with_protocol};
@@ -36,6 +37,7 @@ pub(super) enum Reach {
 impl Store for RedisStore {
     fn open(
         &self,
+        _: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {

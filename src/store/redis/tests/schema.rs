@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
-use crate::numbers::Epoch;
+use crate::numbers::{Epoch, PlaceId};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Store, Turn, WakeListener, WakeUp, WhenFull};
 use test_support::expiry::expire_times;
@@ -18,6 +18,7 @@ impl WakeListener for Deaf {
     fn wake(&self, _: &str, _: PermitId, _: WakeUp) {}
     fn subscription_changed(&self) {}
     fn disconnected(&self) {}
+    fn places_changed(&self) {}
 }
 
 fn id(counter: u64) -> PermitId {
@@ -57,7 +58,8 @@ async fn each_script_refuses_data_of_a_newer_schema_and_changes_no_key() {
     let server = RedisServer::start().await;
     let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
     let store = config.store().unwrap();
-    let opened = store.open(ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
+    let opened =
+        store.open(PlaceId::FIRST, ClientId::from_bits(255), Arc::new(Deaf)).await.unwrap();
     let Opened { session, io } = opened;
     tokio::spawn(io.unwrap());
     let admit = |counter| turn(|turn| turn.admit = vec![(id(counter), WhenFull::Wait)]);

@@ -9,6 +9,7 @@ use test_support::redis_server::RedisServer;
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::PlaceId;
 use crate::store::memory::{Content, MetaContent};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
@@ -34,6 +35,7 @@ impl WakeListener for Recorder {
     }
     fn subscription_changed(&self) {}
     fn disconnected(&self) {}
+    fn places_changed(&self) {}
 }
 
 impl RedisSide {
@@ -45,7 +47,8 @@ impl RedisSide {
         let mut sessions = Vec::new();
         for client in clients {
             let recorder = Arc::new(Recorder::default());
-            let Opened { session, io } = store.open(client, recorder.clone()).await.unwrap();
+            let Opened { session, io } =
+                store.open(PlaceId::FIRST, client, recorder.clone()).await.unwrap();
             tokio::spawn(io.unwrap());
             assert!(session.is_subscribed());
             sessions.push((session, recorder));

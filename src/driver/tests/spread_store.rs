@@ -1,0 +1,247 @@
+//! A store in memory with several places. A test moves names between them, and takes places down.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::{pending, ready};
+use std::sync::{Arc, Mutex, Weak};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::error::{StoreError, StoreErrorKind};
+use crate::id::{ClientId, PermitId};
+use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::PlaceId;
+use crate::store::memory::MemoryState;
+use crate::store::{
+    BoxFuture, Kick, Opened, Session, Store, Turn, TurnAnswer, TurnOutcome, WakeListener,
+};
+
+/// What the clients and the test share. A name comes to another place with all that is known of it.
+pub(super) struct Spread {
+    start: Instant,
+    states: Mutex<BTreeMap<Arc<str>, MemoryState>>,
+    /// Where each name is. Others are at the first place.
+    names: Mutex<BTreeMap<String, PlaceId>>,
+    /// Where clients think that each name is, as long as they were not told.
+    told: Mutex<BTreeMap<String, PlaceId>>,
+    sessions: Mutex<Vec<Weak<SpreadSession>>>,
+    down: Mutex<BTreeSet<PlaceId>>,
+    /// The places that keep turns to themselves until they are let go.
+    held: watch::Sender<BTreeSet<PlaceId>>,
+    /// How many turns each place has run.
+    ran: Mutex<BTreeMap<PlaceId, usize>>,
+}
+
+impl Spread {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            states: Mutex::default(),
+            names: Mutex::default(),
+            told: Mutex::default(),
+            sessions: Mutex::default(),
+            down: Mutex::default(),
+            held: watch::Sender::default(),
+            ran: Mutex::default(),
+        })
+    }
+
+    fn at(&self, name: &str) -> PlaceId {
+        self.names.lock().unwrap().get(name).copied().unwrap_or(PlaceId::FIRST)
+    }
+
+    /// Moves a name. Clients hear of it when a place tells them that it does not have the name.
+    pub(super) fn move_name(&self, name: &str, place: PlaceId) {
+        self.names.lock().unwrap().insert(name.to_owned(), place);
+    }
+
+    /// Moves a name, and tells all clients.
+    pub(super) fn move_name_and_tell(&self, name: &str, place: PlaceId) {
+        self.move_name(name, place);
+        self.told.lock().unwrap().insert(name.to_owned(), place);
+        for session in self.open_sessions() {
+            session.listener.places_changed();
+        }
+    }
+
+    /// Breaks all connections to a place, and lets none be opened.
+    pub(super) fn take_down(&self, place: PlaceId) {
+        self.down.lock().unwrap().insert(place);
+        for session in self.open_sessions_to(place) {
+            session.alive.send_replace(false);
+        }
+    }
+
+    pub(super) fn bring_up(&self, place: PlaceId) {
+        self.down.lock().unwrap().remove(&place);
+    }
+
+    /// Makes a place keep the turns that it gets, until it is let go.
+    pub(super) fn hold(&self, place: PlaceId) {
+        self.held.send_modify(|held| {
+            held.insert(place);
+        });
+    }
+
+    pub(super) fn let_go(&self, place: PlaceId) {
+        self.held.send_modify(|held| {
+            held.remove(&place);
+        });
+    }
+
+    /// Returns how many turns a place has run.
+    pub(super) fn ran(&self, place: PlaceId) -> usize {
+        self.ran.lock().unwrap().get(&place).copied().unwrap_or(0)
+    }
+
+    /// Returns how many connections to a place are open.
+    pub(super) fn connections(&self, place: PlaceId) -> usize {
+        self.open_sessions_to(place).len()
+    }
+
+    fn open_sessions(&self) -> Vec<Arc<SpreadSession>> {
+        self.sessions.lock().unwrap().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn open_sessions_to(&self, place: PlaceId) -> Vec<Arc<SpreadSession>> {
+        let mut sessions = self.open_sessions();
+        sessions.retain(|session| session.place == place);
+        sessions
+    }
+
+    /// Runs `act` on the state of a name, at a time in microseconds.
+    fn with_state<T>(&self, name: &Arc<str>, act: impl FnOnce(&mut MemoryState, u64) -> T) -> T {
+        let micros = 1_000_000_000_000_000 + self.start.elapsed().as_micros() as u64;
+        act(self.states.lock().unwrap().entry(Arc::clone(name)).or_default(), micros)
+    }
+
+    fn turn(&self, turn: &Turn) -> TurnOutcome {
+        let (outcome, notes) = self.with_state(&turn.name, |state, now| state.turn(turn, now));
+        let place = self.at(&turn.name);
+        for session in self.open_sessions_to(place) {
+            for (client, wake_ups) in &notes {
+                for &(id, wake_up) in wake_ups.iter().filter(|_| *client == session.client) {
+                    session.listener.wake(&turn.name, id, wake_up);
+                }
+            }
+        }
+        outcome
+    }
+}
+
+/// The store as one client has it.
+pub(super) struct SpreadStore(pub(super) Arc<Spread>);
+
+impl Store for SpreadStore {
+    fn place_of(&self, name: &str) -> PlaceId {
+        self.0.told.lock().unwrap().get(name).copied().unwrap_or(PlaceId::FIRST)
+    }
+
+    fn open(
+        &self,
+        place: PlaceId,
+        client: ClientId,
+        listener: Arc<dyn WakeListener>,
+    ) -> BoxFuture<'_, Result<Opened, StoreError>> {
+        let spread = Arc::clone(&self.0);
+        Box::pin(async move {
+            if spread.down.lock().unwrap().contains(&place) {
+                return Err(StoreError::new(StoreErrorKind::Unreachable, "it is down"));
+            }
+            let alive = watch::Sender::new(true);
+            let mut watched = alive.subscribe();
+            let session = Arc::new(SpreadSession { spread, place, client, listener, alive });
+            session.spread.sessions.lock().unwrap().push(Arc::downgrade(&session));
+            let io = Box::pin(async move {
+                let _ = watched.wait_for(|alive| !alive).await;
+            });
+            Ok(Opened { session, io: Some(io) })
+        })
+    }
+
+    fn address(&self) -> String {
+        "places in memory".to_owned()
+    }
+}
+
+pub(super) struct SpreadSession {
+    spread: Arc<Spread>,
+    place: PlaceId,
+    client: ClientId,
+    listener: Arc<dyn WakeListener>,
+    alive: watch::Sender<bool>,
+}
+
+impl SpreadSession {
+    /// Waits while the place keeps what it gets. An error if it does not have the name then.
+    async fn reach(&self, name: &str) -> Result<(), StoreError> {
+        let mut held = self.spread.held.subscribe();
+        held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
+        if !*self.alive.borrow() {
+            pending::<()>().await;
+        }
+        let at = self.spread.at(name);
+        if at != self.place {
+            self.spread.told.lock().unwrap().insert(name.to_owned(), at);
+            return Err(StoreError::elsewhere(format!("{name} is at {at:?}")));
+        }
+        *self.spread.ran.lock().unwrap().entry(self.place).or_default() += 1;
+        Ok(())
+    }
+}
+
+impl Session for SpreadSession {
+    fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
+        Box::pin(async move {
+            self.reach(&turn.name).await?;
+            Ok(self.spread.turn(&turn))
+        })
+    }
+
+    fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
+        Box::pin(async move {
+            let mut answers = Vec::new();
+            for turn in turns {
+                answers.push(Arc::clone(&self).turn(turn).await);
+            }
+            answers
+        })
+    }
+
+    fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
+        Box::pin(async move {
+            self.reach(&name).await?;
+            Ok(self.spread.with_state(&name, |state, now| state.inspect(now / 1000)))
+        })
+    }
+
+    fn set_limit(
+        &self,
+        name: Arc<str>,
+        limit: Option<u32>,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.reach(&name).await?;
+            self.spread.with_state(&name, |state, now| state.set_limit(limit, now));
+            Ok(())
+        })
+    }
+
+    fn kick(
+        &self,
+        _: Arc<str>,
+        _: PermitId,
+        _: Kick,
+    ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
+        let error = StoreError::new(StoreErrorKind::Server, "nobody kicks here");
+        Box::pin(ready(Err(error)))
+    }
+
+    fn is_subscribed(&self) -> bool {
+        true
+    }
+
+    fn is_alive(&self) -> bool {
+        *self.alive.borrow()
+    }
+}

@@ -16,6 +16,7 @@ async fn replicate(primary: &RedisServer) {
     assert_eq!(replicas, 2);
 }
 
+// Behaviour 75
 #[tokio::test]
 async fn permits_outlive_a_failover_unless_their_lease_ends_before_it() {
     let mut deployment = SentinelDeployment::start().await;

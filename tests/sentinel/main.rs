@@ -12,16 +12,16 @@ mod sentinels;
 #[cfg(feature = "tls-rustls")]
 mod tls;
 
-use test_support::sentinel::SentinelDeployment;
+use test_support::sentinel::{SentinelDeployment, ask};
 use test_support::wait::{PATIENCE, eventually};
 use zset_semaphore::Client;
 
 /// Whether the client has its connection to this server.
 async fn is_at(deployment: &SentinelDeployment, server: usize, client: &Client) -> bool {
     let channel = format!("zsem:wake:{}", client.id());
-    let subscribers: (String, u64) =
-        deployment.servers[server].query(&["PUBSUB", "NUMSUB", &channel]).await;
-    subscribers.1 == 1
+    let question = ["PUBSUB", "NUMSUB", &channel];
+    let subscribers = ask::<(String, u64)>(&deployment.servers[server], &question).await;
+    subscribers.is_ok_and(|(_, subscribers)| subscribers == 1)
 }
 
 async fn takes_turns_at(deployment: &SentinelDeployment, server: usize, client: &Client) {

@@ -18,6 +18,7 @@ async fn connect(url: &str, certificates: &Certificates) -> Result<Client, Conne
     within(PATIENCE, builder.connect()).await
 }
 
+// Behaviour 74
 #[tokio::test]
 async fn tls_leads_to_the_sentinels_and_to_each_new_primary() {
     let certificates = certificates();
@@ -41,6 +42,7 @@ async fn tls_leads_to_the_sentinels_and_to_each_new_primary() {
     }
 }
 
+// Behaviour 74
 #[tokio::test]
 async fn sentinels_without_tls_lead_to_a_primary_with_tls() {
     let certificates = certificates();

@@ -218,16 +218,15 @@ impl SentinelDeployment {
         }
     }
 
-    /// Waits until a sentinel names another primary than `old`. Returns when it did.
-    pub async fn named_other_than(&self, old: usize) -> Instant {
-        let old = self.servers[old].addr();
-        let ask =
-            async |sentinel: &SentinelServer| sentinel.primary().await.is_ok_and(|at| at != old);
+    /// Waits until a sentinel names another primary than `old`. Returns which one, and when it did.
+    pub async fn named_other_than(&self, old: usize) -> (usize, Instant) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             for sentinel in &self.sentinels {
-                if ask(sentinel).await {
-                    return Instant::now();
+                if let Ok(addr) = sentinel.primary().await
+                    && self.at(addr) != old
+                {
+                    return (self.at(addr), Instant::now());
                 }
             }
             assert!(Instant::now() < deadline, "no sentinel names another primary");
@@ -253,9 +252,22 @@ impl SentinelDeployment {
 }
 
 async fn says_primary(server: &RedisServer) -> bool {
-    let role: RedisResult<redis::Value> = server.try_query(&["ROLE"]).await;
+    let role = ask(server, &["ROLE"]).await;
     let Ok(redis::Value::Array(role)) = role else { return false };
     role.first() == Some(&redis::Value::BulkString(b"master".to_vec()))
+}
+
+/// Asks a server by its socket. In a failover, sentinels end all connections of a server, this one too.
+pub async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> RedisResult<T> {
+    let mut connection = connect(&server.unix_url()).await?;
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
+}
+
+async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// A `redis-server` process that is a sentinel. Dropping it kills the process.
@@ -335,10 +347,12 @@ impl SentinelServer {
         Ok(SocketAddr::new(host.parse().expect("a sentinel tells an address"), port))
     }
 
-    /// Makes a replica the primary, by hand.
+    /// Makes a replica the primary, by hand, as soon as the sentinel thinks that there is a suitable one.
     pub async fn fail_over(&self) {
-        let _: redis::Value =
-            self.query(&["SENTINEL", "FAILOVER", MASTER]).await.expect("a failover");
+        eventually("the failover begins", PATIENCE, async || {
+            self.query::<redis::Value>(&["SENTINEL", "FAILOVER", MASTER]).await.is_ok()
+        })
+        .await;
     }
 
     pub async fn query<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
@@ -350,10 +364,7 @@ impl SentinelServer {
         let password = self.password.as_ref().map(|password| format!("?pass={password}"));
         let socket = self.directory.path().join(SOCKET);
         let url = format!("redis+unix://{}{}", socket.display(), password.unwrap_or_default());
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
+        connect(&url).await
     }
 }
 

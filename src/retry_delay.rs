@@ -56,7 +56,7 @@ mod tests {
         RetryDelay { failures, delayed }.bound()
     }
 
-    // Behaviour 74
+    // Behaviour 76
     #[test]
     fn the_bound_doubles_and_then_grows_with_the_outage_up_to_the_last_one() {
         let ms = Duration::from_millis;
@@ -68,7 +68,7 @@ mod tests {
         assert_eq!(after(u32::MAX, Duration::MAX), LAST_BOUND);
     }
 
-    // Behaviour 74
+    // Behaviour 76
     #[test]
     fn a_delay_is_anywhere_from_zero_to_the_bound_and_counts_for_the_next_bound() {
         let (mut shortest, mut longest) = (1.0_f64, 0.0_f64);

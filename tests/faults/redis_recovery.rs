@@ -279,7 +279,7 @@ async fn first_words(server: &RedisServer, connections: usize) -> Vec<String> {
     words
 }
 
-// Behaviour 74
+// Behaviour 76
 #[tokio::test]
 async fn a_server_that_closes_connections_as_it_goes_down_is_asked_once_at_each_attempt() {
     let mut server = RedisServer::start().await;

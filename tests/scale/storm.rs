@@ -114,7 +114,7 @@ async fn use_all(semaphores: &[ZSetSemaphore]) -> Duration {
     start.elapsed()
 }
 
-// Behaviour 74
+// Behaviour 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_clients_that_reconnect_at_once_do_not_flood_the_server() {
     let _alone = alone().await;

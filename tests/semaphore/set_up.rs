@@ -26,7 +26,7 @@ async fn is_named(server: &RedisServer, name: &str) {
     .await;
 }
 
-// Behaviour 75
+// Behaviour 77
 #[tokio::test]
 async fn connections_are_named_after_the_label_or_the_id_of_their_client() {
     let server = RedisServer::start().await;
@@ -46,7 +46,7 @@ async fn connections_are_named_after_the_label_or_the_id_of_their_client() {
     assert!(!line.contains("lib-name") || line.contains(version), "{line}");
 }
 
-// Behaviour 75
+// Behaviour 77
 #[tokio::test]
 async fn a_connection_is_named_without_a_further_right() {
     let server = RedisServer::start().await;
@@ -58,7 +58,7 @@ async fn a_connection_is_named_without_a_further_right() {
     assert!(!log.contains("setname") && !log.contains("hello"), "{log}");
 }
 
-// Behaviour 75
+// Behaviour 77
 #[tokio::test]
 async fn without_resp3_the_connection_of_the_turns_is_named_too() {
     let server = RedisServer::builder().arg("--rename-command").arg("HELLO").arg("").start().await;
@@ -79,7 +79,7 @@ async fn connecting(proxy: &FaultProxy, delay: Duration) -> Duration {
     shortest
 }
 
-// Behaviour 74
+// Behaviour 76
 #[tokio::test]
 async fn a_connection_to_a_server_that_knows_the_script_is_set_up_in_two_round_trips() {
     let server = RedisServer::start().await;

@@ -11,13 +11,14 @@ use crate::error::{ConfigError, has_forbidden_characters};
 use super::dial::Dial;
 use super::sentinel::Sentinels;
 use super::store::{Reach, RedisStore};
-use super::url::{self, Access, Address, Endpoint, Login, Sentinel, Single, Target, Tls, shown};
+use super::url::{self, Access, Address, Endpoint, Sentinel, Single, Target, Tls, shown};
 
 /// The settings of the connection to Redis.
 #[derive(Clone)]
 pub(crate) struct RedisConfig {
     pub(crate) url: String,
     pub(crate) credentials: Option<(String, String)>,
+    pub(crate) sentinel_credentials: Option<(String, String)>,
     pub(crate) prefix: String,
     /// The label of the client, which operators see in the names of its connections.
     pub(crate) label: Arc<str>,
@@ -32,6 +33,7 @@ impl Default for RedisConfig {
         Self {
             url: "redis://127.0.0.1:6379".to_owned(),
             credentials: None,
+            sentinel_credentials: None,
             prefix: "zsem:".to_owned(),
             label: Arc::from(""),
             #[cfg(feature = "tls-rustls")]
@@ -51,7 +53,7 @@ impl RedisConfig {
         }
         let reach = match url::parse(&self.url)? {
             Target::Single(Single { endpoint, access }) => {
-                Reach::Direct(self.client(&endpoint, self.with_credentials(access))?)
+                Reach::Direct(self.client(&endpoint, access.with(self.credentials.as_ref()))?)
             }
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
             Target::Cluster(_) => return Err(self.no_cluster()),
@@ -63,22 +65,14 @@ impl RedisConfig {
         let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
         // The address is only a place-holder: it is replaced at each opening.
         let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
-        let primary = self.dial(&at, self.with_credentials(of_primary))?;
-        let sentinels = self.dial(&at, of_sentinels)?;
+        let primary = self.dial(&at, of_primary.with(self.credentials.as_ref()))?;
+        let sentinels = self.dial(&at, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
         let sentinels = Sentinels::new(seeds, master, sentinels);
         Ok(Reach::Sentinels { sentinels, primary })
     }
 
     fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
         Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
-    }
-
-    /// Returns what the builder says of user and password, instead of what the URL says.
-    fn with_credentials(&self, access: Access) -> Access {
-        match &self.credentials {
-            Some((user, password)) => Access { login: Login::new(user, password), ..access },
-            None => access,
-        }
     }
 
     fn no_cluster(&self) -> ConfigError {

@@ -55,7 +55,7 @@ async fn forget(server: &RedisServer) {
     server.reset_stats().await;
 }
 
-// Behaviour 74
+// Behaviour 76
 #[tokio::test]
 async fn turns_that_find_no_script_run_once_each_and_in_their_order() {
     let server = RedisServer::start().await;
@@ -70,7 +70,7 @@ async fn turns_that_find_no_script_run_once_each_and_in_their_order() {
     assert_eq!(server.script_calls_that_ran().await, 3 * NAMES as u64);
 }
 
-// Behaviour 74
+// Behaviour 76
 #[tokio::test]
 async fn a_turn_does_not_overtake_those_that_wait_for_the_script() {
     let server = RedisServer::start().await;
@@ -87,7 +87,7 @@ async fn a_turn_does_not_overtake_those_that_wait_for_the_script() {
     assert!(token(&first) < token(&second), "{first:?} {second:?}");
 }
 
-// Behaviour 74
+// Behaviour 76
 #[tokio::test]
 async fn a_script_that_another_client_has_loaded_is_not_loaded_again() {
     let server = RedisServer::start().await;

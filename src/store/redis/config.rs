@@ -1,11 +1,14 @@
 //! The settings of the connection to Redis. They are checked before anything is connected.
 
+use std::sync::Arc;
+
 #[cfg(feature = "tls-rustls")]
 use redis::ConnectionAddr;
 use redis::{ConnectionInfo, RedisError};
 
 use crate::error::{ConfigError, has_forbidden_characters};
 
+use super::cluster::Cluster;
 use super::dial::Dial;
 use super::sentinel::Sentinels;
 use super::store::{Reach, RedisStore};
@@ -49,7 +52,7 @@ impl RedisConfig {
                 Reach::Direct(self.client(&endpoint, self.with_credentials(access))?)
             }
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
-            Target::Cluster(_) => return Err(self.no_cluster()),
+            Target::Cluster(cluster) => self.in_cluster(cluster)?,
         };
         Ok(RedisStore::new(reach, self.prefix.into()))
     }
@@ -64,6 +67,14 @@ impl RedisConfig {
         Ok(Reach::Sentinels { sentinels, primary })
     }
 
+    fn in_cluster(&self, cluster: url::Cluster) -> Result<Reach, ConfigError> {
+        let url::Cluster { seeds, access } = cluster;
+        // As above.
+        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
+        let dial = self.dial(&at, self.with_credentials(access))?;
+        Ok(Reach::Cluster(Arc::new(Cluster::new(seeds, dial))))
+    }
+
     fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
         Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
     }
@@ -74,12 +85,6 @@ impl RedisConfig {
             Some((user, password)) => Access { login: Login::new(user, password), ..access },
             None => access,
         }
-    }
-
-    fn no_cluster(&self) -> ConfigError {
-        let allowed = "redis://, redis+sentinel://, or unix:///path";
-        let problem = "this version has no store for clusters";
-        ConfigError::new("url", shown(&self.url), allowed).because(problem)
     }
 
     /// Makes what opens connections to `endpoint`.

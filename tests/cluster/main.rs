@@ -1,0 +1,11 @@
+//! What a semaphore promises where a Redis Cluster spreads the names.
+
+// `allow-unwrap-in-tests` does not reach the helpers of tests.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod load;
+mod shards;
+mod slots;

@@ -23,6 +23,7 @@ mod memory;
 mod order;
 mod reentry;
 mod release;
+mod sentinel_acl;
 mod tokens;
 mod transports;
 mod waiting;

@@ -12,13 +12,14 @@ use super::cluster::Cluster;
 use super::dial::Dial;
 use super::sentinel::Sentinels;
 use super::store::{Reach, RedisStore};
-use super::url::{self, Access, Address, Endpoint, Login, Sentinel, Single, Target, Tls, shown};
+use super::url::{self, Access, Address, Endpoint, Sentinel, Single, Target, Tls, shown};
 
 /// The settings of the connection to Redis.
 #[derive(Clone)]
 pub(crate) struct RedisConfig {
     pub(crate) url: String,
     pub(crate) credentials: Option<(String, String)>,
+    pub(crate) sentinel_credentials: Option<(String, String)>,
     pub(crate) prefix: String,
     #[cfg(feature = "tls-rustls")]
     pub(crate) root_certificate: Option<Vec<u8>>,
@@ -31,6 +32,7 @@ impl Default for RedisConfig {
         Self {
             url: "redis://127.0.0.1:6379".to_owned(),
             credentials: None,
+            sentinel_credentials: None,
             prefix: "zsem:".to_owned(),
             #[cfg(feature = "tls-rustls")]
             root_certificate: None,
@@ -49,7 +51,7 @@ impl RedisConfig {
         }
         let reach = match url::parse(&self.url)? {
             Target::Single(Single { endpoint, access }) => {
-                Reach::Direct(self.client(&endpoint, self.with_credentials(access))?)
+                Reach::Direct(self.client(&endpoint, access.with(self.credentials.as_ref()))?)
             }
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
             Target::Cluster(cluster) => self.in_cluster(cluster)?,
@@ -61,8 +63,8 @@ impl RedisConfig {
         let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
         // The address is only a place-holder: it is replaced at each opening.
         let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
-        let primary = self.dial(&at, self.with_credentials(of_primary))?;
-        let sentinels = self.dial(&at, of_sentinels)?;
+        let primary = self.dial(&at, of_primary.with(self.credentials.as_ref()))?;
+        let sentinels = self.dial(&at, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
         let sentinels = Sentinels::new(seeds, master, sentinels);
         Ok(Reach::Sentinels { sentinels, primary })
     }
@@ -71,20 +73,12 @@ impl RedisConfig {
         let url::Cluster { seeds, access } = cluster;
         // As above.
         let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
-        let dial = self.dial(&at, self.with_credentials(access))?;
+        let dial = self.dial(&at, access.with(self.credentials.as_ref()))?;
         Ok(Reach::Cluster(Arc::new(Cluster::new(seeds, dial))))
     }
 
     fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
         Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
-    }
-
-    /// Returns what the builder says of user and password, instead of what the URL says.
-    fn with_credentials(&self, access: Access) -> Access {
-        match &self.credentials {
-            Some((user, password)) => Access { login: Login::new(user, password), ..access },
-            None => access,
-        }
     }
 
     /// Makes what opens connections to `endpoint`.

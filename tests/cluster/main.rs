@@ -6,6 +6,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod failover;
 mod load;
+mod nodes;
 mod shards;
 mod slots;

@@ -27,7 +27,7 @@ impl RedisCluster {
         Self::start_with(primaries, &[]).await
     }
 
-    /// As [`start`](Self::start), with one more argument for each server.
+    /// As [`start`](Self::start), with more arguments for each server.
     pub async fn start_with(primaries: usize, args: &[&str]) -> Self {
         let mut cluster = Self { primaries: Vec::new(), replicas: Vec::new(), _buses: Vec::new() };
         for nth in 0..primaries {
@@ -44,11 +44,11 @@ impl RedisCluster {
         cluster
     }
 
-    /// Starts a cluster in which each primary has a replica.
-    pub async fn with_replicas(primaries: usize) -> Self {
-        let mut cluster = Self::start_with(primaries, &[]).await;
+    /// Starts a cluster in which each primary has a replica, with more arguments for each server.
+    pub async fn with_replicas(primaries: usize, args: &[&str]) -> Self {
+        let mut cluster = Self::start_with(primaries, args).await;
         for nth in 0..primaries {
-            let replica = cluster.start_node(&[]).await;
+            let replica = cluster.start_node(args).await;
             cluster.introduce(&replica, primaries + nth).await;
             let primary = cluster.id_of(&cluster.primaries[nth]).await;
             let knows = async || {

@@ -401,7 +401,7 @@ impl ClientBuilder {
         let store: Box<dyn Store> = match self.memory {
             Some(memory) => Box::new(memory),
             #[cfg(feature = "redis")]
-            None => Box::new(self.redis.store()?),
+            None => Box::new(RedisConfig { label: Arc::clone(&label), ..self.redis }.store()?),
             #[cfg(not(feature = "redis"))]
             None => Box::new(MemoryStore::new()),
         };

@@ -95,6 +95,7 @@ async fn without_any_one_of_the_rights_something_fails() {
     let server = RedisServer::start().await;
     for missing in RIGHTS.split_whitespace() {
         server.cmd(&["FLUSHALL"]).await;
+        server.cmd(&["SCRIPT", "FLUSH"]).await;
         server.reset_stats().await;
         give_rights(&server, RIGHTS.split_whitespace().filter(|right| *right != missing)).await;
         let outcome = within(PATIENCE, use_it_all(&server, &url_of(&server), "jobs")).await;

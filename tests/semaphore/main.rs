@@ -24,6 +24,7 @@ mod order;
 mod reentry;
 mod release;
 mod sentinel_acl;
+mod set_up;
 mod tokens;
 mod transports;
 mod waiting;

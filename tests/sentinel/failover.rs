@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use test_support::sentinel::{MASTER, SentinelDeployment};
+use test_support::sentinel::{FAILOVER, MASTER, SentinelDeployment};
 use test_support::wait::{PATIENCE, within};
 use tokio::time::Instant;
 use zset_semaphore::Client;
@@ -42,7 +42,7 @@ async fn grant_after(
     let since = Instant::now();
     fault(deployment, old).await;
     let grant = async {
-        let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
+        let permit = within(FAILOVER, semaphore.acquire(1)).await.unwrap();
         let at = Instant::now();
         drop(permit);
         at
@@ -92,6 +92,9 @@ async fn a_failover_by_hand_ends_in_turns_on_the_new_primary() {
     let (new, promoted) = deployment.promoted(0).await;
     takes_turns_at(&deployment, new, &client).await;
     println!("by hand: moved {:?} after the promotion", promoted.elapsed());
+    let shown = format!("{client:?}");
+    let at = format!("{MASTER} at {}", deployment.servers[new].addr());
+    assert!(shown.contains(&at), "{shown} does not say {at}");
 }
 
 // Behaviour 72

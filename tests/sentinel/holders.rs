@@ -1,7 +1,7 @@
 //! What a failover does to permits, where the replica has all of them.
 
 use test_support::redis_server::RedisServer;
-use test_support::sentinel::SentinelDeployment;
+use test_support::sentinel::{FAILOVER, SentinelDeployment};
 use test_support::wait::{PATIENCE, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, LostReason, TryAcquireError};
@@ -39,7 +39,7 @@ async fn permits_outlive_a_failover_unless_their_lease_ends_before_it() {
     let reason = within(PATIENCE, brief.lost()).await;
     let lost = Instant::now();
     assert_eq!(reason, LostReason::RenewalTimeout);
-    let (next, granted) = within(PATIENCE, waiter).await.unwrap();
+    let (next, granted) = within(FAILOVER, waiter).await.unwrap();
     println!("lost {:?} before the next grant", granted - lost);
     assert!(lost <= granted);
     assert!(next.fencing_token() > highest, "{} is no higher than {highest}", next.fencing_token());

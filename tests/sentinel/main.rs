@@ -12,8 +12,8 @@ mod sentinels;
 #[cfg(feature = "tls-rustls")]
 mod tls;
 
-use test_support::sentinel::{SentinelDeployment, ask};
-use test_support::wait::{PATIENCE, eventually};
+use test_support::sentinel::{FAILOVER, SentinelDeployment, ask};
+use test_support::wait::eventually;
 use zset_semaphore::Client;
 
 /// Whether the client has its connection to this server.
@@ -26,8 +26,8 @@ async fn is_at(deployment: &SentinelDeployment, server: usize, client: &Client) 
 
 async fn takes_turns_at(deployment: &SentinelDeployment, server: usize, client: &Client) {
     let semaphore = client.semaphore("jobs", 1_000).build().unwrap();
-    eventually("the client takes turns there", PATIENCE, async || {
-        drop(semaphore.acquire(1).timeout(PATIENCE).await.unwrap());
+    eventually("the client takes turns there", FAILOVER, async || {
+        drop(semaphore.acquire(1).timeout(FAILOVER).await.unwrap());
         is_at(deployment, server, client).await
     })
     .await;

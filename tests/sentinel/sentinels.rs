@@ -1,7 +1,7 @@
 //! Sentinels that are away, wrong, or ask for a password.
 
 use test_support::redis_server::RedisServer;
-use test_support::sentinel::{MASTER, SentinelDeployment};
+use test_support::sentinel::{FAILOVER, MASTER, SentinelDeployment};
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, ConnectError, StoreError, StoreErrorKind};
@@ -149,7 +149,7 @@ async fn a_sentinel_that_names_an_old_primary_misleads_nobody() {
     let stray = deployment.stray_sentinel(&left).await;
     deployment.sentinels[0].fail_over().await;
     let (new, _) = deployment.promoted(0).await;
-    eventually("all sentinels name the new primary", PATIENCE, async || {
+    eventually("all sentinels name the new primary", FAILOVER, async || {
         let mut named = 0;
         for sentinel in &deployment.sentinels {
             named +=

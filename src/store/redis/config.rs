@@ -21,6 +21,8 @@ pub(crate) struct RedisConfig {
     pub(crate) credentials: Option<(String, String)>,
     pub(crate) sentinel_credentials: Option<(String, String)>,
     pub(crate) prefix: String,
+    /// The label of the client, which operators see in the names of its connections.
+    pub(crate) label: Arc<str>,
     #[cfg(feature = "tls-rustls")]
     pub(crate) root_certificate: Option<Vec<u8>>,
     #[cfg(feature = "tls-rustls")]
@@ -34,6 +36,7 @@ impl Default for RedisConfig {
             credentials: None,
             sentinel_credentials: None,
             prefix: "zsem:".to_owned(),
+            label: Arc::from(""),
             #[cfg(feature = "tls-rustls")]
             root_certificate: None,
             #[cfg(feature = "tls-rustls")]
@@ -56,7 +59,7 @@ impl RedisConfig {
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
             Target::Cluster(cluster) => self.in_cluster(cluster)?,
         };
-        Ok(RedisStore::new(reach, self.prefix.into()))
+        Ok(RedisStore::new(reach, self.prefix.into(), self.label))
     }
 
     fn behind_sentinels(&self, sentinel: Sentinel) -> Result<Reach, ConfigError> {

@@ -2,8 +2,10 @@
 
 mod cluster;
 mod config;
+mod connection_name;
 mod dial;
 mod errors;
+mod known_script;
 mod role;
 mod scripts;
 mod sentinel;

@@ -23,6 +23,9 @@ pub const MASTER: &str = "mymaster";
 /// A socket for a test's own questions, in the directory of a sentinel.
 const SOCKET: &str = "sentinel.sock";
 
+/// Above what a failover needs, also if the sentinels first disagree about who leads it.
+pub const FAILOVER: Duration = Duration::from_secs(40);
+
 /// For how long a server must be silent to count as down.
 const DOWN_AFTER: Duration = Duration::from_millis(500);
 
@@ -206,21 +209,21 @@ impl SentinelDeployment {
 
     /// Waits until a server other than `old` says that it is a primary. Returns which one, and when it said so.
     pub async fn promoted(&self, old: usize) -> (usize, Instant) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + FAILOVER;
         loop {
             for (place, server) in self.servers.iter().enumerate() {
                 if place != old && says_primary(server).await {
                     return (place, Instant::now());
                 }
             }
-            assert!(Instant::now() < deadline, "no replica was promoted within {PATIENCE:?}");
+            assert!(Instant::now() < deadline, "no replica was promoted within {FAILOVER:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// Waits until a sentinel names another primary than `old`. Returns which one, and when it did.
     pub async fn named_other_than(&self, old: usize) -> (usize, Instant) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + FAILOVER;
         loop {
             for sentinel in &self.sentinels {
                 if let Ok(addr) = sentinel.primary().await
@@ -236,7 +239,7 @@ impl SentinelDeployment {
 
     async fn wait_until_ready(&self) {
         for sentinel in &self.sentinels {
-            eventually("the sentinel knows the deployment", PATIENCE, async || {
+            eventually("the sentinel knows the deployment", FAILOVER, async || {
                 let known = sentinel.query::<Vec<String>>(&["SENTINEL", "MASTER", MASTER]).await;
                 let known = known.unwrap_or_default();
                 let number = |field: &str| {
@@ -349,7 +352,7 @@ impl SentinelServer {
 
     /// Makes a replica the primary, by hand, as soon as the sentinel thinks that there is a suitable one.
     pub async fn fail_over(&self) {
-        eventually("the failover begins", PATIENCE, async || {
+        eventually("the failover begins", FAILOVER, async || {
             self.query::<redis::Value>(&["SENTINEL", "FAILOVER", MASTER]).await.is_ok()
         })
         .await;

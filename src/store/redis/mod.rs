@@ -6,6 +6,7 @@ mod errors;
 mod role;
 mod scripts;
 mod sentinel;
+mod server_info;
 mod session;
 mod store;
 mod subscription;

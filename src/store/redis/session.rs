@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::sync::Mutex;
@@ -18,6 +18,7 @@ use crate::store::{
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::role::RoleCheck;
 use super::scripts::{Script, Scripts};
+use super::server_info::ServerInfo;
 use super::subscription::{Health, Subscriber, push_sender};
 use super::transport::Transport;
 use super::wire::{self, Args};
@@ -37,6 +38,8 @@ pub(super) struct RedisSession {
     scripts: Arc<Scripts>,
     prefix: Arc<str>,
     health: Arc<Health>,
+    /// The server, unless it is not known.
+    server: Option<ServerInfo>,
     /// How often the scripts were loaded. If many calls find them missing, only the first call loads them.
     loads: AtomicU64,
     loading: Mutex<()>,
@@ -97,21 +100,24 @@ impl RedisSession {
             scripts: Arc::clone(&parts.scripts),
             prefix: Arc::clone(&parts.prefix),
             health,
+            server: None,
             loads: AtomicU64::new(0),
             loading: Mutex::new(()),
             subscriber: None,
         }
     }
 
-    /// Loads the scripts, and checks the role of the server, in one round trip.
-    async fn load_into_primary(&self, parts: &Parts) -> RedisResult<()> {
+    /// Loads the scripts, checks the role of the server, and asks which one it is, in one round trip.
+    async fn load_into_primary(&mut self, parts: &Parts) -> RedisResult<()> {
         let role = async {
             match &parts.role {
                 Some(role) => role.run(self.connection.clone()).await,
                 None => Ok(()),
             }
         };
-        let (role, loaded) = join(role, self.load()).await;
+        let server = ServerInfo::ask(self.connection.clone());
+        let (role, loaded, server) = join3(role, self.load(), server).await;
+        self.server = server;
         role.and(loaded)
     }
 
@@ -195,7 +201,8 @@ impl RedisSession {
     }
 
     fn call_of(&self, turn: &Turn) -> Cmd {
-        self.call(&self.scripts.turn, &turn.name, |args| wire::write_turn(args, turn))
+        let server = turn.meets.and(self.server.as_ref()).map(ServerInfo::now);
+        self.call(&self.scripts.turn, &turn.name, |args| wire::write_turn(args, turn, server))
     }
 }
 

@@ -72,7 +72,7 @@ async fn assert_all_kept(permits: &[Permit]) {
     assert!(join_all(losses).await.iter().all(Result::is_err), "some were lost");
 }
 
-// Behaviour 74
+// Behaviour 78
 #[tokio::test]
 async fn permits_that_a_lagging_replica_lacks_are_put_back() {
     let mut pair = Pair::start().await;
@@ -92,7 +92,7 @@ async fn permits_that_a_lagging_replica_lacks_are_put_back() {
     assert!(Some(watcher.try_acquire(1).await.unwrap().fencing_token()) > last);
 }
 
-// Behaviour 74
+// Behaviour 78
 #[tokio::test]
 async fn permits_that_an_older_dump_lacks_are_put_back_by_whoever_comes_first() {
     let mut server = RedisServer::start().await;
@@ -114,7 +114,7 @@ async fn permits_that_an_older_dump_lacks_are_put_back_by_whoever_comes_first() 
         .await;
 }
 
-// Behaviour 74
+// Behaviour 78
 #[tokio::test]
 async fn a_restart_that_loses_nothing_costs_no_holder_its_permit_and_no_waiter_its_place() {
     let mut server = RedisServer::start().await;
@@ -137,7 +137,7 @@ async fn a_restart_that_loses_nothing_costs_no_holder_its_permit_and_no_waiter_i
     assert!(second.fencing_token() > first.fencing_token());
 }
 
-// Behaviour 75
+// Behaviour 79
 #[tokio::test]
 async fn during_the_grace_a_late_holder_comes_before_newcomers() {
     let mut pair = Pair::start().await;
@@ -166,7 +166,7 @@ async fn during_the_grace_a_late_holder_comes_before_newcomers() {
     assert_eq!(near.inspect().await.unwrap().failover_grace, None);
 }
 
-// Behaviour 75
+// Behaviour 79
 #[tokio::test]
 async fn waiters_are_served_when_the_grace_ends_though_nobody_holds() {
     let mut pair = Pair::start().await;
@@ -185,7 +185,7 @@ async fn waiters_are_served_when_the_grace_ends_though_nobody_holds() {
     assert!(took < grace + Duration::from_millis(700), "{took:?}");
 }
 
-// Behaviour 75
+// Behaviour 79
 #[tokio::test]
 async fn a_server_that_came_back_empty_has_its_grace_and_an_old_server_has_none() {
     let mut server = RedisServer::start().await;
@@ -214,7 +214,7 @@ async fn a_server_that_came_back_empty_has_its_grace_and_an_old_server_has_none(
     drop(new("newer").try_acquire(1).await.unwrap());
 }
 
-// Behaviour 74
+// Behaviour 78
 #[tokio::test]
 async fn without_a_grace_a_late_holder_is_told_that_its_room_is_taken() {
     let mut pair = Pair::start().await;

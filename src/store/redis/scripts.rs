@@ -11,6 +11,8 @@
 //!
 //! A comment has its own line and is not sent to Redis. So the hash of a script changes only with its code.
 
+use std::sync::Arc;
+
 use super::wire::names;
 
 /// A script, and the SHA-1 hash by which Redis finds it once it is loaded.
@@ -20,10 +22,10 @@ pub(super) struct Script {
 }
 
 pub(super) struct Scripts {
-    pub(super) turn: Script,
-    pub(super) inspect: Script,
-    pub(super) set_limit: Script,
-    pub(super) kick: Script,
+    pub(super) turn: Arc<Script>,
+    pub(super) inspect: Arc<Script>,
+    pub(super) set_limit: Arc<Script>,
+    pub(super) kick: Arc<Script>,
 }
 
 macro_rules! parts {
@@ -55,7 +57,7 @@ impl Scripts {
                 text = text.replace(name, literal);
             }
             let hash = redis::Script::new(&text).get_hash().to_owned();
-            Script { text, hash }
+            Arc::new(Script { text, hash })
         };
         Self {
             turn: script("turn"),
@@ -65,6 +67,7 @@ impl Scripts {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn all(&self) -> [&Script; 4] {
         [&self.turn, &self.inspect, &self.set_limit, &self.kick]
     }

@@ -9,6 +9,7 @@ mod known_script;
 mod role;
 mod scripts;
 mod sentinel;
+mod server_info;
 mod session;
 mod store;
 mod subscription;

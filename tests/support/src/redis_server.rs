@@ -153,6 +153,11 @@ impl RedisServer {
         self.process.kill();
     }
 
+    /// A new server on the same port and socket, with the data of the last `SAVE`. The present one is killed.
+    pub async fn restart(&mut self) {
+        self.restart_empty().await;
+    }
+
     /// A new server without data on the same port and socket; the present one is killed, if it still runs.
     pub async fn restart_empty(&mut self) {
         self.kill();

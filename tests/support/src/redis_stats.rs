@@ -25,6 +25,16 @@ impl RedisServer {
         self.calls("evalsha").await
     }
 
+    /// How many messages of a kind this node of a cluster has sent over the cluster bus: `publish`,
+    /// `publishshard`. A command of the same name makes one for each node that gets it.
+    pub async fn bus_messages(&self, kind: &str) -> u64 {
+        let wanted = format!("cluster_stats_messages_{kind}_sent:");
+        let info: String = self.query(&["CLUSTER", "INFO"]).await;
+        info.lines()
+            .find_map(|line| line.strip_prefix(&wanted))
+            .map_or(0, |sent| sent.trim().parse().expect("CLUSTER INFO counts in integers"))
+    }
+
     /// Starts the slow log anew, keeping the last 100 000 commands that took `usec` or longer.
     pub async fn slowlog_reset(&self, usec: u64) {
         let threshold = usec.to_string();

@@ -328,6 +328,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets user and password for the sentinels of a `redis+sentinel://` URL, instead of those in the URL.
+    /// [`credentials`](Self::credentials) are those of the primary. An empty user is the default user.
+    #[cfg(feature = "redis")]
+    pub fn sentinel_credentials(
+        mut self,
+        user: impl Into<String>,
+        password: impl Into<String>,
+    ) -> Self {
+        self.redis.sentinel_credentials = Some((user.into(), password.into()));
+        self
+    }
+
     /// Sets how all keys and channels begin: 1 to 64 bytes without control characters and braces.
     /// Clients with different prefixes share nothing. Default: `zsem:`.
     #[cfg(feature = "redis")]
@@ -383,7 +395,7 @@ impl ClientBuilder {
         let store: Box<dyn Store> = match self.memory {
             Some(memory) => Box::new(memory),
             #[cfg(feature = "redis")]
-            None => Box::new(self.redis.store()?),
+            None => Box::new(RedisConfig { label: Arc::clone(&label), ..self.redis }.store()?),
             #[cfg(not(feature = "redis"))]
             None => Box::new(MemoryStore::new()),
         };
@@ -419,6 +431,7 @@ impl fmt::Debug for ClientBuilder {
         out.field("memory", &self.memory.is_some());
         #[cfg(feature = "redis")]
         out.field("credentials", &self.redis.credentials.is_some())
+            .field("sentinel_credentials", &self.redis.sentinel_credentials.is_some())
             .field("prefix", &self.redis.prefix);
         out.field("call_timeout", &self.call_timeout)
             .field("label", &self.label)

@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // each test binary uses a part of it
 
+pub(crate) mod certificates;
 pub(crate) mod connect;
 pub(crate) mod inspect;
 pub(crate) mod log;

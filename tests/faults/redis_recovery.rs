@@ -8,7 +8,8 @@ use futures_util::future::try_join_all;
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use zset_semaphore::{Client, Permit, TryAcquireError, ZSetSemaphore};
 
@@ -260,4 +261,32 @@ async fn a_try_whose_reply_never_comes_says_so_and_keeps_nothing() {
         beside.inspect().await.unwrap().in_use == 0
     })
     .await;
+}
+
+/// Reads what each connection to the address of a dead server says first, and closes it.
+async fn first_words(server: &RedisServer, connections: usize) -> Vec<String> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(server.addr()).unwrap();
+    let listener = socket.listen(64).unwrap();
+    let mut words = Vec::new();
+    for _ in 0..connections {
+        let (mut connection, _) = within(PATIENCE, listener.accept()).await.unwrap();
+        let mut read = [0; 64];
+        let length = connection.read(&mut read).await.unwrap();
+        words.push(String::from_utf8_lossy(&read[..length]).into_owned());
+    }
+    words
+}
+
+// Behaviour 76
+#[tokio::test]
+async fn a_server_that_closes_connections_as_it_goes_down_is_asked_once_at_each_attempt() {
+    let mut server = RedisServer::start().await;
+    let client = client(&server.url());
+    drop(client.semaphore("s", 1).build().unwrap().acquire(1).await.unwrap());
+    server.kill();
+    // A second connection without HELLO, as for a proxy that does not know it, would double a storm.
+    let words = first_words(&server, 8).await;
+    assert!(words.iter().all(|word| word.contains("HELLO")), "{words:?}");
 }

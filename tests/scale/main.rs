@@ -10,6 +10,7 @@ mod busy_names;
 mod expiry;
 mod keys;
 mod load;
+mod storm;
 
 use test_support::child_role;
 use tokio::sync::{Mutex, MutexGuard};

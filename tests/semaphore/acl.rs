@@ -8,11 +8,11 @@ use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, ConnectError, StoreErrorKind};
 
 /// As the README gives it.
-const RIGHTS: &str = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist \
+pub(crate) const RIGHTS: &str = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist \
                       +pexpireat +hget +hmget +hset +hdel +zadd +zcard +zmscore +zrange \
                       +zrangebyscore +zrank +zrem +zscore";
 
-async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<Item = &'a str>) {
+pub(crate) async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<Item = &'a str>) {
     // Redis 6.2 gives a new user all channels.
     let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">pw", "resetchannels"];
     words.extend(rights);
@@ -20,13 +20,16 @@ async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<Item = &'a 
     server.cmd(&["ACL", "LOG", "RESET"]).await;
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn url_of(server: &RedisServer) -> String {
+    format!("redis://app:pw@{}", server.addr())
+}
 
 /// Everything that can be done with a semaphore.
-async fn use_it_all(server: &RedisServer, name: &str) -> Result<(), Failure> {
-    let url = format!("redis://app:pw@{}", server.addr());
-    let client = Client::builder().url(&url).label("a").connect().await?;
-    let other = Client::builder().url(&url).connect().await?;
+pub(crate) async fn use_it_all(server: &RedisServer, url: &str, name: &str) -> Result<(), Failure> {
+    let client = Client::builder().url(url).label("a").connect().await?;
+    let other = Client::builder().url(url).connect().await?;
     let lease = Duration::from_millis(600);
     let one = client.semaphore(name, 4).lease(lease).build()?;
     let two = other.semaphore(name, 4).lease(Duration::from_secs(1)).build()?;
@@ -78,7 +81,7 @@ async fn use_it_all(server: &RedisServer, name: &str) -> Result<(), Failure> {
 async fn a_user_with_the_listed_rights_can_do_everything() {
     let server = RedisServer::start().await;
     give_rights(&server, RIGHTS.split_whitespace()).await;
-    within(PATIENCE, use_it_all(&server, "jobs")).await.unwrap();
+    within(PATIENCE, use_it_all(&server, &url_of(&server), "jobs")).await.unwrap();
 
     // Nor was anything denied in silence, but for the name a newer redis-server may be told.
     let log: redis::Value = server.cmd(&["ACL", "LOG"]).await;
@@ -92,9 +95,10 @@ async fn without_any_one_of_the_rights_something_fails() {
     let server = RedisServer::start().await;
     for missing in RIGHTS.split_whitespace() {
         server.cmd(&["FLUSHALL"]).await;
+        server.cmd(&["SCRIPT", "FLUSH"]).await;
         server.reset_stats().await;
         give_rights(&server, RIGHTS.split_whitespace().filter(|right| *right != missing)).await;
-        let outcome = within(PATIENCE, use_it_all(&server, "jobs")).await;
+        let outcome = within(PATIENCE, use_it_all(&server, &url_of(&server), "jobs")).await;
         println!("{missing}: {:?}", outcome.as_ref().map_err(ToString::to_string));
         assert!(outcome.is_err(), "{missing} is superfluous");
     }

@@ -23,6 +23,8 @@ mod memory;
 mod order;
 mod reentry;
 mod release;
+mod sentinel_acl;
+mod set_up;
 mod tokens;
 mod transports;
 mod waiting;

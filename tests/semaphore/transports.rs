@@ -66,49 +66,12 @@ async fn two_prefixes_share_nothing() {
 #[cfg(feature = "tls-rustls")]
 mod tls {
     use std::net::TcpListener;
-    use std::path::Path;
 
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     use zset_semaphore::ConnectError;
 
+    use crate::common::certificates::Certificates;
+
     use super::*;
-
-    struct Certificates {
-        directory: tempfile::TempDir,
-        root: String,
-        client: String,
-        client_key: String,
-    }
-
-    impl Certificates {
-        fn make() -> Self {
-            let mut params = CertificateParams::default();
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            // A name of its own: with that of its children it would not count as their issuer.
-            params.distinguished_name.push(DnType::CommonName, "root of the test");
-            let issuer =
-                CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-            let signed = |names: Vec<String>| {
-                let key = KeyPair::generate().unwrap();
-                let params = CertificateParams::new(names).unwrap();
-                (params.signed_by(&key, &issuer).unwrap().pem(), key.serialize_pem())
-            };
-            let directory = tempfile::tempdir().unwrap();
-            let write = |name: &str, text: &str| {
-                std::fs::write(directory.path().join(name), text).unwrap();
-            };
-            let (server, server_key) = signed(vec!["localhost".to_owned()]);
-            let (client, client_key) = signed(Vec::new());
-            write("root.pem", &issuer.pem());
-            write("server.pem", &server);
-            write("server.key", &server_key);
-            Self { root: issuer.pem(), client, client_key, directory }
-        }
-
-        fn path(&self, name: &str) -> String {
-            Path::new(self.directory.path()).join(name).display().to_string()
-        }
-    }
 
     async fn start(certificates: &Certificates, mutual: bool) -> (RedisServer, String) {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

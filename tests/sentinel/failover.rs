@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use test_support::sentinel::SentinelDeployment;
+use test_support::sentinel::{FAILOVER, MASTER, SentinelDeployment};
 use test_support::wait::{PATIENCE, within};
 use tokio::time::Instant;
 use zset_semaphore::Client;
@@ -42,7 +42,7 @@ async fn grant_after(
     let since = Instant::now();
     fault(deployment, old).await;
     let grant = async {
-        let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
+        let permit = within(FAILOVER, semaphore.acquire(1)).await.unwrap();
         let at = Instant::now();
         drop(permit);
         at
@@ -51,11 +51,12 @@ async fn grant_after(
         tokio::join!(grant, deployment.promoted(old), deployment.named_other_than(old));
     Granted {
         after_promotion: granted.saturating_duration_since(promoted.1),
-        after_sentinel: granted.saturating_duration_since(named),
+        after_sentinel: granted.saturating_duration_since(named.1),
         after_fault: granted - since,
     }
 }
 
+// Behaviour 72
 #[tokio::test]
 async fn a_killed_primary_costs_half_a_second_beyond_the_promotion() {
     for round in 0..5 {
@@ -69,6 +70,7 @@ async fn a_killed_primary_costs_half_a_second_beyond_the_promotion() {
     }
 }
 
+// Behaviour 72
 #[tokio::test]
 async fn a_frozen_primary_costs_no_more_than_a_killed_one() {
     let mut deployment = SentinelDeployment::start().await;
@@ -80,6 +82,7 @@ async fn a_frozen_primary_costs_no_more_than_a_killed_one() {
     granted.tell("frozen");
 }
 
+// Behaviour 72
 #[tokio::test]
 async fn a_failover_by_hand_ends_in_turns_on_the_new_primary() {
     let deployment = SentinelDeployment::start().await;
@@ -89,8 +92,12 @@ async fn a_failover_by_hand_ends_in_turns_on_the_new_primary() {
     let (new, promoted) = deployment.promoted(0).await;
     takes_turns_at(&deployment, new, &client).await;
     println!("by hand: moved {:?} after the promotion", promoted.elapsed());
+    let shown = format!("{client:?}");
+    let at = format!("{MASTER} at {}", deployment.servers[new].addr());
+    assert!(shown.contains(&at), "{shown} does not say {at}");
 }
 
+// Behaviour 72
 #[tokio::test]
 async fn a_failover_that_the_sentinels_do_not_know_of_ends_there_too() {
     let deployment = SentinelDeployment::start().await;
@@ -101,4 +108,27 @@ async fn a_failover_that_the_sentinels_do_not_know_of_ends_there_too() {
     takes_turns_at(&deployment, new, &client).await;
     println!("by hand: moved {:?} after the promotion", promoted.elapsed());
     assert_eq!(deployment.primary().await, 0, "no sentinel knows yet");
+}
+
+// Behaviour 72
+#[tokio::test]
+async fn a_client_of_an_old_primary_that_no_sentinel_reaches_is_told_to_leave_it() {
+    let deployment = SentinelDeployment::builder()
+        .server_args("--user watcher on >pw ~* &* +@all")
+        .password("pw")
+        .sentinel_line(&format!("sentinel auth-user {MASTER} watcher"))
+        .start()
+        .await;
+    let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+
+    // From now on it is alone with its clients, and no sentinel can tell it that it is no primary any more.
+    deployment.servers[0].cmd(&["ACL", "SETUSER", "watcher", "off"]).await;
+    deployment.servers[0].cmd(&["CLIENT", "KILL", "USER", "watcher"]).await;
+    let (new, named) = deployment.named_other_than(0).await;
+    takes_turns_at(&deployment, new, &client).await;
+    println!("isolated: left {:?} after a sentinel named the new primary", named.elapsed());
+    assert!(deployment.is_primary(0).await, "the old one still thinks so");
+    let another = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, new, &another).await;
 }

@@ -3,25 +3,31 @@
 // `allow-unwrap-in-tests` does not reach the helpers of tests.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
-mod failover;
-mod sentinels;
+#[path = "../common/mod.rs"]
+mod common;
 
-use test_support::sentinel::SentinelDeployment;
-use test_support::wait::{PATIENCE, eventually};
+mod failover;
+mod holders;
+mod sentinels;
+#[cfg(feature = "tls-rustls")]
+mod tls;
+
+use test_support::sentinel::{FAILOVER, SentinelDeployment, ask};
+use test_support::wait::eventually;
 use zset_semaphore::Client;
 
 /// Whether the client has its connection to this server.
 async fn is_at(deployment: &SentinelDeployment, server: usize, client: &Client) -> bool {
     let channel = format!("zsem:wake:{}", client.id());
-    let subscribers: (String, u64) =
-        deployment.servers[server].query(&["PUBSUB", "NUMSUB", &channel]).await;
-    subscribers.1 == 1
+    let question = ["PUBSUB", "NUMSUB", &channel];
+    let subscribers = ask::<(String, u64)>(&deployment.servers[server], &question).await;
+    subscribers.is_ok_and(|(_, subscribers)| subscribers == 1)
 }
 
 async fn takes_turns_at(deployment: &SentinelDeployment, server: usize, client: &Client) {
     let semaphore = client.semaphore("jobs", 1_000).build().unwrap();
-    eventually("the client takes turns there", PATIENCE, async || {
-        drop(semaphore.acquire(1).timeout(PATIENCE).await.unwrap());
+    eventually("the client takes turns there", FAILOVER, async || {
+        drop(semaphore.acquire(1).timeout(FAILOVER).await.unwrap());
         is_at(deployment, server, client).await
     })
     .await;

@@ -1,7 +1,7 @@
 //! Sentinels that are away, wrong, or ask for a password.
 
 use test_support::redis_server::RedisServer;
-use test_support::sentinel::{MASTER, SentinelDeployment};
+use test_support::sentinel::{FAILOVER, MASTER, SentinelDeployment};
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, ConnectError, StoreError, StoreErrorKind};
@@ -31,6 +31,7 @@ fn tells(error: &StoreError, kind: StoreErrorKind, words: &[&str]) {
     }
 }
 
+// Behaviour 73
 #[tokio::test]
 async fn one_living_sentinel_is_enough_and_a_frozen_one_delays_nothing() {
     let mut deployment = SentinelDeployment::start().await;
@@ -42,6 +43,7 @@ async fn one_living_sentinel_is_enough_and_a_frozen_one_delays_nothing() {
     takes_turns_at(&deployment, 0, &client).await;
 }
 
+// Behaviour 73
 #[tokio::test]
 async fn where_all_sentinels_are_dead_each_is_told_with_its_cause() {
     let mut deployment = SentinelDeployment::builder().replicas(0).start().await;
@@ -65,6 +67,7 @@ async fn where_all_sentinels_are_dead_each_is_told_with_its_cause() {
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
 }
 
+// Behaviour 73
 #[tokio::test]
 async fn a_master_that_no_sentinel_knows_is_told_at_once() {
     let deployment = SentinelDeployment::builder().replicas(0).sentinels(2).start().await;
@@ -75,6 +78,7 @@ async fn a_master_that_no_sentinel_knows_is_told_at_once() {
     assert!(error.is_final());
 }
 
+// Behaviour 73
 #[tokio::test]
 async fn a_server_that_is_no_sentinel_is_told_and_passed_over() {
     let deployment = SentinelDeployment::builder().replicas(0).sentinels(1).start().await;
@@ -89,12 +93,20 @@ async fn a_server_that_is_no_sentinel_is_told_and_passed_over() {
     takes_turns_at(&deployment, 0, &client).await;
 }
 
+// Behaviour 73
 #[tokio::test]
 async fn sentinels_and_primary_have_passwords_of_their_own() {
     let builder = SentinelDeployment::builder().replicas(0).sentinels(2);
     let deployment = builder.password("primary-pw").sentinel_password("sentinel-pw").start().await;
     let client = connect(&deployment.url()).await;
     takes_turns_at(&deployment, 0, &client).await;
+
+    let url =
+        deployment.url().replace(":primary-pw@", "").replace("?sentinel_password=sentinel-pw", "");
+    let builder = Client::builder().url(&url);
+    let builder =
+        builder.credentials("default", "primary-pw").sentinel_credentials("", "sentinel-pw");
+    takes_turns_at(&deployment, 0, &within(PATIENCE, builder.connect()).await.unwrap()).await;
 
     for wrong in ["?sentinel_password=wrong", ""] {
         let error =
@@ -115,6 +127,7 @@ async fn sentinels_and_primary_have_passwords_of_their_own() {
     assert!(!shown.contains("-pw"), "{shown}");
 }
 
+// Behaviour 73
 #[tokio::test]
 async fn sentinels_that_were_learnt_are_asked_when_the_seed_has_gone() {
     let mut deployment = SentinelDeployment::start().await;
@@ -127,6 +140,7 @@ async fn sentinels_that_were_learnt_are_asked_when_the_seed_has_gone() {
     takes_turns_at(&deployment, new, &client).await;
 }
 
+// Behaviour 72
 #[tokio::test]
 async fn a_sentinel_that_names_an_old_primary_misleads_nobody() {
     let deployment = SentinelDeployment::start().await;
@@ -135,7 +149,7 @@ async fn a_sentinel_that_names_an_old_primary_misleads_nobody() {
     let stray = deployment.stray_sentinel(&left).await;
     deployment.sentinels[0].fail_over().await;
     let (new, _) = deployment.promoted(0).await;
-    eventually("all sentinels name the new primary", PATIENCE, async || {
+    eventually("all sentinels name the new primary", FAILOVER, async || {
         let mut named = 0;
         for sentinel in &deployment.sentinels {
             named +=

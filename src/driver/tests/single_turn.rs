@@ -279,7 +279,7 @@ async fn a_store_that_refuses_is_asked_again_after_a_pause() {
     let refused = harness.next().unwrap();
     harness.state.did_not_run(refused.number, &StoreError::timeout("refuses"), Instant::now());
     assert!(harness.next().is_none());
-    harness.pass(20).await;
+    harness.pass(50).await;
     assert_eq!(harness.next().unwrap().turn.ask.len(), 1);
 }
 
@@ -302,7 +302,7 @@ async fn a_turn_follows_its_name_at_once_and_slower_where_the_places_do_not_agre
     assert_eq!(sent.turn.ask.len(), 1);
     harness.state.redirected(sent.number, &elsewhere, Instant::now());
     assert!(harness.state.outage().is_some(), "it is told after the sixth");
-    harness.pass(20).await;
+    harness.pass(50).await;
     let turn = harness.next().unwrap();
     harness.run_and_settle(turn);
     assert!(harness.state.outage().is_none());
@@ -319,7 +319,7 @@ async fn a_turn_that_was_refused_is_said_again_in_a_higher_epoch() {
     harness.enter();
     let refused = harness.next().unwrap();
     harness.state.refused(refused.number, &StoreError::timeout("refuses"), Instant::now());
-    harness.pass(20).await;
+    harness.pass(50).await;
     let again = harness.next().unwrap();
     assert_eq!((again.turn.epoch, again.turn.ask.len()), (refused.turn.epoch.next(), 1));
 }

@@ -1,5 +1,7 @@
 //! The settings of the connection to Redis. They are checked before anything is connected.
 
+use std::sync::Arc;
+
 #[cfg(feature = "tls-rustls")]
 use redis::ConnectionAddr;
 use redis::{ConnectionInfo, RedisError};
@@ -9,14 +11,17 @@ use crate::error::{ConfigError, has_forbidden_characters};
 use super::dial::Dial;
 use super::sentinel::Sentinels;
 use super::store::{Reach, RedisStore};
-use super::url::{self, Access, Address, Endpoint, Login, Sentinel, Single, Target, Tls, shown};
+use super::url::{self, Access, Address, Endpoint, Sentinel, Single, Target, Tls, shown};
 
 /// The settings of the connection to Redis.
 #[derive(Clone)]
 pub(crate) struct RedisConfig {
     pub(crate) url: String,
     pub(crate) credentials: Option<(String, String)>,
+    pub(crate) sentinel_credentials: Option<(String, String)>,
     pub(crate) prefix: String,
+    /// The label of the client, which operators see in the names of its connections.
+    pub(crate) label: Arc<str>,
     #[cfg(feature = "tls-rustls")]
     pub(crate) root_certificate: Option<Vec<u8>>,
     #[cfg(feature = "tls-rustls")]
@@ -28,7 +33,9 @@ impl Default for RedisConfig {
         Self {
             url: "redis://127.0.0.1:6379".to_owned(),
             credentials: None,
+            sentinel_credentials: None,
             prefix: "zsem:".to_owned(),
+            label: Arc::from(""),
             #[cfg(feature = "tls-rustls")]
             root_certificate: None,
             #[cfg(feature = "tls-rustls")]
@@ -46,34 +53,26 @@ impl RedisConfig {
         }
         let reach = match url::parse(&self.url)? {
             Target::Single(Single { endpoint, access }) => {
-                Reach::Direct(self.client(&endpoint, self.with_credentials(access))?)
+                Reach::Direct(self.client(&endpoint, access.with(self.credentials.as_ref()))?)
             }
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
             Target::Cluster(_) => return Err(self.no_cluster()),
         };
-        Ok(RedisStore::new(reach, self.prefix.into()))
+        Ok(RedisStore::new(reach, self.prefix.into(), self.label))
     }
 
     fn behind_sentinels(&self, sentinel: Sentinel) -> Result<Reach, ConfigError> {
         let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
         // The address is only a place-holder: it is replaced at each opening.
         let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
-        let primary = self.dial(&at, self.with_credentials(of_primary))?;
-        let sentinels = self.dial(&at, of_sentinels)?;
+        let primary = self.dial(&at, of_primary.with(self.credentials.as_ref()))?;
+        let sentinels = self.dial(&at, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
         let sentinels = Sentinels::new(seeds, master, sentinels);
         Ok(Reach::Sentinels { sentinels, primary })
     }
 
     fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
         Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
-    }
-
-    /// Returns what the builder says of user and password, instead of what the URL says.
-    fn with_credentials(&self, access: Access) -> Access {
-        match &self.credentials {
-            Some((user, password)) => Access { login: Login::new(user, password), ..access },
-            None => access,
-        }
     }
 
     fn no_cluster(&self) -> ConfigError {

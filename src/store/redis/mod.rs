@@ -1,11 +1,14 @@
 //! The store in Redis. It runs the scripts in `lua/`.
 
 mod config;
+mod connection_name;
 mod dial;
 mod errors;
+mod known_script;
 mod role;
 mod scripts;
 mod sentinel;
+mod server_info;
 mod session;
 mod store;
 mod subscription;

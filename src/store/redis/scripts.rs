@@ -11,6 +11,8 @@
 //!
 //! A comment has its own line and is not sent to Redis. So the hash of a script changes only with its code.
 
+use std::sync::Arc;
+
 use super::wire::names;
 
 /// A script, and the SHA-1 hash by which Redis finds it once it is loaded.
@@ -20,10 +22,10 @@ pub(super) struct Script {
 }
 
 pub(super) struct Scripts {
-    pub(super) turn: Script,
-    pub(super) inspect: Script,
-    pub(super) set_limit: Script,
-    pub(super) kick: Script,
+    pub(super) turn: Arc<Script>,
+    pub(super) inspect: Arc<Script>,
+    pub(super) set_limit: Arc<Script>,
+    pub(super) kick: Arc<Script>,
 }
 
 macro_rules! parts {
@@ -34,9 +36,9 @@ macro_rules! parts {
 
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
-    "keys" "state" "pack" "clock" "prelude" "recount" "wake"
+    "keys" "state" "pack" "clock" "server" "prelude" "recount" "wake"
     "turn" "inspect" "set_limit" "kick"
-    "turn/begin" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
+    "turn/begin" "turn/meet" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
     "turn/permits" "turn/prune" "turn/remove" "turn/renew" "turn/ask_newcomers" "turn/ask" "turn/serve"
     "turn/admit" "turn/finish" "turn/reply"
 ];
@@ -55,7 +57,7 @@ impl Scripts {
                 text = text.replace(name, literal);
             }
             let hash = redis::Script::new(&text).get_hash().to_owned();
-            Script { text, hash }
+            Arc::new(Script { text, hash })
         };
         Self {
             turn: script("turn"),
@@ -65,12 +67,13 @@ impl Scripts {
         }
     }
 
+    #[cfg(test)]
     pub(super) fn all(&self) -> [&Script; 4] {
         [&self.turn, &self.inspect, &self.set_limit, &self.kick]
     }
 
-    /// For tests: the time comes from a key, and keys expire by that time instead of the server's. Redis 6.2
-    /// has no `PEXPIRETIME`, but there `PTTL` counts from the present time, which `TIME` tells.
+    /// For tests: the time and the server come from keys, and keys expire by that time instead of the server's.
+    /// Redis 6.2 has no `PEXPIRETIME`, but there `PTTL` counts from the present time, which `TIME` tells.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
         const KEYS: &str = concat!(
@@ -96,9 +99,11 @@ impl Scripts {
             now = tonumber(call('GET', 'test:clock'))
             now_ms = math.floor(now / 1000)
         ";
+        const SERVER: &str = "id = call('GET', 'test:server') + 0";
         Self::from_parts(|name| match name {
             "keys" => KEYS,
             "clock" => CLOCK,
+            "server" => SERVER,
             _ => part(name),
         })
     }

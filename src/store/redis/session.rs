@@ -1,12 +1,13 @@
 //! A session over one connection to Redis.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
-use futures_util::future::join;
+use futures_util::future::{join, join4};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value};
-use tokio::sync::Mutex;
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value,
+};
 
 use crate::error::StoreError;
 use crate::id::PermitId;
@@ -15,9 +16,12 @@ use crate::store::{
     BoxFuture, INSPECT_BOUND, Kick, Opened, Session, Turn, TurnAnswer, WakeListener,
 };
 
+use super::connection_name::name_connection;
 use super::errors::{is_hopeless, is_noscript, store_error};
+use super::known_script::KnownScript;
 use super::role::RoleCheck;
-use super::scripts::{Script, Scripts};
+use super::scripts::Scripts;
+use super::server_info::ServerInfo;
 use super::subscription::{Health, Subscriber, push_sender};
 use super::transport::Transport;
 use super::wire::{self, Args};
@@ -27,19 +31,25 @@ pub(super) struct Parts {
     pub(super) scripts: Arc<Scripts>,
     pub(super) prefix: Arc<str>,
     pub(super) channel: String,
+    /// The name of the connection.
+    pub(super) name: String,
     pub(super) listener: Arc<dyn WakeListener>,
     /// If the server may turn out to be a replica.
     pub(super) role: Option<RoleCheck>,
+    /// Whether the store has opened a connection with RESP3.
+    pub(super) speaks_resp3: Arc<AtomicBool>,
 }
 
 pub(super) struct RedisSession {
     connection: MultiplexedConnection,
-    scripts: Arc<Scripts>,
+    turn: KnownScript,
+    inspect: KnownScript,
+    set_limit: KnownScript,
+    kick: KnownScript,
     prefix: Arc<str>,
     health: Arc<Health>,
-    /// How often the scripts were loaded. If many calls find them missing, only the first call loads them.
-    loads: AtomicU64,
-    loading: Mutex<()>,
+    /// The server, once it is known.
+    server: OnceLock<ServerInfo>,
     /// With RESP2, and only if the user may subscribe.
     subscriber: Option<Subscriber>,
 }
@@ -67,78 +77,83 @@ impl RedisSession {
         let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
         let Transport { connection, mut io } =
             Transport::open(client, config().set_push_sender(sender)).await?;
-        let mut session = Self::new(connection, parts, health);
-        Transport::while_moving(&mut io, session.prepare(parts)).await?;
+        let session = Self::new(connection, parts, health);
+        Transport::while_moving(&mut io, session.prepare_and_subscribe(parts)).await?;
         Ok(Opened { session: Arc::new(session), io })
-    }
-
-    /// Loads the scripts, and subscribes.
-    async fn prepare(&mut self, parts: &Parts) -> RedisResult<()> {
-        self.load_into_primary(parts).await?;
-        let subscribed = self.connection.subscribe(&parts.channel).await;
-        self.health.set_subscribed(permitted(subscribed)?.is_some());
-        Ok(())
     }
 
     /// Connects. Wake-ups come over a second connection.
     pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
         let Transport { connection, mut io } = Transport::open(client, config()).await?;
         let mut session = Self::new(connection, parts, Arc::default());
-        Transport::while_moving(&mut io, session.load_into_primary(parts)).await?;
+        Transport::while_moving(&mut io, session.prepare(parts, ProtocolVersion::RESP2)).await?;
         let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
         let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
         session.subscriber = permitted(subscriber)?;
         Ok(Opened { session: Arc::new(session), io })
     }
 
-    fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
-        Self {
-            connection,
-            scripts: Arc::clone(&parts.scripts),
-            prefix: Arc::clone(&parts.prefix),
-            health,
-            loads: AtomicU64::new(0),
-            loading: Mutex::new(()),
-            subscriber: None,
-        }
+    async fn prepare_and_subscribe(&self, parts: &Parts) -> RedisResult<()> {
+        let mut connection = self.connection.clone();
+        let prepared = self.prepare(parts, ProtocolVersion::RESP3);
+        let (prepared, subscribed) = join(prepared, connection.subscribe(&parts.channel)).await;
+        prepared?;
+        self.health.set_subscribed(permitted(subscribed)?.is_some());
+        Ok(())
     }
 
-    /// Loads the scripts, and checks the role of the server, in one round trip.
-    async fn load_into_primary(&self, parts: &Parts) -> RedisResult<()> {
+    /// Names the connection, checks the role of the server, asks which one it is, and makes sure that it has the
+    /// script of turns. Unless the script is missing, that takes one round trip.
+    async fn prepare(&self, parts: &Parts, protocol: ProtocolVersion) -> RedisResult<()> {
         let role = async {
             match &parts.role {
                 Some(role) => role.run(self.connection.clone()).await,
                 None => Ok(()),
             }
         };
-        let (role, loaded) = join(role, self.load()).await;
-        role.and(loaded)
+        let named = self.say_name(&parts.name, protocol);
+        let server = ServerInfo::ask(self.connection.clone());
+        let is_there = self.turn.is_there(&self.connection);
+        let (_, role, server, is_there) = join4(named, role, server, is_there).await;
+        role?;
+        if let Some(server) = server {
+            let _ = self.server.set(server); // nobody else sets it
+        }
+        if is_there? {
+            return Ok(());
+        }
+        let loads = self.turn.loads().await;
+        self.turn.load(loads, &self.connection).await
     }
 
-    async fn load(&self) -> RedisResult<()> {
-        let mut pipe = redis::pipe();
-        for script in self.scripts.all() {
-            pipe.cmd("SCRIPT").arg("LOAD").arg(&script.text).ignore();
+    fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
+        let scripts = &parts.scripts;
+        Self {
+            connection,
+            turn: KnownScript::new(&scripts.turn),
+            inspect: KnownScript::new(&scripts.inspect),
+            set_limit: KnownScript::new(&scripts.set_limit),
+            kick: KnownScript::new(&scripts.kick),
+            prefix: Arc::clone(&parts.prefix),
+            health,
+            server: OnceLock::new(),
+            subscriber: None,
         }
-        let mut connection = self.connection.clone();
-        pipe.query_async::<()>(&mut connection).await?;
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        Ok(())
     }
 
-    /// Loads the scripts, unless another call has loaded them since the count was `loads`.
-    async fn load_again(&self, loads: u64) -> RedisResult<()> {
-        let _one_at_a_time = self.loading.lock().await;
-        if self.loads.load(Ordering::SeqCst) == loads {
-            self.load().await?;
+    /// Tells the server the name of the connection. A session works without it.
+    async fn say_name(&self, name: &str, protocol: ProtocolVersion) {
+        let command = name_connection(name, protocol);
+        let said = self.connection.clone().send_packed_command(&command).await;
+        if let Err(error) = said.and_then(Value::extract_error) {
+            tracing::debug!(%error, "the connection has no name");
         }
-        Ok(())
     }
 
     /// Makes the call of a script on the keys of `name`.
-    fn call(&self, script: &Script, name: &str, arguments: impl FnOnce(&mut Args<'_>)) -> Cmd {
+    fn call(&self, script: &KnownScript, name: &str, arguments: impl FnOnce(&mut Args<'_>)) -> Cmd {
         let mut cmd = Cmd::with_capacity(WORDS, BYTES);
-        cmd.arg("EVALSHA").arg(&script.hash).arg(4);
+        cmd.arg("EVALSHA").arg(script.hash()).arg(4);
         let mut args = Args::new(&mut cmd);
         for key in ["permits", "queue", "clients", "meta"] {
             args.put(format_args!("{}{{{name}}}:{key}", self.prefix));
@@ -148,22 +163,22 @@ impl RedisSession {
     }
 
     /// Calls a script. If the server does not have the script, it is loaded first.
-    async fn run(&self, call: &Cmd) -> RedisResult<Value> {
+    async fn run(&self, script: &KnownScript, call: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
-        let loads = self.loads.load(Ordering::SeqCst);
+        let loads = script.loads().await;
         match connection.send_packed_command(call).await?.extract_error() {
             Err(error) if is_noscript(&error) => {
-                self.load_again(loads).await?;
+                script.load(loads, &connection).await?;
                 connection.send_packed_command(call).await?.extract_error()
             }
             reply => reply,
         }
     }
 
-    /// Does the same as [`run`](Self::run) for several calls together. Those that found no script are made
+    /// Does the same as [`run`](Self::run) for several turns together. Those that found no script are called
     /// again together, because round trips of their own would delay the replies to all others.
-    async fn run_together(&self, calls: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
-        let loads = self.loads.load(Ordering::SeqCst);
+    async fn run_turns(&self, calls: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
+        let loads = self.turn.loads().await;
         let mut replies = self.send_together(calls).await?;
         let missing = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_noscript);
         if !replies.iter().any(missing) {
@@ -173,7 +188,7 @@ impl RedisSession {
         for (call, _) in calls.cmd_iter().zip(&replies).filter(|(_, reply)| missing(reply)) {
             again.add_command(call.clone());
         }
-        let again = match self.load_again(loads).await {
+        let again = match self.turn.load(loads, &self.connection).await {
             Ok(()) => self.send_together(&again).await,
             Err(error) => Err(error),
         };
@@ -195,7 +210,8 @@ impl RedisSession {
     }
 
     fn call_of(&self, turn: &Turn) -> Cmd {
-        self.call(&self.scripts.turn, &turn.name, |args| wire::write_turn(args, turn))
+        let server = turn.meets.and(self.server.get()).map(ServerInfo::now);
+        self.call(&self.turn, &turn.name, |args| wire::write_turn(args, turn, server))
     }
 }
 
@@ -215,7 +231,7 @@ fn permitted<T>(subscribed: RedisResult<T>) -> RedisResult<Option<T>> {
 impl Session for RedisSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         let call = self.call_of(&turn);
-        Box::pin(async move { outcome(self.run(&call).await, &turn) })
+        Box::pin(async move { outcome(self.run(&self.turn, &call).await, &turn) })
     }
 
     fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
@@ -224,7 +240,7 @@ impl Session for RedisSession {
             calls.add_command(self.call_of(turn));
         }
         Box::pin(async move {
-            match self.run_together(&calls).await {
+            match self.run_turns(&calls).await {
                 Ok(replies) => {
                     turns.iter().zip(replies).map(|(turn, reply)| outcome(reply, turn)).collect()
                 }
@@ -237,9 +253,9 @@ impl Session for RedisSession {
         let write = |args: &mut Args<'_>| {
             args.put(INSPECT_BOUND);
         };
-        let call = self.call(&self.scripts.inspect, &name, write);
+        let call = self.call(&self.inspect, &name, write);
         Box::pin(async move {
-            let reply = self.run(&call).await;
+            let reply = self.run(&self.inspect, &call).await;
             wire::read_inspection(&reply.map_err(|error| failed(error, "inspect", &name))?)
         })
     }
@@ -252,9 +268,12 @@ impl Session for RedisSession {
         let write = |args: &mut Args<'_>| {
             args.put(limit.map(|limit| limit.to_string()).unwrap_or_default());
         };
-        let call = self.call(&self.scripts.set_limit, &name, write);
+        let call = self.call(&self.set_limit, &name, write);
         Box::pin(async move {
-            self.run(&call).await.map(drop).map_err(|error| failed(error, "set_limit", &name))
+            self.run(&self.set_limit, &call)
+                .await
+                .map(drop)
+                .map_err(|error| failed(error, "set_limit", &name))
         })
     }
 
@@ -267,9 +286,9 @@ impl Session for RedisSession {
         let write = |args: &mut Args<'_>| {
             args.put(id).put(u8::from(kick == Kick::Remove));
         };
-        let call = self.call(&self.scripts.kick, &name, write);
+        let call = self.call(&self.kick, &name, write);
         Box::pin(async move {
-            let reply = self.run(&call).await;
+            let reply = self.run(&self.kick, &call).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::{ProtocolVersion, RedisResult};
+use redis::{ProtocolVersion, RedisError, RedisResult};
 
 use crate::error::StoreError;
 use crate::id::ClientId;
 use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
+use super::connection_name::connection_name;
 use super::dial::{Dial, with_protocol};
 use super::errors::{is_hopeless, store_error};
 use super::role::RoleCheck;
@@ -21,7 +22,11 @@ use super::url::Address;
 pub(crate) struct RedisStore {
     reach: Reach,
     prefix: Arc<str>,
+    /// The label of the client, which is part of the names of its connections.
+    label: Arc<str>,
     scripts: Arc<Scripts>,
+    /// Whether a connection with RESP3 has been opened.
+    speaks_resp3: Arc<AtomicBool>,
     /// Whether the log says already that wake-ups do not arrive.
     told_unsubscribed: AtomicBool,
 }
@@ -64,11 +69,13 @@ impl Store for RedisStore {
 }
 
 impl RedisStore {
-    pub(super) fn new(reach: Reach, prefix: Arc<str>) -> Self {
+    pub(super) fn new(reach: Reach, prefix: Arc<str>, label: Arc<str>) -> Self {
         Self {
             reach,
             prefix,
+            label,
             scripts: Arc::new(Scripts::new()),
+            speaks_resp3: Arc::default(),
             told_unsubscribed: AtomicBool::new(false),
         }
     }
@@ -106,8 +113,10 @@ impl RedisStore {
             scripts: Arc::clone(&self.scripts),
             prefix: Arc::clone(&self.prefix),
             channel: format!("{}wake:{id}", self.prefix),
+            name: connection_name(&self.label, id),
             listener,
             role: None,
+            speaks_resp3: Arc::clone(&self.speaks_resp3),
         }
     }
 
@@ -147,15 +156,24 @@ async fn connect_to(
 ) -> Result<Opened, StoreError> {
     let resp3 = usable(with_protocol(client, ProtocolVersion::RESP3))?;
     match RedisSession::resp3(&resp3, parts).await {
-        // Some proxies close the connection on HELLO.
-        Err(error) if !is_hopeless(&error) || error.is_connection_dropped() => {
+        Ok(opened) => {
+            parts.speaks_resp3.store(true, Ordering::SeqCst);
+            Ok(opened)
+        }
+        Err(error) if may_lack_resp3(&error, parts) => {
             tracing::debug!(store = name, %error, "no RESP3; using RESP2");
             let resp2 = usable(with_protocol(client, ProtocolVersion::RESP2))?;
             RedisSession::resp2(&resp2, parts).await
         }
-        other => other,
+        Err(error) => Err(error),
     }
     .map_err(|error| store_error(error, &format!("connecting to {name}")))
+}
+
+/// Some proxies close the connection on `HELLO`. A server that has spoken RESP3 closes it because it goes down.
+fn may_lack_resp3(error: &RedisError, parts: &Parts) -> bool {
+    let dropped = error.is_connection_dropped() && !parts.speaks_resp3.load(Ordering::SeqCst);
+    dropped || !is_hopeless(error)
 }
 
 fn usable(client: RedisResult<redis::Client>) -> Result<redis::Client, StoreError> {

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use redis::aio::MultiplexedConnection;
@@ -18,6 +18,13 @@ use crate::reserved_port::ReservedPort;
 use crate::server_program;
 use crate::wait::{PATIENCE, POLL_EVERY, eventually, within};
 
+/// The settings of a server that name its certificates, and the files that they name.
+pub(crate) const CERTIFICATES: [(&str, &str); 3] = [
+    ("tls-cert-file", "server.pem"),
+    ("tls-key-file", "server.key"),
+    ("tls-ca-cert-file", "root.pem"),
+];
+
 /// How a [`RedisServer`] is started.
 ///
 /// # Default
@@ -27,6 +34,7 @@ use crate::wait::{PATIENCE, POLL_EVERY, eventually, within};
 pub struct RedisServerBuilder {
     tcp: bool,
     cluster: bool,
+    tls: bool,
     password: Option<String>,
     args: Vec<String>,
 }
@@ -42,6 +50,18 @@ impl RedisServerBuilder {
     pub fn cluster_node(mut self) -> Self {
         self.cluster = true;
         self.arg("--cluster-enabled").arg("yes")
+    }
+
+    /// Makes it listen with TLS, and follow its primary with TLS. `certificates` has `server.pem`, `server.key`
+    /// and `root.pem`.
+    pub fn tls(mut self, certificates: &Path) -> Self {
+        self.tls = true;
+        self.args
+            .extend(["--tls-auth-clients", "no", "--tls-replication", "yes"].map(str::to_owned));
+        for (arg, file) in CERTIFICATES {
+            self = self.arg(format!("--{arg}")).arg(certificates.join(file).display().to_string());
+        }
+        self
     }
 
     /// Asks this password of the default user. The urls carry it.
@@ -106,7 +126,13 @@ pub struct RedisServer {
 
 impl RedisServer {
     pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder { tcp: true, cluster: false, password: None, args: Vec::new() }
+        RedisServerBuilder {
+            tcp: true,
+            cluster: false,
+            tls: false,
+            password: None,
+            args: Vec::new(),
+        }
     }
 
     pub async fn start() -> Self {
@@ -173,6 +199,11 @@ impl RedisServer {
         for kind in ["normal", "pubsub"] {
             self.cmd(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await;
         }
+    }
+
+    /// A new server on the same port and socket, with the data of the last `SAVE`. The present one is killed.
+    pub async fn restart(&mut self) {
+        self.restart_empty().await;
     }
 
     /// A new server without data on the same port and socket; the present one is killed, if it still runs.
@@ -286,8 +317,12 @@ fn spawn(
         .expect("opening redis-server's log");
     let port = port.map_or(0, |port| port.addr().port());
     let mut command = server_program::server();
+    match options.tls {
+        true => command.args(["--port", "0", "--tls-port", &port.to_string()]),
+        false => command.args(["--port", &port.to_string()]),
+    };
     command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--bind", "127.0.0.1"])
         .arg("--unixsocket")
         .arg(socket_path(directory))
         .arg("--dir")

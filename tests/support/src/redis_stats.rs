@@ -12,12 +12,19 @@ impl RedisServer {
 
     /// How often `command` ran, calls from inside a script included.
     pub async fn calls(&self, command: &str) -> u64 {
-        let wanted = format!("cmdstat_{}:calls=", command.to_lowercase());
+        self.count_of(command, "calls").await
+    }
+
+    /// One of the numbers that INFO tells of a command; 0 if it was never called.
+    async fn count_of(&self, command: &str, number: &str) -> u64 {
+        let command = format!("cmdstat_{}:", command.to_lowercase());
         let info: String = self.query(&["INFO", "commandstats"]).await;
-        info.lines()
-            .find_map(|line| line.strip_prefix(&wanted))
-            .and_then(|rest| rest.split(',').next())
-            .map_or(0, |calls| calls.parse().expect("INFO counts in integers"))
+        let numbers = info.lines().find_map(|line| line.strip_prefix(&command));
+        numbers
+            .and_then(|told| {
+                told.split(',').find_map(|told| told.strip_prefix(number)?.strip_prefix('='))
+            })
+            .map_or(0, |count| count.parse().expect("INFO counts in integers"))
     }
 
     /// How many scripts were called by their hash, those answered NOSCRIPT included.
@@ -33,6 +40,17 @@ impl RedisServer {
         info.lines()
             .find_map(|line| line.strip_prefix(&wanted))
             .map_or(0, |sent| sent.trim().parse().expect("CLUSTER INFO counts in integers"))
+    }
+
+    /// How many calls of a script by its hash did not fail.
+    pub async fn script_calls_that_ran(&self) -> u64 {
+        self.script_calls().await - self.count_of("evalsha", "failed_calls").await
+    }
+
+    /// How often a script was loaded.
+    pub async fn script_loads(&self) -> u64 {
+        // Redis 6.2 counts by the command alone.
+        self.calls("script|load").await + self.calls("script").await
     }
 
     /// Starts the slow log anew, keeping the last 100 000 commands that took `usec` or longer.

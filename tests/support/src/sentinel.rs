@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,13 +12,19 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::owned_process::OwnedProcess;
-use crate::redis_server::RedisServer;
+use crate::redis_server::{CERTIFICATES, RedisServer};
 use crate::reserved_port::ReservedPort;
 use crate::server_program;
 use crate::wait::{PATIENCE, eventually};
 
 /// The name of the primary, as the sentinels know it.
 pub const MASTER: &str = "mymaster";
+
+/// A socket for a test's own questions, in the directory of a sentinel.
+const SOCKET: &str = "sentinel.sock";
+
+/// Above what a failover needs, also if the sentinels first disagree about who leads it.
+pub const FAILOVER: Duration = Duration::from_secs(40);
 
 /// For how long a server must be silent to count as down.
 const DOWN_AFTER: Duration = Duration::from_millis(500);
@@ -33,6 +40,9 @@ pub struct SentinelDeploymentBuilder {
     sentinels: usize,
     password: Option<String>,
     sentinel_password: Option<String>,
+    certificates: Option<PathBuf>,
+    tls_of_sentinels: bool,
+    server_args: Vec<String>,
     sentinel_lines: Vec<String>,
 }
 
@@ -56,6 +66,25 @@ impl SentinelDeploymentBuilder {
     /// Asks this password of the default user of the sentinels.
     pub fn sentinel_password(mut self, password: &str) -> Self {
         self.sentinel_password = Some(password.to_owned());
+        self
+    }
+
+    /// Makes all of them talk with TLS. `certificates` is as for
+    /// [`RedisServerBuilder::tls`](crate::redis_server::RedisServerBuilder::tls).
+    pub fn tls(mut self, certificates: &Path) -> Self {
+        self.certificates = Some(certificates.to_owned());
+        self
+    }
+
+    /// Makes only the primary and the replicas talk with TLS. The sentinels listen without it.
+    pub fn tls_of_servers(mut self, certificates: &Path) -> Self {
+        self.tls_of_sentinels = false;
+        self.tls(certificates)
+    }
+
+    /// Adds arguments to the command lines of the primary and the replicas.
+    pub fn server_args(mut self, args: &str) -> Self {
+        self.server_args.extend(args.split_whitespace().map(str::to_owned));
         self
     }
 
@@ -93,11 +122,14 @@ impl SentinelDeploymentBuilder {
         for arg in ["--repl-diskless-sync-delay", "0", "--repl-diskless-load", "swapdb"] {
             builder = builder.arg(arg);
         }
+        if let Some(certificates) = &self.certificates {
+            builder = builder.tls(certificates);
+        }
         if let Some(password) = &self.password {
             builder = builder.password(password).arg("--masterauth").arg(password);
         }
-        for arg in args {
-            builder = builder.arg(*arg);
+        for arg in self.server_args.iter().map(String::as_str).chain(args.iter().copied()) {
+            builder = builder.arg(arg);
         }
         builder.start().await
     }
@@ -118,6 +150,9 @@ impl SentinelDeployment {
             sentinels: 3,
             password: None,
             sentinel_password: None,
+            certificates: None,
+            tls_of_sentinels: true,
+            server_args: Vec::new(),
             sentinel_lines: Vec::new(),
         }
     }
@@ -167,30 +202,34 @@ impl SentinelDeployment {
         panic!("no sentinel answers")
     }
 
+    /// Whether a server says that it is a primary.
+    pub async fn is_primary(&self, server: usize) -> bool {
+        says_primary(&self.servers[server]).await
+    }
+
     /// Waits until a server other than `old` says that it is a primary. Returns which one, and when it said so.
     pub async fn promoted(&self, old: usize) -> (usize, Instant) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + FAILOVER;
         loop {
             for (place, server) in self.servers.iter().enumerate() {
-                if place != old && is_primary(server).await {
+                if place != old && says_primary(server).await {
                     return (place, Instant::now());
                 }
             }
-            assert!(Instant::now() < deadline, "no replica was promoted within {PATIENCE:?}");
+            assert!(Instant::now() < deadline, "no replica was promoted within {FAILOVER:?}");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Waits until a sentinel names another primary than `old`. Returns when it did.
-    pub async fn named_other_than(&self, old: usize) -> Instant {
-        let old = self.servers[old].addr();
-        let ask =
-            async |sentinel: &SentinelServer| sentinel.primary().await.is_ok_and(|at| at != old);
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until a sentinel names another primary than `old`. Returns which one, and when it did.
+    pub async fn named_other_than(&self, old: usize) -> (usize, Instant) {
+        let deadline = Instant::now() + FAILOVER;
         loop {
             for sentinel in &self.sentinels {
-                if ask(sentinel).await {
-                    return Instant::now();
+                if let Ok(addr) = sentinel.primary().await
+                    && self.at(addr) != old
+                {
+                    return (self.at(addr), Instant::now());
                 }
             }
             assert!(Instant::now() < deadline, "no sentinel names another primary");
@@ -200,7 +239,7 @@ impl SentinelDeployment {
 
     async fn wait_until_ready(&self) {
         for sentinel in &self.sentinels {
-            eventually("the sentinel knows the deployment", PATIENCE, async || {
+            eventually("the sentinel knows the deployment", FAILOVER, async || {
                 let known = sentinel.query::<Vec<String>>(&["SENTINEL", "MASTER", MASTER]).await;
                 let known = known.unwrap_or_default();
                 let number = |field: &str| {
@@ -215,10 +254,23 @@ impl SentinelDeployment {
     }
 }
 
-async fn is_primary(server: &RedisServer) -> bool {
-    let role: RedisResult<redis::Value> = server.try_query(&["ROLE"]).await;
+async fn says_primary(server: &RedisServer) -> bool {
+    let role = ask(server, &["ROLE"]).await;
     let Ok(redis::Value::Array(role)) = role else { return false };
     role.first() == Some(&redis::Value::BulkString(b"master".to_vec()))
+}
+
+/// Asks a server by its socket. In a failover, sentinels end all connections of a server, this one too.
+pub async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> RedisResult<T> {
+    let mut connection = connect(&server.unix_url()).await?;
+    redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
+}
+
+async fn connect(url: &str) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(PATIENCE))
+        .set_response_timeout(Some(PATIENCE));
+    redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
 }
 
 /// A `redis-server` process that is a sentinel. Dropping it kills the process.
@@ -234,9 +286,14 @@ impl SentinelServer {
         let directory = tempfile::tempdir().expect("making a directory for a sentinel");
         let port = ReservedPort::new();
         let quorum = options.sentinels / 2 + 1;
+        let listens = match options.certificates.is_some() && options.tls_of_sentinels {
+            true => format!("port 0\ntls-port {}", port.addr().port()),
+            false => format!("port {}", port.addr().port()),
+        };
         let mut lines = vec![
-            format!("port {}", port.addr().port()),
+            listens,
             "bind 127.0.0.1".to_owned(),
+            format!("unixsocket {}", directory.path().join(SOCKET).display()),
             format!("dir {}", directory.path().display()),
             format!("sentinel monitor {MASTER} 127.0.0.1 {} {quorum}", primary.port()),
             format!("sentinel down-after-milliseconds {MASTER} {}", DOWN_AFTER.as_millis()),
@@ -249,6 +306,11 @@ impl SentinelServer {
             lines.push(format!("requirepass {password}"));
             lines.push(format!("sentinel sentinel-pass {password}"));
         }
+        if let Some(certificates) = &options.certificates {
+            lines.extend(["tls-replication yes", "tls-auth-clients no"].map(str::to_owned));
+            let name = |(setting, file)| format!("{setting} {}", certificates.join(file).display());
+            lines.extend(CERTIFICATES.map(name));
+        }
         lines.extend(options.sentinel_lines.iter().cloned());
         let config = directory.path().join("sentinel.conf");
         fs::write(config, lines.join("\n") + "\n").expect("writing the settings of a sentinel");
@@ -259,6 +321,8 @@ impl SentinelServer {
     /// Starts a killed sentinel again. It knows what it knew.
     pub fn restart(&mut self) {
         self.process.kill();
+        fs::remove_file(self.directory.path().join(SOCKET))
+            .expect("removing the dead one's socket");
         self.process = run(&self.directory);
     }
 
@@ -286,10 +350,12 @@ impl SentinelServer {
         Ok(SocketAddr::new(host.parse().expect("a sentinel tells an address"), port))
     }
 
-    /// Makes a replica the primary, by hand.
+    /// Makes a replica the primary, by hand, as soon as the sentinel thinks that there is a suitable one.
     pub async fn fail_over(&self) {
-        let _: redis::Value =
-            self.query(&["SENTINEL", "FAILOVER", MASTER]).await.expect("a failover");
+        eventually("the failover begins", FAILOVER, async || {
+            self.query::<redis::Value>(&["SENTINEL", "FAILOVER", MASTER]).await.is_ok()
+        })
+        .await;
     }
 
     pub async fn query<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
@@ -298,12 +364,10 @@ impl SentinelServer {
     }
 
     async fn connection(&self) -> RedisResult<MultiplexedConnection> {
-        let password = self.password.as_ref().map(|password| format!(":{password}@"));
-        let url = format!("redis://{}{}", password.unwrap_or_default(), self.addr());
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
-        redis::Client::open(url)?.get_multiplexed_async_connection_with_config(&config).await
+        let password = self.password.as_ref().map(|password| format!("?pass={password}"));
+        let socket = self.directory.path().join(SOCKET);
+        let url = format!("redis+unix://{}{}", socket.display(), password.unwrap_or_default());
+        connect(&url).await
     }
 }
 

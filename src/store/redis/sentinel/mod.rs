@@ -50,11 +50,19 @@ struct Deployment {
     dial: Dial,
     /// The sentinels that others have told of.
     learnt: Mutex<Vec<Address>>,
+    /// Where the primary was found last.
+    found: Mutex<Option<Address>>,
 }
 
 impl Sentinels {
     pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial) -> Self {
-        Self(Arc::new(Deployment { seeds, master, dial, learnt: Mutex::default() }))
+        Self(Arc::new(Deployment {
+            seeds,
+            master,
+            dial,
+            learnt: Mutex::default(),
+            found: Mutex::default(),
+        }))
     }
 
     /// Finds the primary, and returns the connection to it that `connect` has opened. The connection ends when
@@ -81,9 +89,24 @@ impl Sentinels {
         *lock(&self.0.learnt) = others.to_vec();
     }
 
+    /// Notes where the primary is. The log tells when it has moved.
+    fn found(&self, primary: &Address) {
+        let before = lock(&self.0.found).replace(primary.clone());
+        if let Some(before) = before.filter(|before| before != primary) {
+            let master = self.master();
+            tracing::info!(master, from = %before, to = %primary, "the primary has moved");
+        }
+    }
+
     /// Returns what the log calls the store.
     pub(super) fn address(&self) -> String {
-        let seeds: Vec<_> = self.0.seeds.iter().map(Address::to_string).collect();
-        format!("{} behind the sentinels {}", self.0.master, seeds.join(", "))
+        let master = self.master();
+        match &*lock(&self.0.found) {
+            Some(primary) => format!("{master} at {primary}"),
+            None => {
+                let seeds: Vec<_> = self.0.seeds.iter().map(Address::to_string).collect();
+                format!("{master} behind the sentinels {}", seeds.join(", "))
+            }
+        }
     }
 }

@@ -68,6 +68,7 @@ impl<'a> Search<'a> {
             match self.event().await {
                 Some(Event::Heard(heard)) => self.take_in(heard),
                 Some(Event::Opened(primary, Opened { session, io })) => {
+                    self.sentinels.found(&primary.address);
                     let io = Some(self.council.beside(io, primary));
                     return Ok(Opened { session, io });
                 }

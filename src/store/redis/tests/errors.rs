@@ -13,6 +13,7 @@ fn wrapped(inner: &str) -> StoreErrorKind {
     store_error(RedisError::from((kind, "response error", text)), "turn").kind()
 }
 
+// Behaviour 40
 #[test]
 fn the_error_of_a_command_within_a_script_of_redis_6_is_told_by_its_code() {
     for (inner, kind) in [
@@ -31,6 +32,7 @@ fn the_error_of_a_command_within_a_script_of_redis_6_is_told_by_its_code() {
     }
 }
 
+// Behaviour 54
 #[test]
 fn the_text_of_another_error_tells_no_kind() {
     let kind = ErrorKind::Server(ServerErrorKind::ResponseError);

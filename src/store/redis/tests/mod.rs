@@ -1,6 +1,8 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod deaf;
 mod errors;
+mod missing_scripts;
 mod narrow_server;
 mod schema;
 mod scripts;

@@ -2,24 +2,16 @@
 
 use std::sync::Arc;
 
+use super::deaf::Deaf;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
 use crate::numbers::{Epoch, PlaceId};
 use crate::store::redis::RedisConfig;
-use crate::store::{Kick, Opened, Store, Turn, WakeListener, WakeUp, WhenFull};
+use crate::store::{Kick, Opened, Store, Turn, WhenFull};
 use test_support::expiry::expire_times;
 use test_support::redis_server::RedisServer;
 
 const KEYS: [&str; 4] = ["permits", "queue", "clients", "meta"];
-
-struct Deaf;
-
-impl WakeListener for Deaf {
-    fn wake(&self, _: &str, _: PermitId, _: WakeUp) {}
-    fn subscription_changed(&self) {}
-    fn disconnected(&self) {}
-    fn places_changed(&self) {}
-}
 
 fn id(counter: u64) -> PermitId {
     PermitId::new(ClientId::from_bits(255), counter, 1, DEFAULT_LEASE)

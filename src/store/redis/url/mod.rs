@@ -28,7 +28,7 @@ use scheme::{Mode, Scheme};
 
 pub(super) use address::Address;
 pub(super) use shown::shown;
-pub(super) use target::{Access, Cluster, Endpoint, Login, Sentinel, Single, Target, Tls};
+pub(super) use target::{Access, Cluster, Endpoint, Sentinel, Single, Target, Tls};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;

@@ -69,6 +69,14 @@ pub(crate) struct Login {
 }
 
 impl Access {
+    /// Sets user and password, if they are given, instead of those of the URL.
+    pub(crate) fn with(self, credentials: Option<&(String, String)>) -> Self {
+        match credentials {
+            Some((user, password)) => Self { login: Login::new(user, password), ..self },
+            None => self,
+        }
+    }
+
     /// Returns what the redis crate needs to connect to `endpoint`. It has no certificates yet.
     pub(crate) fn to(&self, endpoint: &Endpoint) -> RedisResult<ConnectionInfo> {
         let address = match endpoint {

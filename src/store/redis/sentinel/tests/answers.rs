@@ -19,6 +19,7 @@ fn known(port: u16, epoch: u64) -> Known {
     Known { address: Address::new("10.0.0.1", port), epoch }
 }
 
+// Behaviour 72
 #[test]
 fn an_answer_has_the_primary_its_epoch_and_the_other_sentinels() {
     let address = Value::Array(vec![text("10.0.0.1"), text("7000")]);
@@ -33,6 +34,7 @@ fn an_answer_has_the_primary_its_epoch_and_the_other_sentinels() {
     assert_eq!(answer, Answer { primary: known(7000, 12), others });
 }
 
+// Behaviour 73
 #[test]
 fn other_replies_are_told_apart() {
     let error = |code: &str| {
@@ -53,6 +55,7 @@ fn other_replies_are_told_apart() {
     assert!(matches!(told, Err(Refusal::Failed(_))));
 }
 
+// Behaviour 72
 #[test]
 fn a_primary_follows_another_one_of_a_lower_epoch_at_another_address() {
     assert!(known(2, 5).follows(&known(1, 4)));
@@ -61,6 +64,7 @@ fn a_primary_follows_another_one_of_a_lower_epoch_at_another_address() {
     assert!(!known(2, 3).follows(&known(1, 4)), "it is older");
 }
 
+// Behaviour 72
 #[test]
 fn a_message_is_about_the_master_that_it_names() {
     for (message, about) in [

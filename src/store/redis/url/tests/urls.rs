@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use crate::store::redis::url::{Access, Cluster, Endpoint, Sentinel, Single, Target, parse, shown};
 
+// Behaviour 71
 #[test]
 fn a_shown_url_hides_the_password() {
     for (url, shown_as) in [
@@ -74,6 +75,7 @@ fn leads(url: &str, to: &str) {
     }
 }
 
+// Behaviour 71
 #[test]
 fn a_url_of_one_server() {
     for (url, to) in [
@@ -113,6 +115,7 @@ fn a_url_of_one_server() {
     }
 }
 
+// Behaviour 71
 #[test]
 fn a_url_of_sentinels() {
     let plain = "a:26379/0 -:- tls off master m /0 -:- tls off";
@@ -164,6 +167,7 @@ fn a_url_of_sentinels() {
     }
 }
 
+// Behaviour 71
 #[test]
 fn a_url_of_a_cluster() {
     for (url, to) in [
@@ -194,6 +198,7 @@ fn refused(url: &str, problem: &str, allowed: &str) {
     }
 }
 
+// Behaviour 71
 #[test]
 fn a_bad_url_is_refused_with_what_is_wrong_and_with_what_is_allowed() {
     let (single, sentinel, cluster) = ("redis://[user]", "/master[/db]", "redis+cluster://[user");
@@ -388,6 +393,7 @@ const FORMS: &[&str] = &[
 ];
 
 proptest! {
+// Behaviour 71
     #[test]
     fn no_password_is_shown(form in proptest::sample::select(FORMS), password in password()) {
         let url = form.replace("PW", &password);

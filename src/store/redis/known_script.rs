@@ -1,0 +1,88 @@
+//! A script, and whether the server of a session has it.
+//!
+//! # Implementation
+//!
+//! A server that has restarted has no scripts, and all its clients come back within a second. A script has
+//! thousands of bytes, so few clients should send it. A client therefore asks with `EVALSHA` first. If the
+//! script is missing, it waits for a random time, asks again, and sends the script only if it is still missing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, cmd};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+use super::errors::{is_hopeless, is_noscript};
+use super::scripts::Script;
+
+/// The longest wait before a script is sent. The client that waits least needs a few milliseconds to load it, so
+/// most others find it. The time to open a connection, which is 40 ms or more, has room for it.
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
+/// One script, for one session.
+pub(super) struct KnownScript {
+    script: Arc<Script>,
+    /// How often it was missing and was seen to. Calls that met one absence compare it.
+    loads: AtomicU64,
+    loading: Mutex<()>,
+}
+
+/// The loads that a call knew of when it was sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Loads(u64);
+
+impl KnownScript {
+    pub(super) fn new(script: &Arc<Script>) -> Self {
+        Self { script: Arc::clone(script), loads: AtomicU64::new(0), loading: Mutex::new(()) }
+    }
+
+    pub(super) fn hash(&self) -> &str {
+        &self.script.hash
+    }
+
+    /// Returns the present loads, to be read before a call is sent. While the script is being loaded, it waits
+    /// for that, so that a call does not overtake those that wait for the script.
+    pub(super) async fn loads(&self) -> Loads {
+        if self.loading.try_lock().is_err() {
+            drop(self.loading.lock().await);
+        }
+        Loads(self.loads.load(Ordering::SeqCst))
+    }
+
+    /// Loads the script, unless the server has it. For a call that was sent after `missed` and found no
+    /// script. Of many calls only the first one does it, and all return in the order in which they came.
+    pub(super) async fn load(
+        &self,
+        missed: Loads,
+        connection: &MultiplexedConnection,
+    ) -> RedisResult<()> {
+        let _one_at_a_time = self.loading.lock().await;
+        if Loads(self.loads.load(Ordering::SeqCst)) != missed {
+            return Ok(());
+        }
+        sleep(LONGEST_WAIT.mul_f64(fastrand::f64())).await;
+        if !self.is_there(connection).await? {
+            let mut load = cmd("SCRIPT");
+            load.arg("LOAD").arg(&self.script.text);
+            load.exec_async(&mut connection.clone()).await?;
+        }
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Returns whether the server has the script. It calls the script without keys, which fails before it
+    /// reads or writes anything. That needs no right that turns do not need, unlike `SCRIPT EXISTS`.
+    pub(super) async fn is_there(&self, connection: &MultiplexedConnection) -> RedisResult<bool> {
+        let mut call = cmd("EVALSHA");
+        call.arg(self.hash()).arg(0);
+        let reply = connection.clone().send_packed_command(&call).await;
+        match reply.and_then(redis::Value::extract_error) {
+            Err(error) if is_noscript(&error) => Ok(false),
+            Err(error) if is_hopeless(&error) => Err(error),
+            Ok(_) | Err(_) => Ok(true),
+        }
+    }
+}

@@ -63,6 +63,11 @@ impl RedisClusterBuilder {
         self
     }
 
+    /// Adds arguments to the command line of all nodes.
+    pub fn args(self, args: &[&str]) -> Self {
+        args.iter().fold(self, |builder, &arg| builder.arg(arg))
+    }
+
     /// Starts all nodes, joins them, and waits until each of them sees all of the others at work.
     pub async fn start(self) -> RedisCluster {
         let count = self.primaries * (1 + self.replicas);

@@ -65,6 +65,18 @@ impl RedisCluster {
         moving.finish().await;
     }
 
+    /// Moves a slot key by key. `between` runs when the first half of the keys has moved.
+    pub async fn move_slot_with(&self, slot: Slot, to: usize, between: impl AsyncFnOnce()) {
+        let moving = self.begin_move(slot, to).await;
+        let keys = moving.keys_left().await;
+        for key in &keys[..keys.len() / 2] {
+            moving.move_key(key).await;
+        }
+        between().await;
+        moving.move_keys().await;
+        moving.finish().await;
+    }
+
     /// Moves a slot with all of its keys in one step, and waits until it is done.
     pub async fn move_atomically(&self, by: AtomicMove, slot: Slot, to: usize) {
         let from = self.owner(slot).await.expect("a slot that moves has an owner");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::sync::{Arc, Mutex, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -150,7 +150,14 @@ impl Store for SpreadStore {
             }
             let alive = watch::Sender::new(true);
             let mut watched = alive.subscribe();
-            let session = Arc::new(SpreadSession { spread, place, client, listener, alive });
+            let session = Arc::new(SpreadSession {
+                spread,
+                place,
+                client,
+                listener,
+                alive,
+                first: AsyncMutex::default(),
+            });
             session.spread.sessions.lock().unwrap().push(Arc::downgrade(&session));
             let io = Box::pin(async move {
                 let _ = watched.wait_for(|alive| !alive).await;
@@ -170,6 +177,8 @@ pub(super) struct SpreadSession {
     client: ClientId,
     listener: Arc<dyn WakeListener>,
     alive: watch::Sender<bool>,
+    /// Turns run in the order in which they were sent.
+    first: AsyncMutex<()>,
 }
 
 impl SpreadSession {
@@ -188,21 +197,27 @@ impl SpreadSession {
         *self.spread.ran.lock().unwrap().entry(self.place).or_default() += 1;
         Ok(())
     }
+
+    async fn run(&self, turn: &Turn) -> TurnAnswer {
+        self.reach(&turn.name).await?;
+        Ok(self.spread.turn(turn))
+    }
 }
 
 impl Session for SpreadSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         Box::pin(async move {
-            self.reach(&turn.name).await?;
-            Ok(self.spread.turn(&turn))
+            let _first = self.first.lock().await;
+            self.run(&turn).await
         })
     }
 
     fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
         Box::pin(async move {
+            let _first = self.first.lock().await;
             let mut answers = Vec::new();
-            for turn in turns {
-                answers.push(Arc::clone(&self).turn(turn).await);
+            for turn in &turns {
+                answers.push(self.run(turn).await);
             }
             answers
         })

@@ -9,8 +9,8 @@
 --- # Reply
 ---
 --- now in microseconds, limit override (-1: none), declared limit (-1: none), units in use, permits, waiters,
---- {id, score, ...} by deadline, {id, ticket, ...} in the order of the queue, {client, label, ...}. The
---- declared limit is the highest that a known client has declared.
+--- {id, score, ...} by deadline, {id, ticket, ...} in the order of the queue, {client, label, ...}, ms until
+--- the grace ends (0: there is none). The declared limit is the highest that a known client has declared.
 
 --- @include "keys"
 --- @include "state"
@@ -50,4 +50,21 @@ for from = 1, #asked, Bound.CHUNK do
 end
 
 if held == 0 then extra = 0 end
-return { now, override, declared, held + extra, held, waiting, holders, waiters, labels }
+local grace_ends = now_ms
+local kept = grace == 1 and call('HGET', meta, 'server')
+if kept then
+  local _, _, _, ends = struct.unpack(Server.FORMAT, kept)
+  grace_ends = math.max(now_ms, ends)
+end
+return {
+  now,
+  override,
+  declared,
+  held + extra,
+  held,
+  waiting,
+  holders,
+  waiters,
+  labels,
+  grace_ends - now_ms,
+}

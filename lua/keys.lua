@@ -5,6 +5,7 @@
 --- KEYS[3]  clients  ZSET  client id -> until when the client counts as alive
 --- KEYS[4]  meta     HASH  with these fields:
 ---   state       the numbers of the semaphore, packed: state.lua
+---   server      the server that the name was last used on, and its grace, packed: turn/meet.lua
 ---   <client>    the epoch of a client
 ---   l:<client>  the highest limit of its handles, a space, its label
 ---

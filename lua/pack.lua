@@ -8,6 +8,7 @@ local packed = struct.pack(
   State.FORMAT,
   Schema.PRESENT,
   epochs,
+  grace,
   incarnation,
   last,
   extra,

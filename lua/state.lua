@@ -3,6 +3,7 @@
 ---
 ---   schema       the version of all that the keys hold. It stays the first byte in every version.
 ---   epochs       1 once a client has written its epoch
+---   grace        1 while a grace may be under way: meta `server` tells
 ---   incarnation  when meta was made, in microseconds; 0 if there is none
 ---   last         the last number given out, token or ticket; at first the incarnation
 ---   extra        units in use beyond one for each permit
@@ -16,7 +17,7 @@
 --- Writes  nothing
 --- Twin    src/store/memory/meta.rs
 
-local schema, epochs, incarnation, last, extra, ttl, override, kicked, removed
+local schema, epochs, grace, incarnation, last, extra, ttl, override, kicked, removed
 local stored = call('HGET', meta, 'state')
 if stored then
   schema = string.byte(stored)
@@ -28,8 +29,9 @@ if stored then
         .. Schema.PRESENT
     )
   end
-  schema, epochs, incarnation, last, extra, ttl, override, kicked, removed =
+  schema, epochs, grace, incarnation, last, extra, ttl, override, kicked, removed =
     struct.unpack(State.FORMAT, stored)
 else
-  epochs, incarnation, last, extra, ttl, override, kicked, removed = 0, 0, 0, 0, 0, -1, 0, 0
+  epochs, grace, incarnation, last, extra, ttl = 0, 0, 0, 0, 0, 0
+  override, kicked, removed = -1, 0, 0
 end

@@ -5,9 +5,12 @@
 --- # Arguments
 ---
 --- 1 client, 2 limit, 3 seen (the highest number that the client knows), then sections in this
---- order. The first three and GRANTED_UNDER come at most once, the others any number of times.
+--- order. The first four and GRANTED_UNDER come at most once, the others any number of times.
 ---
 ---   Section.EPOCH          epoch: how many turns of this client had no answer; left out for 0
+---   Section.MEET           incarnation that the client knows, ms of the grace that it wants, id of the server
+---                          (0: not known), ms since its start: the first turn of the client on its connection,
+---                          so the server may be another one
 ---   Section.DECLARE        label: keeps the limit and the label of the client for `inspect`
 ---   Section.RELEASE_LIGHT  count, token, ids: no permit of these has a lower token; 0: not known,
 ---                          or a lease may have ended
@@ -31,7 +34,8 @@
 ---   Flag.OVERRIDDEN  limit: the override
 ---   Flag.PUT_BACK    nothing: waiters that were asked about had been lost
 ---   Flag.MORE        nothing: work is left for another turn
----   Flag.EARLIEST    ms: until the earliest deadline, or less; for the owner of the head
+---   Flag.EARLIEST    ms: until the earliest deadline, or less, or until the grace ends; for the owner of
+---                    the head
 ---   Flag.MISSING     count, indices: releases that found nothing
 ---   Flag.EXCEPTIONS  count, (index, RenewalException.*): renewals that found no permit or a
 ---                    kicked one
@@ -55,6 +59,7 @@
 --- - Units in use never exceed the limit.
 --- - A grant goes to the lowest ticket.
 --- - Each number given out, token or ticket, is above all before it.
+--- - Nothing new is granted during a grace.
 --- - After each single write the keys are in a legal state: Redis does not roll a script back.
 ---
 --- # Implementation
@@ -70,19 +75,21 @@
 --- @include "state"
 
 --- @include "turn/begin"
+--- @include "turn/meet"
 --- @include "turn/meta"
 --- @include "turn/client"
 --- @include "turn/release"
 
 -- The short ways: nobody waits, and nothing is left to do, or only newcomers of one unit are left, and all fit.
--- A turn that may be from before a loss of data takes the long way. Both ways end with the same steps, and a
--- short way leaves out only what would do nothing.
+-- A turn that may be from before a loss of data takes the long way, as all do that admit during a grace. Both
+-- ways end with the same steps, and a short way leaves out only what would do nothing.
 if
   waiting == 0
   and (
     at > said and not says_nothing
     or ARGV[at] == Section.ADMIT_PLAIN
       and at + 1 + ARGV[at + 1] == said
+      and grace == 0
       and held + extra + ARGV[at + 1] <= limit
       and (held == 0 or seen == 0 or seen >= incarnation)
   )

@@ -20,6 +20,9 @@ pub struct Inspection {
     pub declared_limit: Option<u32>,
     /// The override that [`set_limit`](crate::ZSetSemaphore::set_limit) set, if any.
     pub limit_override: Option<u32>,
+    /// How long nothing new will be given out, after a failover or a restart of the server:
+    /// [`failover_grace`](crate::SemaphoreBuilder::failover_grace). `None` as a rule.
+    pub failover_grace: Option<Duration>,
     /// The units in use. Those of permits whose lease has just ended may be among them.
     pub in_use: u64,
     /// How many permits are held.

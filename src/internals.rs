@@ -106,7 +106,7 @@ impl OutgoingTurn {
     /// Writes it as a command of Redis.
     pub fn write(&self) -> Vec<u8> {
         let mut cmd = Cmd::new();
-        write_turn(&mut Args::new(&mut cmd), &self.turn);
+        write_turn(&mut Args::new(&mut cmd), &self.turn, None);
         cmd.get_packed_command()
     }
 

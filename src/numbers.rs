@@ -30,7 +30,6 @@ impl Seq {
     }
 
     /// As the store writes it: 0 for none.
-    #[cfg(feature = "redis")]
     pub(crate) fn or_zero(number: Option<Self>) -> u64 {
         number.map_or(0, Self::get)
     }
@@ -111,6 +110,24 @@ impl Incarnation {
     /// earlier one.
     pub(crate) fn began_after(self, number: Seq) -> bool {
         number.get() < self.get()
+    }
+}
+
+/// Which server runs a script: another one after each start. It is not told from another one by chance with
+/// 48 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ServerId(NonZeroU64);
+
+impl ServerId {
+    /// `None` for 0, by which the store says that it is not known.
+    #[cfg(any(test, feature = "redis"))]
+    pub(crate) fn new(number: u64) -> Option<Self> {
+        NonZeroU64::new(number).map(Self)
+    }
+
+    #[cfg(any(test, feature = "redis"))]
+    pub(crate) fn get(self) -> u64 {
+        self.0.get()
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct Options {
     pub(crate) backoff: Backoff,
     pub(crate) wake: Wake,
     pub(crate) max_queue: Option<u32>,
+    pub(crate) failover_grace: Millis,
 }
 
 #[cfg(any(test, feature = "__internals"))]
@@ -49,6 +50,7 @@ impl Options {
             backoff: Backoff::default(),
             wake: Wake::default(),
             max_queue: None,
+            failover_grace: Millis::new(0),
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::backoff::Backoff;
 use crate::driver::{DriverHandle, DropGuard};
 use crate::error::{ConfigError, has_forbidden_characters};
 use crate::lease;
+use crate::numbers::Millis;
 use crate::options::{Options, Renew, Wake};
 use crate::semaphore::ZSetSemaphore;
 use crate::semaphore_inner::SemaphoreInner;
@@ -24,6 +25,7 @@ use crate::semaphore_inner::SemaphoreInner;
 /// | [`wake`](Self::wake) | [`Wake::Push`] |
 /// | [`backoff`](Self::backoff) | [`Backoff::decay()`] |
 /// | [`label`](Self::label) | the label of the client |
+/// | [`failover_grace`](Self::failover_grace) | none |
 ///
 /// # Examples
 ///
@@ -55,6 +57,7 @@ pub struct SemaphoreBuilder {
     wake: Wake,
     backoff: Backoff,
     label: Option<String>,
+    failover_grace: Duration,
 }
 
 impl SemaphoreBuilder {
@@ -70,6 +73,7 @@ impl SemaphoreBuilder {
             wake: Wake::Push,
             backoff: Backoff::default(),
             label: None,
+            failover_grace: Duration::ZERO,
         }
     }
 
@@ -130,6 +134,29 @@ impl SemaphoreBuilder {
         self
     }
 
+    /// Sets for how long nothing new is granted after another server has taken over, or the server was
+    /// restarted: up to 30 days. Default: none.
+    ///
+    /// A new primary may lack the last writes of the old one. Clients put back what it lacks when they reconnect,
+    /// while there is room. Without a grace, others may have taken that room by then. Then the limit is passed
+    /// until the late holder hears that its permit is lost, or until its lease ends. With a grace of at least the
+    /// longest lease, the limit is not passed: during the grace permits are renewed, put back and released,
+    /// waiters keep their places, and a try is refused.
+    ///
+    /// The grace counts from the first turn about the name on the new server. A name of which that server knows
+    /// nothing may be new, or its data was lost with the server. So its grace counts from the start of the
+    /// server, and is over for all servers that have been up for longer. If clients want different graces, the
+    /// longest one counts that was wanted since the last change of the server.
+    ///
+    /// A grace costs its whole length after each restart, planned failover and move of the name to another
+    /// server, even where nothing was lost, since the server cannot know. Therefore there is none by default:
+    /// without a grace, healthy clients reconnect and are heard within a second, and too much is granted only
+    /// for writes that the old primary had not replicated. The user of Redis needs the right to call `INFO`.
+    pub fn failover_grace(mut self, grace: Duration) -> Self {
+        self.failover_grace = grace;
+        self
+    }
+
     /// Checks the settings and makes the semaphore. It does not call the store.
     ///
     /// # Errors
@@ -142,6 +169,10 @@ impl SemaphoreBuilder {
         if self.max_hold == Some(Duration::ZERO) {
             return Err(ConfigError::new("max_hold", Duration::ZERO, "more than 0"));
         }
+        if self.failover_grace > lease::LONGEST {
+            return Err(ConfigError::new("failover_grace", self.failover_grace, "up to 30 days"));
+        }
+        let failover_grace = Millis::from(self.failover_grace);
         let label: Arc<str> = match self.label {
             Some(label) => check_label(label)?.into(),
             None => Arc::clone(&self.client.shared().label),
@@ -153,14 +184,17 @@ impl SemaphoreBuilder {
             backoff: self.backoff,
             wake: self.wake,
             max_queue: self.max_queue,
+            failover_grace,
         };
         let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
+        let driver = DriverHandle::new(cell, self.client);
+        driver.with(|state| state.add_grace(failover_grace));
         Ok(ZSetSemaphore {
             inner: Arc::new(SemaphoreInner {
                 name: self.name.into(),
                 limit: self.limit,
                 options: Arc::new(options),
-                driver: DriverHandle::new(cell, self.client),
+                driver,
             }),
         })
     }

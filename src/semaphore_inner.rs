@@ -15,6 +15,9 @@ pub(crate) struct SemaphoreInner {
 
 impl Drop for SemaphoreInner {
     fn drop(&mut self) {
-        self.driver.update(|state| state.remove_handle(self.limit));
+        self.driver.update(|state| {
+            state.remove_grace(self.options.failover_grace);
+            state.remove_handle(self.limit);
+        });
     }
 }

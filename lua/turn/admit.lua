@@ -1,4 +1,4 @@
---- Admits newcomers: each is granted, queued, refused or found too large.
+--- Admits newcomers: each is granted, queued, refused or found too large. During a grace none is granted.
 ---
 --- Reads   sections ADMIT_PLAIN, ADMIT_OTHER; asks with the outcome 'new'
 --- Writes  permits, queue, clients; held, extra, waiting, last, head, runs, outcomes
@@ -16,7 +16,7 @@ if n_ask > 0 or at <= #ARGV then
       runs[run + 1], runs[run + 2] = count, Outcome.TOO_LARGE
       return
     end
-    if waiting == 0 then
+    if waiting == 0 and grace_ends == 0 then
       if held + extra + units * count > limit then prune() end
       local fits = min(count, max(0, floor((limit - held - extra) / units)))
       if fits > 0 then

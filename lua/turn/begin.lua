@@ -18,6 +18,9 @@ if ARGV[at] == Section.EPOCH then
 end
 if epoch < stored_epoch then return { Flag.NONE, stored_epoch } end
 
+local seen, limit = ARGV[3] + 0, ARGV[2] + 0
+if override >= 0 then limit = override end
+
 -- A turn needs no clock if it only releases permits of one unit, and nobody waits for them.
 if
   ARGV[at] ~= Section.RELEASE_LIGHT
@@ -25,16 +28,16 @@ if
   or waiting > 0
   or incarnation == 0
   or epoch > stored_epoch
+  or seen > last
 then
   --- @include "clock"
 end
 
-local seen, limit = ARGV[3] + 0, ARGV[2] + 0
-if override >= 0 then limit = override end
 -- Whether the state must be written.
 local changed = false
--- The next number is above all that this client has seen.
-if seen > last then
+-- The next number is above all that this client has seen. If meta did not know that number, data was lost.
+local is_behind = seen > last
+if is_behind then
   last, changed = seen, true
 end
 -- The last number that meta has, or will have by `changed`.

@@ -1,8 +1,8 @@
 --- Finishes the writes: the state and the expiry of the keys. Forgets clients that have gone, and sends
 --- wake-ups.
 ---
---- Reads   needed_until, declared, alive_until; clients by their last sign of life
---- Writes  meta state, <client>, l:<client>; clients; the expiry of all keys
+--- Reads   needed_until, declared, kept_server, alive_until; clients by their last sign of life
+--- Writes  meta state, server, <client>, l:<client>; clients; the expiry of all keys
 --- Twin    src/store/memory/turn/finish.rs
 
 if waiting > 0 and needed_until < now_ms + Span.ALIVE then needed_until = now_ms + Span.ALIVE end
@@ -10,10 +10,13 @@ if needed_until > ttl then
   ttl, changed = needed_until + Span.TTL_SLACK, true
   new_permits, new_queue, new_clients, new_meta = held > 0, waiting > 0, true, true
 end
-if changed or declared or last > before then
+if changed or declared or kept_server or last > before then
   --- @include "pack"
-  if declared then
-    call('HSET', meta, 'state', packed, 'l:' .. me, declared)
+  if declared or kept_server then
+    local fields = { 'state', packed }
+    if declared then fields[3], fields[4] = 'l:' .. me, declared end
+    if kept_server then fields[#fields + 1], fields[#fields + 2] = 'server', kept_server end
+    call('HSET', meta, unpack(fields))
   else
     call('HSET', meta, 'state', packed)
   end

@@ -8,10 +8,10 @@ if incarnation == 0 then
   if held > 0 then
     --- @include "recount"
   end
-  incarnation, new_meta = now, true
-  if now > last then last = now end
-  changed, before = true, last
-  needed_until = kicked > now_ms and kicked or now_ms
+  incarnation, new_meta = now > last and now or last + 1, true
+  last, changed, before = incarnation, true, incarnation
+  if kicked > needed_until then needed_until = kicked end
+  if now_ms > needed_until then needed_until = now_ms end
 elseif held == 0 and extra ~= 0 then
   extra, changed = 0, true
 end

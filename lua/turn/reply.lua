@@ -12,8 +12,18 @@ if override >= 0 then
 end
 if put_back then flags = flags + Flag.PUT_BACK end
 if more then flags = flags + Flag.MORE end
-if head and waiting > 0 and not more and held > 0 and string.sub(head, 1, 16) == me then
-  earliest = earliest or call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
+if
+  head
+  and waiting > 0
+  and not more
+  and (held > 0 or grace_ends > 0)
+  and string.sub(head, 1, 16) == me
+then
+  if grace_ends > 0 then
+    earliest = grace_ends
+  elseif not earliest then
+    earliest = call('ZRANGE', permits, '0', '0', 'WITHSCORES')[2] + 0
+  end
   flags, reply[#reply + 1] = flags + Flag.EARLIEST, math.max(0, math.ceil(earliest) - now_ms)
 end
 if missing then

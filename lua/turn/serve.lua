@@ -1,4 +1,4 @@
---- Grants to the head of the queue while it fits.
+--- Grants to the head of the queue while it fits. During a grace nobody is served.
 ---
 --- Reads   queue, clients
 --- Writes  permits, queue; held, extra, waiting, last, head, outcomes, others, wake_ups
@@ -8,7 +8,9 @@
 -- others: waiters of the caller that it did not ask about, as pairs of id and token.
 -- wake_ups: for each other client the words of its wake-ups; woken: those clients, in the order
 -- of their first grant.
-if waiting > 0 then
+if waiting > 0 and grace_ends > 0 then
+  head = call('ZRANGE', queue, '0', '0')[1]
+elseif waiting > 0 then
   wake_ups, woken = {}, {}
   local alive = { [me] = true }
   local looked = 0

@@ -1,4 +1,4 @@
-//! One log line for all semaphores of a client whose data the store has lost. Pure, except for the log line.
+//! One log line for all semaphores of a client that have a new incarnation. Pure, except for the log line.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ impl DataLossLog {
                 store,
                 semaphores,
                 held,
-                "the store lost its data; putting permits and waiters back"
+                "another server took over, or one that lost its data; putting permits and waiters back"
             );
         }
     }

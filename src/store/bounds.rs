@@ -13,6 +13,9 @@ pub(super) const TTL_SLACK: Millis = Millis::new(10_000);
 pub(super) const META_OUTLIVES: Millis = Millis::new(60_000);
 /// How long a client is remembered after it was last alive.
 pub(crate) const FORGET_AFTER: Millis = Millis::new(3_600_000);
+/// By how much the clock of a server that takes over may be behind, so that numbers still rise above those that
+/// nobody has told it.
+pub(super) const CLOCKS_DIFFER: Millis = Millis::new(10_000);
 
 /// The maximum number of ids that the caller may name in one turn.
 pub(crate) const TURN_BOUND: usize = 256;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::numbers::{Epoch, Incarnation, Millis, PlaceId, Seq};
+use crate::numbers::{Epoch, Incarnation, Millis, PlaceId, Seq, ServerId};
 
 pub(crate) use bounds::{ALIVE, CLAIM, FORGET_AFTER, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
 
@@ -115,7 +115,7 @@ pub(crate) trait WakeListener: Send + Sync {
     #[cfg(feature = "redis")]
     fn disconnected(&self);
     /// [`Store::place_of`] may return other places than before.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "redis"))]
     fn places_changed(&self);
 }
 
@@ -126,6 +126,8 @@ pub(crate) struct Turn {
     pub(crate) client: ClientId,
     /// The name of the client for `inspect`; empty if it has none.
     pub(crate) label: Arc<str>,
+    /// What the store has to know if the client may meet it for the first time.
+    pub(crate) meets: Option<Meeting>,
     /// Whether the store has to keep the label and the limit of the client.
     pub(crate) declares: bool,
     /// The epoch. The store ignores turns of a lower epoch that run after this one.
@@ -157,6 +159,7 @@ impl Turn {
             name,
             client,
             label,
+            meets: None,
             declares: false,
             epoch: Epoch::default(),
             limit,
@@ -179,6 +182,26 @@ impl Turn {
     fn says_nothing(&self) -> bool {
         self.callers() == 0 && self.cancel.is_empty() && self.renew.is_empty()
     }
+}
+
+/// What a client tells in its first turn about a name on a connection: another server may have taken over, whose
+/// data are older than what the client was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Meeting {
+    /// The incarnation of the last reply. `None` before the first one.
+    pub(crate) known: Option<Incarnation>,
+    /// How long nothing new is to be given out if the server is another one.
+    pub(crate) grace: Millis,
+    /// The server. `None` if the session is to tell the one that its connection leads to.
+    pub(crate) server: Option<Server>,
+}
+
+/// The server at the other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Server {
+    pub(crate) id: ServerId,
+    /// How long it has been up, or less.
+    pub(crate) up: Millis,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -70,7 +70,7 @@ fn semaphores() {
     any_two_in_any_order!(
         SemaphoreBuilder = client.semaphore("jobs", 4);
         lease(secs(5)), renew(Renew::Manual), max_hold(secs(9)), max_queue(3), wake(Wake::Poll),
-        backoff(Backoff::fixed(secs(2)).jitter(0.1)), label("gateway"),
+        backoff(Backoff::fixed(secs(2)).jitter(0.1)), label("gateway"), failover_grace(secs(7)),
     );
 }
 

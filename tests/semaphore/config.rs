@@ -104,6 +104,11 @@ fn a_wrong_setting_of_a_semaphore_is_named_with_its_value_and_what_is_allowed() 
     for lease in [ms(50), long] {
         Client::in_memory().semaphore("jobs", 4).lease(lease).build().unwrap();
     }
+    let error = refused(|builder| builder.failover_grace(long + ms(1)));
+    names(&error, "failover_grace", &format!("{:?}", long + ms(1)), "up to 30 days");
+    for grace in [Duration::ZERO, long] {
+        Client::in_memory().semaphore("jobs", 4).failover_grace(grace).build().unwrap();
+    }
     let error = refused(|builder| builder.max_hold(Duration::ZERO));
     names(&error, "max_hold", "0ns", "more than 0");
     let error = refused(|builder| builder.label("a\u{7}b"));

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::id::PermitId;
 use crate::numbers::{Epoch, Incarnation, Millis, Seq, TurnNumber};
-use crate::store::{Ask, TURN_BOUND, Turn, WhenFull};
+use crate::store::{Ask, Meeting, TURN_BOUND, Turn, WhenFull};
 
 use super::removal::Removal;
 
@@ -23,6 +23,7 @@ pub(super) struct Named {
     pub(super) renewed: Vec<(u64, Millis)>,
     pub(super) asked: Vec<u64>,
     pub(super) admitted: Vec<u64>,
+    pub(super) met: Option<Meeting>,
     /// The limit, if the turn declares it and the label.
     pub(super) declared: Option<u32>,
     /// The waiter that was asked about only because a heartbeat was due.
@@ -65,6 +66,12 @@ impl Batch {
 
     pub(super) fn into_parts(self) -> (Turn, Named) {
         (self.turn, self.named)
+    }
+
+    /// Tells what the store has to know if the client may meet it for the first time.
+    pub(super) fn meet(&mut self, meeting: Meeting) {
+        self.turn.meets = Some(meeting);
+        self.named.met = Some(meeting);
     }
 
     /// Declares the limit and the label of the turn.

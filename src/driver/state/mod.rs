@@ -28,6 +28,7 @@ mod in_flight;
 mod known;
 mod lease_counts;
 mod limits;
+mod meetings;
 mod outage;
 mod permits;
 #[cfg(test)]
@@ -64,6 +65,7 @@ use held::{EndedPermit, NewPermit, Term, by_lease};
 use in_flight::InFlight;
 use known::Known;
 use limits::Limits;
+use meetings::Meetings;
 use outage::{Change, Outage};
 use permits::Permits;
 use removals::Removals;
@@ -84,6 +86,7 @@ pub(crate) struct SemaphoreState {
     label: Arc<str>,
     declaration: Declaration,
     limits: Limits,
+    meetings: Meetings,
     /// No new waiters enter.
     closed: bool,
     waiters: Waiters,
@@ -118,6 +121,7 @@ impl SemaphoreState {
             label: Arc::from(""),
             declaration: Declaration::default(),
             limits: Limits::default(),
+            meetings: Meetings::default(),
             closed: false,
             waiters: Waiters::default(),
             permits: Permits::default(),
@@ -160,6 +164,15 @@ impl SemaphoreState {
 
     pub(crate) fn remove_handle(&mut self, limit: u32) {
         self.limits.remove(limit);
+    }
+
+    /// Counts a handle that wants this grace after a failover.
+    pub(crate) fn add_grace(&mut self, grace: Millis) {
+        self.meetings.add_grace(grace);
+    }
+
+    pub(crate) fn remove_grace(&mut self, grace: Millis) {
+        self.meetings.remove_grace(grace);
     }
 
     /// The limit that [`set_limit`](crate::ZSetSemaphore::set_limit) has set, as far as is known.

@@ -61,6 +61,9 @@ impl SemaphoreState {
         let oldest = self.in_flight.oldest();
         let number = self.in_flight.next_number();
         let mut batch = Batch::new(self.empty_turn(), number, now, late_renewals);
+        if let Some(meeting) = self.meetings.due(self.known.incarnation()) {
+            batch.meet(meeting);
+        }
         self.permits.put(&mut batch, oldest, longest);
         if !late_renewals {
             self.requested = false;
@@ -171,6 +174,9 @@ impl SemaphoreState {
         self.wake_on(change);
         self.epochs.answered(epoch);
         self.note_data(&reply, sent);
+        if let Some(meeting) = named.met {
+            self.meetings.confirm(meeting, reply.incarnation);
+        }
         if let Some(limit) = named.declared {
             self.declaration.confirm(limit, reply.incarnation, sent);
         }
@@ -325,13 +331,14 @@ impl SemaphoreState {
     /// to note the epoch, but not what follows a release.
     pub(crate) fn refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.epochs.refused();
-        self.did_not_run(number, error, now);
+        self.say_failed_turn_again(number, error, now);
+        self.outage.pause(now);
     }
 
     /// The server said that the turn did not run: it is said again after a pause.
     pub(crate) fn did_not_run(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.say_failed_turn_again(number, error, now);
-        self.outage.pause(now);
+        self.outage.pause_briefly(now);
     }
 
     /// The name has come to another place: the turn did not run, and is said again there.
@@ -396,6 +403,7 @@ impl SemaphoreState {
         let change = self.outage.reconnected();
         self.wake_on(change);
         self.in_flight.reconnected();
+        self.meetings.reconnected();
         self.permits.reconnected();
         self.waiters.ask_about_all();
     }
@@ -404,6 +412,7 @@ impl SemaphoreState {
     /// missed, is not known. Returns the instant to which the driver of the old place has set the timer.
     pub(crate) fn moved(&mut self) -> Option<Instant> {
         self.in_flight.reconnected();
+        self.meetings.reconnected();
         self.permits.reconnected();
         self.waiters.ask_about_all();
         self.timer.take()

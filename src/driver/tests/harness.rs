@@ -90,6 +90,11 @@ impl Harness {
         }
     }
 
+    /// Returns whether a try has ended because there is no room.
+    pub(super) fn is_refused(&mut self, counter: u64) -> bool {
+        matches!(self.state.poll_waiter(counter, &mut None), Poll::Ready(WaitEnd::Full { .. }))
+    }
+
     /// A permit granted at once.
     pub(super) fn hold(&mut self) -> Arc<Hold> {
         let counter = self.enter();

@@ -12,6 +12,7 @@ mod grants;
 mod harness;
 mod late;
 mod lost_waiters;
+mod meetings;
 mod pipelined;
 mod places;
 mod simulation;

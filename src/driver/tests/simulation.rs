@@ -17,10 +17,10 @@ use crate::driver::state::{SemaphoreState, WaitEnd};
 use crate::error::StoreError;
 use crate::hold::{Hold, Truth};
 use crate::id::{ClientId, PermitId};
-use crate::numbers::{Millis, TurnNumber};
+use crate::numbers::{Millis, ServerId, TurnNumber};
 use crate::options::{Options, Wake};
 use crate::store::memory::MemoryState;
-use crate::store::{Kick, Turn, TurnOutcome, WakeUp, WhenFull};
+use crate::store::{Kick, Server, Turn, TurnOutcome, WakeUp, WhenFull};
 
 const LIMIT: u32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
@@ -42,6 +42,8 @@ struct Faults {
     /// One of these keys is lost.
     key: u32,
     keys: &'static [Key],
+    /// A server takes over that has what the last copy had.
+    failover: u32,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -63,7 +65,19 @@ const CALM: Faults = Faults {
     moved: 0,
     key: 0,
     keys: &[],
+    failover: 0,
 };
+
+/// The leases that waiters want, and the grace.
+#[derive(Clone, Copy)]
+struct Leases {
+    choice: &'static [u64],
+    grace: u64,
+}
+
+const LEASES: Leases = Leases { choice: &[200, 300, 1_000, 5_000, 30_000], grace: 0 };
+/// With a grace as long as the longest of them.
+const SHORT: Leases = Leases { choice: &[200, 300, 600, 900], grace: 900 };
 
 enum Packet {
     Turn { from: usize, sent: u64, turn: Box<Turn> },
@@ -84,10 +98,11 @@ struct Node {
 }
 
 impl Node {
-    fn new(random: &mut Rng) -> Self {
+    fn new(random: &mut Rng, leases: Leases) -> Self {
         let id = ClientId::from_bits(random.u64(..));
         let mut state = SemaphoreState::new("simulated".into(), id);
         state.add_handle(LIMIT, &"".into());
+        state.add_grace(Millis::new(leases.grace));
         Self {
             id,
             state,
@@ -99,9 +114,9 @@ impl Node {
         }
     }
 
-    fn acquire(&mut self, random: &mut Rng) {
+    fn acquire(&mut self, random: &mut Rng, leases: Leases) {
         self.counter += 1;
-        let lease_ms = *random.choice(&[200, 300, 1_000, 5_000, 30_000]).unwrap_or(&30_000);
+        let lease_ms = *random.choice(leases.choice).unwrap();
         let wake = if random.u8(..10) == 0 { Wake::Poll } else { Wake::Push };
         let options = Options { wake, ..Options::with_lease(Millis::new(lease_ms)) };
         let id = PermitId::new(self.id, self.counter, random.u32(1..=3), Millis::new(lease_ms));
@@ -141,6 +156,14 @@ impl Node {
         Some(self.awaited.remove(index).1)
     }
 
+    /// The connection leads to another server from now on.
+    fn reconnect(&mut self, now: Instant) {
+        for (_, number, _) in self.awaited.drain(..) {
+            self.state.unanswered(number, &StoreError::timeout("failover"), now);
+        }
+        self.state.reconnected();
+    }
+
     fn believed(&self) -> u32 {
         let held = |hold: &&Arc<Hold>| matches!(hold.truth(), Truth::HeldUntil(_));
         self.holding.iter().filter(held).map(|hold| hold.id.units()).sum()
@@ -150,7 +173,12 @@ impl Node {
 struct World {
     seed: u64,
     random: Rng,
+    leases: Leases,
     store: MemoryState,
+    /// Which server has the store.
+    server: ServerId,
+    /// What a server has that would take over.
+    copy: Option<MemoryState>,
     nodes: Vec<Node>,
     /// With the instant at which each arrives.
     network: VecDeque<(Instant, Packet)>,
@@ -162,16 +190,23 @@ struct World {
     peak: u32,
     crashes: u64,
     wipes: u64,
+    failovers: u64,
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, leases: Leases) -> Self {
         let mut random = Rng::with_seed(seed);
-        let nodes = (0..4).map(|_| Node::new(&mut random)).collect();
+        let nodes = (0..4).map(|_| Node::new(&mut random, leases)).collect();
+        let server = ServerId::new(1).unwrap();
+        let mut store = MemoryState::default();
+        store.move_to(server);
         Self {
             seed,
             random,
-            store: MemoryState::default(),
+            leases,
+            store,
+            server,
+            copy: None,
             nodes,
             network: VecDeque::new(),
             start: Instant::now(),
@@ -181,6 +216,7 @@ impl World {
             peak: 0,
             crashes: 0,
             wipes: 0,
+            failovers: 0,
         }
     }
 
@@ -288,7 +324,10 @@ impl World {
                 self.sent += 1;
                 node.awaited.push((self.sent, outgoing.number, now + CALL_TIMEOUT));
                 self.pipelined += u64::from(node.awaited.len() > 1);
-                let turn = Box::new(outgoing.turn);
+                let mut turn = Box::new(outgoing.turn);
+                if let Some(meeting) = &mut turn.meets {
+                    meeting.server = Some(Server { id: self.server, up: Millis::new(3_600_000) });
+                }
                 self.send(Packet::Turn { from, sent: self.sent, turn }, faults);
                 node = &mut self.nodes[from];
             }
@@ -302,7 +341,7 @@ impl World {
             self.nodes[which].paused_until = Instant::now() + Duration::from_millis(ms);
         }
         if self.percent(faults.crash) {
-            self.nodes[which] = Node::new(&mut self.random);
+            self.nodes[which] = Node::new(&mut self.random, self.leases);
             self.crashes += 1;
             // What the network carries for the dead goes nowhere; its turns still arrive.
             self.network.retain(|(_, packet)| match packet {
@@ -323,6 +362,12 @@ impl World {
             self.store = MemoryState::default();
             self.wipes += 1;
         }
+        if self.percent(faults.failover * 4) {
+            self.copy = self.store.has_meta().then(|| self.store.clone());
+        }
+        if self.percent(faults.failover) {
+            self.fail_over();
+        }
         if self.percent(faults.key)
             && let Some(&key) = self.random.choice(faults.keys)
         {
@@ -334,6 +379,18 @@ impl World {
             }
             self.wipes += 1;
         }
+    }
+
+    fn fail_over(&mut self) {
+        let Some(copy) = &self.copy else { return };
+        self.store = copy.clone();
+        self.server = ServerId::new(self.server.get() + 1).unwrap();
+        self.store.move_to(self.server);
+        self.network.clear();
+        let now = Instant::now();
+        self.nodes.iter_mut().for_each(|node| node.reconnect(now));
+        self.failovers += 1;
+        self.wipes += 1;
     }
 
     /// Marks one of the permits; its owner may hear of it.
@@ -355,7 +412,7 @@ impl World {
             return;
         }
         match self.random.u8(..10) {
-            0..6 if node.waiting.len() < 6 => node.acquire(&mut self.random),
+            0..6 if node.waiting.len() < 6 => node.acquire(&mut self.random, self.leases),
             6..8 if !node.holding.is_empty() => {
                 node.release(self.random.usize(..node.holding.len()));
             }
@@ -370,7 +427,9 @@ impl World {
     fn check(&mut self, faults: Faults) {
         let believed: u32 = self.nodes.iter().map(Node::believed).sum();
         self.peak = self.peak.max(believed);
-        let lost = faults.wipe > 0 || faults.keys.contains(&Key::Permits);
+        let lost = faults.wipe > 0
+            || faults.keys.contains(&Key::Permits)
+            || faults.failover > 0 && self.leases.grace == 0;
         assert!(lost || believed <= LIMIT, "seed {}: {believed} believed held", self.seed);
     }
 
@@ -474,10 +533,15 @@ impl World {
 }
 
 async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
+    simulate_with(seeds, faults, LEASES).await;
+}
+
+async fn simulate_with(seeds: std::ops::Range<u64>, faults: Faults, leases: Leases) {
+    let mut failovers = 0;
     let (mut grants, mut pipelined, mut peak, mut crashes) = (0, 0, 0, 0);
     let runs = seeds.end - seeds.start;
     for seed in seeds {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, leases);
         world.run(400, faults).await;
         world.come_to_agree().await;
         world.come_to_rest().await;
@@ -485,11 +549,13 @@ async fn simulate(seeds: std::ops::Range<u64>, faults: Faults) {
         pipelined += world.pipelined;
         peak = peak.max(world.peak);
         crashes += world.crashes;
+        failovers += world.failovers;
     }
     assert!(grants > 10 * runs, "only {grants} grants were seen");
     assert!(pipelined > 5 * runs, "only {pipelined} turns went out beside another one");
     assert!(peak >= LIMIT, "the limit was never reached: {peak}");
     assert_eq!(crashes > 0, faults.crash > 0);
+    assert_eq!(failovers > runs / 2, faults.failover > 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -510,6 +576,23 @@ async fn pauses_and_crashes_never_pass_the_limit_nor_leak() {
 #[tokio::test(start_paused = true)]
 async fn lost_data_heals_and_nobody_waits_for_ever() {
     simulate(3_000..3_100, Faults { lost: 3, late: 3, pause: 1, wipe: 1, ..CALM }).await;
+}
+
+/// The limit is passed until late holders hear that their room is taken.
+#[tokio::test(start_paused = true)]
+async fn failovers_to_older_data_heal_and_nobody_waits_for_ever() {
+    simulate(25_000..25_060, Faults { lost: 3, late: 10, pause: 2, failover: 1, ..CALM }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failovers_with_a_grace_of_the_longest_lease_never_pass_the_limit() {
+    for (from, faults) in [
+        (26_000, Faults { failover: 1, ..CALM }),
+        (27_000, Faults { lost: 3, late: 10, pause: 3, failover: 1, ..CALM }),
+        (28_000, Faults { lost: 5, late: 20, pause: 3, crash: 2, failover: 2, ..CALM }),
+    ] {
+        simulate_with(from..from + 60, faults, SHORT).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,6 +28,8 @@ pub(super) struct Spread {
     down: Mutex<BTreeSet<PlaceId>>,
     /// The places that keep turns to themselves until they are let go.
     held: watch::Sender<BTreeSet<PlaceId>>,
+    /// The places that keep answers to themselves until they are let go.
+    held_answers: watch::Sender<BTreeSet<PlaceId>>,
     /// How many turns each place has run.
     ran: Mutex<BTreeMap<PlaceId, usize>>,
 }
@@ -42,6 +44,7 @@ impl Spread {
             sessions: Mutex::default(),
             down: Mutex::default(),
             held: watch::Sender::default(),
+            held_answers: watch::Sender::default(),
             ran: Mutex::default(),
         })
     }
@@ -85,6 +88,19 @@ impl Spread {
 
     pub(super) fn let_go(&self, place: PlaceId) {
         self.held.send_modify(|held| {
+            held.remove(&place);
+        });
+    }
+
+    /// Makes a place run the turns that it gets, but keep their answers until it is let go.
+    pub(super) fn hold_answers(&self, place: PlaceId) {
+        self.held_answers.send_modify(|held| {
+            held.insert(place);
+        });
+    }
+
+    pub(super) fn let_answers_go(&self, place: PlaceId) {
+        self.held_answers.send_modify(|held| {
             held.remove(&place);
         });
     }
@@ -198,27 +214,35 @@ impl SpreadSession {
         Ok(())
     }
 
-    async fn run(&self, turn: &Turn) -> TurnAnswer {
-        self.reach(&turn.name).await?;
-        Ok(self.spread.turn(turn))
+    async fn run(&self, turns: &[Turn]) -> Vec<TurnAnswer> {
+        let _first = self.first.lock().await;
+        let mut answers = Vec::new();
+        for turn in turns {
+            answers.push(self.reach(&turn.name).await.map(|()| self.spread.turn(turn)));
+        }
+        answers
+    }
+
+    /// Waits while the place keeps its answers.
+    async fn may_answer(&self) {
+        let mut held = self.spread.held_answers.subscribe();
+        held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
     }
 }
 
 impl Session for SpreadSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         Box::pin(async move {
-            let _first = self.first.lock().await;
-            self.run(&turn).await
+            let answer = self.run(&[turn]).await.remove(0);
+            self.may_answer().await;
+            answer
         })
     }
 
     fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
         Box::pin(async move {
-            let _first = self.first.lock().await;
-            let mut answers = Vec::new();
-            for turn in &turns {
-                answers.push(self.run(turn).await);
-            }
+            let answers = self.run(&turns).await;
+            self.may_answer().await;
             answers
         })
     }

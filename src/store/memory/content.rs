@@ -22,6 +22,10 @@ pub(crate) struct MetaContent {
     pub(crate) ttl: u64,
     pub(crate) limit_override: Option<u32>,
     pub(crate) expires: Option<u64>,
+    /// Whether a grace is under way.
+    pub(crate) grace: bool,
+    /// The server, since when a grace counts, the longest one that was wanted, and when it ends.
+    pub(crate) server: Option<[u64; 4]>,
     /// The other fields with their values, sorted.
     pub(crate) fields: Vec<(String, String)>,
 }
@@ -32,7 +36,7 @@ impl MemoryState {
         self.permits.len() + self.queue.len()
     }
 
-    pub(crate) fn content(&self) -> Content {
+    pub(crate) fn content(&self, now_ms: u64) -> Content {
         let deadline = |score| (score / 2) as f64 + if is_kicked(score) { 0.5 } else { 0.0 };
         let mut clients: Vec<_> = self
             .clients
@@ -44,7 +48,7 @@ impl MemoryState {
             permits: members(&self.permits, deadline),
             queue: members(&self.queue, |ticket| ticket as f64),
             clients,
-            meta: self.meta.as_ref().map(meta),
+            meta: self.meta.as_ref().map(|it| meta(it, now_ms)),
         }
     }
 }
@@ -53,7 +57,7 @@ fn members(set: &SortedSet, score: impl Fn(u64) -> f64) -> Vec<(String, f64)> {
     set.iter().map(|(number, id)| (id.to_string(), score(number))).collect()
 }
 
-fn meta(meta: &Meta) -> MetaContent {
+fn meta(meta: &Meta, now_ms: u64) -> MetaContent {
     let epochs =
         meta.epochs.iter().map(|(client, epoch)| (client.to_string(), epoch.get().to_string()));
     let declared = meta.declared.iter().map(|(client, declared)| {
@@ -68,6 +72,11 @@ fn meta(meta: &Meta) -> MetaContent {
         ttl: meta.ttl,
         limit_override: meta.limit_override,
         expires: meta.expires,
+        grace: meta.grace_left(now_ms).is_some(),
+        server: meta.server.map(|kept| {
+            let id = kept.server.map_or(0, |server| server.get());
+            [id, kept.since, kept.longest.get(), kept.grace_ends]
+        }),
         fields,
     }
 }

@@ -55,6 +55,7 @@ impl MemoryState {
             limit: limit_override.or(declared_limit).unwrap_or(0),
             declared_limit,
             limit_override,
+            failover_grace: meta.and_then(|meta| meta.grace_left(now_ms)),
             in_use: self.permits.len() + extra,
             holders_total: self.permits.len(),
             waiters_total: self.queue.len(),

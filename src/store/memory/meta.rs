@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::{ClientId, PermitId};
-use crate::numbers::{Epoch, Incarnation, Seq};
+use crate::numbers::{Epoch, Incarnation, Millis, Seq, ServerId};
 
 use super::sorted_set::SortedSet;
 
@@ -18,6 +19,18 @@ pub(super) struct Origin {
     pub(super) last: Option<Seq>,
 }
 
+/// The field `server` of `meta`. Instants are milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeptServer {
+    /// The server that the name was last used on, if it is known.
+    pub(super) server: Option<ServerId>,
+    /// Since when a grace counts.
+    pub(super) since: u64,
+    /// The longest grace that a client has wanted.
+    pub(super) longest: Millis,
+    pub(super) grace_ends: u64,
+}
+
 /// What a client has declared of itself.
 #[derive(Debug, Clone)]
 pub(super) struct Declared {
@@ -29,6 +42,7 @@ pub(super) struct Declared {
 
 /// The fields of the hash `meta`.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Meta {
     pub(super) incarnation: Incarnation,
     /// The last token or ticket given out; at first the number of the incarnation.
@@ -40,6 +54,9 @@ pub(super) struct Meta {
     pub(super) ttl: u64,
     /// When `meta` expires. It never does while there is an override.
     pub(super) expires: Option<u64>,
+    pub(super) server: Option<KeptServer>,
+    /// Whether a grace may be under way.
+    pub(super) grace: bool,
     pub(super) epochs: HashMap<ClientId, Epoch>,
     pub(super) declared: HashMap<ClientId, Declared>,
 }
@@ -56,9 +73,19 @@ impl Meta {
             extra: permits.iter().map(|(_, id)| extra_units(&id)).sum(),
             ttl: 0,
             expires: None,
+            server: None,
+            grace: false,
             epochs: HashMap::new(),
             declared: HashMap::new(),
         }
+    }
+}
+
+impl Meta {
+    /// Returns the rest of the grace that is under way.
+    pub(super) fn grace_left(&self, now_ms: u64) -> Option<Duration> {
+        let ends = self.server.filter(|_| self.grace)?.grace_ends;
+        (ends > now_ms).then(|| Duration::from_millis(ends - now_ms))
     }
 }
 

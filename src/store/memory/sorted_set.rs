@@ -8,6 +8,7 @@ use crate::shrink::Shrink;
 
 /// A set of ids in the order of their scores, and of their texts where scores are equal.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct SortedSet {
     order: BTreeSet<(u64, Lexicographic)>,
     scores: HashMap<PermitId, u64>,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::id::{ClientId, PermitId};
-use crate::numbers::Seq;
+use crate::numbers::{Seq, ServerId};
 use crate::store::WakeUp;
 
 use super::meta::{Meta, Origin};
@@ -12,6 +12,7 @@ use super::sorted_set::SortedSet;
 
 /// The state of one semaphore. Instants are milliseconds of the store's clock.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct MemoryState {
     /// `score.rs` says what a score is.
     pub(super) permits: SortedSet,
@@ -22,6 +23,8 @@ pub(crate) struct MemoryState {
     pub(super) meta: Option<Meta>,
     /// Where this state belongs to a store that drops blank states.
     pub(super) origin: Option<Origin>,
+    /// The server that runs the turns, for tests: the store of a process is none.
+    pub(super) host: Option<ServerId>,
 }
 
 /// Wake-ups for one client.
@@ -77,6 +80,10 @@ impl MemoryState {
         self.meta = None;
     }
 
+    pub(crate) fn has_meta(&self) -> bool {
+        self.meta.is_some()
+    }
+
     pub(crate) fn lose_permits(&mut self) {
         self.permits.clear();
     }
@@ -87,5 +94,10 @@ impl MemoryState {
 
     pub(crate) fn lose_clients(&mut self) {
         self.clients.clear();
+    }
+
+    /// Another server takes over the data.
+    pub(crate) fn move_to(&mut self, host: ServerId) {
+        self.host = Some(host);
     }
 }

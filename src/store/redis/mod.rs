@@ -1,5 +1,6 @@
 //! The store in Redis. It runs the scripts in `lua/`.
 
+mod cluster;
 mod config;
 mod connection_name;
 mod dial;
@@ -8,6 +9,7 @@ mod known_script;
 mod role;
 mod scripts;
 mod sentinel;
+mod server_info;
 mod session;
 mod store;
 mod subscription;

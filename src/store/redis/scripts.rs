@@ -36,9 +36,9 @@ macro_rules! parts {
 
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
-    "keys" "state" "pack" "clock" "prelude" "recount" "wake"
+    "keys" "state" "pack" "clock" "server" "prelude" "recount" "wake"
     "turn" "inspect" "set_limit" "kick"
-    "turn/begin" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
+    "turn/begin" "turn/meet" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
     "turn/permits" "turn/prune" "turn/remove" "turn/renew" "turn/ask_newcomers" "turn/ask" "turn/serve"
     "turn/admit" "turn/finish" "turn/reply"
 ];
@@ -72,8 +72,8 @@ impl Scripts {
         [&self.turn, &self.inspect, &self.set_limit, &self.kick]
     }
 
-    /// For tests: the time comes from a key, and keys expire by that time instead of the server's. Redis 6.2
-    /// has no `PEXPIRETIME`, but there `PTTL` counts from the present time, which `TIME` tells.
+    /// For tests: the time and the server come from keys, and keys expire by that time instead of the server's.
+    /// Redis 6.2 has no `PEXPIRETIME`, but there `PTTL` counts from the present time, which `TIME` tells.
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
         const KEYS: &str = concat!(
@@ -99,9 +99,11 @@ impl Scripts {
             now = tonumber(call('GET', 'test:clock'))
             now_ms = math.floor(now / 1000)
         ";
+        const SERVER: &str = "id = call('GET', 'test:server') + 0";
         Self::from_parts(|name| match name {
             "keys" => KEYS,
             "clock" => CLOCK,
+            "server" => SERVER,
             _ => part(name),
         })
     }

@@ -1,9 +1,9 @@
 //! A session over one connection to Redis.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
-use futures_util::future::{join, join3};
+use futures_util::future::{join, join4};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value,
@@ -21,6 +21,7 @@ use super::errors::{is_hopeless, is_noscript, store_error};
 use super::known_script::KnownScript;
 use super::role::RoleCheck;
 use super::scripts::Scripts;
+use super::server_info::ServerInfo;
 use super::subscription::{Health, Subscriber, push_sender};
 use super::transport::Transport;
 use super::wire::{self, Args};
@@ -47,6 +48,8 @@ pub(super) struct RedisSession {
     kick: KnownScript,
     prefix: Arc<str>,
     health: Arc<Health>,
+    /// The server, once it is known.
+    server: OnceLock<ServerInfo>,
     /// With RESP2, and only if the user may subscribe.
     subscriber: Option<Subscriber>,
 }
@@ -99,8 +102,8 @@ impl RedisSession {
         Ok(())
     }
 
-    /// Names the connection, checks the role of the server, and makes sure that the server has the script of
-    /// turns. Unless the script is missing, that takes one round trip.
+    /// Names the connection, checks the role of the server, asks which one it is, and makes sure that it has the
+    /// script of turns. Unless the script is missing, that takes one round trip.
     async fn prepare(&self, parts: &Parts, protocol: ProtocolVersion) -> RedisResult<()> {
         let role = async {
             match &parts.role {
@@ -109,8 +112,13 @@ impl RedisSession {
             }
         };
         let named = self.say_name(&parts.name, protocol);
-        let (_, role, is_there) = join3(named, role, self.turn.is_there(&self.connection)).await;
+        let server = ServerInfo::ask(self.connection.clone());
+        let is_there = self.turn.is_there(&self.connection);
+        let (_, role, server, is_there) = join4(named, role, server, is_there).await;
         role?;
+        if let Some(server) = server {
+            let _ = self.server.set(server); // nobody else sets it
+        }
         if is_there? {
             return Ok(());
         }
@@ -128,6 +136,7 @@ impl RedisSession {
             kick: KnownScript::new(&scripts.kick),
             prefix: Arc::clone(&parts.prefix),
             health,
+            server: OnceLock::new(),
             subscriber: None,
         }
     }
@@ -201,7 +210,8 @@ impl RedisSession {
     }
 
     fn call_of(&self, turn: &Turn) -> Cmd {
-        self.call(&self.turn, &turn.name, |args| wire::write_turn(args, turn))
+        let server = turn.meets.and(self.server.get()).map(ServerInfo::now);
+        self.call(&self.turn, &turn.name, |args| wire::write_turn(args, turn, server))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection through a [`FaultProxy`](crate::fault_proxy::FaultProxy): two directions, a gate in each.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -23,12 +24,18 @@ pub struct Traffic {
 
 /// What all links of one proxy share.
 pub(super) struct Plumbing {
-    pub upstream: SocketAddr,
+    pub upstream: Mutex<SocketAddr>,
     pub traffic: watch::Sender<Traffic>,
     pub lose_next_reply: AtomicBool,
     /// By how many microseconds replies come late.
     pub reply_delay: AtomicU64,
     pub without_resp3: AtomicBool,
+}
+
+impl Plumbing {
+    fn upstream(&self) -> SocketAddr {
+        *self.upstream.lock().expect("nobody panics while it is locked")
+    }
 }
 
 /// Bytes pass while nothing holds them. The two reasons are apart, so that lifting one leaves the other.
@@ -81,7 +88,7 @@ impl Link {
         let onwards = async {
             // A held connection must look alive whether or not the upstream is.
             self.requests.opened().await;
-            let Ok(upstream) = TcpStream::connect(plumbing.upstream).await else {
+            let Ok(upstream) = TcpStream::connect(plumbing.upstream()).await else {
                 return;
             };
             let _ = upstream.set_nodelay(true);

@@ -44,7 +44,7 @@ impl FaultProxy {
         let addr = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared {
             plumbing: Plumbing {
-                upstream,
+                upstream: Mutex::new(upstream),
                 traffic: watch::Sender::new(Traffic::default()),
                 lose_next_reply: AtomicBool::new(false),
                 reply_delay: AtomicU64::new(0),
@@ -126,6 +126,11 @@ impl FaultProxy {
             link.replies.freeze(true);
         }
         FrozenConnections { links }
+    }
+
+    /// Leads new connections to another server.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        *self.shared.plumbing.upstream.lock().expect("nobody panics while it is locked") = upstream;
     }
 
     /// Closes all present connections; what they held is lost.

@@ -29,7 +29,8 @@ impl RunningTurn<'_> {
         if self.is_too_large(id.units()) {
             return WaiterOutcome::TooLarge;
         }
-        if waiting == 0 && (self.fits(id.units()) || self.prune() && self.fits(id.units())) {
+        let may_fit = waiting == 0 && !self.is_in_grace();
+        if may_fit && (self.fits(id.units()) || self.prune() && self.fits(id.units())) {
             self.add_permit(id, self.now_ms + id.lease_ms().get());
             return WaiterOutcome::Granted { token: self.next_number(), earlier: false };
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::numbers::Epoch;
+use crate::numbers::{Epoch, Incarnation, Seq};
 use crate::store::memory::state::MemoryState;
 use crate::store::{Turn, TurnReply};
 
@@ -26,15 +26,22 @@ impl<'a> RunningTurn<'a> {
             None => state.latest_deadline().max(now / 1000),
         };
         let none_held = state.permits.is_empty();
+        let in_process = state.origin.is_some();
+        let is_new = state.meta.is_none();
         let meta = state.meta_at(now);
         if none_held {
             meta.extra = 0;
         }
-        let last = meta.last.max(turn.seen);
+        let is_behind = meta.last < turn.seen;
+        let mut last = meta.last.max(turn.seen);
+        if is_new && !in_process && is_behind {
+            last = last.map(|last| last.plus(1));
+            meta.incarnation = Incarnation::at(Seq::or_zero(last));
+        }
         let limit = meta.limit_override.unwrap_or(turn.limit);
         let overridden = meta.limit_override.is_some();
         let reply = TurnReply { overridden, ..TurnReply::new(meta.incarnation, limit) };
-        Ok(Self {
+        let mut running = Self {
             state,
             turn,
             now,
@@ -44,6 +51,7 @@ impl<'a> RunningTurn<'a> {
             needed_until,
             wrote_clients: false,
             pruned: false,
+            grace_ends: 0,
             earliest: None,
             head: None,
             asks: turn.ask.clone(),
@@ -52,6 +60,8 @@ impl<'a> RunningTurn<'a> {
             admits: &turn.admit,
             wake_ups: Vec::new(),
             reply,
-        })
+        };
+        running.meet(is_new, is_behind);
+        Ok(running)
     }
 }

@@ -6,6 +6,7 @@ mod ask_newcomers;
 mod begin;
 mod client;
 mod finish;
+mod meet;
 mod permits;
 mod prune;
 mod remove;
@@ -48,6 +49,8 @@ struct RunningTurn<'a> {
     needed_until: u64,
     wrote_clients: bool,
     pruned: bool,
+    /// When the grace ends that is under way; 0 without one.
+    grace_ends: u64,
     /// A lower bound of the scores of all permits; `None` if it is not known.
     earliest: Option<u64>,
     /// The first waiter. It is set once the waiter is known not to fit.
@@ -96,6 +99,11 @@ impl RunningTurn<'_> {
 
     fn fits(&mut self, units: u32) -> bool {
         self.in_use() + u64::from(units) <= u64::from(self.limit)
+    }
+
+    /// Returns whether nothing new is given out.
+    fn is_in_grace(&self) -> bool {
+        self.grace_ends > 0
     }
 
     fn is_too_large(&self, units: u32) -> bool {

@@ -26,14 +26,18 @@ impl RunningTurn<'_> {
         (TurnOutcome::Answered(self.reply), self.wake_ups)
     }
 
-    /// Returns the time until the earliest deadline, if the caller owns the head of the queue.
+    /// Returns the time until the earliest deadline, or until the grace ends, if the caller owns the head of the queue.
     fn until_earliest_deadline(&self) -> Option<Duration> {
         let owns_head = self.head?.client() == self.turn.client;
         if !owns_head || self.state.queue.is_empty() || self.reply.more {
             return None;
         }
-        let (first, _) = self.state.permits.first()?;
-        let deadline = deadline_of(self.earliest.unwrap_or(first));
+        let deadline = if self.is_in_grace() {
+            self.grace_ends
+        } else {
+            let (first, _) = self.state.permits.first()?;
+            deadline_of(self.earliest.unwrap_or(first))
+        };
         Some(Duration::from_millis(deadline.saturating_sub(self.now_ms)))
     }
 }

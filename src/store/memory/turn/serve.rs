@@ -13,6 +13,10 @@ impl RunningTurn<'_> {
         if self.state.queue.is_empty() {
             return;
         }
+        if self.is_in_grace() {
+            self.head = self.state.queue.first().map(|(_, id)| id);
+            return;
+        }
         let mut alive = HashSet::from([self.turn.client]);
         let mut looked = 0;
         while let Some((_, id)) = self.state.queue.first() {

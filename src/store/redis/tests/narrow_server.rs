@@ -53,6 +53,6 @@ async fn deadlines_tickets_and_the_last_number_are_written_in_full_by_a_32_bit_s
     let claim = server.score(Narrow::KEYS[0], &waiter).await;
     assert!(claim >= (seconds * 1_000 + 3_000) as f64, "{claim}");
     let state: Vec<u8> = server.0.query(&["HGET", Narrow::KEYS[3], "state"]).await;
-    let last = f64::from_le_bytes(state[10..18].try_into().unwrap());
+    let last = f64::from_le_bytes(state[11..19].try_into().unwrap());
     assert!(last > ticket, "{last}");
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use crate::id::{DEFAULT_LEASE, PermitId};
 use crate::numbers::{Epoch, Incarnation, Millis, Seq};
-use crate::store::{Turn, WhenFull};
+use crate::store::{Server, Turn, WhenFull};
 
 use super::names::{self, Section};
 
@@ -43,11 +43,19 @@ impl<'a> Args<'a> {
     }
 }
 
-/// Writes a turn, its sections in the order in which the script reads them.
-pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn) {
+/// Writes a turn, its sections in the order in which the script reads them. `server` is the one that the
+/// connection leads to.
+pub(crate) fn write_turn(args: &mut Args<'_>, turn: &Turn, server: Option<Server>) {
     args.put(turn.client).put(turn.limit).put(Seq::or_zero(turn.seen));
     if turn.epoch > Epoch::default() {
         args.put(Section::EPOCH).put(turn.epoch.get());
+    }
+    if let Some(meeting) = &turn.meets {
+        let known = meeting.known.map_or(0, Incarnation::get);
+        let server = meeting.server.or(server);
+        let id = server.map_or(0, |server| server.id.get());
+        args.put(Section::MEET).put(known).put(meeting.grace).put(id);
+        args.put(server.map_or(Millis::new(0), |server| server.up));
     }
     if turn.declares {
         args.put(Section::DECLARE).put(&turn.label);

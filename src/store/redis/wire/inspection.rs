@@ -28,10 +28,12 @@ fn inspection(value: &Value) -> Result<Inspection, Garbled> {
     let labels = labels(words.list()?)?;
     let label = |id: &PermitId| labels.get(&*id.client().to_string()).map(|&text| text.to_owned());
 
+    let grace = Duration::from_millis(words.number()?);
     let mut found = Inspection {
         limit: limit_override.or(declared_limit).unwrap_or(0),
         declared_limit,
         limit_override,
+        failover_grace: (!grace.is_zero()).then_some(grace),
         in_use,
         holders_total,
         waiters_total,

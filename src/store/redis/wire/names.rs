@@ -38,6 +38,7 @@ names! {
         TTL_SLACK = bounds::TTL_SLACK;
         META_OUTLIVES = bounds::META_OUTLIVES;
         FORGET_AFTER = bounds::FORGET_AFTER;
+        CLOCKS_DIFFER = bounds::CLOCKS_DIFFER;
     }
 
     /// The bounds of one turn, in both stores.
@@ -56,12 +57,25 @@ names! {
 
     /// The numbers of a semaphore in one field of `meta`, as `struct.pack` of Lua writes them.
     State: &'static str {
-        FORMAT = "<BBddddddd";
+        FORMAT = "<BBBddddddd";
+    }
+
+    /// The server that a name was last used on, and its grace, in one field of `meta`.
+    Server: &'static str {
+        FORMAT = "<dddd";
+    }
+
+    /// The id of a server.
+    ServerId: &'static str {
+        /// The part of its `run_id` that is kept, as a number: 48 bits.
+        PATTERN = "%x%x%x%x%x%x%x%x%x%x%x%x";
     }
 
     /// The first word of each section of a turn.
     Section: &'static str {
         EPOCH = "e";
+        /// The client's connection is new to the name.
+        MEET = "m";
         /// Keeps the limit and the label of the client.
         DECLARE = "d";
         /// Permits of one unit.

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::id::{ClientId, PermitId};
-use crate::numbers::{Epoch, Incarnation, Seq};
-use crate::store::{Ask, Turn, TurnReply, WaiterOutcome, WhenFull};
+use crate::numbers::{Epoch, Incarnation, Seq, ServerId};
+use crate::store::{Ask, Meeting, Server, Turn, TurnReply, WaiterOutcome, WhenFull};
 
-use super::generator::{EpochChange, RandomTurn};
+use super::generator::{EpochChange, RandomMeeting, RandomTurn, Told};
 
 pub(super) struct Client {
     pub(super) id: ClientId,
@@ -20,6 +20,8 @@ pub(super) struct Client {
     incarnation: Option<Incarnation>,
     seen: Option<Seq>,
     sent: Vec<Turn>,
+    /// The connection is new: the next turn meets the server.
+    must_meet: bool,
 }
 
 impl Client {
@@ -32,6 +34,7 @@ impl Client {
             incarnation: None,
             seen: None,
             sent: Vec::new(),
+            must_meet: true,
         }
     }
 
@@ -47,6 +50,11 @@ impl Client {
         turns.get(pick % turns.len().max(1)).map(|&turn| turn.clone())
     }
 
+    /// The client has a new connection.
+    pub(super) fn reconnect(&mut self) {
+        self.must_meet = true;
+    }
+
     /// Forgets all tokens. So no release claims that its permit must be there.
     pub(super) fn forget_tokens(&mut self) {
         self.tokens.clear();
@@ -59,7 +67,18 @@ impl Client {
         random: &RandomTurn,
         first_counter: u64,
         now: u64,
+        server: ServerId,
     ) -> Turn {
+        let must_meet = std::mem::take(&mut self.must_meet).then_some(RandomMeeting::PLAIN);
+        let meets = random.meets.or(must_meet).map(|RandomMeeting { grace, up, told }| Meeting {
+            known: self.incarnation,
+            grace,
+            server: match told {
+                Told::Present => Some(Server { id: server, up }),
+                Told::Another => ServerId::new(server.get() + 1_000).map(|id| Server { id, up }),
+                Told::Unknown => None,
+            },
+        });
         let epoch = match random.epoch {
             EpochChange::None => self.epoch,
             EpochChange::Rise => {
@@ -93,6 +112,7 @@ impl Client {
             name: name.clone(),
             client: self.id,
             label: if random.labelled { "a label".into() } else { "".into() },
+            meets,
             declares: random.declares,
             epoch,
             limit: random.limit,

@@ -33,6 +33,12 @@ pub(super) enum Step {
     },
     Lose(Key),
     LoseAllKeys,
+    /// The keys are copied, for a later `RollBack`.
+    Snapshot,
+    /// The keys are as they were when they were copied.
+    RollBack,
+    /// Another server runs the scripts from now on. All clients have new connections.
+    ChangeServer,
 }
 
 /// A key that is lost alone.
@@ -64,6 +70,29 @@ pub(super) struct RandomTurn {
     pub(super) old_incarnation: bool,
     pub(super) labelled: bool,
     pub(super) declares: bool,
+    pub(super) meets: Option<RandomMeeting>,
+}
+
+/// What a client tells of the server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RandomMeeting {
+    pub(super) grace: Millis,
+    pub(super) up: Millis,
+    pub(super) told: Told,
+}
+
+impl RandomMeeting {
+    /// A meeting of a client that wants no grace.
+    pub(super) const PLAIN: Self =
+        Self { grace: Millis::new(0), up: Millis::new(3_600_000), told: Told::Present };
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Told {
+    Present,
+    /// A server behind the same proxy.
+    Another,
+    Unknown,
 }
 
 impl RandomTurn {
@@ -82,6 +111,7 @@ impl RandomTurn {
             old_incarnation: false,
             labelled: false,
             declares: false,
+            meets: None,
         }
     }
 }
@@ -126,6 +156,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::LoseAllKeys),
         2 => Just(Step::Lose(Key::Meta)),
         3 => key.prop_map(Step::Lose),
+        6 => Just(Step::Snapshot),
+        4 => Just(Step::RollBack),
+        5 => Just(Step::ChangeServer),
         6 => (0..CLIENTS, any::<usize>())
             .prop_map(|(client, pick)| Step::LateTurn { client, pick }),
     ]
@@ -148,13 +181,14 @@ fn plain_turn() -> impl Strategy<Value = RandomTurn> {
         1 => Just(EpochChange::Rise),
         1 => Just(EpochChange::Late),
     ];
-    (0..CLIENTS, limit, admit, release, epoch, prop::bool::weighted(0.2)).prop_map(
-        |(client, limit, admit, release, epoch, declares)| RandomTurn {
+    (0..CLIENTS, limit, admit, release, epoch, prop::bool::weighted(0.2), meeting()).prop_map(
+        |(client, limit, admit, release, epoch, declares, meets)| RandomTurn {
             limit,
             admit,
             release,
             epoch,
             declares,
+            meets,
             ..RandomTurn::silent(client)
         },
     )
@@ -180,8 +214,8 @@ fn any_turn() -> impl Strategy<Value = RandomTurn> {
         prop_oneof![8 => vec(ask(), 0..4), 1 => vec(ask(), 0..120)],
     );
     let client = (0..CLIENTS, any::<bool>(), prop::bool::weighted(0.3));
-    (client, limit, lists, epoch, any::<bool>()).prop_map(
-        |((client, labelled, declares), limit, lists, epoch, old_incarnation)| {
+    (client, limit, lists, epoch, any::<bool>(), meeting()).prop_map(
+        |((client, labelled, declares), limit, lists, epoch, old_incarnation, meets)| {
             let (admit, release, cancel, renew, ask) = lists;
             RandomTurn {
                 client,
@@ -196,6 +230,7 @@ fn any_turn() -> impl Strategy<Value = RandomTurn> {
                 old_incarnation,
                 labelled,
                 declares,
+                meets,
             }
         },
     )
@@ -210,6 +245,16 @@ fn newcomers() -> impl Strategy<Value = Vec<Newcomer>> {
         vec![Newcomer { units, lease: Millis::new(lease), when_full }; count]
     });
     vec(run, 0..4).prop_map(|runs| runs.concat())
+}
+
+fn meeting() -> impl Strategy<Value = Option<RandomMeeting>> {
+    let grace = prop_oneof![2 => Just(0u64), 2 => 1u64..3_000, 1 => 3_000u64..60_000];
+    let up = prop_oneof![1 => 0u64..60_000, 2 => Just(3_600_000)];
+    let told =
+        prop_oneof![8 => Just(Told::Present), 1 => Just(Told::Another), 1 => Just(Told::Unknown)];
+    let meeting = (grace.prop_map(Millis::new), up.prop_map(Millis::new), told)
+        .prop_map(|(grace, up, told)| RandomMeeting { grace, up, told });
+    prop::option::weighted(0.15, meeting)
 }
 
 fn ask() -> impl Strategy<Value = RandomAsk> {

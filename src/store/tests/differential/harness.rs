@@ -5,12 +5,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use crate::id::ClientId;
+use crate::numbers::{Seq, ServerId};
+use crate::store::memory::MemoryState;
 use crate::store::{INSPECT_BOUND, TurnOutcome};
 
 use super::client::Client;
 use super::generator::{CLIENTS, Key, RandomTurn, Step};
 use super::memory_side::MemorySide;
-use super::redis_side::RedisSide;
+use super::redis_side::{RedisSide, Snapshot};
 
 /// Where the clock of each case starts, in microseconds: far ahead of the server's own clock, which
 /// thus never expires a key.
@@ -27,6 +29,10 @@ pub(super) struct Harness {
     clients: Vec<Client>,
     name: Arc<str>,
     now: u64,
+    server: u64,
+    snapshot: Option<(MemoryState, Snapshot)>,
+    /// The highest number given out. It is ahead of the clock after a change of the server.
+    numbers_until: u64,
     cases: u64,
     turns_of_case: u64,
     turns_before: u64,
@@ -41,6 +47,9 @@ impl Harness {
             clients: ids().map(Client::new).collect(),
             name: "".into(),
             now: START,
+            server: 1,
+            snapshot: None,
+            numbers_until: 0,
             cases: 0,
             turns_of_case: 0,
             turns_before: 0,
@@ -62,6 +71,9 @@ impl Harness {
         self.memory = MemorySide::default();
         self.redis.set_clock(self.now).await;
         self.redis.begin(&self.name).await;
+        self.snapshot = None;
+        self.numbers_until = 0;
+        self.change_server().await;
         for client in &mut self.clients {
             *client = Client::new(client.id);
         }
@@ -73,7 +85,9 @@ impl Harness {
             if self.memory.ids() > MANY && !self.now.is_multiple_of(8) {
                 continue; // it would take most of the time of the test
             }
-            prop_assert_eq!(self.redis.content().await, self.memory.content(), "after {:?}", taken);
+            let (redis, memory) =
+                (self.redis.content(self.now).await, self.memory.content(self.now));
+            prop_assert_eq!(redis, memory, "after {:?}", taken);
         }
         Ok(())
     }
@@ -100,17 +114,48 @@ impl Harness {
             Step::TurnBack { micros } => self.now -= micros,
             Step::Lose(key) => self.lose(key).await,
             Step::LoseAllKeys => {
-                self.now += LOSS_TAKES;
+                self.pass_all_numbers();
                 self.memory.lose_all_keys();
+                self.memory.set_server(self.server());
                 self.redis.lose_all_keys().await;
             }
+            Step::Snapshot => {
+                self.snapshot = Some((self.memory.snapshot(), self.redis.snapshot().await));
+            }
+            Step::RollBack => self.roll_back().await,
+            Step::ChangeServer => self.change_server().await,
         }
         Ok(())
     }
 
+    fn server(&self) -> ServerId {
+        ServerId::new(self.server).unwrap()
+    }
+
+    /// Waits until the next incarnation is above all numbers given out.
+    fn pass_all_numbers(&mut self) {
+        self.now = self.now.max(self.numbers_until) + LOSS_TAKES;
+    }
+
+    async fn roll_back(&mut self) {
+        let Some((memory, redis)) = &self.snapshot else { return };
+        self.memory.roll_back(memory);
+        self.redis.roll_back(redis).await;
+        self.memory.set_server(self.server());
+        // On the same server nobody may notice. Then no turn can know that not all permits are there.
+        self.clients.iter_mut().for_each(Client::forget_tokens);
+    }
+
+    async fn change_server(&mut self) {
+        self.server += 1;
+        self.clients.iter_mut().for_each(Client::reconnect);
+        self.memory.set_server(self.server());
+        self.redis.set_server(self.server()).await;
+    }
+
     async fn lose(&mut self, key: Key) {
         match key {
-            Key::Meta => self.now += LOSS_TAKES,
+            Key::Meta => self.pass_all_numbers(),
             // No turn can know that what is released together was not granted together.
             Key::Permits => self.clients.iter_mut().for_each(Client::forget_tokens),
             Key::Queue | Key::Clients => {}
@@ -125,12 +170,14 @@ impl Harness {
         let first = self.turns_of_case * 2048 + if high { 18_000_000_000_000_000_000 } else { 0 };
         self.turns_of_case += 1;
         let client = &mut self.clients[random.client];
-        let turn = client.turn(&self.name, random, first, self.now);
+        let server = ServerId::new(self.server).unwrap();
+        let turn = client.turn(&self.name, random, first, self.now, server);
         let memory = self.memory.turn(&turn, self.now);
         let redis = self.redis.turn(random.client, &turn).await;
         prop_assert_eq!(redis, memory.clone(), "{:?}", turn);
         if let TurnOutcome::Answered(reply) = memory {
             client.learn(&turn, &reply, self.now);
+            self.numbers_until = self.numbers_until.max(Seq::or_zero(reply.last));
         }
         self.compare_wake_ups().await
     }

@@ -2,6 +2,7 @@
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::ServerId;
 use crate::store::memory::{Content, MemoryState};
 use crate::store::{Kick, Turn, TurnOutcome, WakeUp};
 
@@ -18,6 +19,18 @@ impl MemorySide {
         let (outcome, wake_ups) = self.state.turn(turn, now);
         self.wake_ups.extend(wake_ups);
         outcome
+    }
+
+    pub(super) fn set_server(&mut self, server: ServerId) {
+        self.state.move_to(server);
+    }
+
+    pub(super) fn snapshot(&self) -> MemoryState {
+        self.state.clone()
+    }
+
+    pub(super) fn roll_back(&mut self, snapshot: &MemoryState) {
+        self.state = snapshot.clone();
     }
 
     pub(super) fn set_limit(&mut self, limit: Option<u32>, now: u64) {
@@ -39,8 +52,8 @@ impl MemorySide {
         self.state.ids()
     }
 
-    pub(super) fn content(&self) -> Content {
-        self.state.content()
+    pub(super) fn content(&self, now: u64) -> Content {
+        self.state.content(now / 1000)
     }
 
     pub(super) fn lose(&mut self, key: Key) {

@@ -9,7 +9,7 @@ use test_support::redis_server::RedisServer;
 
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::numbers::PlaceId;
+use crate::numbers::{PlaceId, ServerId};
 use crate::store::memory::{Content, MetaContent};
 use crate::store::redis::RedisConfig;
 use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
@@ -23,6 +23,9 @@ pub(super) struct RedisSide {
     sessions: Vec<(Arc<dyn Session>, Arc<Recorder>)>,
     name: Arc<str>,
 }
+
+/// The keys, each with its content and when it expires; 0 for never.
+pub(super) type Snapshot = Vec<(String, Vec<u8>, i64)>;
 
 #[derive(Default)]
 struct Recorder {
@@ -41,6 +44,8 @@ impl WakeListener for Recorder {
 impl RedisSide {
     pub(super) async fn start(clients: impl Iterator<Item = ClientId>) -> Self {
         let server = RedisServer::start().await;
+        // So no session tells which server this is: the test tells.
+        server.cmd(&["ACL", "SETUSER", "default", "-info"]).await;
         let connection = server.connection().await;
         let config = RedisConfig { url: server.url(), ..RedisConfig::default() };
         let store = config.store().unwrap().with_test_clock();
@@ -68,6 +73,32 @@ impl RedisSide {
         set.query_async::<()>(&mut self.connection).await.unwrap();
     }
 
+    pub(super) async fn set_server(&self, server: ServerId) {
+        self.server.cmd(&["SET", "test:server", &server.get().to_string()]).await;
+    }
+
+    /// Copies all keys.
+    pub(super) async fn snapshot(&self) -> Snapshot {
+        let mut keys = Vec::new();
+        let names = Key::ALL.map(|key| self.key(key));
+        let times = expire_times(&mut self.connection.clone(), &names).await;
+        for (key, at) in names.into_iter().zip(times) {
+            let dump: Option<Vec<u8>> = self.server.query(&["DUMP", &key]).await;
+            keys.extend(dump.map(|dump| (key, dump, at.max(0))));
+        }
+        keys
+    }
+
+    /// Puts all keys back as they were.
+    pub(super) async fn roll_back(&self, snapshot: &Snapshot) {
+        self.lose_all_keys().await;
+        for (key, dump, at) in snapshot {
+            let mut restore = ::redis::cmd("RESTORE");
+            restore.arg(key).arg(at).arg(dump).arg("ABSTTL");
+            restore.query_async::<()>(&mut self.connection.clone()).await.unwrap();
+        }
+    }
+
     pub(super) async fn turn(&self, client: usize, turn: &Turn) -> TurnOutcome {
         self.sessions[client].0.clone().turn(turn.clone()).await.unwrap()
     }
@@ -90,7 +121,7 @@ impl RedisSide {
     }
 
     /// Returns what the keys hold. Each key that is there expires when `meta` says.
-    pub(super) async fn content(&self) -> Content {
+    pub(super) async fn content(&self, now: u64) -> Content {
         let mut all = ::redis::pipe();
         for key in [Key::Permits, Key::Queue, Key::Clients] {
             all.cmd("ZRANGE").arg(self.key(key)).arg(0).arg(-1).arg("WITHSCORES");
@@ -104,7 +135,7 @@ impl RedisSide {
         let keys = Key::ALL.map(|key| self.key(key));
         let [permits_at, queue_at, clients_at, meta_at] =
             expire_times(&mut connection, &keys).await;
-        let meta = meta_content(&meta, u64::try_from(meta_at).ok());
+        let meta = meta_content(&meta, u64::try_from(meta_at).ok(), now / 1000);
         for (members, at) in [(&permits, permits_at), (&queue, queue_at), (&clients, clients_at)] {
             // A `meta` that `set_limit` made again beside waiters alone leaves their expiry to the next turn.
             if let Some(meta) = meta.as_ref().filter(|meta| meta.ttl > 0 && !members.is_empty()) {
@@ -153,12 +184,22 @@ impl RedisSide {
 }
 
 /// Reads the fields of `meta`: the packed state, and one or two for each client.
-fn meta_content(meta: &HashMap<String, Vec<u8>>, expires: Option<u64>) -> Option<MetaContent> {
+fn meta_content(
+    meta: &HashMap<String, Vec<u8>>,
+    expires: Option<u64>,
+    now_ms: u64,
+) -> Option<MetaContent> {
     let state = meta.get("state")?;
-    let number =
-        |nth: usize| f64::from_le_bytes(state[2 + 8 * nth..][..8].try_into().unwrap()) as i64;
+    let double = |bytes: &[u8], nth: usize| {
+        f64::from_le_bytes(bytes[8 * nth..][..8].try_into().unwrap()) as i64
+    };
+    let number = |nth| double(&state[3..], nth);
     let whole = |nth| u64::try_from(number(nth)).unwrap();
-    let others = meta.iter().filter(|&(name, _)| name != "state");
+    let server = meta.get("server").map(|server| {
+        assert_eq!(server.len(), 32);
+        [0, 1, 2, 3].map(|nth| u64::try_from(double(server, nth)).unwrap())
+    });
+    let others = meta.iter().filter(|&(name, _)| name != "state" && name != "server");
     let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).unwrap();
     let mut fields: Vec<_> = others.map(|(name, value)| (name.clone(), text(value))).collect();
     fields.sort();
@@ -169,6 +210,9 @@ fn meta_content(meta: &HashMap<String, Vec<u8>>, expires: Option<u64>) -> Option
         ttl: whole(3),
         limit_override: u32::try_from(number(4)).ok(),
         expires,
+        // The flag stays until a turn looks at the clock.
+        grace: state[2] == 1 && server.is_some_and(|[.., ends]| ends > now_ms),
+        server,
         fields,
     })
 }

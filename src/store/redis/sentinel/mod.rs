@@ -16,6 +16,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use std::iter;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -84,9 +85,10 @@ impl Sentinels {
         self.0.seeds.iter().chain(&*lock(&self.0.learnt)).cloned().collect()
     }
 
-    /// Remembers the sentinels that one of them has told of, instead of those from before.
-    fn learn(&self, others: &[Address]) {
-        *lock(&self.0.learnt) = others.to_vec();
+    /// Remembers a sentinel that has answered, and those that it has told of, instead of those from before.
+    fn learn(&self, sentinel: &Address, others: &[Address]) {
+        let all = iter::once(sentinel).chain(others).take(MOST);
+        *lock(&self.0.learnt) = all.cloned().collect();
     }
 
     /// Notes where the primary is. The log tells when it has moved.

@@ -60,12 +60,16 @@ impl Client {
     /// | `redis://[user][:password@]host[:port][/db]` | one server |
     /// | `unix:///path/to.sock[?db=1&user=u&pass=p]` | one server, by its unix socket |
     /// | `redis+sentinel://[user][:password@]host[:26379][,host..]/master[/db]` | the primary that sentinels know as `master` |
+    /// | `redis+cluster://[user][:password@]host[:port][,host..]` | the primaries of a cluster |
     ///
     /// The sentinels are asked where the primary is each time that a connection is opened, and tell when it
     /// has moved. One of them that answers is enough, since it tells of the others. User and password are those
     /// of the primary. The parameters `sentinel_user` and `sentinel_password` are those of the sentinels, and
     /// `sentinel_tls=yes` or `no` sets TLS for them alone. `redis-sentinel://` means the same, with
     /// `?sentinelMasterId=master` in place of the path, too.
+    ///
+    /// In a cluster, the primary that has the slot of a name counts its units. One node that answers is enough,
+    /// since it tells of the others. `redis-cluster://` means the same.
     ///
     /// `rediss` instead of `redis` means TLS (feature `tls-rustls`), `valkey` the same as `redis`, and
     /// `valkeys` the same as `rediss`. An IPv6 address stands in brackets: `redis://[::1]:6379`. In a user or
@@ -132,6 +136,8 @@ impl Client {
     /// - A connection that breaks is noticed at once; over TLS to a server without RESP3, only by the next
     ///   call. A server that hangs is noticed only when the next calls have had no answer: until then this
     ///   returns true. [`last_heard`](Self::last_heard) tells how old the latest answer is.
+    /// - In a cluster, a connection to one primary is enough for true. So a primary that is down does not take
+    ///   a service out of traffic whose other names are well.
     /// - While the server refuses calls, say because it is out of memory, this returns true.
     /// - Before the first call, a client made by [`open`](Self::open) or
     ///   [`ClientBuilder::build`] has not tried to connect, so this returns false. A service that gets no
@@ -172,7 +178,7 @@ impl Client {
     /// [`inspect`](crate::ZSetSemaphore::inspect), or the opening of a connection. `None` before its first
     /// answer. It makes no call.
     ///
-    /// A refusal is an answer, too. A client that has nothing to ask hears nothing, so an old instant alone
+    /// In a cluster, it is the latest answer of any node. A refusal is an answer, too. A client that has nothing to ask hears nothing, so an old instant alone
     /// is no reason for an alarm. It is one if the client holds permits that it renews: then it asks at least
     /// every third of the lease.
     ///

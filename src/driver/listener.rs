@@ -63,7 +63,7 @@ impl WakeListener for Listener {
         self.place.wake_driver();
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "redis"))]
     fn places_changed(&self) {
         self.shared.note_moves();
     }

@@ -324,7 +324,7 @@ impl Shared {
     }
 
     /// Notes that names may be at other places than before.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "redis"))]
     pub(super) fn note_moves(&self) {
         self.moves.fetch_add(1, Ordering::SeqCst);
         self.wake_drivers();

@@ -15,8 +15,18 @@ pub struct StoreError {
     kind: StoreErrorKind,
     what: Arc<str>,
     source: Option<Source>,
+    place: Place,
+}
+
+/// What the error of one place of the store tells beyond its kind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Right,
     /// The name is at another place than the one that was asked.
-    elsewhere: bool,
+    Elsewhere,
+    /// The place lost the name while the call ran. So a part of the call may have run, and the rest never
+    /// will.
+    CutShort,
 }
 
 /// The kinds of [`StoreError`].
@@ -46,6 +56,8 @@ pub enum StoreErrorKind {
     /// A newer version of this crate wrote the data of the semaphore, in a form that this version does not know
     /// (`NEWERSCHEMA`, an error of the crate's own scripts). Nothing was changed.
     NewerSchema,
+    /// The URL leads to a node of a cluster although it names one server, or the other way round.
+    WrongMode,
     /// The server answered something that this crate does not understand.
     Protocol,
     /// The server answered another error.
@@ -54,7 +66,7 @@ pub enum StoreErrorKind {
 
 impl StoreError {
     pub(crate) fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into().into(), source: None, elsewhere: false }
+        Self { kind, what: what.into().into(), source: None, place: Place::Right }
     }
 
     #[cfg(feature = "redis")]
@@ -73,12 +85,24 @@ impl StoreError {
     /// The name has come to another place than the one that was asked.
     #[cfg(test)]
     pub(crate) fn elsewhere(what: impl Into<String>) -> Self {
-        Self { elsewhere: true, ..Self::new(StoreErrorKind::NotReady, what) }
+        Self::new(StoreErrorKind::NotReady, what).into_elsewhere()
+    }
+
+    /// As [`elsewhere`](Self::elsewhere), with what this error says.
+    #[cfg(any(test, feature = "redis"))]
+    pub(crate) fn into_elsewhere(self) -> Self {
+        Self { place: Place::Elsewhere, ..self }
+    }
+
+    /// The place lost the name while the call ran: a part of it may have run.
+    #[cfg(feature = "redis")]
+    pub(crate) fn into_cut_short(self) -> Self {
+        Self { place: Place::CutShort, ..self }
     }
 
     /// Returns whether the name has come to another place than the one that was asked. The call did nothing.
     pub(crate) fn is_elsewhere(&self) -> bool {
-        self.elsewhere
+        self.place == Place::Elsewhere
     }
 
     /// Returns the kind.
@@ -101,11 +125,11 @@ impl StoreError {
     /// at once.
     pub fn is_final(&self) -> bool {
         use StoreErrorKind::{
-            Authentication, NewerSchema, NotPermitted, Protocol, Server, WrongType,
+            Authentication, NewerSchema, NotPermitted, Protocol, Server, WrongMode, WrongType,
         };
         matches!(
             self.kind,
-            Authentication | NotPermitted | WrongType | NewerSchema | Protocol | Server
+            Authentication | NotPermitted | WrongType | NewerSchema | WrongMode | Protocol | Server
         )
     }
 
@@ -118,6 +142,7 @@ impl StoreError {
     /// Whether it is known that the call did nothing.
     pub(crate) fn did_not_run(&self) -> bool {
         matches!(self.kind, StoreErrorKind::NotReady | StoreErrorKind::Unreachable)
+            && self.place != Place::CutShort
     }
 
     /// Whether the connection must be replaced.

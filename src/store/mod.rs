@@ -115,7 +115,7 @@ pub(crate) trait WakeListener: Send + Sync {
     #[cfg(feature = "redis")]
     fn disconnected(&self);
     /// [`Store::place_of`] may return other places than before.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "redis"))]
     fn places_changed(&self);
 }
 

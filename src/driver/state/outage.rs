@@ -17,6 +17,11 @@ const HOPS: u32 = 6;
 /// The pause before the second hop. Each further one is twice as long.
 const FIRST_HOP_PAUSE: Duration = Duration::from_millis(2);
 
+/// The pauses after turns that the server did not run double from the first to the longest.
+const FIRST_BRIEF_PAUSE: Duration = Duration::from_millis(10);
+const BRIEF_DOUBLINGS: u32 = 5;
+const LONGEST_BRIEF_PAUSE: Duration = Duration::from_millis(200);
+
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     error: Option<StoreError>,
@@ -31,6 +36,8 @@ pub(super) struct Outage {
     /// No turn goes out before this instant.
     paused_until: Option<Instant>,
     delay: RetryDelay,
+    /// How many brief pauses there were in a row, up to the number of doublings.
+    brief_pauses: u32,
     /// How many turns in a row were sent to a place that no longer had the name.
     redirected: u32,
 }
@@ -88,6 +95,7 @@ impl Outage {
         self.error = None;
         self.paused_until = None;
         self.delay.reset();
+        self.brief_pauses = 0;
         self.redirected = 0;
         self.end()
     }
@@ -146,6 +154,14 @@ impl Outage {
     /// Holds turns back for a while; for longer after each failure in a row.
     pub(super) fn pause(&mut self, now: Instant) {
         self.paused_until = Some(now + self.delay.after_failure());
+    }
+
+    /// As [`pause`](Self::pause), but shorter: the server did not run the turn, and is about to run turns again.
+    pub(super) fn pause_briefly(&mut self, now: Instant) {
+        let longest =
+            (FIRST_BRIEF_PAUSE * 2_u32.saturating_pow(self.brief_pauses)).min(LONGEST_BRIEF_PAUSE);
+        self.brief_pauses = (self.brief_pauses + 1).min(BRIEF_DOUBLINGS);
+        self.paused_until = Some(now + longest.mul_f64(0.5 + 0.5 * fastrand::f64()));
     }
 
     /// Returns whether turns are held back; forgets a pause that is over.

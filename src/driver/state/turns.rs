@@ -331,13 +331,14 @@ impl SemaphoreState {
     /// to note the epoch, but not what follows a release.
     pub(crate) fn refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.epochs.refused();
-        self.did_not_run(number, error, now);
+        self.say_failed_turn_again(number, error, now);
+        self.outage.pause(now);
     }
 
     /// The server said that the turn did not run: it is said again after a pause.
     pub(crate) fn did_not_run(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.say_failed_turn_again(number, error, now);
-        self.outage.pause(now);
+        self.outage.pause_briefly(now);
     }
 
     /// The name has come to another place: the turn did not run, and is said again there.

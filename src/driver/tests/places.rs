@@ -162,23 +162,21 @@ async fn a_move_that_is_found_out_by_a_turn_costs_neither_permits_nor_places() {
 #[tokio::test(start_paused = true)]
 async fn a_turn_in_flight_lands_where_it_was_sent_though_its_name_moves() {
     let spread = Spread::new();
-    let node = Node::new(&spread);
-    node.hold("warm").await.release();
-    spread.hold(A);
-    let granted = node.enter("jobs");
+    let [one, two] = [(); 2].map(|()| Node::new(&spread));
+    one.hold("jobs").await.release();
+    two.hold("jobs").await.release();
     sleep(SOON).await;
-    let waiting = node.enter("jobs");
+    spread.hold_answers(A);
+    let granted = one.enter("jobs");
     sleep(SOON).await;
-    // The turn has run before the move. Its answer comes only after it.
-    spread.let_go(A);
-    spread.move_name_and_tell("jobs", A);
-    let held = granted.held_within(SOON).await;
-    spread.hold(B);
     spread.move_name_and_tell("jobs", B);
-    held.release();
+    let waiting = two.enter("jobs");
     sleep(SOON).await;
-    assert!(waiting.granted().is_none());
-    spread.let_go(B);
+    assert!(granted.granted().is_none(), "its answer is on its way");
+    assert!(waiting.granted().is_none(), "the unit is taken");
+    spread.let_answers_go(A);
+    let held = granted.held_within(SOON).await;
+    held.release();
     waiting.held_within(SOON).await;
 }
 

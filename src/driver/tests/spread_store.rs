@@ -28,6 +28,8 @@ pub(super) struct Spread {
     down: Mutex<BTreeSet<PlaceId>>,
     /// The places that keep turns to themselves until they are let go.
     held: watch::Sender<BTreeSet<PlaceId>>,
+    /// The places that keep answers to themselves until they are let go.
+    held_answers: watch::Sender<BTreeSet<PlaceId>>,
     /// How many turns each place has run.
     ran: Mutex<BTreeMap<PlaceId, usize>>,
 }
@@ -42,6 +44,7 @@ impl Spread {
             sessions: Mutex::default(),
             down: Mutex::default(),
             held: watch::Sender::default(),
+            held_answers: watch::Sender::default(),
             ran: Mutex::default(),
         })
     }
@@ -85,6 +88,19 @@ impl Spread {
 
     pub(super) fn let_go(&self, place: PlaceId) {
         self.held.send_modify(|held| {
+            held.remove(&place);
+        });
+    }
+
+    /// Makes a place run the turns that it gets, but keep their answers until it is let go.
+    pub(super) fn hold_answers(&self, place: PlaceId) {
+        self.held_answers.send_modify(|held| {
+            held.insert(place);
+        });
+    }
+
+    pub(super) fn let_answers_go(&self, place: PlaceId) {
+        self.held_answers.send_modify(|held| {
             held.remove(&place);
         });
     }
@@ -194,7 +210,10 @@ impl Session for SpreadSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         Box::pin(async move {
             self.reach(&turn.name).await?;
-            Ok(self.spread.turn(&turn))
+            let outcome = self.spread.turn(&turn);
+            let mut held = self.spread.held_answers.subscribe();
+            held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
+            Ok(outcome)
         })
     }
 

@@ -8,6 +8,7 @@ use redis::{ConnectionInfo, RedisError};
 
 use crate::error::{ConfigError, has_forbidden_characters};
 
+use super::cluster::Cluster;
 use super::dial::Dial;
 use super::sentinel::Sentinels;
 use super::store::{Reach, RedisStore};
@@ -56,7 +57,7 @@ impl RedisConfig {
                 Reach::Direct(self.client(&endpoint, access.with(self.credentials.as_ref()))?)
             }
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
-            Target::Cluster(_) => return Err(self.no_cluster()),
+            Target::Cluster(cluster) => self.in_cluster(cluster)?,
         };
         Ok(RedisStore::new(reach, self.prefix.into(), self.label))
     }
@@ -71,14 +72,16 @@ impl RedisConfig {
         Ok(Reach::Sentinels { sentinels, primary })
     }
 
-    fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
-        Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
+    fn in_cluster(&self, cluster: url::Cluster) -> Result<Reach, ConfigError> {
+        let url::Cluster { seeds, access } = cluster;
+        // As above.
+        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
+        let dial = self.dial(&at, access.with(self.credentials.as_ref()))?;
+        Ok(Reach::Cluster(Arc::new(Cluster::new(seeds, dial))))
     }
 
-    fn no_cluster(&self) -> ConfigError {
-        let allowed = "redis://, redis+sentinel://, or unix:///path";
-        let problem = "this version has no store for clusters";
-        ConfigError::new("url", shown(&self.url), allowed).because(problem)
+    fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
+        Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
     }
 
     /// Makes what opens connections to `endpoint`.

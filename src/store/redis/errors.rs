@@ -16,6 +16,7 @@ pub(super) fn store_error(error: RedisError, doing: &str) -> StoreError {
         StoreErrorKind::NewerSchema => "; upgrade this program's zset-semaphore",
         StoreErrorKind::OutOfMemory => "; raise the server's maxmemory or free some",
         StoreErrorKind::CannotPersist => "; check the server's disk and its settings",
+        StoreErrorKind::WrongMode => "; this is a cluster: use redis+cluster://",
         StoreErrorKind::ReadOnly => "; the URL must lead to the primary",
         _ => "",
     };
@@ -33,9 +34,10 @@ pub(super) fn kind_of(error: &RedisError) -> StoreErrorKind {
         ErrorKind::Io if error.is_connection_refusal() => StoreErrorKind::Unreachable,
         ErrorKind::Io => StoreErrorKind::Disconnected,
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => StoreErrorKind::Protocol,
-        ErrorKind::Server(BusyLoading | TryAgain | ClusterDown | MasterDown | Ask | Moved) => {
+        ErrorKind::Server(BusyLoading | TryAgain | ClusterDown | MasterDown) => {
             StoreErrorKind::NotReady
         }
+        ErrorKind::Server(Ask | Moved) => StoreErrorKind::WrongMode,
         ErrorKind::Server(ReadOnly) => StoreErrorKind::ReadOnly,
         ErrorKind::Server(NoPerm) => StoreErrorKind::NotPermitted,
         ErrorKind::Server(ServerErrorKind::ResponseError) => {

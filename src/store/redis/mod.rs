@@ -1,5 +1,6 @@
 //! The store in Redis. It runs the scripts in `lua/`.
 
+mod cluster;
 mod config;
 mod connection_name;
 mod dial;

@@ -10,6 +10,7 @@ use crate::id::ClientId;
 use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
+use super::cluster::Cluster;
 use super::connection_name::connection_name;
 use super::dial::{Dial, with_protocol};
 use super::errors::{is_hopeless, store_error};
@@ -37,17 +38,26 @@ pub(super) enum Reach {
     Direct(redis::Client),
     /// The sentinels tell the address.
     Sentinels { sentinels: Sentinels, primary: Dial },
+    /// The nodes of the cluster tell which of them has a name.
+    Cluster(Arc<Cluster>),
 }
 
 impl Store for RedisStore {
+    fn place_of(&self, name: &str) -> PlaceId {
+        match &self.reach {
+            Reach::Direct(_) | Reach::Sentinels { .. } => PlaceId::FIRST,
+            Reach::Cluster(cluster) => cluster.place_of(name),
+        }
+    }
+
     fn open(
         &self,
-        _: PlaceId,
+        place: PlaceId,
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {
         Box::pin(async move {
-            let opened = self.connect(client, listener).await?;
+            let opened = self.connect(place, client, listener).await?;
             if !opened.session.is_subscribed()
                 && !self.told_unsubscribed.swap(true, Ordering::SeqCst)
             {
@@ -64,6 +74,14 @@ impl Store for RedisStore {
         match &self.reach {
             Reach::Direct(client) => client.get_connection_info().addr().to_string(),
             Reach::Sentinels { sentinels, .. } => sentinels.address(),
+            Reach::Cluster(cluster) => cluster.address(),
+        }
+    }
+
+    fn address_of(&self, place: PlaceId) -> String {
+        match &self.reach {
+            Reach::Cluster(cluster) => cluster.address_of(place),
+            Reach::Direct(_) | Reach::Sentinels { .. } => self.address(),
         }
     }
 }
@@ -82,6 +100,7 @@ impl RedisStore {
 
     async fn connect(
         &self,
+        place: PlaceId,
         id: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> Result<Opened, StoreError> {
@@ -104,6 +123,18 @@ impl RedisStore {
                     Box::pin(opening) as BoxFuture<'_, _>
                 };
                 sentinels.open(Box::new(connect)).await
+            }
+            Reach::Cluster(cluster) => {
+                let heard_by = Arc::clone(&listener);
+                let connect = move |node: Address| {
+                    let parts = self.parts(id, Arc::clone(&heard_by));
+                    let opening = async move {
+                        let client = usable(cluster.dial().to(&node))?;
+                        connect_to(&client, &parts, &node.to_string()).await
+                    };
+                    Box::pin(opening) as BoxFuture<'_, _>
+                };
+                cluster.open(place, listener, Box::new(connect)).await
             }
         }
     }

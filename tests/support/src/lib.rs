@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod overlap;
 pub mod owned_process;
 pub mod processes;
+pub mod redis_cluster;
 pub mod redis_server;
 mod redis_stats;
 mod reserved_port;

@@ -1,0 +1,83 @@
+//! Which node has which slot. Pure.
+
+use std::collections::HashMap;
+
+use crate::numbers::PlaceId;
+
+use super::super::url::Address;
+use super::slots::{SLOTS, Slot};
+
+/// Knows the primary of each slot. A primary is a place, and an address keeps its place for ever.
+pub(super) struct SlotMap {
+    /// The place of each slot. The first place stands for those of which nothing is known.
+    places: Vec<PlaceId>,
+    /// The addresses of the places after the first one.
+    addresses: Vec<Address>,
+    by_address: HashMap<Address, PlaceId>,
+}
+
+/// Slots in a row, and the primary that has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SlotRange {
+    pub(super) first: Slot,
+    pub(super) last: Slot,
+    pub(super) primary: Address,
+}
+
+impl SlotMap {
+    /// Makes a map that knows nothing.
+    pub(super) fn new() -> Self {
+        Self {
+            places: vec![PlaceId::FIRST; SLOTS.into()],
+            addresses: Vec::new(),
+            by_address: HashMap::new(),
+        }
+    }
+
+    pub(super) fn place_of(&self, slot: Slot) -> PlaceId {
+        self.places[slot.index()]
+    }
+
+    /// Returns the address of a place; `None` of the first one, which has none of its own.
+    pub(super) fn address(&self, place: PlaceId) -> Option<&Address> {
+        let index = (place.get() as usize).checked_sub(1)?;
+        self.addresses.get(index)
+    }
+
+    /// Notes that a slot is at a node.
+    pub(super) fn set(&mut self, slot: Slot, primary: &Address) {
+        let place = self.place_at(primary);
+        self.places[slot.index()] = place;
+    }
+
+    /// Takes in what a node knows of all slots. A slot that it does not name stays where it was. Returns
+    /// whether a slot has come to another place.
+    pub(super) fn take_in(&mut self, ranges: &[SlotRange]) -> bool {
+        let mut changed = false;
+        for SlotRange { first, last, primary } in ranges {
+            let place = self.place_at(primary);
+            for at in self.places[first.index()..=last.index()].iter_mut() {
+                changed |= *at != place;
+                *at = place;
+            }
+        }
+        changed
+    }
+
+    /// Returns the primaries that have slots, without the node at `place`.
+    pub(super) fn primaries_but(&self, place: PlaceId) -> Vec<Address> {
+        let has_slots = |id: &PlaceId| *id != place && self.places.contains(id);
+        let ids = (1..=self.addresses.len()).map(|number| PlaceId::new(number as u32));
+        ids.filter(has_slots).filter_map(|id| self.address(id).cloned()).collect()
+    }
+
+    fn place_at(&mut self, address: &Address) -> PlaceId {
+        if let Some(place) = self.by_address.get(address) {
+            return *place;
+        }
+        self.addresses.push(address.clone());
+        let place = PlaceId::new(self.addresses.len() as u32);
+        self.by_address.insert(address.clone(), place);
+        place
+    }
+}

@@ -1,0 +1,67 @@
+//! The map: what a node told of all slots, and what redirections told of one.
+
+use super::super::slot_map::{SlotMap, SlotRange};
+use super::super::slots::Slot;
+use crate::numbers::PlaceId;
+use crate::store::redis::url::Address;
+
+fn node(port: u16) -> Address {
+    Address::new("host", port)
+}
+
+fn range(first: u16, last: u16, port: u16) -> SlotRange {
+    SlotRange {
+        first: Slot::new(first).unwrap(),
+        last: Slot::new(last).unwrap(),
+        primary: node(port),
+    }
+}
+
+/// The ports of the nodes that have slots; 0 stands for a slot of which nothing is known.
+fn ports<const N: usize>(map: &SlotMap, slots: [u16; N]) -> [u16; N] {
+    let place = |slot| map.place_of(Slot::new(slot).unwrap());
+    slots.map(|slot| map.address(place(slot)).map_or(0, Address::port))
+}
+
+#[test]
+fn a_map_knows_nothing_until_a_node_has_told() {
+    let mut map = SlotMap::new();
+    assert_eq!(ports(&map, [0, 16_383]), [0, 0]);
+    assert_eq!(map.place_of(Slot::new(5).unwrap()), PlaceId::FIRST);
+    assert!(map.take_in(&[range(0, 99, 1), range(100, 16_383, 2)]));
+    assert_eq!(ports(&map, [0, 99, 100, 16_383]), [1, 1, 2, 2]);
+    assert!(!map.take_in(&[range(0, 99, 1), range(100, 16_383, 2)]), "nothing has moved");
+    assert!(map.take_in(&[range(100, 16_383, 3)]));
+    assert_eq!(ports(&map, [0, 99, 100, 16_383]), [1, 1, 3, 3], "what is not told stays");
+}
+
+#[test]
+fn a_redirection_moves_one_slot() {
+    let mut map = SlotMap::new();
+    map.take_in(&[range(0, 16_383, 1)]);
+    map.set(Slot::new(7).unwrap(), &node(2));
+    assert_eq!(ports(&map, [6, 7, 8]), [1, 2, 1]);
+}
+
+#[test]
+fn an_address_keeps_its_place_and_no_other_address_gets_it() {
+    let mut map = SlotMap::new();
+    map.take_in(&[range(0, 9, 1), range(10, 16_383, 2)]);
+    let before = map.place_of(Slot::new(0).unwrap());
+    map.take_in(&[range(0, 9, 3)]);
+    assert_ne!(map.place_of(Slot::new(0).unwrap()), before);
+    map.take_in(&[range(0, 9, 1)]);
+    assert_eq!(map.place_of(Slot::new(0).unwrap()), before);
+    assert_eq!(map.address(before), Some(&node(1)));
+    assert_eq!(map.address(PlaceId::FIRST), None);
+}
+
+#[test]
+fn only_primaries_that_have_slots_are_asked_and_not_the_one_in_doubt() {
+    let mut map = SlotMap::new();
+    map.take_in(&[range(0, 9, 1), range(10, 19, 2), range(20, 16_383, 3)]);
+    map.take_in(&[range(10, 19, 3)]);
+    assert_eq!(map.primaries_but(PlaceId::FIRST), [node(1), node(3)]);
+    let doubted = map.place_of(Slot::new(0).unwrap());
+    assert_eq!(map.primaries_but(doubted), [node(3)]);
+}

@@ -1,0 +1,16 @@
+//! What a semaphore promises where a Redis Cluster spreads the names.
+
+// `allow-unwrap-in-tests` does not reach the helpers of tests.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod failover;
+mod load;
+mod nodes;
+mod shards;
+mod slots;
+
+/// Shards go on while another one has no primary.
+const COVERAGE: [&str; 2] = ["--cluster-require-full-coverage", "no"];

@@ -1,0 +1,85 @@
+//! Nodes that forget scripts, come back empty, or speak only the old protocol; and a cluster that is down.
+
+use test_support::redis_cluster::RedisCluster;
+use test_support::wait::{PATIENCE, eventually, ms, within};
+use tokio::time::{Instant, sleep};
+
+use crate::load::{Load, client};
+
+#[tokio::test]
+async fn a_node_that_forgets_its_scripts_gets_them_again() {
+    let cluster = RedisCluster::start(2).await;
+    let client = client(cluster.url()).await;
+    let mut loads = Vec::new();
+    for home in [0, 1] {
+        let name = cluster.name_at(home, "jobs").await;
+        loads.push(Load::start(&[client.semaphore(&name, 2).build().unwrap()], 4));
+    }
+    for _ in 0..10 {
+        loads[1].goes_on(20).await;
+        cluster.nodes[1].cmd(&["SCRIPT", "FLUSH"]).await;
+    }
+    loads[0].goes_on(20).await;
+    for load in loads {
+        load.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_empty_at_its_address_gets_its_permits_back() {
+    let mut cluster = RedisCluster::start(2).await;
+    let client = client(cluster.url()).await;
+    let name = cluster.name_at(1, "jobs").await;
+    let semaphore = client.semaphore(&name, 1).build().unwrap();
+    let held = semaphore.acquire(1).await.unwrap();
+    cluster.nodes[1].restart_empty().await;
+    cluster.wait_until_ready().await;
+    let put_back = async || semaphore.inspect().await.is_ok_and(|seen| seen.in_use == 1);
+    eventually("the permit is put back", PATIENCE, put_back).await;
+    assert!(!held.is_lost());
+    held.release().await.unwrap();
+    drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_is_asked_until_it_is_up_again() {
+    let mut cluster = RedisCluster::start(2).await;
+    let client = client(cluster.url()).await;
+    let name = cluster.name_at(0, "jobs").await;
+    let semaphore = client.semaphore(&name, 1).build().unwrap();
+    let held = semaphore.acquire(1).await.unwrap();
+    cluster.nodes[1].kill();
+    let is_down = async || {
+        let info: String = cluster.nodes[0].query(&["CLUSTER", "INFO"]).await;
+        info.contains("cluster_state:fail")
+    };
+    eventually("a slot has no node", PATIENCE, is_down).await;
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    sleep(ms(300)).await;
+    assert!(!waiting.is_finished());
+    cluster.nodes[1].restart_empty().await;
+    cluster.wait_until_ready().await;
+    let up = Instant::now();
+    held.release().await.unwrap();
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+    println!("served {:?} after the cluster was up", up.elapsed());
+    assert!(up.elapsed() < ms(500));
+}
+
+#[tokio::test]
+async fn nodes_that_speak_only_the_old_protocol_wake_waiters_too() {
+    let cluster = RedisCluster::builder().args(&["--rename-command", "HELLO", ""]).start().await;
+    let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
+    for home in [0, 1] {
+        let name = cluster.name_at(home, "jobs").await;
+        let [mine, other] = [&one, &two].map(|client| client.semaphore(&name, 1).build().unwrap());
+        let held = mine.acquire(1).await.unwrap();
+        let waiting = tokio::spawn(other.acquire(1));
+        let queued = async || mine.inspect().await.unwrap().waiters.len() == 1;
+        eventually("it waits", PATIENCE, queued).await;
+        let released = Instant::now();
+        held.release().await.unwrap();
+        drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+        assert!(released.elapsed() < ms(400), "no wake-up came: {:?}", released.elapsed());
+    }
+}

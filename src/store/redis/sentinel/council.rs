@@ -61,6 +61,11 @@ impl Council {
         }
     }
 
+    /// Returns how many sentinels there are.
+    pub(super) fn size(&self) -> usize {
+        self.members.len()
+    }
+
     /// Returns whether each sentinel has answered or refused.
     pub(super) fn has_spoken(&self) -> bool {
         self.unheard == 0

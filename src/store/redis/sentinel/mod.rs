@@ -29,9 +29,6 @@ use super::url::Address;
 
 use search::Search;
 
-/// How long a sentinel may take to be connected to and to answer.
-const PATIENCE: Duration = Duration::from_millis(300);
-
 /// The maximum number of sentinels that are asked.
 const MOST: usize = 12;
 
@@ -49,6 +46,8 @@ struct Deployment {
     master: String,
     /// How the sentinels are connected to.
     dial: Dial,
+    /// How long a sentinel may take to be connected to and to answer, and a search to wait for a failover.
+    patience: Duration,
     /// The sentinels that others have told of.
     learnt: Mutex<Vec<Address>>,
     /// Where the primary was found last.
@@ -56,11 +55,14 @@ struct Deployment {
 }
 
 impl Sentinels {
-    pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial) -> Self {
+    /// `patience` is how long a silent sentinel is waited for. It delays only the error where no other one
+    /// answers.
+    pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial, patience: Duration) -> Self {
         Self(Arc::new(Deployment {
             seeds,
             master,
             dial,
+            patience,
             learnt: Mutex::default(),
             found: Mutex::default(),
         }))
@@ -78,6 +80,10 @@ impl Sentinels {
 
     fn dial(&self) -> &Dial {
         &self.0.dial
+    }
+
+    fn patience(&self) -> Duration {
+        self.0.patience
     }
 
     /// Returns the sentinels to ask, the seeds first.

@@ -79,6 +79,26 @@ pub(crate) async fn start(
     contenders
 }
 
+/// Ours alone, at a server or a cluster that has a URL.
+pub(crate) async fn ours_at(
+    url: &str,
+    label: &'static str,
+    cores: &Cores,
+    placement: Placement,
+    names: usize,
+) -> Contender {
+    let env = [
+        ("URL", url.to_owned()),
+        ("NAMES", names.to_string()),
+        ("LIMIT", LIMIT.to_string()),
+        ("CORES", cores.of_clients(placement)),
+        ("CANDIDATE", "ours".to_owned()),
+    ];
+    let mut child = Child::spawn(pairs_child::ROLE, &env);
+    child.expect_line("@ready", PATIENCE).await;
+    Contender { label, child }
+}
+
 /// The program that plays the peers; none where they cannot be had.
 fn build_peers() -> Option<PathBuf> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers");

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `pairs` | acquire and release in a closed loop, beside bare and plain script calls and the crates of others |
 //! | `names` | the same, with each acquire at one of many names |
+//! | `cluster` | what a cluster adds to a pair and to a hand-over, and what more primaries give |
 //! | `syscalls` | the system calls of a caller alone |
 //! | `layer` | what the layer adds to a request over HTTP |
 //! | `handover` | how long a free permit is nobody's when it goes to another process |
@@ -32,6 +33,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod chart;
+mod cluster;
 mod contenders;
 mod contention;
 mod contention_child;
@@ -77,6 +79,7 @@ use tokio::runtime::Runtime;
 enum Scenario {
     Pairs,
     Names,
+    Cluster,
     Syscalls,
     Layer,
     Handover,
@@ -88,9 +91,10 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Pairs,
         Self::Names,
+        Self::Cluster,
         Self::Syscalls,
         Self::Layer,
         Self::Handover,
@@ -105,6 +109,7 @@ impl Scenario {
         match self {
             Self::Pairs => "pairs",
             Self::Names => "names",
+            Self::Cluster => "cluster",
             Self::Syscalls => "syscalls",
             Self::Layer => "layer",
             Self::Handover => "handover",
@@ -122,6 +127,7 @@ impl Scenario {
         match self {
             Self::Pairs => pairs::run(cores).await,
             Self::Names => names::run(cores).await,
+            Self::Cluster => cluster::run(cores).await,
             Self::Syscalls => syscalls::run(cores).await,
             Self::Layer => layer::run(cores).await,
             Self::Handover => handover::run(&server().await).await,

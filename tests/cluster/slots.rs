@@ -79,3 +79,72 @@ async fn a_name_that_is_new_while_its_slot_moves_is_served_when_it_has_moved() {
     println!("served {:?} after the move", moved.elapsed());
     assert!(moved.elapsed() < ms(1_000));
 }
+
+#[tokio::test]
+async fn a_turn_that_is_cut_in_the_middle_is_settled_by_the_next_one() {
+    let cluster = RedisCluster::start(2).await;
+    let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
+    let name = cluster.name_at(0, "jobs").await;
+    let [mine, other] =
+        [&one, &two].map(|client| client.semaphore(&name, 1).lease(ms(5_000)).build().unwrap());
+    let held = mine.acquire(1).await.unwrap();
+    let token = held.fencing_token();
+    let waiting = tokio::spawn(other.acquire(1));
+    let queued = async || mine.inspect().await.unwrap().waiters.len() == 1;
+    eventually("it waits", PATIENCE, queued).await;
+
+    // No key has gone yet, so the turn of the release runs until it has removed the only permit.
+    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
+    let (slot, to_id) = (cluster.slot_of(&name).await.to_string(), cluster.id_of(to).await);
+    let from_id = cluster.id_of(from).await;
+    to.cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
+    from.cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+    let releasing = tokio::spawn(held.release());
+    let cut = async || {
+        let stats: String = from.query(&["INFO", "errorstats"]).await;
+        stats.contains("errorstat_ERR") && from.keys().await.len() < 4
+    };
+    eventually("the turn is cut", PATIENCE, cut).await;
+    sleep(ms(200)).await;
+    assert!(!waiting.is_finished());
+    from.cmd(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).await;
+    to.cmd(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).await;
+
+    within(PATIENCE, releasing).await.unwrap().unwrap();
+    let held = within(PATIENCE, waiting).await.unwrap().unwrap();
+    assert!(held.fencing_token() > token);
+    assert_eq!(mine.inspect().await.unwrap().in_use, 1);
+    held.release().await.unwrap();
+    assert_eq!(mine.inspect().await.unwrap().in_use, 0);
+}
+
+#[tokio::test]
+async fn a_name_that_nodes_send_to_and_fro_is_served_when_they_agree() {
+    let cluster = RedisCluster::start(2).await;
+    let client = client(cluster.url()).await;
+    let name = cluster.name_at(0, "jobs").await;
+    let semaphore = client.semaphore(&name, 1).lease(ms(5_000)).build().unwrap();
+    let held = semaphore.acquire(1).await.unwrap();
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
+    let (slot, from_id) = (cluster.slot_of(&name).await.to_string(), cluster.id_of(from).await);
+    let to_id = cluster.id_of(to).await;
+    to.cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
+    from.cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+    for key in from.keys().await {
+        let port = to.port().to_string();
+        from.cmd(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await;
+    }
+    // From now on each says that the other one has it.
+    from.cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    let redirected = async || {
+        let stats: String = to.query(&["INFO", "errorstats"]).await;
+        stats.contains("errorstat_MOVED")
+    };
+    drop(within(PATIENCE, semaphore.inspect()).await);
+    eventually("it was sent back", PATIENCE, redirected).await;
+    to.cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    assert!(!held.is_lost());
+    held.release().await.unwrap();
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+}

@@ -35,7 +35,16 @@ if ARGV[2] == '1' then
     --- @include "pack"
     call('HSET', meta, 'state', packed)
   end
-  call('ZREM', permits, id)
+  local gone = redis.pcall('ZREM', permits, id)
+  if type(gone) == 'table' then
+    -- It is still there, so it counts, as in a cluster that moves the keys.
+    extra = extra + units - 1
+    if stored then
+      --- @include "pack"
+      call('HSET', meta, 'state', packed)
+    end
+    return gone
+  end
   outcome = Kick.REMOVED
 else
   -- Renewals look for marks only until `kicked`, so `kicked` is written first. If meta is missing, the next

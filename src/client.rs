@@ -401,7 +401,14 @@ impl ClientBuilder {
         let store: Box<dyn Store> = match self.memory {
             Some(memory) => Box::new(memory),
             #[cfg(feature = "redis")]
-            None => Box::new(RedisConfig { label: Arc::clone(&label), ..self.redis }.store()?),
+            None => Box::new(
+                RedisConfig {
+                    label: Arc::clone(&label),
+                    call_timeout: self.call_timeout,
+                    ..self.redis
+                }
+                .store()?,
+            ),
             #[cfg(not(feature = "redis"))]
             None => Box::new(MemoryStore::new()),
         };

@@ -1,130 +1,111 @@
-//! What a cluster adds to a pair and to a hand-over, and what more primaries give.
+//! What a cluster costs beside one server, and what several primaries give.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use zset_semaphore::{Client, Permit, ZSetSemaphore};
-
-use crate::contenders::{Contender, ours_at};
-use crate::cores::{Cores, Placement};
-use crate::pair_figures::{Figures, ROUNDS};
-use crate::report::{Must, say, title};
-use closed_loop::measure::Times;
+use crate::contenders::{self, Contender, LIMIT};
+use crate::handover::{Place, measure};
+use crate::pair_figures::{Figures, ROUNDS, WINDOW};
+use crate::report::{Must, Table, say, title};
+use closed_loop::measure::Rounds;
 use test_support::redis_cluster::RedisCluster;
-use test_support::wait::{PATIENCE, eventually};
+use test_support::redis_server::RedisServer;
 
 const TASKS: [usize; 3] = [1, 16, 256];
-/// Enough that each of three primaries has some.
-const NAMES: usize = 48;
-const HAND_OVERS: usize = 300;
+const NAMES: usize = 1_000;
+/// The least that pairs per second through the cluster path must be over those at one server.
+const LEAST: f64 = 1.0 / 1.05;
 
-pub(crate) async fn run(cores: &Cores) -> Vec<Must> {
+const HANDOVER_WAIT: Duration = Duration::from_millis(50);
+const HANDOVERS: usize = 8;
+const REPETITIONS: usize = 4;
+/// The most that a hand-over in a cluster may take beside one at one server.
+const MOST: f64 = 1.2;
+
+pub(crate) async fn run() -> Vec<Must> {
     title(
         "cluster",
         &format!(
-            "The pairs of `pairs`, at one server and at a cluster of one node, and with {NAMES} names
-             at one node and at three. Then {HAND_OVERS} hand-overs to a waiter of another client, at one
-             server and at three nodes by turns.",
+            "As `pairs`, limit {LIMIT}: the same client at one server, and at a cluster. {ROUNDS} rounds of
+             {WINDOW:?} each, every candidate first in turn; medians of them (lowest..highest). All is
+             unpinned. The cluster path at a cluster of one node is compared with one server. The single
+             path at that node (redis://) tells what part of the difference is the server's.
+             Names: {NAMES} of them, on one primary and spread over three."
         ),
     );
-    let mut musts = one_node(cores).await;
-    three_nodes(cores).await;
-    musts.push(hand_overs().await);
+    let server = RedisServer::start().await;
+    let one = RedisCluster::start(1).await;
+    let three = RedisCluster::start(3).await;
+    let mut musts = paths(&server, &one).await;
+    spread(&one, &three).await;
+    musts.push(handovers(&server, &three).await);
     musts
 }
 
-/// Our pairs at a cluster of one node, beside those at a server in no cluster.
-async fn one_node(cores: &Cores) -> Vec<Must> {
-    let server = cores.server(Placement::Pinned).start().await;
-    let core = cores.args_of_server(Placement::Pinned);
-    let core: Vec<&str> = core.iter().map(String::as_str).collect();
-    let cluster = RedisCluster::start_with(1, &core).await;
-    let contenders = vec![
-        ours_at(&cluster.url(), "a cluster of one", cores, Placement::Pinned, 1).await,
-        ours_at(&server.url(), "a server", cores, Placement::Pinned, 1).await,
+/// One name through the cluster path, and through that of one server.
+async fn paths(server: &RedisServer, one: &RedisCluster) -> Vec<Must> {
+    let mut contenders = [
+        contenders::ours_at("cluster path, one node", &one.url(), 1).await,
+        contenders::ours_at("one server", &server.url(), 1).await,
+        contenders::ours_at("single path, that node", &one.nodes[0].url(), 1).await,
     ];
-    let must = |(tasks, figures): (usize, Figures)| {
-        let what = format!("cluster, {tasks} tasks: pairs/s at a cluster of one / at a server");
-        Must::at_least(0.95, what, figures.ours_over(1), "")
-    };
-    measure(contenders, "pinned").await.into_iter().map(must).collect()
-}
-
-/// Our pairs at three primaries, beside those at one. No core is anybody's own.
-async fn three_nodes(cores: &Cores) {
-    let [three, one] = [RedisCluster::start(3).await, RedisCluster::start(1).await];
-    let contenders = vec![
-        ours_at(&three.url(), "three nodes", cores, Placement::Unpinned, NAMES).await,
-        ours_at(&one.url(), "one node", cores, Placement::Unpinned, NAMES).await,
-    ];
-    measure(contenders, "unpinned, 48 names").await;
-}
-
-async fn measure(mut contenders: Vec<Contender>, what: &str) -> Vec<(usize, Figures)> {
-    let mut all = Vec::new();
+    let mut musts = Vec::new();
     for tasks in TASKS {
-        let mut figures = Figures::of(&contenders);
-        for round in 0..ROUNDS {
-            figures.round(&mut contenders, tasks, round).await;
+        let figures = figures(&mut contenders, tasks).await;
+        figures.print(&format!("one name, {tasks} tasks"));
+        let what = format!("cluster, {tasks} tasks: pairs/s over one server");
+        musts.push(Must::at_least(LEAST, what, figures.ours_over(1), ""));
+    }
+    musts
+}
+
+/// Many names on three primaries, and on one.
+async fn spread(one: &RedisCluster, three: &RedisCluster) {
+    let mut contenders = [
+        contenders::ours_at("three primaries", &three.url(), NAMES).await,
+        contenders::ours_at("one primary", &one.url(), NAMES).await,
+    ];
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    say(format_args!("  {cores} cores for all servers and the client.\n"));
+    figures(&mut contenders, 256).await.print(&format!("{NAMES} names, 256 tasks"));
+}
+
+async fn figures(contenders: &mut [Contender], tasks: usize) -> Figures {
+    let mut figures = Figures::of(contenders);
+    for round in 0..ROUNDS {
+        figures.round(contenders, tasks, round).await;
+    }
+    figures
+}
+
+/// As `handover`, at a cluster of three primaries and at one server in turn.
+async fn handovers(server: &RedisServer, three: &RedisCluster) -> Must {
+    let place = |url: String| Place { url, baselines_url: server.url() };
+    let places = [place(three.url()), place(server.url())];
+    let mut p50s = [Rounds::default(), Rounds::default()];
+    let mut table = Table::new(&["hand-over, p50 us", "times", "cluster", "one server", "ratio"]);
+    for repetition in 0..REPETITIONS {
+        let mut measured = [None, None];
+        for step in 0..places.len() {
+            let index = (step + repetition) % places.len();
+            let times = measure(&places[index], HANDOVER_WAIT, HANDOVERS).await.times();
+            measured[index] = Some(times);
         }
-        figures.print(&format!("{tasks} tasks, {what}"));
-        all.push((tasks, figures));
-    }
-    all
-}
-
-/// Two clients that pass the only unit of a name to and fro.
-struct Two {
-    held: Option<Permit>,
-    handles: [ZSetSemaphore; 2],
-}
-
-impl Two {
-    async fn at(url: &str) -> Self {
-        let client = async || Client::connect(url).await.expect("connecting");
-        let [one, other] = [client().await, client().await];
-        let handles =
-            [one, other].map(|client| client.semaphore("handed", 1).build().expect("a name"));
-        let held = Some(handles[0].acquire(1).await.expect("nobody holds it"));
-        Self { held, handles }
-    }
-
-    /// From the moment before the release until `acquire` has returned to the other one.
-    async fn hand_over(&mut self) -> Duration {
-        self.handles.swap(0, 1);
-        let next = self.handles[0].clone();
-        let waiting: JoinHandle<(Permit, Instant)> = tokio::spawn(async move {
-            let permit = next.acquire(1).await.expect("nothing ends the wait");
-            (permit, Instant::now())
-        });
-        let queued = async || {
-            let seen = self.handles[1].inspect().await;
-            seen.is_ok_and(|seen| seen.waiters.len() == 1)
-        };
-        eventually("it waits", PATIENCE, queued).await;
-        let released = Instant::now();
-        self.held.take().expect("it is held").release().await.expect("the server answers");
-        let (permit, at) = waiting.await.expect("it goes on");
-        self.held = Some(permit);
-        at - released
-    }
-}
-
-async fn hand_overs() -> Must {
-    let server = test_support::redis_server::RedisServer::start().await;
-    let cluster = RedisCluster::start(3).await;
-    let mut pairs = [Two::at(&cluster.url()).await, Two::at(&server.url()).await];
-    let mut nanos = [Vec::new(), Vec::new()];
-    for _ in 0..HAND_OVERS {
-        for (two, nanos) in pairs.iter_mut().zip(&mut nanos) {
-            nanos.push(two.hand_over().await.as_nanos() as u64);
+        let [Some(cluster), Some(single)] = measured else { continue };
+        for (all, times) in p50s.iter_mut().zip([&cluster, &single]) {
+            all.push(times.p50());
         }
+        table.row(
+            format!("repetition {}", repetition + 1),
+            &[
+                cluster.count().to_string(),
+                format!("{:.0}", cluster.p50()),
+                format!("{:.0}", single.p50()),
+                format!("{:.2}", cluster.p50() / single.p50()),
+            ],
+        );
     }
-    let [cluster, server] = nanos.map(Times::new);
-    for (what, times) in [("three nodes", &cluster), ("a server", &server)] {
-        let [p50, p99] = [times.p50(), times.p99()];
-        say(format_args!("  hand-overs at {what}: p50 {p50:.0} us, p99 {p99:.0} us"));
-    }
-    let what = "cluster: median hand-over at three nodes / at a server";
-    Must::at_most(1.2, what, cluster.p50() / server.p50(), "")
+    table.print();
+    let [cluster, single] = &p50s;
+    let what = "cluster: hand-over p50 over that of one server, median of repetitions";
+    Must::at_most(MOST, what, cluster.over(single).median(), "")
 }

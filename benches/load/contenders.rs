@@ -38,6 +38,20 @@ impl Contender {
     }
 }
 
+/// Starts a process of ours at any url, where the scheduler puts it.
+pub(crate) async fn ours_at(label: &'static str, url: &str, names: usize) -> Contender {
+    let env = [
+        ("URL", url.to_owned()),
+        ("NAMES", names.to_string()),
+        ("LIMIT", LIMIT.to_string()),
+        ("CORES", String::new()),
+        ("CANDIDATE", "ours".to_owned()),
+    ];
+    let mut contender = Contender { label, child: Child::spawn(pairs_child::ROLE, &env) };
+    contender.child.expect_line("@ready", PATIENCE).await;
+    contender
+}
+
 /// Starts them all. Tokio's and the peers run pinned alone, to save time.
 pub(crate) async fn start(
     server: &RedisServer,
@@ -77,26 +91,6 @@ pub(crate) async fn start(
         contender.child.expect_line("@ready", PATIENCE).await;
     }
     contenders
-}
-
-/// Ours alone, at a server or a cluster that has a URL.
-pub(crate) async fn ours_at(
-    url: &str,
-    label: &'static str,
-    cores: &Cores,
-    placement: Placement,
-    names: usize,
-) -> Contender {
-    let env = [
-        ("URL", url.to_owned()),
-        ("NAMES", names.to_string()),
-        ("LIMIT", LIMIT.to_string()),
-        ("CORES", cores.of_clients(placement)),
-        ("CANDIDATE", "ours".to_owned()),
-    ];
-    let mut child = Child::spawn(pairs_child::ROLE, &env);
-    child.expect_line("@ready", PATIENCE).await;
-    Contender { label, child }
 }
 
 /// The program that plays the peers; none where they cannot be had.

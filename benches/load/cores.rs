@@ -43,17 +43,11 @@ impl Cores {
 
     /// A server on the first core.
     pub(crate) fn server(&self, placement: Placement) -> RedisServerBuilder {
-        let args = self.args_of_server(placement);
-        args.into_iter().fold(RedisServer::builder(), RedisServerBuilder::arg)
-    }
-
-    /// The arguments of a server on the first core.
-    pub(crate) fn args_of_server(&self, placement: Placement) -> Vec<String> {
         match self.of_server() {
             Some(core) if placement == Placement::Pinned => {
-                vec!["--server_cpulist".to_owned(), core.to_string()]
+                RedisServer::builder().arg("--server_cpulist").arg(core.to_string())
             }
-            _ => Vec::new(),
+            _ => RedisServer::builder(),
         }
     }
 

@@ -11,7 +11,6 @@
 //! |---|---|
 //! | `pairs` | acquire and release in a closed loop, beside bare and plain script calls and the crates of others |
 //! | `names` | the same, with each acquire at one of many names |
-//! | `cluster` | what a cluster adds to a pair and to a hand-over, and what more primaries give |
 //! | `syscalls` | the system calls of a caller alone |
 //! | `layer` | what the layer adds to a request over HTTP |
 //! | `handover` | how long a free permit is nobody's when it goes to another process |
@@ -20,9 +19,10 @@
 //! | `scale` | the same where very many hold and wait |
 //! | `crash` | how long the units of a killed holder stay away after its lease |
 //! | `held` | what very many held permits cost |
+//! | `cluster` | pairs and hand-overs through a cluster, beside one server |
 //!
 //! `pairs` and `names` measure twice: with server and clients on cores of their own (pinned), and where the
-//! scheduler places them (unpinned). `syscalls` and `layer` are unpinned. For the others the server alone is
+//! scheduler places them (unpinned). `syscalls`, `layer` and `cluster` are unpinned. For the others the server alone is
 //! pinned.
 //!
 //! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
@@ -79,7 +79,6 @@ use tokio::runtime::Runtime;
 enum Scenario {
     Pairs,
     Names,
-    Cluster,
     Syscalls,
     Layer,
     Handover,
@@ -88,13 +87,13 @@ enum Scenario {
     Scale,
     Crash,
     Held,
+    Cluster,
 }
 
 impl Scenario {
     const ALL: [Self; 11] = [
         Self::Pairs,
         Self::Names,
-        Self::Cluster,
         Self::Syscalls,
         Self::Layer,
         Self::Handover,
@@ -103,13 +102,13 @@ impl Scenario {
         Self::Scale,
         Self::Crash,
         Self::Held,
+        Self::Cluster,
     ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Pairs => "pairs",
             Self::Names => "names",
-            Self::Cluster => "cluster",
             Self::Syscalls => "syscalls",
             Self::Layer => "layer",
             Self::Handover => "handover",
@@ -118,6 +117,7 @@ impl Scenario {
             Self::Scale => "scale",
             Self::Crash => "crash",
             Self::Held => "held",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -127,7 +127,6 @@ impl Scenario {
         match self {
             Self::Pairs => pairs::run(cores).await,
             Self::Names => names::run(cores).await,
-            Self::Cluster => cluster::run(cores).await,
             Self::Syscalls => syscalls::run(cores).await,
             Self::Layer => layer::run(cores).await,
             Self::Handover => handover::run(&server().await).await,
@@ -136,6 +135,7 @@ impl Scenario {
             Self::Scale => scale::run(&server().await).await,
             Self::Crash => crash::run(&server().await).await,
             Self::Held => held::run(&server().await).await,
+            Self::Cluster => cluster::run().await,
         }
     }
 }

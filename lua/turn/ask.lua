@@ -28,6 +28,8 @@ if ARGV[at] == Section.ASK then
         last = max(last, now - 1) + 1
         outcomes[i] = { Outcome.FOUND_GRANTED, last }
       elseif tickets[k] then
+        -- A turn that was cut short may have queued it without writing the number.
+        last = max(last, tickets[k])
         pending[id] = { i, tickets[k] + 0 }
       elseif ticket > 0 then
         back[#back + 1], back[#back + 2] = ticket, id

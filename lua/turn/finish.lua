@@ -6,8 +6,12 @@
 --- Twin    src/store/memory/turn/finish.rs
 
 if waiting > 0 and needed_until < now_ms + Span.ALIVE then needed_until = now_ms + Span.ALIVE end
-if needed_until > ttl then
+local moves_ttl = needed_until > ttl
+if moves_ttl then
   ttl, changed = needed_until + Span.TTL_SLACK, true
+end
+-- An earlier turn of the client may have been cut short, and have left keys without expiry.
+if moves_ttl or epoch > stored_epoch then
   new_permits, new_queue, new_clients, new_meta = held > 0, waiting > 0, true, true
 end
 if changed or declared or kept_server or last > before then
@@ -38,8 +42,8 @@ if new_clients and call('PEXPIREAT', clients, ttl) == 1 then
     for i, client in ipairs(gone) do
       fields[2 * i - 1], fields[2 * i] = client, 'l:' .. client
     end
-    call('ZREM', clients, unpack(gone))
     call('HDEL', meta, unpack(fields))
+    call('ZREM', clients, unpack(gone))
   end
 end
 -- A meta with an override never expires.

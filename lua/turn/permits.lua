@@ -4,8 +4,8 @@
 --- Writes  permits, meta `state`; held, extra, earliest, needed_until
 --- Twin    src/store/memory/turn/permits.rs
 
--- New permits as arguments of ZADD, and whether one of them has more than one unit.
-local adding, n_adding, adding_heavy = {}, 0, false
+-- New permits as arguments of ZADD, and their units beyond one for each.
+local adding, n_adding, adding_extra = {}, 0, 0
 -- The text of a deadline is kept: most permits of a turn share a lease.
 local lease, deadline, deadline_text
 local function deadline_in(ms)
@@ -16,31 +16,52 @@ local function deadline_in(ms)
   end
   return deadline_text
 end
--- Writes the state: before a permit that it counts is added, and before one that it counted is removed. If
--- Redis is out of memory, this fails before anything has changed.
 local function save()
   changed, before = false, last
   --- @include "pack"
   call('HSET', meta, 'state', packed)
 end
+-- Changes permits of more than one unit. `extra` has changed by `by` already. The state is written first: if
+-- Redis is out of memory, this fails before anything has changed. If the permits cannot be changed, as in a
+-- cluster that moves them, the state counts as before, and the second call raises the error.
+local function change(by, command, ...)
+  save()
+  local changed = redis.pcall(command, permits, ...)
+  if type(changed) == 'table' then
+    extra = extra - by
+    save()
+    changed = call(command, permits, ...)
+    extra = extra + by
+    save()
+  end
+  return changed
+end
 local function flush()
   if n_adding == 0 then return end
-  if adding_heavy then save() end
+  local count, by = n_adding, adding_extra
+  n_adding, adding_extra = 0, 0
+  local added
+  if by > 0 then
+    added = change(by, 'ZADD', unpack(adding, 1, count))
+  else
+    added = call('ZADD', permits, unpack(adding, 1, count))
+  end
   -- An id that was there already is one permit.
-  held = held - n_adding / 2 + call('ZADD', permits, unpack(adding, 1, n_adding))
-  n_adding, adding_heavy = 0, false
+  held = held - count / 2 + added
 end
 -- Adds the ids `list[first]` to `list[to]`.
 local function add(list, first, to, units, ms)
   local text = deadline_in(ms)
   if earliest and deadline < earliest then earliest = deadline end
   new_permits = new_permits or held == 0
-  adding_heavy = adding_heavy or units > 1
-  extra = extra + (to - first + 1) * (units - 1)
+  local more = units - 1
   for i = first, to do
     if n_adding == 2 * Bound.CHUNK then flush() end
     adding[n_adding + 1], adding[n_adding + 2] = text, list[i]
     n_adding = n_adding + 2
+    if more > 0 then
+      adding_extra, extra = adding_extra + more, extra + more
+    end
   end
   held = held + to - first + 1
 end

@@ -19,11 +19,12 @@ local function prune()
   for from = 1, #expired, Bound.CHUNK do
     local to, heavy = min(from + Bound.CHUNK - 1, #expired), 0
     for i = from, to do heavy = heavy + units_of(expired[i]) - 1 end
-    if heavy ~= 0 then
-      extra = extra - heavy
-      save()
+    extra = extra - heavy
+    if heavy > 0 then
+      held = held - change(-heavy, 'ZREM', unpack(expired, from, to))
+    else
+      held = held - call('ZREM', permits, unpack(expired, from, to))
     end
-    held = held - call('ZREM', permits, unpack(expired, from, to))
   end
   return true
 end

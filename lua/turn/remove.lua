@@ -8,11 +8,9 @@ if ARGV[at] == Section.RELEASE_HEAVY or ARGV[at] == Section.CANCEL then
   -- Returns true if the id was there.
   local function remove_heavy(id)
     if not call('ZSCORE', permits, id) then return false end
-    local units = units_of(id)
-    extra = extra - units + 1
-    save()
-    call('ZREM', permits, id)
-    held = held - 1
+    local by = 1 - units_of(id)
+    extra = extra + by
+    held = held - change(by, 'ZREM', id)
     return true
   end
   while ARGV[at] == Section.RELEASE_HEAVY do

@@ -32,12 +32,19 @@ elseif waiting > 0 then
       others[#others + 1], others[#others + 2] = id, token
     end
   end
+  local leaving
+  -- A waiter leaves the queue before it becomes a permit. So an id is never both, wherever a turn is cut short.
+  local function leave()
+    if #leaving > 0 then waiting = waiting - call('ZREM', queue, unpack(leaving)) end
+    leaving = {}
+    flush()
+  end
   while waiting > 0 and not head do
     if looked == Bound.LOOK then
       more = true
       break
     end
-    local leaving = {}
+    leaving = {}
     local heads = call('ZRANGE', queue, '0', min(width, Bound.LOOK - looked) - 1)
     for k, id in ipairs(heads) do
       looked = looked + 1
@@ -56,16 +63,14 @@ elseif waiting > 0 then
         add(heads, k, k, units, client == me and lease_of(id) or min(lease_of(id), Span.CLAIM))
         last = max(last, now - 1) + 1
         tell(id, client, last)
-      elseif prune() then
-        -- There may be room now, so this waiter is checked again.
-        break
       else
-        head = id
+        leave()
+        -- If a lease had ended, there may be room now, so this waiter is checked again.
+        if not prune() then head = id end
         break
       end
     end
-    flush()
-    if #leaving > 0 then waiting = waiting - call('ZREM', queue, unpack(leaving)) end
+    leave()
     width = Bound.CHUNK
   end
 end

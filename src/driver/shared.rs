@@ -136,6 +136,8 @@ impl Shared {
             return;
         }
         place.link().opening(Instant::now());
+        // Others that no name uses may be closed from now on.
+        self.places.others_at_work(place).for_each(|other| other.wake_driver());
         // Outside all locks: a runtime that is ending drops the task here and now.
         runtime.spawn(driver(Arc::clone(self), Arc::clone(place)));
     }

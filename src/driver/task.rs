@@ -209,7 +209,7 @@ impl Driver {
     fn pump_soon(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = !self.is_full();
         self.pump(cell, in_turn);
-        if !in_turn && !cell.set_ready() {
+        if !in_turn && self.has(cell) && !cell.set_ready() {
             self.backlog.push_front(Arc::clone(cell));
         }
     }
@@ -219,7 +219,7 @@ impl Driver {
     fn pump_behind(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = self.backlog.is_empty() && !self.is_full();
         self.pump(cell, in_turn);
-        if !in_turn && !cell.set_ready() {
+        if !in_turn && self.has(cell) && !cell.set_ready() {
             self.backlog.push_back(Arc::clone(cell));
         }
     }
@@ -418,6 +418,7 @@ impl Driver {
         place.add_name();
         cell.set_place(place.id());
         self.place.remove_name();
+        cell.clear_ready(); // it may be ready here, behind turns that this place does not answer
         self.shared.make_ready(cell);
     }
 
@@ -479,7 +480,7 @@ impl Driver {
         if now < *self.close_at.get_or_insert(now + UNUSED) {
             return false;
         }
-        self.close_at = None;
+        self.close_at = Some(now + UNUSED); // if it stays open
         self.shared.close_unused(&self.place)
     }
 }

@@ -8,12 +8,13 @@ use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms};
 use tokio::time::{Instant, sleep};
 
+use crate::COVERAGE;
 use crate::load::{Load, client};
 
-/// The other shards go on while one has no primary.
-const COVERAGE: [&str; 2] = ["--cluster-require-full-coverage", "no"];
-/// A replica begins its election at once.
-const QUICK: [&str; 2] = ["--cluster-replica-validity-factor", "0"];
+/// Three primaries, and their replicas from 3 on. The other shards go on while one has no primary.
+async fn three_pairs() -> RedisCluster {
+    RedisCluster::builder().primaries(3).replicas(1).args(&COVERAGE).start().await
+}
 
 async fn is_primary(server: &RedisServer) -> bool {
     let role: Vec<Value> = server.query(&["ROLE"]).await;
@@ -23,7 +24,7 @@ async fn is_primary(server: &RedisServer) -> bool {
 #[tokio::test]
 async fn a_primary_that_is_killed_costs_its_names_little_more_than_the_failover_and_others_nothing()
 {
-    let mut cluster = RedisCluster::with_replicas(3, &[COVERAGE, QUICK].concat()).await;
+    let mut cluster = three_pairs().await;
     let clients = [client(cluster.url()).await, client(cluster.url()).await];
     let mut loads = Vec::new();
     for home in [0, 1, 2] {
@@ -39,8 +40,8 @@ async fn a_primary_that_is_killed_costs_its_names_little_more_than_the_failover_
     let before: Vec<_> = loads.iter().map(Load::take_waits).collect();
     loads[2].forgive();
     let killed = Instant::now();
-    cluster.primaries[2].kill();
-    let replica = &cluster.replicas[2];
+    cluster.nodes[2].kill();
+    let replica = &cluster.nodes[5];
     eventually("the replica is promoted", PATIENCE, async || is_primary(replica).await).await;
     let promoted = killed.elapsed();
     let rounds = loads[2].rounds();
@@ -64,22 +65,22 @@ async fn a_primary_that_is_killed_costs_its_names_little_more_than_the_failover_
 
 #[tokio::test]
 async fn a_primary_that_hangs_is_replaced() {
-    let mut cluster = RedisCluster::with_replicas(3, &[COVERAGE, QUICK].concat()).await;
+    let mut cluster = three_pairs().await;
     let client = client(cluster.url()).await;
     let name = cluster.name_at(2, "jobs").await;
     let semaphore = client.semaphore(&name, 1).build().unwrap();
     semaphore.acquire(1).await.unwrap().release().await.unwrap();
     let hung = Instant::now();
-    cluster.primaries[2].freeze();
+    cluster.nodes[2].freeze();
     let waiting = tokio::spawn(semaphore.acquire(1));
-    let replica = &cluster.replicas[2];
+    let replica = &cluster.nodes[5];
     eventually("the replica is promoted", PATIENCE, async || is_primary(replica).await).await;
     let promoted = hung.elapsed();
     let permit = waiting.await.unwrap().unwrap();
     println!("hung; promoted after {promoted:?}; the first permit after {:?}", hung.elapsed());
     assert!(hung.elapsed() < promoted + ms(1_000));
     // The old one comes back as a replica.
-    cluster.primaries[2].thaw();
+    cluster.nodes[2].thaw();
     sleep(Duration::from_secs(1)).await;
     assert!(!permit.is_lost());
     permit.release().await.unwrap();
@@ -88,16 +89,15 @@ async fn a_primary_that_hangs_is_replaced() {
 
 #[tokio::test]
 async fn a_manual_failover_costs_neither_permits_nor_waiters() {
-    let cluster = RedisCluster::with_replicas(3, &[COVERAGE, QUICK].concat()).await;
+    let cluster = three_pairs().await;
     let clients = [client(cluster.url()).await, client(cluster.url()).await];
     let name = cluster.name_at(1, "jobs").await;
     let handles = clients.each_ref().map(|client| client.semaphore(&name, 1).build().unwrap());
     let load = Load::start(&handles, 6);
     load.goes_on(500).await;
-    for (node, other) in [
-        (&cluster.replicas[1], &cluster.primaries[1]),
-        (&cluster.primaries[1], &cluster.replicas[1]),
-    ] {
+    for (node, other) in
+        [(&cluster.nodes[4], &cluster.nodes[1]), (&cluster.nodes[1], &cluster.nodes[4])]
+    {
         load.take_waits();
         node.cmd(&["CLUSTER", "FAILOVER"]).await;
         eventually("it is promoted", PATIENCE, async || is_primary(node).await).await;

@@ -11,3 +11,6 @@ mod load;
 mod nodes;
 mod shards;
 mod slots;
+
+/// Shards go on while another one has no primary.
+const COVERAGE: [&str; 2] = ["--cluster-require-full-coverage", "no"];

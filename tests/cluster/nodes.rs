@@ -17,7 +17,7 @@ async fn a_node_that_forgets_its_scripts_gets_them_again() {
     }
     for _ in 0..10 {
         loads[1].goes_on(20).await;
-        cluster.primaries[1].cmd(&["SCRIPT", "FLUSH"]).await;
+        cluster.nodes[1].cmd(&["SCRIPT", "FLUSH"]).await;
     }
     loads[0].goes_on(20).await;
     for load in loads {
@@ -32,8 +32,8 @@ async fn a_node_that_comes_back_empty_at_its_address_gets_its_permits_back() {
     let name = cluster.name_at(1, "jobs").await;
     let semaphore = client.semaphore(&name, 1).build().unwrap();
     let held = semaphore.acquire(1).await.unwrap();
-    cluster.primaries[1].restart_empty().await;
-    cluster.until_agreed().await;
+    cluster.nodes[1].restart_empty().await;
+    cluster.wait_until_ready().await;
     let put_back = async || semaphore.inspect().await.is_ok_and(|seen| seen.in_use == 1);
     eventually("the permit is put back", PATIENCE, put_back).await;
     assert!(!held.is_lost());
@@ -48,17 +48,17 @@ async fn a_cluster_that_is_down_is_asked_until_it_is_up_again() {
     let name = cluster.name_at(0, "jobs").await;
     let semaphore = client.semaphore(&name, 1).build().unwrap();
     let held = semaphore.acquire(1).await.unwrap();
-    cluster.primaries[1].kill();
+    cluster.nodes[1].kill();
     let is_down = async || {
-        let info: String = cluster.primaries[0].query(&["CLUSTER", "INFO"]).await;
+        let info: String = cluster.nodes[0].query(&["CLUSTER", "INFO"]).await;
         info.contains("cluster_state:fail")
     };
     eventually("a slot has no node", PATIENCE, is_down).await;
     let waiting = tokio::spawn(semaphore.acquire(1));
     sleep(ms(300)).await;
     assert!(!waiting.is_finished());
-    cluster.primaries[1].restart_empty().await;
-    cluster.until_agreed().await;
+    cluster.nodes[1].restart_empty().await;
+    cluster.wait_until_ready().await;
     let up = Instant::now();
     held.release().await.unwrap();
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
@@ -68,7 +68,7 @@ async fn a_cluster_that_is_down_is_asked_until_it_is_up_again() {
 
 #[tokio::test]
 async fn nodes_that_speak_only_the_old_protocol_wake_waiters_too() {
-    let cluster = RedisCluster::start_with(2, &["--rename-command", "HELLO", ""]).await;
+    let cluster = RedisCluster::builder().args(&["--rename-command", "HELLO", ""]).start().await;
     let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
     for home in [0, 1] {
         let name = cluster.name_at(home, "jobs").await;

@@ -8,6 +8,7 @@ use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{AcquireError, Client, StoreErrorKind};
 
+use crate::COVERAGE;
 use crate::load::{Load, client};
 
 #[tokio::test]
@@ -23,7 +24,7 @@ async fn each_name_is_counted_by_the_primary_of_its_slot() {
         assert_eq!(semaphore.inspect().await.unwrap().in_use, 1);
         semaphore.set_limit(2).await.unwrap();
         assert_eq!(semaphore.inspect().await.unwrap().limit, 2);
-        let keys = cluster.primaries[home].keys().await;
+        let keys = cluster.nodes[home].keys().await;
         assert!(keys.iter().all(|key| key.starts_with(&format!("zsem:{{{name}}}:"))), "{keys:?}");
         assert!(!keys.is_empty());
     }
@@ -53,7 +54,7 @@ async fn a_waiter_is_woken_by_a_release_of_another_client_at_each_primary() {
 
 #[tokio::test]
 async fn a_primary_that_hangs_leaves_the_names_of_others_alone() {
-    let mut cluster = RedisCluster::start_with(3, &["--cluster-require-full-coverage", "no"]).await;
+    let mut cluster = RedisCluster::builder().primaries(3).args(&COVERAGE).start().await;
     let client = client(cluster.url()).await;
     let mut loads = Vec::new();
     for home in [0, 1] {
@@ -70,7 +71,7 @@ async fn a_primary_that_hangs_leaves_the_names_of_others_alone() {
         load.goes_on(2_000).await;
     }
     let before: Vec<_> = loads.iter().map(Load::take_waits).collect();
-    cluster.primaries[2].freeze();
+    cluster.nodes[2].freeze();
     let waiting = tokio::spawn(hung.acquire(1));
     let start = Instant::now();
     while start.elapsed() < ms(1_500) {
@@ -80,7 +81,7 @@ async fn a_primary_that_hangs_leaves_the_names_of_others_alone() {
     }
     assert!(client.is_available());
     assert!(!waiting.is_finished());
-    cluster.primaries[2].thaw();
+    cluster.nodes[2].thaw();
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());
     for (load, before) in loads.into_iter().zip(before) {
         let after = load.take_waits();
@@ -101,7 +102,7 @@ async fn a_primary_that_hangs_leaves_the_names_of_others_alone() {
 async fn a_url_of_one_server_that_meets_a_cluster_says_which_url_to_use() {
     let cluster = RedisCluster::start(2).await;
     let name = cluster.name_at(1, "jobs").await;
-    let client = Client::connect(cluster.primaries[0].url()).await.unwrap();
+    let client = Client::connect(cluster.nodes[0].url()).await.unwrap();
     let error = client.semaphore(name, 1).build().unwrap().acquire(1).await.unwrap_err();
     let AcquireError::Refused(error) = error else { panic!("{error}") };
     assert_eq!(error.kind(), StoreErrorKind::WrongMode);
@@ -122,7 +123,7 @@ async fn one_seed_that_answers_is_enough() {
     let dead = RedisServer::start().await;
     let address = dead.addr();
     drop(dead);
-    let url = format!("redis+cluster://{address},{}", cluster.primaries[1].addr());
+    let url = format!("redis+cluster://{address},{}", cluster.nodes[1].addr());
     let client = client(url).await;
     for home in [0, 1] {
         let name = cluster.name_at(home, "jobs").await;

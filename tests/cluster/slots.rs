@@ -1,6 +1,7 @@
 //! Slots that come to other primaries while their names are in use.
 
 use test_support::redis_cluster::RedisCluster;
+use test_support::redis_cluster::slots::slot_of;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::{Instant, sleep};
 
@@ -16,12 +17,11 @@ async fn a_slot_that_moves_under_load_doubles_no_permit_and_loses_no_waiter() {
         .map(|client| client.semaphore(&name, 1).lease(ms(3_000)).build().unwrap());
     let load = Load::start(&handles, 8);
     load.goes_on(200).await;
-    let slot = cluster.slot_of(&name).await;
-    let [one, two] = [&cluster.primaries[0], &cluster.primaries[1]];
-    for (from, to) in [(one, two), (two, one), (one, two)] {
+    let slot = slot_of(&name);
+    for to in [1, 0, 1] {
         load.take_waits();
         let start = Instant::now();
-        cluster.move_slot(slot, from, to, async || sleep(ms(1_000)).await).await;
+        cluster.move_slot_with(slot, to, async || sleep(ms(1_000)).await).await;
         let moved = start.elapsed();
         load.goes_on(100).await;
         println!("the move took {moved:?}, the longest acquire {:?}", load.take_waits().longest());
@@ -43,9 +43,8 @@ async fn while_a_slot_moves_holders_keep_their_leases_and_waiters_their_places()
         let queued = async || mine.inspect().await.unwrap().waiters.len() == nth + 1;
         eventually("it waits", PATIENCE, queued).await;
     }
-    let slot = cluster.slot_of(&name).await;
-    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
-    cluster.move_slot(slot, from, to, async || sleep(ms(1_500)).await).await;
+    let slot = slot_of(&name);
+    cluster.move_slot_with(slot, 1, async || sleep(ms(1_500)).await).await;
     assert!(!held.is_lost());
     let moved = Instant::now();
     held.release().await.unwrap();
@@ -57,7 +56,7 @@ async fn while_a_slot_moves_holders_keep_their_leases_and_waiters_their_places()
         held.release().await.unwrap();
     }
     println!("the queue was served {:?} after the move", moved.elapsed());
-    assert!(from.keys().await.is_empty());
+    assert!(cluster.nodes[0].keys().await.is_empty());
 }
 
 #[tokio::test]
@@ -66,14 +65,13 @@ async fn a_name_that_is_new_while_its_slot_moves_is_served_when_it_has_moved() {
     let client = client(cluster.url()).await;
     let name = cluster.name_at(0, "new").await;
     let semaphore = client.semaphore(&name, 1).build().unwrap();
-    let slot = cluster.slot_of(&name).await;
-    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
+    let slot = slot_of(&name);
     let mut waiting = None;
     let between = async || {
         waiting = Some(tokio::spawn(semaphore.acquire(1)));
         sleep(ms(500)).await;
     };
-    cluster.move_slot(slot, from, to, between).await;
+    cluster.move_slot_with(slot, 1, between).await;
     let moved = Instant::now();
     drop(within(PATIENCE, waiting.unwrap()).await.unwrap().unwrap());
     println!("served {:?} after the move", moved.elapsed());
@@ -94,21 +92,16 @@ async fn a_turn_that_is_cut_in_the_middle_is_settled_by_the_next_one() {
     eventually("it waits", PATIENCE, queued).await;
 
     // No key has gone yet, so the turn of the release runs until it has removed the only permit.
-    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
-    let (slot, to_id) = (cluster.slot_of(&name).await.to_string(), cluster.id_of(to).await);
-    let from_id = cluster.id_of(from).await;
-    to.cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
-    from.cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
+    let moving = cluster.begin_move(slot_of(&name), 1).await;
     let releasing = tokio::spawn(held.release());
     let cut = async || {
-        let stats: String = from.query(&["INFO", "errorstats"]).await;
-        stats.contains("errorstat_ERR") && from.keys().await.len() < 4
+        let stats: String = moving.from().query(&["INFO", "errorstats"]).await;
+        stats.contains("errorstat_ERR") && moving.keys_left().await.len() < 4
     };
     eventually("the turn is cut", PATIENCE, cut).await;
     sleep(ms(200)).await;
     assert!(!waiting.is_finished());
-    from.cmd(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).await;
-    to.cmd(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).await;
+    moving.give_up().await;
 
     within(PATIENCE, releasing).await.unwrap().unwrap();
     let held = within(PATIENCE, waiting).await.unwrap().unwrap();
@@ -126,24 +119,18 @@ async fn a_name_that_nodes_send_to_and_fro_is_served_when_they_agree() {
     let semaphore = client.semaphore(&name, 1).lease(ms(5_000)).build().unwrap();
     let held = semaphore.acquire(1).await.unwrap();
     let waiting = tokio::spawn(semaphore.acquire(1));
-    let (from, to) = (&cluster.primaries[0], &cluster.primaries[1]);
-    let (slot, from_id) = (cluster.slot_of(&name).await.to_string(), cluster.id_of(from).await);
-    let to_id = cluster.id_of(to).await;
-    to.cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]).await;
-    from.cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]).await;
-    for key in from.keys().await {
-        let port = to.port().to_string();
-        from.cmd(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]).await;
-    }
+    let moving = cluster.begin_move(slot_of(&name), 1).await;
+    moving.move_keys().await;
     // From now on each says that the other one has it.
-    from.cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    let (slot, new) = (slot_of(&name).to_string(), cluster.id_of(1).await);
+    cluster.nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &new]).await;
     let redirected = async || {
-        let stats: String = to.query(&["INFO", "errorstats"]).await;
+        let stats: String = moving.to().query(&["INFO", "errorstats"]).await;
         stats.contains("errorstat_MOVED")
     };
     drop(within(PATIENCE, semaphore.inspect()).await);
     eventually("it was sent back", PATIENCE, redirected).await;
-    to.cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
+    cluster.nodes[1].cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &new]).await;
     assert!(!held.is_lost());
     held.release().await.unwrap();
     drop(within(PATIENCE, waiting).await.unwrap().unwrap());

@@ -8,6 +8,7 @@ mod common;
 
 mod failover;
 mod holders;
+mod odd_sentinels;
 mod sentinels;
 #[cfg(feature = "tls-rustls")]
 mod tls;
@@ -25,10 +26,31 @@ async fn is_at(deployment: &SentinelDeployment, server: usize, client: &Client) 
 }
 
 async fn takes_turns_at(deployment: &SentinelDeployment, server: usize, client: &Client) {
+    take_turns_until(client, async || is_at(deployment, server, client).await).await;
+}
+
+/// Waits until the client takes turns at a server other than `old` that a sentinel names as the primary. On a busy
+/// machine, more than one failover may come.
+async fn leaves(deployment: &SentinelDeployment, old: usize, client: &Client) {
+    take_turns_until(client, async || {
+        for sentinel in &deployment.sentinels {
+            if let Ok(addr) = sentinel.primary().await
+                && deployment.at(addr) != old
+                && is_at(deployment, deployment.at(addr), client).await
+            {
+                return true;
+            }
+        }
+        false
+    })
+    .await;
+}
+
+async fn take_turns_until(client: &Client, mut done: impl AsyncFnMut() -> bool) {
     let semaphore = client.semaphore("jobs", 1_000).build().unwrap();
-    eventually("the client takes turns there", FAILOVER, async || {
+    eventually("the client takes turns where it should", FAILOVER, async || {
         drop(semaphore.acquire(1).timeout(FAILOVER).await.unwrap());
-        is_at(deployment, server, client).await
+        done().await
     })
     .await;
 }

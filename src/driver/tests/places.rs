@@ -215,6 +215,21 @@ async fn a_turn_whose_old_place_breaks_is_written_off_and_said_again_at_the_new_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_waits_for_its_turn_at_a_silent_place_is_served_at_once_where_it_moves() {
+    let spread = Spread::new();
+    let node = Node::new(&spread);
+    node.hold("jobs").await.release();
+    sleep(SOON).await;
+    spread.hold(A);
+    let _in_flight: Vec<_> = (0..300).map(|n| node.enter(&format!("other{n}"))).collect();
+    sleep(SOON).await;
+    let waiting = node.enter("jobs");
+    sleep(SOON).await;
+    spread.move_name_and_tell("jobs", B);
+    waiting.held_within(SOON).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_name_that_is_sent_to_and_fro_is_served_when_the_places_agree() {
     let spread = Spread::new();
     let node = Node::new(&spread);
@@ -324,6 +339,38 @@ async fn the_only_place_stays_open_though_no_name_uses_it() {
     sleep(Duration::from_secs(600)).await;
     assert_eq!(spread.connections(A) + spread.connections(B), 1);
     assert!(node.shared.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_place_is_closed_where_all_names_are_at_others() {
+    let spread = Spread::new();
+    spread.move_name_and_tell("b", B);
+    let node = Node::new(&spread);
+    node.guard.ensure_driver().unwrap();
+    sleep(SOON).await;
+    let _held = node.hold("b").await;
+    assert_eq!((spread.connections(A), spread.connections(B)), (1, 1));
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!((spread.connections(A), spread.connections(B)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_stayed_open_while_the_others_were_down_is_closed_later() {
+    let spread = Spread::new();
+    spread.move_name_and_tell("b", B);
+    let node = Node::new(&spread);
+    let held = node.hold("a").await;
+    let _used = node.hold("b").await;
+    let driver = held.driver.clone();
+    held.release();
+    driver.update(|state| state.remove_handle(1));
+    drop(driver);
+    spread.take_down(B);
+    sleep(Duration::from_secs(61)).await;
+    assert_eq!(spread.connections(A), 1, "it is the only one");
+    spread.bring_up(B);
+    sleep(Duration::from_secs(180)).await;
+    assert_eq!((spread.connections(A), spread.connections(B)), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]

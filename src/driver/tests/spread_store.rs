@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
 use std::sync::{Arc, Mutex, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::Instant;
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -166,7 +166,14 @@ impl Store for SpreadStore {
             }
             let alive = watch::Sender::new(true);
             let mut watched = alive.subscribe();
-            let session = Arc::new(SpreadSession { spread, place, client, listener, alive });
+            let session = Arc::new(SpreadSession {
+                spread,
+                place,
+                client,
+                listener,
+                alive,
+                first: AsyncMutex::default(),
+            });
             session.spread.sessions.lock().unwrap().push(Arc::downgrade(&session));
             let io = Box::pin(async move {
                 let _ = watched.wait_for(|alive| !alive).await;
@@ -186,6 +193,8 @@ pub(super) struct SpreadSession {
     client: ClientId,
     listener: Arc<dyn WakeListener>,
     alive: watch::Sender<bool>,
+    /// Turns run in the order in which they were sent.
+    first: AsyncMutex<()>,
 }
 
 impl SpreadSession {
@@ -204,25 +213,36 @@ impl SpreadSession {
         *self.spread.ran.lock().unwrap().entry(self.place).or_default() += 1;
         Ok(())
     }
+
+    async fn run(&self, turns: &[Turn]) -> Vec<TurnAnswer> {
+        let _first = self.first.lock().await;
+        let mut answers = Vec::new();
+        for turn in turns {
+            answers.push(self.reach(&turn.name).await.map(|()| self.spread.turn(turn)));
+        }
+        answers
+    }
+
+    /// Waits while the place keeps its answers.
+    async fn may_answer(&self) {
+        let mut held = self.spread.held_answers.subscribe();
+        held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
+    }
 }
 
 impl Session for SpreadSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
         Box::pin(async move {
-            self.reach(&turn.name).await?;
-            let outcome = self.spread.turn(&turn);
-            let mut held = self.spread.held_answers.subscribe();
-            held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
-            Ok(outcome)
+            let answer = self.run(&[turn]).await.remove(0);
+            self.may_answer().await;
+            answer
         })
     }
 
     fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
         Box::pin(async move {
-            let mut answers = Vec::new();
-            for turn in turns {
-                answers.push(Arc::clone(&self).turn(turn).await);
-            }
+            let answers = self.run(&turns).await;
+            self.may_answer().await;
             answers
         })
     }

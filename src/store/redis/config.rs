@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 #[cfg(feature = "tls-rustls")]
 use redis::ConnectionAddr;
 use redis::{ConnectionInfo, RedisError};
@@ -14,6 +16,10 @@ use super::sentinel::Sentinels;
 use super::store::{Reach, RedisStore};
 use super::url::{self, Access, Address, Endpoint, Sentinel, Single, Target, Tls, shown};
 
+/// How many call timeouts a sentinel may take to answer: one less than the opening of a connection may take, so that
+/// there is time to tell which sentinels are silent.
+const SENTINEL_PATIENCE: u32 = 3;
+
 /// The settings of the connection to Redis.
 #[derive(Clone)]
 pub(crate) struct RedisConfig {
@@ -23,6 +29,7 @@ pub(crate) struct RedisConfig {
     pub(crate) prefix: String,
     /// The label of the client, which operators see in the names of its connections.
     pub(crate) label: Arc<str>,
+    pub(crate) call_timeout: Duration,
     #[cfg(feature = "tls-rustls")]
     pub(crate) root_certificate: Option<Vec<u8>>,
     #[cfg(feature = "tls-rustls")]
@@ -37,6 +44,7 @@ impl Default for RedisConfig {
             sentinel_credentials: None,
             prefix: "zsem:".to_owned(),
             label: Arc::from(""),
+            call_timeout: Duration::from_millis(500),
             #[cfg(feature = "tls-rustls")]
             root_certificate: None,
             #[cfg(feature = "tls-rustls")]
@@ -68,7 +76,8 @@ impl RedisConfig {
         let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
         let primary = self.dial(&at, of_primary.with(self.credentials.as_ref()))?;
         let sentinels = self.dial(&at, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
-        let sentinels = Sentinels::new(seeds, master, sentinels);
+        let sentinels =
+            Sentinels::new(seeds, master, sentinels, self.call_timeout * SENTINEL_PATIENCE);
         Ok(Reach::Sentinels { sentinels, primary })
     }
 

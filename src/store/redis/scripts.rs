@@ -77,6 +77,7 @@ impl Scripts {
     #[cfg(test)]
     pub(super) fn with_test_clock() -> Self {
         const KEYS: &str = concat!(
+            include_str!("tests/cut.lua"),
             include_str!("../../../lua/keys.lua"),
             "
             local function ms() local time = call('TIME'); return time[1] * 1000 + math.floor(time[2] / 1000) end

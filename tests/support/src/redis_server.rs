@@ -33,6 +33,7 @@ pub(crate) const CERTIFICATES: [(&str, &str); 3] = [
 #[must_use]
 pub struct RedisServerBuilder {
     tcp: bool,
+    cluster: bool,
     tls: bool,
     password: Option<String>,
     args: Vec<String>,
@@ -43,6 +44,12 @@ impl RedisServerBuilder {
     pub fn tcp(mut self, tcp: bool) -> Self {
         self.tcp = tcp;
         self
+    }
+
+    /// Makes it a node of a cluster. It knows no other node and serves no slot.
+    pub fn cluster_node(mut self) -> Self {
+        self.cluster = true;
+        self.arg("--cluster-enabled").arg("yes")
     }
 
     /// Makes it listen with TLS, and follow its primary with TLS. `certificates` has `server.pem`, `server.key`
@@ -80,13 +87,31 @@ impl RedisServerBuilder {
     /// Starts the server and waits until it answers.
     pub async fn start(self) -> RedisServer {
         let directory = tempfile::tempdir().expect("making a directory for redis-server");
-        let port = self.tcp.then(ReservedPort::new);
+        let (port, bus_port) = self.ports();
         let process = spawn(&self, &directory, port.as_ref());
-        let mut server = RedisServer { process, directory, port, options: self };
+        let mut server = RedisServer {
+            process,
+            directory,
+            port,
+            _bus_port: bus_port,
+            answers: true,
+            options: self,
+        };
         server.wait_until_ready().await;
         server
     }
+
+    fn ports(&self) -> (Option<ReservedPort>, Option<ReservedPort>) {
+        if self.cluster {
+            let (port, bus_port) = ReservedPort::pair(CLUSTER_BUS);
+            return (Some(port), Some(bus_port));
+        }
+        (self.tcp.then(ReservedPort::new), None)
+    }
 }
+
+/// By how much the port of the cluster bus is above the port of the server.
+const CLUSTER_BUS: u16 = 10_000;
 
 /// A `redis-server` process with a directory and a port of its own. Dropping it kills the process.
 pub struct RedisServer {
@@ -94,12 +119,20 @@ pub struct RedisServer {
     process: OwnedProcess,
     directory: TempDir,
     port: Option<ReservedPort>,
+    _bus_port: Option<ReservedPort>,
+    answers: bool,
     options: RedisServerBuilder,
 }
 
 impl RedisServer {
     pub fn builder() -> RedisServerBuilder {
-        RedisServerBuilder { tcp: true, tls: false, password: None, args: Vec::new() }
+        RedisServerBuilder {
+            tcp: true,
+            cluster: false,
+            tls: false,
+            password: None,
+            args: Vec::new(),
+        }
     }
 
     pub async fn start() -> Self {
@@ -141,16 +174,31 @@ impl RedisServer {
     /// Stops the process (SIGSTOP): its sockets stay open and nobody answers.
     pub fn freeze(&mut self) {
         self.process.freeze();
+        self.answers = false;
     }
 
     /// Lets a frozen server go on; it then runs what has been sent to it meanwhile.
     pub fn thaw(&mut self) {
         self.process.thaw();
+        self.answers = true;
     }
 
     /// Kills the process. Connections to its port are refused until [`restart_empty`](Self::restart_empty).
     pub fn kill(&mut self) {
         self.process.kill();
+        self.answers = false;
+    }
+
+    /// Whether it is neither killed nor frozen.
+    pub fn answers(&self) -> bool {
+        self.answers
+    }
+
+    /// Cuts all connections of clients, also those that have subscribed to channels.
+    pub async fn cut_connections(&self) {
+        for kind in ["normal", "pubsub"] {
+            self.cmd(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]).await;
+        }
     }
 
     /// A new server on the same port and socket, with the data of the last `SAVE`. The present one is killed.
@@ -159,6 +207,7 @@ impl RedisServer {
     }
 
     /// A new server without data on the same port and socket; the present one is killed, if it still runs.
+    /// A node of a cluster still knows its id, the other nodes and its slots.
     pub async fn restart_empty(&mut self) {
         self.kill();
         // Else its listener, which is gone, would look like a server that is not up yet.
@@ -170,6 +219,14 @@ impl RedisServer {
         }
         self.process = spawn(&self.options, &self.directory, self.port.as_ref());
         self.wait_until_ready().await;
+        self.answers = true;
+    }
+
+    /// A new node of a cluster at the same address: without data, with another id, and knowing no other node.
+    pub async fn replace_node(&mut self) {
+        self.kill();
+        fs::remove_file(self.directory.path().join("nodes.conf")).expect("forgetting the cluster");
+        self.restart_empty().await;
     }
 
     /// What the server has logged.

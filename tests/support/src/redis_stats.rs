@@ -32,6 +32,16 @@ impl RedisServer {
         self.calls("evalsha").await
     }
 
+    /// How many messages of a kind this node of a cluster has sent over the cluster bus: `publish`,
+    /// `publishshard`. A command of the same name makes one for each node that gets it.
+    pub async fn bus_messages(&self, kind: &str) -> u64 {
+        let wanted = format!("cluster_stats_messages_{kind}_sent:");
+        let info: String = self.query(&["CLUSTER", "INFO"]).await;
+        info.lines()
+            .find_map(|line| line.strip_prefix(&wanted))
+            .map_or(0, |sent| sent.trim().parse().expect("CLUSTER INFO counts in integers"))
+    }
+
     /// How many calls of a script by its hash did not fail.
     pub async fn script_calls_that_ran(&self) -> u64 {
         self.script_calls().await - self.count_of("evalsha", "failed_calls").await

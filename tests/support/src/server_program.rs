@@ -14,13 +14,27 @@ pub fn server() -> Command {
 
 /// The major version of the server: 7 for Redis 7.0.15.
 pub fn major_version() -> u32 {
-    static VERSION: OnceLock<u32> = OnceLock::new();
-    *VERSION.get_or_init(|| {
+    version().0
+}
+
+/// The major and the minor version of the server: 7 and 0 for Redis 7.0.15.
+pub fn version() -> (u32, u32) {
+    let said = said();
+    let mut numbers = said.split_once("v=").into_iter().flat_map(|(_, rest)| rest.split('.'));
+    let mut next = || numbers.next().and_then(|number| number.parse().ok());
+    next().zip(next()).unwrap_or_else(|| panic!("no version: {said}"))
+}
+
+/// Whether the server is Valkey.
+pub fn is_valkey() -> bool {
+    said().starts_with("Valkey")
+}
+
+/// What the server says of itself: `Redis server v=7.0.15 ..`.
+fn said() -> &'static str {
+    static SAID: OnceLock<String> = OnceLock::new();
+    SAID.get_or_init(|| {
         let said = server().arg("--version").output().expect("asking the server for its version");
-        let said = String::from_utf8_lossy(&said.stdout).into_owned();
-        let version = said.split_once("v=").and_then(|(_, rest)| rest.split_once('.'));
-        version
-            .and_then(|(major, _)| major.parse().ok())
-            .unwrap_or_else(|| panic!("no version: {said}"))
+        String::from_utf8_lossy(&said.stdout).into_owned()
     })
 }

@@ -29,6 +29,8 @@ impl RunningTurn<'_> {
             }
             (None, Some(score)) => {
                 let ticket = Seq::new(score)?;
+                // A turn that was cut short may have queued it without writing the number.
+                self.last = self.last.max(Some(ticket));
                 self.pending.insert(id, index);
                 Some(WaiterOutcome::Queued { ticket, place: 0 })
             }

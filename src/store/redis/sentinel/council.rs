@@ -61,6 +61,11 @@ impl Council {
         }
     }
 
+    /// Returns how many sentinels there are.
+    pub(super) fn size(&self) -> usize {
+        self.members.len()
+    }
+
     /// Returns whether each sentinel has answered or refused.
     pub(super) fn has_spoken(&self) -> bool {
         self.unheard == 0
@@ -75,7 +80,7 @@ impl Council {
         self.unheard -= usize::from(pause.is_none());
         let answer = match outcome {
             Ok((link, answer)) => {
-                self.sentinels.learn(&answer.others);
+                self.sentinels.learn(&sentinel, &answer.others);
                 answer.others.iter().for_each(|other| self.ask(other.clone()));
                 self.speaking.push(Box::pin(next(link, sentinel.clone())));
                 Ok(answer)

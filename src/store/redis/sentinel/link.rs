@@ -13,9 +13,9 @@ use crate::store::redis::dial::with_protocol;
 use crate::store::redis::transport::Transport;
 use crate::store::redis::url::Address;
 
+use super::Sentinels;
 use super::answer::{Answer, questions, read};
 use super::refusal::Refusal;
-use super::{PATIENCE, Sentinels};
 
 /// The sentinel that leads a failover tells of the promotion. The others tell of it as soon as they know it.
 const CHANNELS: [&str; 2] = ["+switch-master", "+promoted-slave"];
@@ -55,7 +55,8 @@ impl Link {
             subscribed.map_err(Refusal::Failed)?;
             Ok((link, answer))
         };
-        timeout(PATIENCE, opening).await.unwrap_or(Err(Refusal::Silent))
+        let patience = sentinels.patience();
+        timeout(patience, opening).await.unwrap_or(Err(Refusal::Silent(patience)))
     }
 
     async fn connect(sentinels: &Sentinels, address: &Address) -> RedisResult<Self> {
@@ -80,9 +81,10 @@ impl Link {
     pub(super) async fn ask(&mut self) -> Result<Answer, Refusal> {
         let asked = ask(self.connection.clone(), &self.sentinels);
         let asked = Transport::while_moving(&mut self.io, async { Ok(asked.await) });
-        match timeout(PATIENCE, asked).await {
+        let patience = self.sentinels.patience();
+        match timeout(patience, asked).await {
             Ok(answer) => answer.map_err(Refusal::Failed)?,
-            Err(_) => Err(Refusal::Silent),
+            Err(_) => Err(Refusal::Silent(patience)),
         }
     }
 

@@ -16,6 +16,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use std::iter;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,9 +28,6 @@ use super::dial::Dial;
 use super::url::Address;
 
 use search::Search;
-
-/// How long a sentinel may take to be connected to and to answer.
-const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The maximum number of sentinels that are asked.
 const MOST: usize = 12;
@@ -48,6 +46,8 @@ struct Deployment {
     master: String,
     /// How the sentinels are connected to.
     dial: Dial,
+    /// How long a sentinel may take to be connected to and to answer, and a search to wait for a failover.
+    patience: Duration,
     /// The sentinels that others have told of.
     learnt: Mutex<Vec<Address>>,
     /// Where the primary was found last.
@@ -55,11 +55,14 @@ struct Deployment {
 }
 
 impl Sentinels {
-    pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial) -> Self {
+    /// `patience` is how long a silent sentinel is waited for. It delays only the error where no other one
+    /// answers.
+    pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial, patience: Duration) -> Self {
         Self(Arc::new(Deployment {
             seeds,
             master,
             dial,
+            patience,
             learnt: Mutex::default(),
             found: Mutex::default(),
         }))
@@ -79,14 +82,19 @@ impl Sentinels {
         &self.0.dial
     }
 
+    fn patience(&self) -> Duration {
+        self.0.patience
+    }
+
     /// Returns the sentinels to ask, the seeds first.
     fn known(&self) -> Vec<Address> {
         self.0.seeds.iter().chain(&*lock(&self.0.learnt)).cloned().collect()
     }
 
-    /// Remembers the sentinels that one of them has told of, instead of those from before.
-    fn learn(&self, others: &[Address]) {
-        *lock(&self.0.learnt) = others.to_vec();
+    /// Remembers a sentinel that has answered, and those that it has told of, instead of those from before.
+    fn learn(&self, sentinel: &Address, others: &[Address]) {
+        let all = iter::once(sentinel).chain(others).take(MOST);
+        *lock(&self.0.learnt) = all.cloned().collect();
     }
 
     /// Notes where the primary is. The log tells when it has moved.

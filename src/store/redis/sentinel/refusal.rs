@@ -1,6 +1,7 @@
 //! Why a sentinel has not told where the primary is.
 
 use std::fmt;
+use std::time::Duration;
 
 use redis::RedisError;
 
@@ -8,12 +9,11 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::store::redis::errors::kind_of;
 use crate::store::redis::url::Address;
 
-use super::PATIENCE;
-
 /// Why one sentinel has not told where the primary is.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    Silent,
+    /// It has not answered within this time.
+    Silent(Duration),
     /// Its connection broke.
     Left,
     Failed(RedisError),
@@ -33,7 +33,7 @@ impl Refusal {
 
     fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::Silent => StoreErrorKind::Timeout,
+            Self::Silent(_) => StoreErrorKind::Timeout,
             Self::Left => StoreErrorKind::Disconnected,
             Self::Failed(error) => kind_of(error),
             Self::NoSentinel | Self::UnknownMaster => StoreErrorKind::Server,
@@ -44,7 +44,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Silent => write!(f, "no answer within {PATIENCE:?}"),
+            Self::Silent(patience) => write!(f, "no answer within {patience:?}"),
             Self::Left => f.write_str("the connection broke"),
             Self::Failed(error) => write!(f, "{error}"),
             Self::NoSentinel => f.write_str("it is no sentinel"),

@@ -15,10 +15,12 @@ use super::council::{Council, Heard};
 use super::refusal::{self, Refusal};
 use super::{Connect, Sentinels};
 
-/// How long a search waits for a failover, if the primary that the sentinels name cannot be used.
-const WAITING: Duration = Duration::from_millis(1_200);
-/// The pause before that primary is tried again meanwhile. It doubles.
+/// The pause before a primary that could not be used is tried again, while the sentinels are listened to. It doubles.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long an open connection waits until more than half of the sentinels have answered. If the first one to answer
+/// was cut off and names an old primary, another one tells so meanwhile.
+const SECOND_OPINION: Duration = Duration::from_millis(100);
 
 pub(super) struct Search<'a> {
     sentinels: Sentinels,
@@ -27,6 +29,7 @@ pub(super) struct Search<'a> {
     /// What each sentinel has said last.
     heard: Vec<(Address, Result<Known, Refusal>)>,
     attempt: Option<Attempt<'a>>,
+    found: Option<Found>,
     /// The primaries that could not be used, and when they are tried again.
     failed: Vec<(Known, StoreError)>,
     again_at: Option<Instant>,
@@ -38,11 +41,19 @@ struct Attempt<'a> {
     opening: BoxFuture<'a, Result<(Opened, Address), StoreError>>,
 }
 
+/// An open connection to what may be the primary.
+struct Found {
+    primary: Known,
+    opened: Opened,
+    /// Until when the other sentinels may say otherwise.
+    until: Instant,
+}
+
 enum Event {
     Heard(Heard),
     Opened(Known, Opened),
     Failed(Known, StoreError),
-    /// All sentinels have spoken, and nothing is being opened.
+    /// Nothing is being opened: what the sentinels name has failed, or all of them have refused.
     Stuck,
 }
 
@@ -54,6 +65,7 @@ impl<'a> Search<'a> {
             connect,
             heard: Vec::new(),
             attempt: None,
+            found: None,
             failed: Vec::new(),
             again_at: None,
         }
@@ -61,16 +73,18 @@ impl<'a> Search<'a> {
 
     /// Returns a connection to the primary, which ends when the primary has moved.
     pub(super) async fn run(mut self) -> Result<Opened, StoreError> {
-        let deadline = Instant::now() + WAITING;
+        let deadline = Instant::now() + self.sentinels.patience();
         let mut pause = PAUSE;
         loop {
             self.follow_newest();
+            if let Some(found) = self.settled() {
+                return Ok(self.end(found));
+            }
             match self.event().await {
                 Some(Event::Heard(heard)) => self.take_in(heard),
-                Some(Event::Opened(primary, Opened { session, io })) => {
-                    self.sentinels.found(&primary.address);
-                    let io = Some(self.council.beside(io, primary));
-                    return Ok(Opened { session, io });
+                Some(Event::Opened(primary, opened)) => {
+                    let until = Instant::now() + SECOND_OPINION;
+                    self.found = Some(Found { primary, opened, until });
                 }
                 Some(Event::Failed(primary, error)) => self.failed.push((primary, error)),
                 Some(Event::Stuck) => {
@@ -82,12 +96,26 @@ impl<'a> Search<'a> {
                     self.again_at = Some(now + pause);
                     pause *= 2;
                 }
+                None if self.found.is_some() => {}
                 None => {
                     self.again_at = None;
                     self.failed.clear();
                 }
             }
         }
+    }
+
+    /// Takes the open connection, if it is time to use it.
+    fn settled(&mut self) -> Option<Found> {
+        let answered = self.heard.iter().filter(|(_, known)| known.is_ok()).count();
+        let heard_out = self.council.has_spoken() || answered * 2 > self.council.size();
+        self.found.take_if(|found| heard_out || Instant::now() >= found.until)
+    }
+
+    fn end(self, Found { primary, opened, .. }: Found) -> Opened {
+        self.sentinels.found(&primary.address);
+        let Opened { session, io } = opened;
+        Opened { session, io: Some(self.council.beside(io, primary)) }
     }
 
     /// Connects to the newest primary that the sentinels name, unless that has failed. Gives up an attempt to
@@ -98,16 +126,20 @@ impl<'a> Search<'a> {
         let has_failed = |known: &Known| self.failed.iter().any(|(failed, _)| failed == known);
         let newest = known().find(|known| known.epoch == epoch && !has_failed(known));
         let Some(newest) = newest else { return };
-        if self.attempt.as_ref().is_none_or(|attempt| newest.follows(&attempt.to)) {
+        let attempt = self.attempt.as_ref().map(|attempt| &attempt.to);
+        let present = attempt.or(self.found.as_ref().map(|found| &found.primary));
+        if present.is_none_or(|present| newest.follows(present)) {
+            self.found = None;
             let opening = (self.connect)(newest.address.clone());
             self.attempt = Some(Attempt { to: newest.clone(), opening });
             self.again_at = None;
         }
     }
 
-    /// Waits for the next event. `None` if it is time to try again.
+    /// Waits for the next event. `None` if it is time to go on without one.
     async fn event(&mut self) -> Option<Event> {
-        match self.again_at {
+        let until = self.found.as_ref().map(|found| found.until);
+        match until.or(self.again_at) {
             Some(at) => timeout_at(at, poll_fn(|cx| self.poll(cx))).await.ok(),
             None => Some(poll_fn(|cx| self.poll(cx)).await),
         }
@@ -127,7 +159,9 @@ impl<'a> Search<'a> {
         if let Poll::Ready(heard) = self.council.poll(cx) {
             return Poll::Ready(Event::Heard(heard));
         }
-        let waits = self.attempt.is_some() || self.again_at.is_some() || !self.council.has_spoken();
+        let may_be_told = self.failed.is_empty() && !self.council.has_spoken();
+        let is_busy = self.attempt.is_some() || self.found.is_some() || self.again_at.is_some();
+        let waits = is_busy || may_be_told;
         if waits { Poll::Pending } else { Poll::Ready(Event::Stuck) }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join, join3};
+use futures_util::future::{join, join_all, join3};
 
 use super::deaf::Deaf;
 use crate::id::{ClientId, DEFAULT_LEASE, PermitId};
@@ -67,7 +67,10 @@ async fn turns_that_find_no_script_run_once_each_and_in_their_order() {
         assert!(token(first) < token(second) && token(second) < token(third));
     }
     assert_eq!(server.script_loads().await, 1);
-    assert_eq!(server.script_calls_that_ran().await, 3 * NAMES as u64);
+    let turns = 3 * NAMES as u64;
+    assert_eq!(server.script_calls_that_ran().await, turns);
+    // Each turn twice; and one call before the load, whether the script is still missing.
+    assert_eq!(server.script_calls().await, 2 * turns + 1);
 }
 
 // Behaviour 76
@@ -99,6 +102,22 @@ async fn a_script_that_another_client_has_loaded_is_not_loaded_again() {
         token(&two.clone().turn(admit(round, 2)).await);
         assert_eq!(server.script_loads().await, 1);
     }
+}
+
+// Behaviour 76
+#[tokio::test]
+async fn of_many_clients_that_find_no_script_few_load_it() {
+    const CLIENTS: usize = 16;
+    let server = RedisServer::start().await;
+    let sessions = join_all((0..CLIENTS).map(|_| open(server.url()))).await;
+    forget(&server).await;
+    let turns =
+        sessions.iter().zip(1..).map(|(session, n)| session.clone().turn(admit(n, n as u64)));
+    for answer in join_all(turns).await {
+        token(&answer);
+    }
+    let loads = server.script_loads().await;
+    assert!((1..=CLIENTS as u64 / 2).contains(&loads), "{loads}");
 }
 
 #[tokio::test]

@@ -10,10 +10,10 @@ use crate::store::redis::wire::names;
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "a561ea77eb6c612ffd54d034f168758a8e7177a7"),
+        (&scripts.turn, "c980508246cfe73113c898c2d12f1d22a37a5d8f"),
         (&scripts.inspect, "3371a5e03b223be611966ea39964b0c859b8c022"),
         (&scripts.set_limit, "1e3a3ff5435df0c1514cf2faa0b4b17484a4a2d4"),
-        (&scripts.kick, "ee32d0657990e5817843d290da0c8b01cfce9b33"),
+        (&scripts.kick, "00d740cdb6f3db2470ae06caaf2e27821b6f44ff"),
     ] {
         assert_eq!(script.hash, hash, "{}", script.text);
     }

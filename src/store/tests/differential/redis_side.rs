@@ -12,7 +12,9 @@ use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{PlaceId, ServerId};
 use crate::store::memory::{Content, MetaContent};
 use crate::store::redis::RedisConfig;
-use crate::store::{Kick, Opened, Session, Store, Turn, TurnOutcome, WakeListener, WakeUp};
+use crate::store::{
+    Kick, Opened, Session, Store, Turn, TurnAnswer, TurnOutcome, WakeListener, WakeUp,
+};
 use crate::sync::lock;
 
 use super::generator::Key;
@@ -103,6 +105,25 @@ impl RedisSide {
         self.sessions[client].0.clone().turn(turn.clone()).await.unwrap()
     }
 
+    /// Runs a turn whose write of this number fails, and all later ones of its kind if `for_good`. `None` if it has
+    /// fewer writes.
+    pub(super) async fn cut_turn(
+        &self,
+        client: usize,
+        turn: &Turn,
+        cut: usize,
+        for_good: bool,
+    ) -> Option<TurnAnswer> {
+        self.server.cmd(&["MSET", "test:cut", &cut.to_string(), "test:writes", "0"]).await;
+        if for_good {
+            self.server.cmd(&["SET", "test:cut_for_good", "1"]).await;
+        }
+        let answer = self.sessions[client].0.clone().turn(turn.clone()).await;
+        let writes: usize = self.server.query(&["GET", "test:writes"]).await;
+        self.server.cmd(&["DEL", "test:cut", "test:cut_for_good", "test:writes"]).await;
+        (writes >= cut).then_some(answer)
+    }
+
     /// Returns the session of some client, for calls that are not turns.
     fn operator(&self) -> &dyn Session {
         &*self.sessions[0].0
@@ -122,6 +143,20 @@ impl RedisSide {
 
     /// Returns what the keys hold. Each key that is there expires when `meta` says.
     pub(super) async fn content(&self, now: u64) -> Content {
+        let (content, expires_at) = self.content_and_times(now).await;
+        let Content { permits, queue, clients, meta } = &content;
+        let [permits_at, queue_at, clients_at, _] = expires_at;
+        for (members, at) in [(permits, permits_at), (queue, queue_at), (clients, clients_at)] {
+            // A `meta` that `set_limit` made again beside waiters alone leaves their expiry to the next turn.
+            if let Some(meta) = meta.as_ref().filter(|meta| meta.ttl > 0 && !members.is_empty()) {
+                assert_eq!(u64::try_from(at), Ok(meta.ttl), "{members:?}");
+            }
+        }
+        content
+    }
+
+    /// Returns what the keys hold, and when each expires.
+    pub(super) async fn content_and_times(&self, now: u64) -> (Content, [i64; 4]) {
         let mut all = ::redis::pipe();
         for key in [Key::Permits, Key::Queue, Key::Clients] {
             all.cmd("ZRANGE").arg(self.key(key)).arg(0).arg(-1).arg("WITHSCORES");
@@ -133,16 +168,9 @@ impl RedisSide {
         let (permits, queue, clients, meta): Reply =
             all.query_async(&mut connection).await.unwrap();
         let keys = Key::ALL.map(|key| self.key(key));
-        let [permits_at, queue_at, clients_at, meta_at] =
-            expire_times(&mut connection, &keys).await;
-        let meta = meta_content(&meta, u64::try_from(meta_at).ok(), now / 1000);
-        for (members, at) in [(&permits, permits_at), (&queue, queue_at), (&clients, clients_at)] {
-            // A `meta` that `set_limit` made again beside waiters alone leaves their expiry to the next turn.
-            if let Some(meta) = meta.as_ref().filter(|meta| meta.ttl > 0 && !members.is_empty()) {
-                assert_eq!(u64::try_from(at), Ok(meta.ttl), "{members:?}");
-            }
-        }
-        Content { permits, queue, clients, meta }
+        let times = expire_times(&mut connection, &keys).await;
+        let meta = meta_content(&meta, u64::try_from(times[3]).ok(), now / 1000);
+        (Content { permits, queue, clients, meta }, times)
     }
 
     pub(super) async fn lose(&self, key: Key) {

@@ -6,6 +6,7 @@
 mod fault_proxy;
 mod ledger;
 mod processes;
+mod redis_cluster;
 mod redis_server;
 mod wait;
 

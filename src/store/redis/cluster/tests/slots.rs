@@ -29,7 +29,7 @@ async fn names_have_the_slots_that_a_server_tells() {
             .filter(|c| !"{}".contains(*c))
             .collect();
         let key = format!("zsem:{{{name}.}}:permits");
-        let told: usize = cluster.primaries[0].query(&["CLUSTER", "KEYSLOT", &key]).await;
+        let told: usize = cluster.nodes[0].query(&["CLUSTER", "KEYSLOT", &key]).await;
         assert_eq!(slot(&format!("{name}.")), told, "{name}");
     }
 }

@@ -38,6 +38,20 @@ impl Contender {
     }
 }
 
+/// Starts a process of ours at any url, where the scheduler puts it.
+pub(crate) async fn ours_at(label: &'static str, url: &str, names: usize) -> Contender {
+    let env = [
+        ("URL", url.to_owned()),
+        ("NAMES", names.to_string()),
+        ("LIMIT", LIMIT.to_string()),
+        ("CORES", String::new()),
+        ("CANDIDATE", "ours".to_owned()),
+    ];
+    let mut contender = Contender { label, child: Child::spawn(pairs_child::ROLE, &env) };
+    contender.child.expect_line("@ready", PATIENCE).await;
+    contender
+}
+
 /// Starts them all. Tokio's and the peers run pinned alone, to save time.
 pub(crate) async fn start(
     server: &RedisServer,

@@ -40,8 +40,9 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
     let heads = ["waited", "", "times", "p50 us", "p99 us", "max us", "our p50 / this", ""];
     let mut table = Table::new(&heads);
     let mut musts = Vec::new();
+    let at = Place { url: server.url(), baselines_url: server.url() };
     for (wait, times, most) in WAITS {
-        let measured = measure(server, wait, times).await;
+        let measured = measure(&at, wait, times).await;
         measured.show(&format!("{wait:?}"), &mut table);
         musts.extend(measured.musts(wait, most));
     }
@@ -79,12 +80,17 @@ impl Latencies {
     }
 }
 
-struct Measured {
+pub(crate) struct Measured {
     handovers: Latencies,
     baselines: [Latencies; Baseline::ALL.len()],
 }
 
 impl Measured {
+    /// The times of all hand-overs.
+    pub(crate) fn times(&self) -> Times {
+        self.handovers.together()
+    }
+
     fn show(&self, waited: &str, table: &mut Table) {
         let baselines = Baseline::ALL.map(Baseline::label).into_iter().zip(&self.baselines);
         let rows = std::iter::once(("a permit", &self.handovers)).chain(baselines);
@@ -108,7 +114,7 @@ impl Measured {
 
     fn musts(&self, wait: Duration, most: Option<f64>) -> Vec<Must> {
         let what = format!("handover: median after a wait of {wait:?}");
-        let p50 = self.handovers.together().p50();
+        let p50 = self.times().p50();
         let mut musts = vec![Must::below(1.0, &what, p50 / 1e3, " ms")];
         if let Some(most) = most {
             let [_, by_try, _] = &self.baselines;
@@ -120,11 +126,18 @@ impl Measured {
     }
 }
 
+/// Where the permit is handed over, and where the baselines are measured.
+pub(crate) struct Place {
+    pub(crate) url: String,
+    pub(crate) baselines_url: String,
+}
+
 /// Each process holds it `times` times in a round.
-async fn measure(server: &RedisServer, wait: Duration, times: usize) -> Measured {
+pub(crate) async fn measure(at: &Place, wait: Duration, times: usize) -> Measured {
     let mut pair = [("ping", "pong"), ("pong", "ping")].map(|(own, other)| {
         let env = [
-            ("URL", server.url()),
+            ("URL", at.url.clone()),
+            ("BASELINES_URL", at.baselines_url.clone()),
             ("NAME", format!("handover-{}", wait.as_millis())),
             ("OWN", own.to_owned()),
             ("OTHER", other.to_owned()),

@@ -40,7 +40,8 @@ impl Hold {
 pub(crate) async fn play(mut from_parent: FromParent) {
     let client = Client::connect(setting("URL")).await.expect("connecting");
     let semaphore = client.semaphore(setting("NAME"), 1).build().expect("a valid name");
-    let baselines = Baselines::connect(&setting("URL"), &setting("OWN"), &setting("OTHER")).await;
+    let baselines =
+        Baselines::connect(&setting("BASELINES_URL"), &setting("OWN"), &setting("OTHER")).await;
     let hold = Duration::from_micros(setting("HOLD_US").parse().expect("a number"));
     let times: usize = setting("TIMES").parse().expect("a number");
 

@@ -19,9 +19,10 @@
 //! | `scale` | the same where very many hold and wait |
 //! | `crash` | how long the units of a killed holder stay away after its lease |
 //! | `held` | what very many held permits cost |
+//! | `cluster` | pairs and hand-overs through a cluster, beside one server |
 //!
 //! `pairs` and `names` measure twice: with server and clients on cores of their own (pinned), and where the
-//! scheduler places them (unpinned). `syscalls` and `layer` are unpinned. For the others the server alone is
+//! scheduler places them (unpinned). `syscalls`, `layer` and `cluster` are unpinned. For the others the server alone is
 //! pinned.
 //!
 //! It measures and prints; whatever the figures are, it ends with 0. Where a figure is asked for by
@@ -32,6 +33,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod chart;
+mod cluster;
 mod contenders;
 mod contention;
 mod contention_child;
@@ -85,10 +87,11 @@ enum Scenario {
     Scale,
     Crash,
     Held,
+    Cluster,
 }
 
 impl Scenario {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Pairs,
         Self::Names,
         Self::Syscalls,
@@ -99,6 +102,7 @@ impl Scenario {
         Self::Scale,
         Self::Crash,
         Self::Held,
+        Self::Cluster,
     ];
 
     fn name(self) -> &'static str {
@@ -113,6 +117,7 @@ impl Scenario {
             Self::Scale => "scale",
             Self::Crash => "crash",
             Self::Held => "held",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -130,6 +135,7 @@ impl Scenario {
             Self::Scale => scale::run(&server().await).await,
             Self::Crash => crash::run(&server().await).await,
             Self::Held => held::run(&server().await).await,
+            Self::Cluster => cluster::run().await,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! for a sleeping worker.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
@@ -18,7 +19,7 @@ use tokio::task::yield_now;
 
 use crate::sync::lock;
 
-use super::deferred::{Effect, Effects};
+use super::deferred::Effects;
 
 /// Collects effects, and then runs all of them.
 #[derive(Debug, Default)]
@@ -44,13 +45,21 @@ impl Burst {
             let waker = Waker::from(Arc::new(Yielded::new(effects)));
             let _ = pin!(yield_now()).poll(&mut Context::from_waker(&waker));
         } else {
-            effects.into_iter().for_each(Effect::run);
+            run(effects);
         }
     }
 
     fn has_sleepers(&mut self) -> bool {
         let workers = || Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         *self.has_sleepers.get_or_insert_with(|| workers() > 1)
+    }
+}
+
+/// Runs all effects, also if the waker of one caller panics: the others are woken, and a panic outside of a
+/// task would end a worker of the runtime.
+fn run(effects: Effects) {
+    for effect in effects {
+        let _told_by_the_hook = catch_unwind(AssertUnwindSafe(|| effect.run()));
     }
 }
 
@@ -63,8 +72,7 @@ impl Yielded {
     }
 
     fn run(&self) {
-        let effects = std::mem::take(&mut *lock(&self.0));
-        effects.into_iter().for_each(Effect::run);
+        run(std::mem::take(&mut *lock(&self.0)));
     }
 }
 

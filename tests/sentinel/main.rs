@@ -8,6 +8,7 @@ mod common;
 
 mod failover;
 mod holders;
+mod odd_sentinels;
 mod sentinels;
 #[cfg(feature = "tls-rustls")]
 mod tls;

@@ -10,22 +10,28 @@ use crate::names::{LONGEST_LEASE, NAMES};
 use crate::scene::Scene;
 use crate::station::Station;
 use test_support::ledger::monotonic_nanos;
+use test_support::processes::Child;
 use test_support::wait::PATIENCE;
 
 /// All must work again by then: longer than a dead client is presumed alive, a claim and the longest lease after it.
 const CALM: Duration = Duration::from_secs(15);
 /// What the keys of a name outlive the last lease by, and `meta` the others.
-const KEYS_OUTLIVE: Duration = Duration::from_secs(10);
-const META_OUTLIVES: Duration = Duration::from_secs(60);
+pub const KEYS_OUTLIVE: Duration = Duration::from_secs(10);
+pub const META_OUTLIVES: Duration = Duration::from_secs(60);
 /// For how long one who was cut off may go on with what it had begun.
-const AFTERMATH: Duration = Duration::from_secs(8);
+pub const AFTERMATH: Duration = Duration::from_secs(8);
 
 /// Waits until all work again, and returns how long that took.
 pub async fn recover(scene: &Scene, stations: &[Station], what: &str) -> Duration {
-    let (start, calm) = (Instant::now(), monotonic_nanos());
     let processes: Vec<u32> = stations.iter().map(|station| station.child.pid()).collect();
+    recover_all(scene, &processes, what).await
+}
+
+/// As [`recover`], for these processes.
+pub async fn recover_all(scene: &Scene, processes: &[u32], what: &str) -> Duration {
+    let (start, calm) = (Instant::now(), monotonic_nanos());
     loop {
-        let stuck = scene.witness.state().stuck_since(&processes, calm);
+        let stuck = scene.witness.state().stuck_since(processes, calm);
         if stuck.is_empty() {
             return start.elapsed();
         }
@@ -57,17 +63,18 @@ async fn books(scene: &Scene, name: &str) -> String {
     }
 }
 
-pub async fn stop(scene: &Scene, stations: &mut [Station]) {
-    for station in &mut *stations {
-        station.child.send("stop");
+/// Tells all processes to stop, and waits until they have.
+pub async fn stop(scene: &Scene, mut children: Vec<&mut Child>) {
+    for child in &mut children {
+        child.send("stop");
     }
-    for station in stations {
-        let said = station.child.expect_line("@stopped", PATIENCE).await;
+    for child in children {
+        let said = child.expect_line("@stopped", PATIENCE).await;
         if !said.is_empty() {
-            let process = station.child.pid();
+            let process = child.pid();
             scene.witness.state().find(format!("process {process} stopped{said}"));
         }
-        station.child.wait_for_exit(PATIENCE).await;
+        child.wait_for_exit(PATIENCE).await;
     }
 }
 

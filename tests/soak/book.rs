@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::time::Duration;
 
+use crate::excess::{Excess, Excuses};
 use zset_semaphore::PermitId;
 
 /// Longer than any acquire takes; of what is older, only the sum is kept.
@@ -106,6 +107,7 @@ pub struct Book {
     /// Of all holds seen by then: the highest token. By time.
     highest: Vec<(u64, u64)>,
     tokens: HashMap<u64, (u64, String)>,
+    excuses: Excuses,
     pub most_units: u64,
     pub last_heard: u64,
 }
@@ -130,6 +132,7 @@ impl Book {
             holds: HashMap::new(),
             highest: Vec::new(),
             tokens: HashMap::new(),
+            excuses: Excuses::default(),
             most_units: 0,
             last_heard: 0,
         }
@@ -150,6 +153,20 @@ impl Book {
 
     pub fn lose_meta(&mut self, at: u64) {
         self.meta_lost.push(at);
+    }
+
+    /// From `at` on, acknowledged writes may have been lost: what is over the limit is measured.
+    pub fn excuse(&mut self, at: u64, kind: &'static str) {
+        self.excuses.begin(at, kind);
+    }
+
+    /// From `at` on, every holder knows what was lost.
+    pub fn end_of_excuse(&mut self, at: u64) {
+        self.excuses.end(at);
+    }
+
+    pub fn take_excess(&mut self) -> Vec<(&'static str, Excess)> {
+        self.excuses.take()
     }
 
     /// The highest limit that may have been in force at some instant between the two.
@@ -198,29 +215,40 @@ impl Book {
         edges.sort_unstable();
         let mut present: BTreeMap<(u64, usize), &Piece<'_>> = BTreeMap::new();
         let (mut units, mut most_units, mut told) = (0, self.most_units, 0);
+        // Since when the name is over its limit, and by how much, where that is excused.
+        let mut over: Option<(u64, u64)> = None;
+        let mut stretches = Vec::new();
         for (at, enters, index) in edges {
             let piece = &pieces[index];
             let key = (piece.hold.token, index);
-            if !enters {
-                if present.remove(&key).is_some() {
-                    units -= u64::from(piece.hold.units);
-                }
-                continue;
-            }
             if at > to {
                 break;
             }
-            present.insert(key, piece);
-            units += u64::from(piece.hold.units);
-            most_units = most_units.max(units);
+            if enters {
+                present.insert(key, piece);
+                units += u64::from(piece.hold.units);
+                most_units = most_units.max(units);
+            } else if present.remove(&key).is_some() {
+                units -= u64::from(piece.hold.units);
+            }
             let limit = self.limit_for(&present);
-            if at > judged && units > u64::from(limit) {
+            let excess = units.saturating_sub(u64::from(limit));
+            if enters && at > judged && excess > 0 && !self.excuses.covers(at) {
                 told += 1;
                 if told <= 3 {
                     found.push(self.over(units, limit, at, &present));
                 }
             }
+            over = match over {
+                Some((since, most)) if excess == 0 => {
+                    stretches.push((since, at, most));
+                    None
+                }
+                Some((since, most)) => Some((since, most.max(excess))),
+                None => (excess > 0).then_some((at, excess)),
+            };
         }
+        stretches.extend(over.map(|(since, most)| (since, to, most)));
         if told > 3 {
             found.push(format!(
                 "{}: over its limit {} more times in this second",
@@ -229,6 +257,20 @@ impl Book {
             ));
         }
         self.most_units = most_units;
+        self.measure(judged, stretches, found);
+    }
+
+    /// Measures what was over the limit, each time from when, until when, and by how many units.
+    fn measure(&mut self, judged: u64, stretches: Vec<(u64, u64, u64)>, found: &mut Vec<String>) {
+        for (from, to, units) in stretches.into_iter().filter(|&(_, to, _)| to > judged) {
+            if let Some(end) = self.excuses.over(from.max(judged), to, units) {
+                let late = (to - end) as f64 / 1e6;
+                found.push(format!(
+                    "{}: {units} units over its limit until {late:.3} ms after all know what was lost",
+                    self.name
+                ));
+            }
+        }
     }
 
     /// What those who are present are held against.
@@ -344,6 +386,7 @@ impl Book {
         self.holds.retain(|_, hold| hold.until.is_none() || hold.end() > judged);
         self.kicks.retain(|_, kick| kick.to > old);
         self.losses.retain(|loss| loss.to > old);
+        self.excuses.forget_before(old);
         self.meta_lost.retain(|&at| at > old);
         self.tokens.retain(|_, (from, _)| *from > old);
         let from = self.highest.partition_point(|&(from, _)| from <= old);
@@ -419,6 +462,28 @@ mod tests {
         let goes_on = Hold { until: Some(140 * MS), ..hold(1, 10, 20, 140) };
         let longer = Hold { until: Some(140 * MS), ..new };
         assert_eq!(found(loss(), [goes_on, longer]).len(), 1);
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_measured_while_it_is_excused_and_found_else() {
+        let killed = |from: u64, to: u64| {
+            let mut book = Book::new("b", 1);
+            book.excuse(from * MS, "killed");
+            book.end_of_excuse(to * MS);
+            book.holds.insert((1, 1), hold(1, 10, 20, 90));
+            book.holds.insert((1, 2), hold(2, 30, 40, 70));
+            let (mut found, mut sum) = (Vec::new(), Excess::default());
+            // In two steps, and the second one begins in the midst of it.
+            book.judge(0, 50 * MS, &mut found);
+            book.judge(50 * MS, 10_000 * MS, &mut found);
+            book.take_excess().into_iter().for_each(|(_, excess)| sum.add(excess));
+            (found.len(), sum)
+        };
+        let thirty = Excess { times: 1, most_units: 1, longest: 30 * MS, total: 30 * MS };
+        assert_eq!(killed(25, 80), (0, thirty));
+        // It goes on after all know what was lost.
+        assert_eq!(killed(25, 60), (1, thirty));
+        assert_eq!(killed(75, 80), (1, Excess::default()));
     }
 
     #[test]

@@ -17,7 +17,9 @@
 mod aftermath;
 mod asking;
 mod book;
+mod cluster;
 mod data_faults;
+mod excess;
 mod holding;
 mod names;
 mod operator;
@@ -44,6 +46,7 @@ use station::Station;
 use test_support::child_role;
 use test_support::redis_server::RedisServer;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 use verdict::{prove, report};
 use visitors::visitors;
@@ -55,15 +58,20 @@ const STORM: Duration = Duration::from_secs(50);
 fn child_process() {
     child_role::play(|role, from_parent| match role {
         "worker" => worker::work(from_parent),
+        "cluster worker" => worker::work_in_cluster(from_parent),
         "forking worker" => worker::work_in_forks(from_parent),
         _ => panic!("no role {role}"),
     });
 }
 
+/// One soak at a time: each needs the machine for itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 struct Plan {
     minutes: u64,
     seed: u64,
     wipes: bool,
+    failover_grace: Duration,
 }
 
 impl Plan {
@@ -76,6 +84,7 @@ impl Plan {
             minutes: number("SOAK_MINUTES").unwrap_or(1),
             seed: number("SOAK_SEED").unwrap_or_else(|| fastrand::u64(..)),
             wipes: number("SOAK_WIPES").is_some_and(|wipes| wipes > 0),
+            failover_grace: Duration::from_millis(number("SOAK_GRACE_MS").unwrap_or(0)),
         }
     }
 }
@@ -90,6 +99,7 @@ impl Plan {
 // Invariants 1, 2, 5, 6, 7
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_minute_of_every_fault() {
+    let _alone = ALONE.lock().await;
     let plan = Plan::from_env();
     println!(
         "{} min, seed {}{}",
@@ -97,9 +107,22 @@ async fn a_minute_of_every_fault() {
         plan.seed,
         if plan.wipes { ", with wipes" } else { "" }
     );
-    // Whatever ends this drops the servers and processes it owns.
+    until_stopped(&plan, soak(&plan)).await;
+}
+
+// Invariants 1, 2, 5
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_of_a_cluster_whose_primaries_are_killed() {
+    let _alone = ALONE.lock().await;
+    let plan = Plan::from_env();
+    println!("{} min, seed {}, grace {:?}", plan.minutes, plan.seed, plan.failover_grace);
+    until_stopped(&plan, cluster::soak(&plan)).await;
+}
+
+/// Whatever ends this drops the servers and processes that the soak owns.
+async fn until_stopped(plan: &Plan, soak: impl Future<Output = ()>) {
     tokio::select! {
-        ended = timeout(plan.longest(), soak(&plan)) => {
+        ended = timeout(plan.longest(), soak) => {
             assert!(ended.is_ok(), "the soak itself does not end; something waits for ever");
         }
         signal = stop_signal() => panic!("stopped by {signal}"),
@@ -118,7 +141,7 @@ async fn stop_signal() -> &'static str {
 async fn soak(plan: &Plan) {
     let mut server = RedisServer::start().await;
     let operator = Operator::new(&server);
-    let scene = Scene { witness: Witness::start(), tally: Tally::default(), operator };
+    let scene = Scene { witness: Witness::start(&NAMES), tally: Tally::default(), operator };
     let mut random = Rng::with_seed(plan.seed);
     let mut stations = Vec::new();
     for index in 0..PROCESSES {
@@ -144,11 +167,15 @@ async fn soak(plan: &Plan) {
             calm.as_secs_f64()
         );
     }
-    stop(&scene, &mut stations).await;
+    stop(&scene, stations.iter_mut().map(|station| &mut station.child).collect()).await;
     nothing_is_left(&scene).await;
     scene.witness.state().judge_all();
     prove(&scene, plan.wipes);
     report(&scene, start.elapsed());
+    nothing_was_found(&scene, plan);
+}
+
+fn nothing_was_found(scene: &Scene, plan: &Plan) {
     let findings = &scene.witness.state().findings;
     assert!(
         findings.is_empty(),

@@ -3,8 +3,10 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use crate::cluster::spread;
 use zset_semaphore::{Backoff, Client, Renew, Wake, ZSetSemaphore};
 
+#[derive(Clone)]
 pub struct Name {
     pub name: &'static str,
     /// The highest limit of any handle.
@@ -35,7 +37,7 @@ pub enum Kind {
     Rush,
 }
 
-const PLAIN: Name = Name {
+pub const PLAIN: Name = Name {
     name: "mutex",
     limit: 1,
     other_limit: 1,
@@ -134,7 +136,7 @@ pub const PASSING_LEASE: Duration = Duration::from_millis(500);
 
 /// The highest limit of the handles of a name.
 pub fn limit_of(name: &str) -> u32 {
-    let known = NAMES.iter().find(|known| known.name == name);
+    let known = NAMES.iter().chain(spread::names()).find(|known| known.name == name);
     known.map_or(PASSING_LIMIT, |known| known.limit)
 }
 
@@ -145,10 +147,11 @@ impl Name {
     }
 
     /// One handle for each lease.
-    pub fn handles(&self, client: &Client, other: bool) -> Vec<ZSetSemaphore> {
+    pub fn handles(&self, client: &Client, other: bool, grace: Duration) -> Vec<ZSetSemaphore> {
         let limit = if other { self.other_limit } else { self.limit };
         let handle = |&ms| {
             let builder = client.semaphore(self.name, limit).lease(Duration::from_millis(ms));
+            let builder = builder.failover_grace(grace);
             let builder = match self.kind {
                 Kind::Plain | Kind::Moved | Kind::Rush => builder,
                 Kind::Manual => builder.renew(Renew::Manual),

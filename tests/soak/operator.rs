@@ -10,6 +10,7 @@ use crate::book::{Kick, Loss};
 use crate::names::limit_of;
 use crate::witness::Witness;
 use test_support::ledger::monotonic_nanos;
+use test_support::redis_cluster::RedisCluster;
 use test_support::redis_server::RedisServer;
 
 /// How long an operator's word may take, with the server paused or frozen.
@@ -30,6 +31,13 @@ impl Operator {
             .build()
             .expect("the url of this server");
         Self { redis, client }
+    }
+
+    /// Its commands go to the first node, its words about names to where these are.
+    pub fn of_cluster(cluster: &RedisCluster) -> Self {
+        let redis = redis::Client::open(cluster.nodes[0].unix_url()).expect("the url of a node");
+        let client = Client::builder().url(cluster.url()).call_timeout(WORD).build();
+        Self { redis, client: client.expect("the url of this cluster") }
     }
 
     /// None if the server was killed or replaced meanwhile.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::names::{Kind, NAMES};
+use crate::names::{Kind, NAMES, Name};
 use crate::scene::Scene;
 
 /// A soak in which something never came to pass proves nothing about it.
@@ -44,14 +44,25 @@ pub fn prove(scene: &Scene, wipes: bool) {
     if wipes {
         kinds.extend(["all keys wiped (FLUSHALL)", "server restarted empty"]);
     }
+    demand_kinds(scene, &kinds);
+    demand_limits(scene, &NAMES);
+}
+
+/// Each of these kinds of fault has come to pass.
+pub fn demand_kinds(scene: &Scene, kinds: &[&str]) {
     let counts = scene.tally.counts();
     let mut state = scene.witness.state();
-    for kind in kinds {
+    for &kind in kinds {
         if !counts.contains_key(kind) {
             state.find(format!("no proof: there was no {kind:?}"));
         }
     }
-    for name in NAMES.iter().filter(|name| name.kind != Kind::Moved) {
+}
+
+/// Each of these names has reached its limit.
+pub fn demand_limits(scene: &Scene, names: &[Name]) {
+    let mut state = scene.witness.state();
+    for name in names.iter().filter(|name| name.kind != Kind::Moved) {
         let most = state.most_units.get(name.name).copied().unwrap_or(0);
         if most < u64::from(name.limit) {
             state.find(format!("no proof: {} reached {most} of {} units", name.name, name.limit));
@@ -60,6 +71,12 @@ pub fn prove(scene: &Scene, wipes: bool) {
 }
 
 pub fn report(scene: &Scene, took: Duration) {
+    report_faults(scene, took);
+    report_holds(scene);
+}
+
+/// Prints the faults by kind.
+pub fn report_faults(scene: &Scene, took: Duration) {
     let state = scene.witness.state();
     let counts = scene.tally.counts();
     let faults: u64 = counts.values().sum();
@@ -73,6 +90,11 @@ pub fn report(scene: &Scene, took: Duration) {
             None => println!("  {count:>8}  {kind}"),
         }
     }
+}
+
+/// Prints the holds, and what was lost and why.
+pub fn report_holds(scene: &Scene) {
+    let state = scene.witness.state();
     let longest = state.longest_wait as f64 / 1e9;
     println!("\n{} holds; the longest wait for one {longest:.1} s", state.holds);
     println!("{} names were used once and have gone", state.names_gone);

@@ -10,7 +10,8 @@ use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 
 use crate::book::{Book, Hold, Kick, Loss};
-use crate::names::{Kind, NAMES, PASSING, limit_of};
+use crate::excess::Excess;
+use crate::names::{Kind, Name, PASSING, limit_of};
 use crate::reports::{Event, decode};
 use test_support::ledger::monotonic_nanos;
 
@@ -41,6 +42,7 @@ pub struct Asking {
 
 #[derive(Default)]
 pub struct State {
+    names: &'static [Name],
     books: BTreeMap<String, Book>,
     /// By process and task.
     asking: HashMap<(u32, u32), Asking>,
@@ -59,19 +61,22 @@ pub struct State {
     pub recovery: BTreeMap<&'static str, u64>,
     pub longest_wait: u64,
     pub most_units: BTreeMap<String, u64>,
+    /// By cause: how far names were over their limits where an acknowledged write may have been lost.
+    pub excess: BTreeMap<&'static str, Excess>,
     /// Names that were used once and have left no key.
     pub names_gone: usize,
 }
 
 impl Witness {
-    pub fn start() -> Self {
+    /// It judges these names from the start, and others from when it hears of them.
+    pub fn start(names: &'static [Name]) -> Self {
         let directory = tempfile::tempdir().expect("making a directory for the witness's socket");
         let path = socket_path(&directory);
         let socket = UnixDatagram::bind(&path).expect("binding the witness's socket");
         let own = UnixDatagram::unbound().expect("making a socket");
         own.connect(&path).expect("connecting to the witness");
-        let mut state = State { judged: monotonic_nanos(), ..State::default() };
-        for name in &NAMES {
+        let mut state = State { names, judged: monotonic_nanos(), ..State::default() };
+        for name in names {
             state.books.insert(name.name.to_owned(), Book::new(name.name, name.limit));
         }
         let state = Arc::new(Mutex::new(state));
@@ -297,6 +302,16 @@ impl State {
         self.book(name).lose(loss);
     }
 
+    /// From now on, acknowledged writes about a name may have been lost.
+    pub fn may_have_lost_writes(&mut self, name: &str, kind: &'static str) {
+        self.book(name).excuse(monotonic_nanos(), kind);
+    }
+
+    /// From `at` on, holders know of all writes about a name that were lost.
+    pub fn knows_of_lost_writes(&mut self, name: &str, at: u64) {
+        self.book(name).end_of_excuse(at);
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.books.keys().cloned().collect()
     }
@@ -323,6 +338,9 @@ impl State {
             let name = if name.starts_with(PASSING) { PASSING } else { name };
             let most = self.most_units.entry(name.to_owned()).or_default();
             *most = (*most).max(book.most_units);
+            for (kind, excess) in book.take_excess() {
+                self.excess.entry(kind).or_default().add(excess);
+            }
         }
         self.judged = to;
         self.dead.retain(|_, at| *at + 10 * REPORTED > to);
@@ -346,7 +364,7 @@ impl State {
         let mut stuck: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for &process in processes {
             // Who comes only now and then is among those who wait.
-            for name in NAMES.iter().filter(|name| name.kind != Kind::Rush) {
+            for name in self.names.iter().filter(|name| name.kind != Kind::Rush) {
                 let last = self.last_entered.get(&(process, name.name.to_owned()));
                 if last.is_none_or(|&last| last <= since) {
                     let who = format!("process {process} was not let in");

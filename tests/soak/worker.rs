@@ -15,6 +15,7 @@ use zset_semaphore::{Client, ZSetSemaphore};
 
 use crate::asking::ask;
 use crate::book::nanos;
+use crate::cluster::spread;
 use crate::names::{Kind, NAMES, Name, PASSING, PASSING_LEASE, PASSING_LIMIT};
 use crate::reports::{Event, Reporter};
 use crate::scene::ms;
@@ -26,7 +27,25 @@ pub const FORKS: usize = 3;
 const LONGEST_CLOSE: Duration = Duration::from_secs(3);
 const PASSING_EVERY: Duration = Duration::from_secs(4);
 
+/// What the tasks of a process work on.
+#[derive(Clone, Copy)]
+struct Work {
+    names: &'static [Name],
+    failover_grace: Duration,
+}
+
+/// All names of one server.
+const ONE_SERVER: Work = Work { names: &NAMES, failover_grace: Duration::ZERO };
+
+impl Work {
+    fn spread() -> Self {
+        let grace = setting("GRACE_MS").parse().expect("a number");
+        Self { names: spread::names(), failover_grace: Duration::from_millis(grace) }
+    }
+}
+
 pub struct Worker {
+    work: Work,
     pub reporter: Reporter,
     /// One client over RESP3, one over RESP2.
     sides: [Side; 2],
@@ -39,15 +58,16 @@ pub struct Worker {
 /// A client that is replaced now and then.
 struct Side {
     url: String,
+    work: Work,
     /// This process says the other limit where there are two.
     other: bool,
     open: Mutex<(Client, Vec<Vec<ZSetSemaphore>>)>,
 }
 
 impl Side {
-    fn new(url: String, other: bool) -> Self {
-        let open = Mutex::new(open(&url, other));
-        Self { url, other, open }
+    fn new(url: String, work: Work, other: bool) -> Self {
+        let open = Mutex::new(open(&url, work, other));
+        Self { url, work, other, open }
     }
 
     fn handle(&self, name: usize, lease: usize) -> ZSetSemaphore {
@@ -60,27 +80,34 @@ impl Side {
     }
 
     fn reopen(&self) -> Client {
-        let new = open(&self.url, self.other);
+        let new = open(&self.url, self.work, self.other);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *open, new).0
     }
 }
 
-fn open(url: &str, other: bool) -> (Client, Vec<Vec<ZSetSemaphore>>) {
+fn open(url: &str, work: Work, other: bool) -> (Client, Vec<Vec<ZSetSemaphore>>) {
     let client = Client::open(url).expect("the parent's url");
-    let handles = NAMES.iter().map(|name| name.handles(&client, other)).collect();
+    let handles = |name: &Name| name.handles(&client, other, work.failover_grace);
+    let handles = work.names.iter().map(handles).collect();
     (client, handles)
 }
 
 /// Works until the process is killed or told to stop.
 pub fn work(from_parent: FromParent) {
-    work_with(open_sides(), from_parent);
+    work_with(ONE_SERVER, open_sides(ONE_SERVER), from_parent);
+}
+
+/// As [`work`], on the names that are spread over a cluster.
+pub fn work_in_cluster(from_parent: FromParent) {
+    let work = Work::spread();
+    work_with(work, open_sides(work), from_parent);
 }
 
 /// Forks after the clients are made, and works in all processes until this one is killed.
 pub fn work_in_forks(from_parent: FromParent) {
     let (mut end, keep_open) = pipe().expect("a pipe");
-    let sides = open_sides();
+    let sides = open_sides(ONE_SERVER);
     for _ in 1..FORKS {
         if matches!(fork().expect("forking"), Fork::Child) {
             drop(keep_open);
@@ -92,24 +119,24 @@ pub fn work_in_forks(from_parent: FromParent) {
             });
             // Only the parent hears its own parent: here nobody says a word.
             let (_sender, nothing) = mpsc::unbounded_channel();
-            return work_with(sides, nothing);
+            return work_with(ONE_SERVER, sides, nothing);
         }
     }
-    work_with(sides, from_parent);
+    work_with(ONE_SERVER, sides, from_parent);
 }
 
-fn open_sides() -> [Side; 2] {
+fn open_sides(work: Work) -> [Side; 2] {
     let other = index() % 2 == 1;
-    [Side::new(setting("URL"), other), Side::new(setting("RESP2_URL"), other)]
+    ["URL", "RESP2_URL"].map(|url| Side::new(setting(url), work, other))
 }
 
-fn work_with(sides: [Side; 2], mut from_parent: FromParent) {
+fn work_with(work: Work, sides: [Side; 2], mut from_parent: FromParent) {
     runtime().block_on(async {
         let (stop, stopped) = watch::channel(false);
         let (rush, rushes) = watch::channel(0);
         let reporter = Reporter::connect(&setting("WITNESS"));
         let next_hold = AtomicU64::new(0);
-        let worker = Arc::new(Worker { reporter, sides, stop: stopped, rushes, next_hold });
+        let worker = Arc::new(Worker { work, reporter, sides, stop: stopped, rushes, next_hold });
         let seed: u64 = setting("SEED").parse().expect("a number");
         let mut random = Rng::with_seed(seed ^ u64::from(std::process::id()));
         let mut tasks = start_tasks(&worker, &mut random);
@@ -144,7 +171,8 @@ fn start_tasks(worker: &Arc<Worker>, seeds: &mut Rng) -> JoinSet<()> {
     let share: u32 = setting("SHARE").parse().expect("a number");
     let mut tasks = JoinSet::new();
     let mut number = 0;
-    for (place, name) in NAMES.iter().enumerate().filter(|(_, name)| name.is_used_by(index())) {
+    let names = worker.work.names.iter().enumerate();
+    for (place, name) in names.filter(|(_, name)| name.is_used_by(index())) {
         for _ in 0..name.tasks.div_ceil(share) {
             tasks.spawn(toil(Arc::clone(worker), place, name, number, seeds.fork()));
             number += 1;
@@ -200,6 +228,7 @@ async fn pass_by(worker: Arc<Worker>, task: u32, mut random: Rng) {
             .client()
             .semaphore(format!("{PASSING}{period}"), PASSING_LIMIT)
             .lease(PASSING_LEASE)
+            .failover_grace(worker.work.failover_grace)
             .build()
             .expect("these settings are allowed");
         let holding = ms(&mut random, 5..60);

@@ -72,6 +72,42 @@ fn callers_are_woken_if_the_runtime_drops_their_wakers_unused() {
     assert_eq!(caller.woken(), 1);
 }
 
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of somebody else");
+    }
+}
+
+/// A burst whose first waker panics.
+fn burst_with_a_panic(caller: &Arc<Counted>) -> Burst {
+    let mut burst = Burst::default();
+    for waker in [Waker::from(Arc::new(Panics)), Waker::from(Arc::clone(caller))] {
+        burst.add(vec![Effect::Wake(waker)]);
+    }
+    burst
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_waker_that_panics_harms_neither_the_others_nor_the_worker() {
+    let caller = Arc::new(Counted::default());
+    let woken = Arc::clone(&caller);
+    let task = tokio::spawn(async move {
+        burst_with_a_panic(&woken).run();
+        tokio::task::yield_now().await;
+        woken.woken()
+    });
+    assert_eq!(task.await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_does_not_keep_the_others_asleep_where_they_run_at_once() {
+    let caller = Arc::new(Counted::default());
+    burst_with_a_panic(&caller).run();
+    assert_eq!(caller.woken(), 1);
+}
+
 #[tokio::test]
 async fn a_burst_that_ran_is_empty() {
     let caller = Arc::new(Counted::default());

@@ -16,6 +16,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+use std::iter;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -95,10 +96,14 @@ impl Sentinels {
         self.0.seeds.iter().chain(&*lock(&self.0.learnt)).cloned().collect()
     }
 
-    /// Remembers what one of the sentinels has told: the others, instead of those from before, and the epoch.
-    fn learn(&self, answer: &Answer) {
-        *lock(&self.0.learnt) = answer.others.clone();
-        self.0.epoch.fetch_max(answer.primary.epoch, Ordering::Relaxed);
+    /// Remembers the epoch, a sentinel that has answered, and those that it has told of, instead of those from before.
+    /// One that was cut off may know of few others.
+    fn learn(&self, sentinel: &Address, answer: &Answer) {
+        let epoch = answer.primary.epoch;
+        if self.0.epoch.fetch_max(epoch, Ordering::Relaxed) <= epoch {
+            let all = iter::once(sentinel).chain(&answer.others).take(MOST);
+            *lock(&self.0.learnt) = all.cloned().collect();
+        }
     }
 
     /// Returns the highest epoch that is known. A sentinel that names a lower one was probably cut off.

@@ -382,6 +382,9 @@ impl ClientBuilder {
     /// Sets the label that [`inspect`](crate::ZSetSemaphore::inspect) shows with the permits and
     /// waiters of this client, such as a host name: up to 128 bytes without control characters.
     /// Default: none.
+    ///
+    /// Redis lists the connection of the client as `zset-semaphore:<label>:turns` (`CLIENT LIST`). There each
+    /// character that is not visible ASCII is a `_`. Without a label, the name has the client's id.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = label.into();
         self

@@ -8,7 +8,11 @@ mod common;
 
 mod failover;
 mod load;
+mod many;
+mod moves;
 mod nodes;
+mod operators;
+mod seeds;
 mod shards;
 mod slots;
 

@@ -7,12 +7,12 @@
 //! script is missing, it waits for a random time, asks again, and sends the script only if it is still missing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, cmd};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
 use super::errors::{is_hopeless, is_noscript};
@@ -27,7 +27,7 @@ pub(super) struct KnownScript {
     script: Arc<Script>,
     /// How often it was missing and was seen to. Calls that met one absence compare it.
     loads: AtomicU64,
-    loading: Mutex<()>,
+    line: Line,
 }
 
 /// The loads that a call knew of when it was sent.
@@ -36,7 +36,7 @@ pub(super) struct Loads(u64);
 
 impl KnownScript {
     pub(super) fn new(script: &Arc<Script>) -> Self {
-        Self { script: Arc::clone(script), loads: AtomicU64::new(0), loading: Mutex::new(()) }
+        Self { script: Arc::clone(script), loads: AtomicU64::new(0), line: Line::default() }
     }
 
     pub(super) fn hash(&self) -> &str {
@@ -46,8 +46,8 @@ impl KnownScript {
     /// Returns the present loads, to be read before a call is sent. While the script is being loaded, it waits
     /// for that, so that a call does not overtake those that wait for the script.
     pub(super) async fn loads(&self) -> Loads {
-        if self.loading.try_lock().is_err() {
-            drop(self.loading.lock().await);
+        if !self.line.is_empty() {
+            drop(self.line.stand().await);
         }
         Loads(self.loads.load(Ordering::SeqCst))
     }
@@ -59,7 +59,7 @@ impl KnownScript {
         missed: Loads,
         connection: &MultiplexedConnection,
     ) -> RedisResult<()> {
-        let _one_at_a_time = self.loading.lock().await;
+        let _one_at_a_time = self.line.stand().await;
         if Loads(self.loads.load(Ordering::SeqCst)) != missed {
             return Ok(());
         }
@@ -84,5 +84,40 @@ impl KnownScript {
             Err(error) if is_hopeless(&error) => Err(error),
             Ok(_) | Err(_) => Ok(true),
         }
+    }
+}
+
+/// Calls that wait for each other: the first one sees to the script.
+#[derive(Default)]
+struct Line {
+    /// How many are in the line. A look at it costs less than a look at the lock.
+    length: AtomicUsize,
+    lock: Mutex<()>,
+}
+
+/// The place of a call in the line. The next call comes when it is dropped.
+struct Place<'a> {
+    _lock: MutexGuard<'a, ()>,
+    _counted: Counted<'a>,
+}
+
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Line {
+    fn is_empty(&self) -> bool {
+        self.length.load(Ordering::SeqCst) == 0
+    }
+
+    /// Waits until all that came before have left the line.
+    async fn stand(&self) -> Place<'_> {
+        self.length.fetch_add(1, Ordering::SeqCst);
+        let counted = Counted(&self.length);
+        Place { _lock: self.lock.lock().await, _counted: counted }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }

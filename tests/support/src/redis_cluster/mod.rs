@@ -9,9 +9,10 @@ pub mod view;
 use std::time::Duration;
 
 use redis::FromRedisValue;
+use tokio::time::{Instant, sleep};
 
 use crate::redis_server::{RedisServer, RedisServerBuilder};
-use crate::wait::{eventually, ms};
+use crate::wait::{POLL_EVERY, ms};
 
 use slots::SLOTS;
 use view::View;
@@ -168,12 +169,29 @@ impl RedisCluster {
 
     /// Waits until every node that answers says that all slots are served, and sees all nodes that answer.
     pub async fn wait_until_ready(&self) {
+        let deadline = Instant::now() + START;
         for node in self.answering() {
-            eventually("the node sees the whole cluster", START, async || {
-                self.is_ready(node).await
-            })
-            .await;
+            while !self.is_ready(node).await {
+                assert!(
+                    Instant::now() < deadline,
+                    "node {node} does not see the whole cluster after {START:?}. {}",
+                    self.told().await
+                );
+                sleep(POLL_EVERY).await;
+            }
         }
+    }
+
+    /// What the nodes that answer say of the cluster.
+    async fn told(&self) -> String {
+        let mut told = String::new();
+        for node in self.answering() {
+            for command in ["NODES", "INFO"] {
+                let said: String = self.nodes[node].query(&["CLUSTER", command]).await;
+                told += &format!("\nCLUSTER {command} of node {node}:\n{said}");
+            }
+        }
+        told
     }
 
     async fn is_ready(&self, node: usize) -> bool {

@@ -167,19 +167,31 @@ impl RedisCluster {
         keys
     }
 
-    /// Waits until every node that answers says that all slots are served, and sees all nodes that answer.
+    /// Waits until all slots are served, replicas have the data of their primaries, and the nodes that answer
+    /// agree on what each of them does.
     pub async fn wait_until_ready(&self) {
         let deadline = Instant::now() + START;
-        for node in self.answering() {
-            while !self.is_ready(node).await {
-                assert!(
-                    Instant::now() < deadline,
-                    "node {node} does not see the whole cluster after {START:?}. {}",
-                    self.told().await
-                );
-                sleep(POLL_EVERY).await;
-            }
+        while !self.is_ready().await {
+            assert!(
+                Instant::now() < deadline,
+                "the cluster is not ready after {START:?}. {}",
+                self.told().await
+            );
+            sleep(POLL_EVERY).await;
         }
+    }
+
+    async fn is_ready(&self) -> bool {
+        let mut views = Vec::new();
+        for node in self.answering() {
+            let view = self.view(node).await;
+            let all_served = view.is_ok && view.slots_served() == usize::from(SLOTS);
+            if !all_served || !self.is_linked(node, &view).await {
+                return false;
+            }
+            views.push(view);
+        }
+        views.iter().all(|view| views.iter().all(|other| view.agrees_with(other)))
     }
 
     /// What the nodes that answer say of the cluster.
@@ -192,15 +204,6 @@ impl RedisCluster {
             }
         }
         told
-    }
-
-    async fn is_ready(&self, node: usize) -> bool {
-        let view = self.view(node).await;
-        let seen = |addr| view.members.iter().any(|member| member.addr == addr && member.is_well());
-        view.is_ok
-            && view.slots_served() == usize::from(SLOTS)
-            && self.answering().into_iter().all(|other| seen(self.nodes[other].addr()))
-            && self.is_linked(node, &view).await
     }
 
     /// Whether the node is a primary, or a replica that has the data of its primary.

@@ -149,9 +149,14 @@ impl SemaphoreBuilder {
     /// longest one counts that was wanted since the last change of the server.
     ///
     /// A grace costs its whole length after each restart, planned failover and move of the name to another
-    /// server, even where nothing was lost, since the server cannot know. Therefore there is none by default:
-    /// without a grace, healthy clients reconnect and are heard within a second, and too much is granted only
-    /// for writes that the old primary had not replicated. The user of Redis needs the right to call `INFO`.
+    /// server, even where nothing was lost, since the server cannot know. Therefore there is none by default.
+    /// Without a grace, only grants that the old primary had not replicated can be given twice, and only until
+    /// their holders reconnect. In a test of 90 workers on 30 units, a replica that lagged by 300 ms caused no
+    /// excess. With all 30 grants lost, and holders that reconnect half a second later than waiters, there were
+    /// 30 units too many for half a second. A grace of one lease of 2 s left no excess, and no grant for 2 s.
+    ///
+    /// Permits that had been released are among the older data, too. They take room until their leases end, and
+    /// a permit that finds no room is lost. The user of Redis needs the right to call `INFO`.
     pub fn failover_grace(mut self, grace: Duration) -> Self {
         self.failover_grace = grace;
         self

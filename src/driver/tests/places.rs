@@ -426,3 +426,67 @@ fn a_runtime_that_ends_ends_the_client_with_all_its_places() {
     assert!(shared.has_ended());
     assert!(!shared.is_available());
 }
+
+/// Real threads: nobody is forgotten in whichever order a caller, the old driver and the new one come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn names_that_move_all_the_time_are_served_and_counted() {
+    let spread = Spread::new();
+    let node = Arc::new(Node::new(&spread));
+    let end = Instant::now() + Duration::from_millis(500);
+    let mover = tokio::spawn({
+        let spread = Arc::clone(&spread);
+        async move {
+            while Instant::now() < end {
+                let name = format!("jobs{}", fastrand::u8(..20));
+                let place = [A, B, C][fastrand::usize(..3)];
+                match fastrand::bool() {
+                    true => spread.move_name_and_tell(&name, place),
+                    false => spread.move_name(&name, place),
+                }
+                sleep(Duration::from_micros(200)).await;
+            }
+        }
+    });
+    let callers = (0..60).map(|nth| {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move {
+            while Instant::now() < end {
+                let waiting = node.enter(&format!("jobs{}", nth % 20));
+                let (_, held) = waiting.held_after().await;
+                let driver = held.driver.clone();
+                held.release();
+                driver.update(|state| state.remove_handle(1));
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    mover.await.unwrap();
+    let names = || [A, B, C].map(|place| node.shared.place(place).names());
+    let start = Instant::now();
+    while names() != [0, 0, 0] {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", names());
+        sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(node.shared.unflushed(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_that_never_connects_delays_neither_the_others_nor_the_end() {
+    let spread = Spread::new();
+    spread.move_name_and_tell("b", B);
+    spread.take_down(B);
+    let node = Node::new(&spread);
+    let waiting = node.enter("b");
+    let held = node.hold("a").await;
+    sleep(Duration::from_secs(5)).await;
+    assert!(waiting.granted().is_none() && held.is_held());
+    held.release();
+    node.shared.close();
+    let Node { shared, guard } = node;
+    tokio::time::timeout(SOON, shared.until_flushed()).await.unwrap();
+    drop((guard, waiting));
+    sleep(SOON).await;
+    assert!(shared.has_ended());
+}

@@ -13,6 +13,7 @@ pub mod overlap;
 pub mod owned_process;
 pub mod processes;
 pub mod redis_cluster;
+pub mod redis_pair;
 pub mod redis_server;
 mod redis_stats;
 mod reserved_port;

@@ -1,0 +1,59 @@
+//! A primary and its replica, which takes over with what it has by then.
+
+use crate::fault_proxy::FaultProxy;
+use crate::redis_server::RedisServer;
+use crate::wait::{PATIENCE, eventually};
+
+pub struct RedisPair {
+    pub primary: RedisServer,
+    pub replica: RedisServer,
+    /// Between the two.
+    replication: FaultProxy,
+    /// The address that clients use: it leads to the primary.
+    pub proxy: FaultProxy,
+}
+
+impl RedisPair {
+    /// Starts both, and waits until the replica is in step.
+    pub async fn start() -> Self {
+        // So a replica need not wait for others that may come.
+        let at_once = RedisServer::builder().arg("--repl-diskless-sync-delay").arg("0");
+        let (primary, replica) = (at_once.start().await, RedisServer::start().await);
+        let replication = FaultProxy::start(primary.addr()).await;
+        let port = replication.addr().port().to_string();
+        replica.cmd(&["REPLICAOF", "127.0.0.1", &port]).await;
+        let in_step = async || {
+            let info: String = replica.query(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        };
+        eventually("the replica is in step", PATIENCE, in_step).await;
+        let proxy = FaultProxy::start(primary.addr()).await;
+        Self { primary, replica, replication, proxy }
+    }
+
+    /// From now on nothing reaches the replica.
+    pub async fn lag(&self) {
+        self.primary.cmd(&["WAIT", "1", "0"]).await;
+        self.replication.hold_replies();
+    }
+
+    /// The primary dies.
+    pub fn kill_primary(&mut self) {
+        self.primary.kill();
+        self.proxy.refuse(true);
+        self.proxy.cut();
+    }
+
+    /// The replica takes over.
+    pub async fn promote(&self) {
+        self.replica.cmd(&["REPLICAOF", "NO", "ONE"]).await;
+        self.proxy.lead_to(self.replica.addr());
+        self.proxy.refuse(false);
+    }
+
+    /// The primary dies, and the replica takes over at once.
+    pub async fn fail_over(&mut self) {
+        self.kill_primary();
+        self.promote().await;
+    }
+}

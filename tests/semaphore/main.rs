@@ -13,6 +13,7 @@ mod backoff;
 mod builders;
 mod cancellation;
 mod closing;
+mod cluster_acl;
 mod config;
 mod counting;
 mod fairness;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster_failover;
 use crate::contenders::{self, Contender, LIMIT};
 use crate::handover::{Place, measure};
 use crate::pair_figures::{Figures, ROUNDS, WINDOW};
@@ -29,7 +30,8 @@ pub(crate) async fn run() -> Vec<Must> {
              {WINDOW:?} each, every candidate first in turn; medians of them (lowest..highest). All is
              unpinned. The cluster path at a cluster of one node is compared with one server. The single
              path at that node (redis://) tells what part of the difference is the server's.
-             Names: {NAMES} of them, on one primary and spread over three."
+             Names: {NAMES} of them, on one primary and spread over three. Last, of three primaries and
+             three replicas one primary at a time is killed, while tasks acquire at the other two."
         ),
     );
     let server = RedisServer::start().await;
@@ -38,6 +40,9 @@ pub(crate) async fn run() -> Vec<Must> {
     let mut musts = paths(&server, &one).await;
     spread(&one, &three).await;
     musts.push(handovers(&server, &three).await);
+    drop((server, one, three));
+    say("");
+    musts.extend(cluster_failover::run().await);
     musts
 }
 

@@ -19,7 +19,7 @@
 //! | `scale` | the same where very many hold and wait |
 //! | `crash` | how long the units of a killed holder stay away after its lease |
 //! | `held` | what very many held permits cost |
-//! | `cluster` | pairs and hand-overs through a cluster, beside one server |
+//! | `cluster` | pairs and hand-overs through a cluster, beside one server; and what a killed primary costs |
 //!
 //! `pairs` and `names` measure twice: with server and clients on cores of their own (pinned), and where the
 //! scheduler places them (unpinned). `syscalls`, `layer` and `cluster` are unpinned. For the others the server alone is
@@ -34,6 +34,7 @@
 
 mod chart;
 mod cluster;
+mod cluster_failover;
 mod contenders;
 mod contention;
 mod contention_child;

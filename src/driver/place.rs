@@ -71,6 +71,11 @@ impl Place {
         self.names.fetch_sub(1, Ordering::SeqCst);
     }
 
+    #[cfg(test)]
+    pub(super) fn names(&self) -> usize {
+        self.names.load(Ordering::SeqCst)
+    }
+
     pub(super) fn has_names(&self) -> bool {
         self.names.load(Ordering::SeqCst) > 0
     }

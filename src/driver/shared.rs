@@ -314,6 +314,11 @@ impl Shared {
 
     // Places.
 
+    #[cfg(test)]
+    pub(super) fn place(&self, id: PlaceId) -> &Arc<Place> {
+        self.places.get(id)
+    }
+
     /// Returns the place that a semaphore belongs to.
     pub(super) fn place_of(&self, cell: &SemaphoreCell) -> &Arc<Place> {
         self.places.get(cell.place())

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use test_support::fault_proxy::FaultProxy;
 use test_support::sentinel::{FAILOVER, MASTER, SentinelDeployment};
-use test_support::wait::{PATIENCE, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::Client;
 
@@ -131,4 +132,38 @@ async fn a_client_of_an_old_primary_that_no_sentinel_reaches_is_told_to_leave_it
     assert!(deployment.is_primary(0).await, "the old one still thinks so");
     let another = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
     leaves(&deployment, 0, &another).await;
+}
+
+// Behaviour 72
+#[tokio::test]
+async fn a_primary_that_comes_back_in_its_place_is_found_without_a_failover() {
+    let mut deployment = SentinelDeployment::builder().replicas(0).sentinels(1).start().await;
+    let client = within(PATIENCE, Client::connect(deployment.url())).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+    deployment.servers[0].kill();
+    let waiting = tokio::spawn(client.semaphore("jobs", 1).build().unwrap().acquire(1));
+    eventually("the client has noticed", PATIENCE, async || !client.is_available()).await;
+    deployment.servers[0].restart_empty().await;
+    let up = Instant::now();
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+    println!("in its place: granted {:?} after the restart", up.elapsed());
+    takes_turns_at(&deployment, 0, &client).await;
+}
+
+// Behaviour 72
+#[tokio::test]
+async fn while_the_primary_is_away_a_search_listens_to_the_sentinels_instead_of_connecting_anew() {
+    let mut deployment = SentinelDeployment::builder().replicas(0).sentinels(1).start().await;
+    let proxy = FaultProxy::start(deployment.sentinels[0].addr()).await;
+    let url = deployment.url_by(&proxy.addr().to_string());
+    let client = within(PATIENCE, Client::connect(url)).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+    let before = proxy.connections_total();
+    deployment.servers[0].kill();
+    let since = Instant::now();
+    // Two whole searches, and the begin of the third.
+    proxy.wait_for_connections(before + 3).await;
+    let waited = since.elapsed();
+    println!("away: the third search began after {waited:?}");
+    assert!(waited >= ms(2_900), "{waited:?}");
 }

@@ -1,7 +1,8 @@
 //! Sentinels that are away, wrong, or ask for a password.
 
+use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
-use test_support::sentinel::{FAILOVER, MASTER, SentinelDeployment};
+use test_support::sentinel::{MASTER, SentinelDeployment, SentinelServer};
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, ConnectError, StoreError, StoreErrorKind};
@@ -140,29 +141,53 @@ async fn sentinels_that_were_learnt_are_asked_when_the_seed_has_gone() {
     leaves(&deployment, 0, &client).await;
 }
 
-// Behaviour 72
-#[tokio::test]
-async fn a_sentinel_that_names_an_old_primary_misleads_nobody() {
-    let deployment = SentinelDeployment::start().await;
-    // A primary that the others have left behind, and that does not know it.
+/// A deployment after a failover, and a sentinel that was cut off: it names a primary that the others have left
+/// behind. Returns that primary, too.
+async fn left_behind() -> (SentinelDeployment, SentinelServer, RedisServer) {
+    let deployment = SentinelDeployment::builder().replicas(1).sentinels(1).start().await;
     let left = RedisServer::start().await;
     let stray = deployment.stray_sentinel(&left).await;
     deployment.sentinels[0].fail_over().await;
-    let (new, _) = deployment.promoted(0).await;
-    eventually("all sentinels name the new primary", FAILOVER, async || {
-        let mut named = 0;
-        for sentinel in &deployment.sentinels {
-            named +=
-                usize::from(sentinel.primary().await.unwrap() == deployment.servers[new].addr());
-        }
-        named == deployment.sentinels.len()
-    })
-    .await;
-    let seeds = format!("{},{}", stray.addr(), deployment.sentinels[0].addr());
-    for _ in 0..20 {
-        // Not `connect`: on a busy machine, the stray sentinel may be the first to answer by far. Then the first
-        // connection ends at once.
+    deployment.named_other_than(0).await;
+    (deployment, stray, left)
+}
+
+// Behaviour 72
+#[tokio::test]
+async fn a_sentinel_that_names_an_old_primary_misleads_nobody() {
+    let (deployment, stray, left) = left_behind().await;
+    let late = FaultProxy::start(deployment.sentinels[0].addr()).await;
+    late.delay_replies(ms(5)); // the other one is the first to answer
+    let seeds = format!("{},{}", stray.addr(), late.addr());
+    for n in 0..10 {
         let client = Client::open(deployment.url_by(&seeds)).unwrap();
+        let first = client.semaphore(format!("first-{n}"), 1).build().unwrap().acquire(1);
+        drop(within(PATIENCE, first).await.unwrap());
         leaves(&deployment, 0, &client).await;
     }
+    // On a busy machine, the second opinion may come too late, and the client is misled once.
+    let misled = left.keys().await.iter().filter(|key| key.ends_with("}:meta")).count();
+    println!("{misled} of 10 were misled at first");
+    assert!(misled <= 5, "{misled} of 10 were misled at first");
+}
+
+// Behaviour 72
+#[tokio::test]
+async fn whoever_was_misled_is_told_as_soon_as_another_sentinel_answers() {
+    let (deployment, stray, left) = left_behind().await;
+    let late = FaultProxy::start(deployment.sentinels[0].addr()).await;
+    late.hold_replies();
+    let seeds = format!("{},{}", stray.addr(), late.addr());
+    let client = connect(&deployment.url_by(&seeds)).await;
+    drop(client.semaphore("jobs", 1_000).build().unwrap().acquire(1).await.unwrap());
+    assert_ne!(left.keys().await, [""; 0], "the only sentinel that answers has named it");
+    late.pass();
+    leaves(&deployment, 0, &client).await;
+
+    // It will not believe the other one so soon again, although that one answers first by far.
+    late.delay_replies(ms(100));
+    let granted = left.calls("zadd").await;
+    deployment.servers[deployment.primary().await].cmd(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
+    leaves(&deployment, 0, &client).await;
+    assert_eq!(left.calls("zadd").await, granted, "it was misled again");
 }

@@ -80,7 +80,7 @@ impl Council {
         self.unheard -= usize::from(pause.is_none());
         let answer = match outcome {
             Ok((link, answer)) => {
-                self.sentinels.learn(&sentinel, &answer.others);
+                self.sentinels.learn(&sentinel, &answer);
                 answer.others.iter().for_each(|other| self.ask(other.clone()));
                 self.speaking.push(Box::pin(next(link, sentinel.clone())));
                 Ok(answer)

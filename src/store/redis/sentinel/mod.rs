@@ -3,7 +3,7 @@
 //! # Implementation
 //!
 //! For the driver, a primary behind sentinels is one place whose address is looked up at each opening. All
-//! known sentinels are asked at once. The first good answer wins, unless a later one has a higher epoch: a
+//! known sentinels are asked at once. The first good answer wins, unless another one has a higher epoch: a
 //! sentinel that was cut off still names the old primary. The connections to the sentinels stay open. The driver
 //! polls them with the connection to the primary, which they end once the primary has moved. No task is started.
 
@@ -17,6 +17,7 @@ mod search;
 mod tests;
 
 use std::iter;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::sync::lock;
 use super::dial::Dial;
 use super::url::Address;
 
+use answer::{Answer, Known};
 use search::Search;
 
 /// The maximum number of sentinels that are asked.
@@ -52,6 +54,8 @@ struct Deployment {
     learnt: Mutex<Vec<Address>>,
     /// Where the primary was found last.
     found: Mutex<Option<Address>>,
+    /// The highest epoch since then.
+    epoch: AtomicU64,
 }
 
 impl Sentinels {
@@ -65,6 +69,7 @@ impl Sentinels {
             patience,
             learnt: Mutex::default(),
             found: Mutex::default(),
+            epoch: AtomicU64::new(0),
         }))
     }
 
@@ -91,18 +96,29 @@ impl Sentinels {
         self.0.seeds.iter().chain(&*lock(&self.0.learnt)).cloned().collect()
     }
 
-    /// Remembers a sentinel that has answered, and those that it has told of, instead of those from before.
-    fn learn(&self, sentinel: &Address, others: &[Address]) {
-        let all = iter::once(sentinel).chain(others).take(MOST);
-        *lock(&self.0.learnt) = all.cloned().collect();
+    /// Remembers the epoch, a sentinel that has answered, and those that it has told of, instead of those from before.
+    /// One that was cut off may know of few others.
+    fn learn(&self, sentinel: &Address, answer: &Answer) {
+        let epoch = answer.primary.epoch;
+        if self.0.epoch.fetch_max(epoch, Ordering::Relaxed) <= epoch {
+            let all = iter::once(sentinel).chain(&answer.others).take(MOST);
+            *lock(&self.0.learnt) = all.cloned().collect();
+        }
+    }
+
+    /// Returns the highest epoch that is known. A sentinel that names a lower one was probably cut off.
+    fn epoch(&self) -> u64 {
+        self.0.epoch.load(Ordering::Relaxed)
     }
 
     /// Notes where the primary is. The log tells when it has moved.
-    fn found(&self, primary: &Address) {
-        let before = lock(&self.0.found).replace(primary.clone());
-        if let Some(before) = before.filter(|before| before != primary) {
+    fn found(&self, Known { address, epoch }: &Known) {
+        // Epochs begin again where an operator has set the sentinels up anew.
+        self.0.epoch.store(*epoch, Ordering::Relaxed);
+        let before = lock(&self.0.found).replace(address.clone());
+        if let Some(before) = before.filter(|before| before != address) {
             let master = self.master();
-            tracing::info!(master, from = %before, to = %primary, "the primary has moved");
+            tracing::info!(master, from = %before, to = %address, "the primary has moved");
         }
     }
 

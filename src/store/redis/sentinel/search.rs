@@ -113,7 +113,7 @@ impl<'a> Search<'a> {
     }
 
     fn end(self, Found { primary, opened, .. }: Found) -> Opened {
-        self.sentinels.found(&primary.address);
+        self.sentinels.found(&primary);
         let Opened { session, io } = opened;
         Opened { session, io: Some(self.council.beside(io, primary)) }
     }
@@ -123,6 +123,9 @@ impl<'a> Search<'a> {
     fn follow_newest(&mut self) {
         let known = || self.heard.iter().filter_map(|(_, known)| known.as_ref().ok());
         let Some(epoch) = known().map(|known| known.epoch).max() else { return };
+        if epoch < self.sentinels.epoch() && !self.council.has_spoken() {
+            return; // the sentinel that knew a newer primary may still say so
+        }
         let has_failed = |known: &Known| self.failed.iter().any(|(failed, _)| failed == known);
         let newest = known().find(|known| known.epoch == epoch && !has_failed(known));
         let Some(newest) = newest else { return };

@@ -9,9 +9,10 @@ pub mod view;
 use std::time::Duration;
 
 use redis::FromRedisValue;
+use tokio::time::{Instant, sleep};
 
 use crate::redis_server::{RedisServer, RedisServerBuilder};
-use crate::wait::{eventually, ms};
+use crate::wait::{POLL_EVERY, ms};
 
 use slots::SLOTS;
 use view::View;
@@ -166,23 +167,43 @@ impl RedisCluster {
         keys
     }
 
-    /// Waits until every node that answers says that all slots are served, and sees all nodes that answer.
+    /// Waits until all slots are served, replicas have the data of their primaries, and the nodes that answer
+    /// agree on what each of them does.
     pub async fn wait_until_ready(&self) {
-        for node in self.answering() {
-            eventually("the node sees the whole cluster", START, async || {
-                self.is_ready(node).await
-            })
-            .await;
+        let deadline = Instant::now() + START;
+        while !self.is_ready().await {
+            assert!(
+                Instant::now() < deadline,
+                "the cluster is not ready after {START:?}. {}",
+                self.told().await
+            );
+            sleep(POLL_EVERY).await;
         }
     }
 
-    async fn is_ready(&self, node: usize) -> bool {
-        let view = self.view(node).await;
-        let seen = |addr| view.members.iter().any(|member| member.addr == addr && member.is_well());
-        view.is_ok
-            && view.slots_served() == usize::from(SLOTS)
-            && self.answering().into_iter().all(|other| seen(self.nodes[other].addr()))
-            && self.is_linked(node, &view).await
+    async fn is_ready(&self) -> bool {
+        let mut views = Vec::new();
+        for node in self.answering() {
+            let view = self.view(node).await;
+            let all_served = view.is_ok && view.slots_served() == usize::from(SLOTS);
+            if !all_served || !self.is_linked(node, &view).await {
+                return false;
+            }
+            views.push(view);
+        }
+        views.iter().all(|view| views.iter().all(|other| view.agrees_with(other)))
+    }
+
+    /// What the nodes that answer say of the cluster.
+    async fn told(&self) -> String {
+        let mut told = String::new();
+        for node in self.answering() {
+            for command in ["NODES", "INFO"] {
+                let said: String = self.nodes[node].query(&["CLUSTER", command]).await;
+                told += &format!("\nCLUSTER {command} of node {node}:\n{said}");
+            }
+        }
+        told
     }
 
     /// Whether the node is a primary, or a replica that has the data of its primary.

@@ -23,6 +23,19 @@ impl View {
         self.members.iter().map(Member::slots).sum()
     }
 
+    /// Whether the other node is well, and does what it says itself, as this one sees it.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let other = other.myself();
+        let seen = self.members.iter().find(|member| member.id == other.id);
+        seen.is_some_and(|seen| {
+            seen.is_well()
+                && seen.addr == other.addr
+                && seen.is_primary == other.is_primary
+                && seen.replica_of == other.replica_of
+                && seen.ranges == other.ranges
+        })
+    }
+
     pub fn owner(&self, slot: Slot) -> Option<&Member> {
         self.members.iter().find(|member| member.serves(slot))
     }

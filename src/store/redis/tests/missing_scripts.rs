@@ -111,6 +111,26 @@ async fn a_script_that_another_client_has_loaded_meanwhile_is_not_loaded_again()
     assert_eq!(server.script_loads().await, 1);
 }
 
+// Behaviour 76
+#[tokio::test]
+async fn a_script_that_goes_missing_again_is_loaded_again() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let session = open(proxy.url()).await;
+    forget(&server).await;
+    proxy.delay_replies(Duration::from_millis(500));
+    let forgotten_again = async {
+        eventually("it is loaded", PATIENCE, async || server.script_loads().await == 1).await;
+        server.cmd(&["SCRIPT", "FLUSH"]).await;
+    };
+    let (answer, ()) = join(session.clone().turns(admit_to_all(1)), forgotten_again).await;
+    for answer in &answer {
+        token(answer);
+    }
+    assert_eq!(server.script_loads().await, 2);
+    assert_eq!(server.script_calls_that_ran().await, NAMES as u64);
+}
+
 #[tokio::test]
 async fn each_script_is_loaded_when_it_is_called_and_missing() {
     let server = RedisServer::start().await;

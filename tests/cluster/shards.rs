@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use test_support::redis_cluster::RedisCluster;
+use test_support::redis_cluster::slots::slot_of;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
-use zset_semaphore::{AcquireError, Client, StoreErrorKind};
+use zset_semaphore::{AcquireError, Client, StoreErrorKind, ZSetSemaphore};
 
 use crate::COVERAGE;
 use crate::load::{Load, client};
@@ -49,6 +50,63 @@ async fn a_waiter_is_woken_by_a_release_of_another_client_at_each_primary() {
             quickest = quickest.min(released.elapsed());
         }
         assert!(quickest < ms(200), "no wake-up came: {quickest:?}");
+    }
+}
+
+/// How many messages for subscribers the nodes have sent to all other nodes.
+async fn on_the_bus(cluster: &RedisCluster) -> u64 {
+    let mut sent = 0;
+    for node in &cluster.nodes {
+        let info: String = node.query(&["CLUSTER", "INFO"]).await;
+        let line =
+            info.lines().find_map(|line| line.strip_prefix("cluster_stats_messages_publish_sent:"));
+        sent += line.map_or(0, |line| line.trim().parse::<u64>().unwrap());
+    }
+    sent
+}
+
+/// Waits until the client of a waiter is subscribed at a node.
+async fn is_subscribed(node: &RedisServer) {
+    let subscribed = async || {
+        let channels: Vec<String> = node.query(&["PUBSUB", "SHARDCHANNELS"]).await;
+        !channels.is_empty()
+    };
+    eventually("a waiter is subscribed", PATIENCE, subscribed).await;
+}
+
+/// Passes a permit to a waiter that is subscribed. Returns the time that it took.
+async fn hand_over(from: &ZSetSemaphore, to: &ZSetSemaphore, node: &RedisServer) -> Duration {
+    let permit = from.acquire(1).await.unwrap();
+    let waiting = tokio::spawn(to.acquire(1));
+    let queued = async || from.inspect().await.unwrap().waiters.len() == 1;
+    eventually("it waits", PATIENCE, queued).await;
+    is_subscribed(node).await;
+    let released = Instant::now();
+    permit.release().await.unwrap();
+    let permit = within(PATIENCE, waiting).await.unwrap().unwrap();
+    let took = released.elapsed();
+    permit.release().await.unwrap();
+    took
+}
+
+#[tokio::test]
+async fn wake_ups_stay_in_the_shard_also_after_the_slot_has_moved() {
+    let cluster = RedisCluster::start(3).await;
+    let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
+    let name = cluster.name_at(0, "jobs").await;
+    let [mine, other] = [&one, &two].map(|client| client.semaphore(&name, 1).build().unwrap());
+    for (nth, node) in [0, 2].into_iter().enumerate() {
+        if nth > 0 {
+            cluster.move_slot(slot_of(&name), node).await;
+        }
+        hand_over(&mine, &other, &cluster.nodes[node]).await;
+        let before = on_the_bus(&cluster).await;
+        let mut slowest = Duration::ZERO;
+        for _ in 0..10 {
+            slowest = slowest.max(hand_over(&mine, &other, &cluster.nodes[node]).await);
+        }
+        assert!(slowest < ms(400), "a wake-up was lost: {slowest:?}");
+        assert_eq!(on_the_bus(&cluster).await, before);
     }
 }
 

@@ -77,3 +77,61 @@ async fn a_name_that_is_new_while_its_slot_moves_is_served_when_it_has_moved() {
     println!("served {:?} after the move", moved.elapsed());
     assert!(moved.elapsed() < ms(1_000));
 }
+
+#[tokio::test]
+async fn a_turn_that_is_cut_in_the_middle_is_settled_by_the_next_one() {
+    let cluster = RedisCluster::start(2).await;
+    let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
+    let name = cluster.name_at(0, "jobs").await;
+    let [mine, other] =
+        [&one, &two].map(|client| client.semaphore(&name, 1).lease(ms(5_000)).build().unwrap());
+    let held = mine.acquire(1).await.unwrap();
+    let token = held.fencing_token();
+    let waiting = tokio::spawn(other.acquire(1));
+    let queued = async || mine.inspect().await.unwrap().waiters.len() == 1;
+    eventually("it waits", PATIENCE, queued).await;
+
+    // No key has gone yet, so the turn of the release runs until it has removed the only permit.
+    let moving = cluster.begin_move(slot_of(&name), 1).await;
+    let releasing = tokio::spawn(held.release());
+    let cut = async || {
+        let stats: String = moving.from().query(&["INFO", "errorstats"]).await;
+        stats.contains("errorstat_ERR") && moving.keys_left().await.len() < 4
+    };
+    eventually("the turn is cut", PATIENCE, cut).await;
+    sleep(ms(200)).await;
+    assert!(!waiting.is_finished());
+    moving.give_up().await;
+
+    within(PATIENCE, releasing).await.unwrap().unwrap();
+    let held = within(PATIENCE, waiting).await.unwrap().unwrap();
+    assert!(held.fencing_token() > token);
+    assert_eq!(mine.inspect().await.unwrap().in_use, 1);
+    held.release().await.unwrap();
+    assert_eq!(mine.inspect().await.unwrap().in_use, 0);
+}
+
+#[tokio::test]
+async fn a_name_that_nodes_send_to_and_fro_is_served_when_they_agree() {
+    let cluster = RedisCluster::start(2).await;
+    let client = client(cluster.url()).await;
+    let name = cluster.name_at(0, "jobs").await;
+    let semaphore = client.semaphore(&name, 1).lease(ms(5_000)).build().unwrap();
+    let held = semaphore.acquire(1).await.unwrap();
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    let moving = cluster.begin_move(slot_of(&name), 1).await;
+    moving.move_keys().await;
+    // From now on each says that the other one has it.
+    let (slot, new) = (slot_of(&name).to_string(), cluster.id_of(1).await);
+    cluster.nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &new]).await;
+    let redirected = async || {
+        let stats: String = moving.to().query(&["INFO", "errorstats"]).await;
+        stats.contains("errorstat_MOVED")
+    };
+    drop(within(PATIENCE, semaphore.inspect()).await);
+    eventually("it was sent back", PATIENCE, redirected).await;
+    cluster.nodes[1].cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &new]).await;
+    assert!(!held.is_lost());
+    held.release().await.unwrap();
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+}

@@ -82,7 +82,7 @@ async fn forgotten_scripts_are_loaded_again_and_nobody_notices() {
 
 // Behaviour 39
 #[tokio::test]
-async fn forgotten_scripts_cost_turns_that_go_out_together_two_round_trips() {
+async fn forgotten_scripts_cost_turns_that_go_out_together_three_round_trips() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
     let client = Client::builder().url(proxy.url()).call_timeout(ms(1_000)).build().unwrap();

@@ -34,6 +34,19 @@ pub(super) struct KnownScript {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Loads(u64);
 
+/// Whether to ask before the script is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Load {
+    IfMissing,
+    Anyway,
+}
+
+impl Load {
+    /// How a call loads a script that it finds missing, and finds missing again. Then the server has forgotten it
+    /// once more, or stands behind a proxy that refuses the question.
+    pub(super) const ATTEMPTS: [Self; 2] = [Self::IfMissing, Self::Anyway];
+}
+
 impl KnownScript {
     pub(super) fn new(script: &Arc<Script>) -> Self {
         Self { script: Arc::clone(script), loads: AtomicU64::new(0), line: Line::default() }
@@ -52,25 +65,26 @@ impl KnownScript {
         Loads(self.loads.load(Ordering::SeqCst))
     }
 
-    /// Loads the script, unless the server has it. For a call that was sent after `missed` and found no
-    /// script. Of many calls only the first one does it, and all return in the order in which they came.
+    /// Loads the script, for a call that was sent after `missed` and found none. Of many calls only the first
+    /// one does it, and all return in the order in which they came. Returns the present loads.
     pub(super) async fn load(
         &self,
         missed: Loads,
+        how: Load,
         connection: &MultiplexedConnection,
-    ) -> RedisResult<()> {
+    ) -> RedisResult<Loads> {
         let _one_at_a_time = self.line.stand().await;
-        if Loads(self.loads.load(Ordering::SeqCst)) != missed {
-            return Ok(());
+        let present = Loads(self.loads.load(Ordering::SeqCst));
+        if present != missed {
+            return Ok(present);
         }
         sleep(LONGEST_WAIT.mul_f64(fastrand::f64())).await;
-        if !self.is_there(connection).await? {
+        if how == Load::Anyway || !self.is_there(connection).await? {
             let mut load = cmd("SCRIPT");
             load.arg("LOAD").arg(&self.script.text);
             load.exec_async(&mut connection.clone()).await?;
         }
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        Ok(())
+        Ok(Loads(self.loads.fetch_add(1, Ordering::SeqCst) + 1))
     }
 
     /// Returns whether the server has the script. It calls the script without keys, which fails before it

@@ -36,7 +36,7 @@ macro_rules! parts {
 
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
-    "keys" "state" "pack" "clock" "server" "prelude" "recount" "wake"
+    "keys" "state" "pack" "clock" "server" "prelude" "recount" "wake" "wake_in_shard"
     "turn" "inspect" "set_limit" "kick"
     "turn/begin" "turn/meet" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
     "turn/permits" "turn/prune" "turn/remove" "turn/renew" "turn/ask_newcomers" "turn/ask" "turn/serve"
@@ -46,6 +46,14 @@ const PARTS: &[(&str, &str)] = parts![
 impl Scripts {
     pub(super) fn new() -> Self {
         Self::from_parts(part)
+    }
+
+    /// For a cluster, in which a message to a plain channel would go to every node.
+    pub(super) fn in_cluster() -> Self {
+        Self::from_parts(|name| match name {
+            "wake" => part("wake_in_shard"),
+            _ => part(name),
+        })
     }
 
     fn from_parts(part: impl Fn(&str) -> &'static str) -> Self {

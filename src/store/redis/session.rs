@@ -18,7 +18,7 @@ use crate::store::{
 
 use super::connection_name::name_connection;
 use super::errors::{is_hopeless, is_noscript, store_error};
-use super::known_script::KnownScript;
+use super::known_script::{KnownScript, Load};
 use super::role::RoleCheck;
 use super::scripts::Scripts;
 use super::server_info::ServerInfo;
@@ -123,7 +123,8 @@ impl RedisSession {
             return Ok(());
         }
         let loads = self.turn.loads().await;
-        self.turn.load(loads, &self.connection).await
+        self.turn.load(loads, Load::IfMissing, &self.connection).await?;
+        Ok(())
     }
 
     fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
@@ -165,37 +166,43 @@ impl RedisSession {
     /// Calls a script. If the server does not have the script, it is loaded first.
     async fn run(&self, script: &KnownScript, call: &Cmd) -> RedisResult<Value> {
         let mut connection = self.connection.clone();
-        let loads = script.loads().await;
-        match connection.send_packed_command(call).await?.extract_error() {
-            Err(error) if is_noscript(&error) => {
-                script.load(loads, &connection).await?;
-                connection.send_packed_command(call).await?.extract_error()
+        let mut loads = script.loads().await;
+        let mut reply = connection.send_packed_command(call).await?.extract_error();
+        for how in Load::ATTEMPTS {
+            if !is_missing(&reply) {
+                break;
             }
-            reply => reply,
+            loads = script.load(loads, how, &connection).await?;
+            reply = connection.send_packed_command(call).await?.extract_error();
         }
+        reply
     }
 
     /// Does the same as [`run`](Self::run) for several turns together. Those that found no script are called
     /// again together, because round trips of their own would delay the replies to all others.
     async fn run_turns(&self, calls: &Pipeline) -> RedisResult<Vec<RedisResult<Value>>> {
-        let loads = self.turn.loads().await;
+        let mut loads = self.turn.loads().await;
         let mut replies = self.send_together(calls).await?;
-        let missing = |reply: &RedisResult<Value>| reply.as_ref().is_err_and(is_noscript);
-        if !replies.iter().any(missing) {
-            return Ok(replies);
-        }
-        let mut again = redis::pipe();
-        for (call, _) in calls.cmd_iter().zip(&replies).filter(|(_, reply)| missing(reply)) {
-            again.add_command(call.clone());
-        }
-        let again = match self.turn.load(loads, &self.connection).await {
-            Ok(()) => self.send_together(&again).await,
-            Err(error) => Err(error),
-        };
-        let places = replies.iter_mut().filter(|reply| missing(reply));
-        match again {
-            Ok(again) => places.zip(again).for_each(|(place, reply)| *place = reply),
-            Err(error) => places.for_each(|place| *place = Err(error.clone())),
+        for how in Load::ATTEMPTS {
+            if !replies.iter().any(is_missing) {
+                break;
+            }
+            let mut again = redis::pipe();
+            for (call, _) in calls.cmd_iter().zip(&replies).filter(|(_, reply)| is_missing(reply)) {
+                again.add_command(call.clone());
+            }
+            let again = match self.turn.load(loads, how, &self.connection).await {
+                Ok(present) => {
+                    loads = present;
+                    self.send_together(&again).await
+                }
+                Err(error) => Err(error),
+            };
+            let places = replies.iter_mut().filter(|reply| is_missing(reply));
+            match again {
+                Ok(again) => places.zip(again).for_each(|(place, reply)| *place = reply),
+                Err(error) => places.for_each(|place| *place = Err(error.clone())),
+            }
         }
         Ok(replies)
     }
@@ -306,6 +313,11 @@ impl Session for RedisSession {
     fn is_alive(&self) -> bool {
         !self.health.is_broken()
     }
+}
+
+/// Returns whether the call found no script.
+fn is_missing(reply: &RedisResult<Value>) -> bool {
+    reply.as_ref().is_err_and(is_noscript)
 }
 
 fn outcome(reply: RedisResult<Value>, turn: &Turn) -> TurnAnswer {

@@ -10,7 +10,7 @@ use crate::id::ClientId;
 use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
-use super::cluster::Cluster;
+use super::cluster::{Channels, Cluster};
 use super::connection_name::connection_name;
 use super::dial::{Dial, with_protocol};
 use super::errors::{is_hopeless, store_error};
@@ -88,11 +88,15 @@ impl Store for RedisStore {
 
 impl RedisStore {
     pub(super) fn new(reach: Reach, prefix: Arc<str>, label: Arc<str>) -> Self {
+        let scripts = match reach {
+            Reach::Direct(_) | Reach::Sentinels { .. } => Scripts::new(),
+            Reach::Cluster(_) => Scripts::in_cluster(),
+        };
         Self {
             reach,
             prefix,
             label,
-            scripts: Arc::new(Scripts::new()),
+            scripts: Arc::new(scripts),
             speaks_resp3: Arc::default(),
             told_unsubscribed: AtomicBool::new(false),
         }
@@ -134,7 +138,9 @@ impl RedisStore {
                     };
                     Box::pin(opening) as BoxFuture<'_, _>
                 };
-                cluster.open(place, listener, Box::new(connect)).await
+                let prefix = Arc::clone(&self.prefix);
+                let channels = Channels { prefix, client: id.to_string() };
+                cluster.open(place, listener, channels, Box::new(connect)).await
             }
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn push_sender(
     }
 }
 
-fn deliver(listener: &dyn WakeListener, payload: &[u8]) {
+pub(super) fn deliver(listener: &dyn WakeListener, payload: &[u8]) {
     if let Some((name, wake_ups)) = wire::read_wake(payload) {
         for (id, wake_up) in wake_ups {
             listener.wake(name, id, wake_up);

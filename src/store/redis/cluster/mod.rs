@@ -11,12 +11,15 @@
 
 mod nodes;
 mod nodes_reply;
+mod open;
 mod refresh;
 mod session;
 mod slot_map;
 mod slots;
+mod wakes;
 
 #[cfg(test)]
 mod tests;
 
 pub(super) use nodes::Cluster;
+pub(super) use wakes::Channels;

@@ -1,41 +1,52 @@
 //! The nodes of a cluster, as one client knows them.
 
-use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex as SyncMutex;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
-use tokio::time::sleep;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-use crate::error::StoreError;
 use crate::numbers::PlaceId;
-use crate::store::{BoxFuture, Opened, WakeListener};
 use crate::sync::lock;
 
 use super::super::dial::Dial;
 use super::super::url::Address;
-use super::refresh::{Refresher, SPACING};
-use super::session::ClusterSession;
 use super::slot_map::SlotMap;
 use super::slots::Slot;
 
-/// How often a node is connected to before its driver is told that it cannot be reached.
-const ATTEMPTS: u32 = 8;
+/// The minimum time between two refreshes of the map.
+pub(super) const SPACING: Duration = Duration::from_millis(100);
 
 pub(in super::super) struct Cluster {
     pub(super) seeds: Vec<Address>,
     dial: Dial,
-    map: Mutex<SlotMap>,
-    pub(super) refresher: Refresher,
+    map: SyncMutex<SlotMap>,
+    /// Locked during a refresh.
+    pub(super) last: Mutex<LastRefresh>,
+    /// Whether a refresh is about to begin.
+    pub(super) refreshes_soon: AtomicBool,
 }
 
-/// Opens a connection to the node at an address.
-pub(in super::super) type Connect<'a> =
-    Box<dyn Fn(Address) -> BoxFuture<'a, Result<Opened, StoreError>> + Send + Sync + 'a>;
+/// The last refresh of the map.
+#[derive(Default)]
+pub(super) struct LastRefresh {
+    pub(super) at: Option<Instant>,
+    /// The node that has told, and the connection to it.
+    pub(super) by: Option<(Address, MultiplexedConnection)>,
+    pub(super) replicas: Vec<Address>,
+}
 
 impl Cluster {
     pub(in super::super) fn new(seeds: Vec<Address>, dial: Dial) -> Self {
-        Self { seeds, dial, map: Mutex::new(SlotMap::new()), refresher: Refresher::default() }
+        Self {
+            seeds,
+            dial,
+            map: SyncMutex::new(SlotMap::new()),
+            last: Mutex::default(),
+            refreshes_soon: AtomicBool::new(false),
+        }
     }
 
     pub(in super::super) fn dial(&self) -> &Dial {
@@ -61,67 +72,6 @@ impl Cluster {
 
     pub(super) fn map(&self) -> impl std::ops::DerefMut<Target = SlotMap> + '_ {
         lock(&self.map)
-    }
-
-    /// Opens a connection to a place. The first place is whichever node tells of the others.
-    pub(in super::super) async fn open(
-        self: &Arc<Self>,
-        place: PlaceId,
-        listener: Arc<dyn WakeListener>,
-        connect: Connect<'_>,
-    ) -> Result<Opened, StoreError> {
-        let known = self.map().address(place).cloned();
-        let (at, opened) = match known {
-            Some(at) => {
-                let opened = self.open_known(place, &at, &listener, &connect).await?;
-                (at, opened)
-            }
-            None => {
-                let at = self.refresh(place, &*listener).await?;
-                let opened = connect(at.clone()).await?;
-                (at, opened)
-            }
-        };
-        let Opened { session, io } = opened;
-        let session = Arc::new(ClusterSession::new(session, Arc::clone(self), at, listener));
-        Ok(Opened { session, io })
-    }
-
-    /// Connects to a node. While that does not succeed, the map is read from others again and again, since the
-    /// names of the node may be elsewhere soon.
-    async fn open_known(
-        &self,
-        place: PlaceId,
-        at: &Address,
-        listener: &Arc<dyn WakeListener>,
-        connect: &Connect<'_>,
-    ) -> Result<Opened, StoreError> {
-        let opening = pin!(async {
-            let mut failed = 0;
-            loop {
-                let error = match connect(at.clone()).await {
-                    Ok(opened) => return Ok(opened),
-                    Err(error) => error,
-                };
-                failed += 1;
-                if failed == ATTEMPTS || !error.is_unanswered() {
-                    return Err(error);
-                }
-                sleep(spaced()).await;
-            }
-        });
-        let watching = pin!(async {
-            loop {
-                sleep(spaced()).await;
-                if let Err(error) = self.refresh(place, &**listener).await {
-                    tracing::debug!(%error, "no node tells which nodes there are");
-                }
-            }
-        });
-        match select(opening, watching).await {
-            Either::Left((opened, _)) => opened,
-            Either::Right((never, _)) => never,
-        }
     }
 }
 

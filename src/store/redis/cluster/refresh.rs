@@ -1,13 +1,12 @@
 //! How the map of a cluster is read from its nodes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
-use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -16,32 +15,13 @@ use crate::store::WakeListener;
 
 use super::super::errors::store_error;
 use super::super::url::Address;
-use super::nodes::{Cluster, spaced};
+use super::nodes::{Cluster, LastRefresh, SPACING, spaced};
 use super::nodes_reply::Told;
 
-/// The minimum time between two refreshes.
-pub(super) const SPACING: Duration = Duration::from_millis(100);
 /// How many nodes are asked at the same time. The first answer counts.
 const AT_ONCE: usize = 3;
 /// For how long a connection to a node, and then its answer, is awaited.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Reads the map from one node at a time.
-#[derive(Default)]
-pub(super) struct Refresher {
-    last: Mutex<Last>,
-    /// A refresh is about to begin.
-    soon: AtomicBool,
-}
-
-/// The last refresh.
-#[derive(Default)]
-struct Last {
-    at: Option<Instant>,
-    /// The node that has told, and the connection to it, while more refreshes may follow.
-    by: Option<(Address, MultiplexedConnection)>,
-    replicas: Vec<Address>,
-}
 
 impl Cluster {
     /// Reads the map from a node, but not from the one at `avoid`. Returns the address of the node. Nothing
@@ -51,7 +31,7 @@ impl Cluster {
         avoid: PlaceId,
         listener: &dyn WakeListener,
     ) -> Result<Address, StoreError> {
-        let mut last = self.refresher.last.lock().await;
+        let mut last = self.last.lock().await;
         if let (Some(at), Some((by, _))) = (last.at, &last.by)
             && at.elapsed() < SPACING
         {
@@ -66,7 +46,8 @@ impl Cluster {
         };
         let Told { ranges, replicas } = told;
         let changed = self.map().take_in(&ranges);
-        *last = Last { at: Some(Instant::now()), by: Some((by.clone(), connection)), replicas };
+        *last =
+            LastRefresh { at: Some(Instant::now()), by: Some((by.clone(), connection)), replicas };
         drop(last);
         if changed {
             listener.places_changed();
@@ -76,13 +57,13 @@ impl Cluster {
 
     /// Reads the map soon, because a node says that the cluster is down.
     pub(super) fn refresh_soon(self: &Arc<Self>, listener: &Arc<dyn WakeListener>) {
-        if self.refresher.soon.swap(true, Ordering::SeqCst) {
+        if self.refreshes_soon.swap(true, Ordering::SeqCst) {
             return;
         }
         let (cluster, listener) = (Arc::clone(self), Arc::clone(listener));
         tokio::spawn(async move {
             sleep(spaced()).await;
-            cluster.refresher.soon.store(false, Ordering::SeqCst);
+            cluster.refreshes_soon.store(false, Ordering::SeqCst);
             if let Err(error) = cluster.refresh(PlaceId::FIRST, &*listener).await {
                 tracing::debug!(%error, "no node tells which nodes there are");
             }

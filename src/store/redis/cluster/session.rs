@@ -8,27 +8,33 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, Kick, Session, Turn, TurnAnswer, WakeListener};
+use crate::store::{
+    BoxFuture, Kick, Session, Turn, TurnAnswer, TurnOutcome, WaiterOutcome, WakeListener,
+};
 
 use super::super::url::Address;
 use super::nodes::Cluster;
 use super::nodes_reply::redirection;
+use super::wakes::Wakes;
 
 pub(super) struct ClusterSession {
-    node: Arc<dyn Session>,
-    cluster: Arc<Cluster>,
-    at: Address,
-    listener: Arc<dyn WakeListener>,
+    pub(super) node: Arc<dyn Session>,
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) at: Address,
+    pub(super) listener: Arc<dyn WakeListener>,
+    pub(super) wakes: Wakes,
 }
 
 impl ClusterSession {
-    pub(super) fn new(
-        node: Arc<dyn Session>,
-        cluster: Arc<Cluster>,
-        at: Address,
-        listener: Arc<dyn WakeListener>,
-    ) -> Self {
-        Self { node, cluster, at, listener }
+    /// Takes in the answer to a turn of `name`.
+    fn answered(&self, name: &Arc<str>, answer: TurnAnswer) -> TurnAnswer {
+        if let Ok(TurnOutcome::Answered(reply)) = &answer {
+            let mut outcomes = reply.asked.iter().chain(&reply.admitted);
+            if outcomes.any(|outcome| matches!(outcome, WaiterOutcome::Queued { .. })) {
+                self.wakes.want(name);
+            }
+        }
+        answer.map_err(|error| self.judge(error))
     }
 
     /// Returns what an error means in a cluster, and notes what it tells of the slots.
@@ -61,15 +67,17 @@ impl ClusterSession {
 
 impl Session for ClusterSession {
     fn turn(self: Arc<Self>, turn: Turn) -> BoxFuture<'static, TurnAnswer> {
+        let name = Arc::clone(&turn.name);
         let answer = Arc::clone(&self.node).turn(turn);
-        Box::pin(async move { answer.await.map_err(|error| self.judge(error)) })
+        Box::pin(async move { self.answered(&name, answer.await) })
     }
 
     fn turns(self: Arc<Self>, turns: Vec<Turn>) -> BoxFuture<'static, Vec<TurnAnswer>> {
+        let names: Vec<_> = turns.iter().map(|turn| Arc::clone(&turn.name)).collect();
         let answers = Arc::clone(&self.node).turns(turns);
         Box::pin(async move {
-            let judged = |answer: TurnAnswer| answer.map_err(|error| self.judge(error));
-            answers.await.into_iter().map(judged).collect()
+            let answers = answers.await.into_iter();
+            names.iter().zip(answers).map(|(name, answer)| self.answered(name, answer)).collect()
         })
     }
 
@@ -102,7 +110,7 @@ impl Session for ClusterSession {
     }
 
     fn is_subscribed(&self) -> bool {
-        self.node.is_subscribed()
+        self.wakes.are_heard() || self.node.is_subscribed()
     }
 
     fn is_alive(&self) -> bool {

@@ -12,6 +12,7 @@ use crate::store::redis::RedisConfig;
 use crate::store::{Session, Store, Turn, TurnAnswer, TurnOutcome, WaiterOutcome, WhenFull};
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
+use test_support::server_program;
 use test_support::wait::{PATIENCE, eventually};
 
 fn client() -> ClientId {
@@ -109,6 +110,28 @@ async fn a_script_that_another_client_has_loaded_meanwhile_is_not_loaded_again()
     let (answer, ()) = join(late.clone().turn(admit(0, 1)), others_first).await;
     token(&answer);
     assert_eq!(server.script_loads().await, 1);
+}
+
+// Behaviour 76
+#[tokio::test]
+async fn a_script_that_goes_missing_again_is_loaded_again() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let session = open(proxy.url()).await;
+    forget(&server).await;
+    proxy.delay_replies(Duration::from_millis(500));
+    let forgotten_again = async {
+        eventually("it is loaded", PATIENCE, async || server.script_loads().await == 1).await;
+        server.cmd(&["SCRIPT", "FLUSH"]).await;
+    };
+    let (answer, ()) = join(session.clone().turns(admit_to_all(1)), forgotten_again).await;
+    for answer in &answer {
+        token(answer);
+    }
+    // Redis 6.2 counts the flush among them.
+    let flushes = u64::from(server_program::major_version() < 7);
+    assert_eq!(server.script_loads().await, 2 + flushes);
+    assert_eq!(server.script_calls_that_ran().await, NAMES as u64);
 }
 
 #[tokio::test]

@@ -19,6 +19,17 @@ fn the_code_of_the_scripts_is_pinned() {
     }
 }
 
+/// In a cluster, only the messages are others.
+#[test]
+fn the_scripts_of_a_cluster_publish_within_the_shard() {
+    let [plain, sharded] = [Scripts::new(), Scripts::in_cluster()];
+    for (plain, sharded) in plain.all().into_iter().zip(sharded.all()) {
+        assert_eq!(plain.text.contains("'PUBLISH'"), sharded.text.contains("'SPUBLISH'"));
+    }
+    assert!(!plain.turn.text.contains("SPUBLISH"));
+    assert_eq!(plain.inspect.hash, sharded.inspect.hash);
+}
+
 /// A name that the crate does not know would be a variable of Lua, which is nil.
 #[test]
 fn each_name_of_the_crate_is_known_and_used() {
@@ -39,7 +50,8 @@ fn each_name_of_the_crate_is_known_and_used() {
 
 #[test]
 fn each_file_of_the_scripts_is_part_of_one() {
-    let joined: String = Scripts::new().all().map(|script| script.text.clone()).concat();
+    let text = |scripts: Scripts| scripts.all().map(|script| script.text.clone()).concat();
+    let joined = text(Scripts::new()) + &text(Scripts::in_cluster());
     for path in lua_files() {
         let text = fs::read_to_string(&path).unwrap();
         let is_code = |line: &&str| !line.trim_start().starts_with("--") && !line.contains('.');
@@ -51,8 +63,9 @@ fn each_file_of_the_scripts_is_part_of_one() {
 #[test]
 fn each_step_has_a_twin_in_the_memory_store() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let shared = ["keys.lua", "prelude.lua", "clock.lua", "server.lua", "wake.lua"]
-        .map(|name| root.join("lua").join(name));
+    let shared =
+        ["keys.lua", "prelude.lua", "clock.lua", "server.lua", "wake.lua", "wake_in_shard.lua"]
+            .map(|name| root.join("lua").join(name));
     for path in lua_files().into_iter().filter(|path| !shared.contains(path)) {
         let text = fs::read_to_string(&path).unwrap();
         let twin = text.lines().find_map(|line| line.strip_prefix("--- Twin"));

@@ -1,0 +1,92 @@
+//! How a connection to a place of a cluster is opened.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::{Either, select};
+use tokio::time::sleep;
+
+use crate::error::StoreError;
+use crate::numbers::PlaceId;
+use crate::store::{BoxFuture, Opened, WakeListener};
+
+use super::super::errors::store_error;
+use super::super::url::Address;
+use super::nodes::{Cluster, spaced};
+use super::session::ClusterSession;
+use super::wakes::{Channels, Wakes};
+
+/// How often a node is connected to before its driver is told that it cannot be reached.
+const ATTEMPTS: u32 = 8;
+
+/// Opens a connection to the node at an address.
+pub(in super::super) type Connect<'a> =
+    Box<dyn Fn(Address) -> BoxFuture<'a, Result<Opened, StoreError>> + Send + Sync + 'a>;
+
+impl Cluster {
+    /// Opens a connection to a place. The first place is whichever node tells of the others.
+    pub(in super::super) async fn open(
+        self: &Arc<Self>,
+        place: PlaceId,
+        listener: Arc<dyn WakeListener>,
+        channels: Channels,
+        connect: Connect<'_>,
+    ) -> Result<Opened, StoreError> {
+        let known = self.map().address(place).cloned();
+        let (at, opened) = match known {
+            Some(at) => {
+                let opened = self.open_known(place, &at, &listener, &connect).await?;
+                (at, opened)
+            }
+            None => {
+                let at = self.refresh(place, &*listener).await?;
+                let opened = connect(at.clone()).await?;
+                (at, opened)
+            }
+        };
+        let Opened { session, io } = opened;
+        let client = self.dial().to(&at);
+        let client = client.map_err(|error| store_error(error, "using the Redis URL"))?;
+        let wakes = Wakes::new(client, channels, Arc::clone(self), Arc::clone(&listener));
+        let cluster = Arc::clone(self);
+        let session = Arc::new(ClusterSession { node: session, cluster, at, listener, wakes });
+        Ok(Opened { session, io })
+    }
+
+    /// Connects to a node. While that does not succeed, the map is read from others again and again, since the
+    /// names of the node may be elsewhere soon.
+    async fn open_known(
+        &self,
+        place: PlaceId,
+        at: &Address,
+        listener: &Arc<dyn WakeListener>,
+        connect: &Connect<'_>,
+    ) -> Result<Opened, StoreError> {
+        let opening = pin!(async {
+            let mut failed = 0;
+            loop {
+                let error = match connect(at.clone()).await {
+                    Ok(opened) => return Ok(opened),
+                    Err(error) => error,
+                };
+                failed += 1;
+                if failed == ATTEMPTS || !error.is_unanswered() {
+                    return Err(error);
+                }
+                sleep(spaced()).await;
+            }
+        });
+        let watching = pin!(async {
+            loop {
+                sleep(spaced()).await;
+                if let Err(error) = self.refresh(place, &**listener).await {
+                    tracing::debug!(%error, "no node tells which nodes there are");
+                }
+            }
+        });
+        match select(opening, watching).await {
+            Either::Left((opened, _)) => opened,
+            Either::Right((never, _)) => never,
+        }
+    }
+}

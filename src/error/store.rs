@@ -100,6 +100,11 @@ impl StoreError {
         Self { place: Place::CutShort, ..self }
     }
 
+    /// Returns whether the place lost the name while the call ran.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.place == Place::CutShort
+    }
+
     /// Returns whether the name has come to another place than the one that was asked. The call did nothing.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.place == Place::Elsewhere

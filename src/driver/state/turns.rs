@@ -332,7 +332,10 @@ impl SemaphoreState {
     pub(crate) fn refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.epochs.refused();
         self.say_failed_turn_again(number, error, now);
-        self.outage.pause(now);
+        match error.is_cut_short() {
+            true => self.outage.pause_briefly(now),
+            false => self.outage.pause(now),
+        }
     }
 
     /// The server said that the turn did not run: it is said again after a pause.

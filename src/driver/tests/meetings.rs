@@ -42,6 +42,9 @@ async fn the_first_turn_on_a_connection_meets_the_server() {
     assert!(known.is_some());
     assert_eq!(meets(&mut harness), Some(Meeting { known, grace: Millis::new(0), server: None }));
     assert_eq!(meets(&mut harness), None);
+    harness.state.moved();
+    assert!(meets(&mut harness).is_some(), "the name has come to another place");
+    assert_eq!(meets(&mut harness), None);
 }
 
 #[tokio::test(start_paused = true)]

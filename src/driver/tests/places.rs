@@ -12,7 +12,7 @@ use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::numbers::{Millis, PlaceId};
 use crate::options::Options;
-use crate::store::WhenFull;
+use crate::store::{WakeListener, WakeUp, WhenFull};
 
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const LEASE: Millis = Millis::new(3_000);
@@ -489,4 +489,58 @@ async fn a_place_that_never_connects_delays_neither_the_others_nor_the_end() {
     drop((guard, waiting));
     sleep(SOON).await;
     assert!(shared.has_ended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn holders_and_waiters_ask_the_new_place_at_once() {
+    let spread = Spread::new();
+    let [one, two] = [(); 2].map(|()| Node::new(&spread));
+    let _held = one.hold("jobs").await;
+    let _waiting = two.enter("jobs");
+    sleep(SOON).await;
+    spread.move_name_and_tell("jobs", B);
+    sleep(SOON).await;
+    assert_eq!(spread.ran(B), 2, "a renewal and a question");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_pipelined_at_the_new_place_behind_a_turn_at_the_old_one() {
+    let spread = Spread::new();
+    let node = Node::new(&spread);
+    node.hold("jobs").await.release();
+    sleep(SOON).await;
+    spread.hold(A);
+    let _in_flight = node.enter("jobs");
+    sleep(SOON).await;
+    spread.move_name_and_tell("jobs", B);
+    let _behind = node.enter("jobs");
+    sleep(SOON).await;
+    assert_eq!(spread.ran(B), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_old_connection_or_an_old_place_tells_counts_for_nothing() {
+    let spread = Spread::new();
+    let node = Node::new(&spread);
+    let _held = node.hold("jobs").await;
+    let waiting = node.enter("jobs");
+    sleep(SOON).await;
+    let id = PermitId::new(node.shared.id(), waiting.counter, 1, LEASE);
+    let of_old_connection = spread.listeners(A).remove(0);
+    spread.take_down(A);
+    spread.bring_up(A);
+    sleep(CALL_TIMEOUT).await;
+    let of_old_place = spread.listeners(A).remove(0);
+    let turns_after = async |listener: &dyn WakeListener, place| {
+        let before = spread.ran(place);
+        listener.wake("jobs", id, WakeUp::Ask);
+        sleep(Duration::from_millis(1)).await;
+        spread.ran(place) - before
+    };
+    assert_eq!(turns_after(&*of_old_connection, A).await, 0);
+    assert_eq!(turns_after(&*of_old_place, A).await, 1, "it is the present one");
+    spread.move_name_and_tell("jobs", B);
+    sleep(SOON).await;
+    assert_eq!(turns_after(&*of_old_place, B).await, 0);
+    assert_eq!(turns_after(&*spread.listeners(B).remove(0), B).await, 1);
 }

@@ -115,6 +115,12 @@ impl Spread {
         self.open_sessions_to(place).len()
     }
 
+    /// Returns the listeners of the connections to a place.
+    pub(super) fn listeners(&self, place: PlaceId) -> Vec<Arc<dyn WakeListener>> {
+        let sessions = self.open_sessions_to(place);
+        sessions.iter().map(|session| Arc::clone(&session.listener)).collect()
+    }
+
     fn open_sessions(&self) -> Vec<Arc<SpreadSession>> {
         self.sessions.lock().unwrap().iter().filter_map(Weak::upgrade).collect()
     }

@@ -29,7 +29,7 @@ use station::Station;
 
 const PROCESSES: usize = 12;
 /// On a machine that is busy, a node may be silent for long without being dead.
-const NODE_TIMEOUT: Duration = Duration::from_millis(1_000);
+const NODE_TIMEOUT: Duration = Duration::from_millis(2_000);
 
 pub async fn soak(plan: &Plan) {
     let builder = RedisCluster::builder().primaries(3).replicas(1).node_timeout(NODE_TIMEOUT);

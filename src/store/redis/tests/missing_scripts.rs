@@ -12,6 +12,7 @@ use crate::store::redis::RedisConfig;
 use crate::store::{Session, Store, Turn, TurnAnswer, TurnOutcome, WaiterOutcome, WhenFull};
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
+use test_support::server_program;
 use test_support::wait::{PATIENCE, eventually};
 
 fn client() -> ClientId {
@@ -127,7 +128,9 @@ async fn a_script_that_goes_missing_again_is_loaded_again() {
     for answer in &answer {
         token(answer);
     }
-    assert_eq!(server.script_loads().await, 2);
+    // Redis 6.2 counts the flush among them.
+    let flushes = u64::from(server_program::major_version() < 7);
+    assert_eq!(server.script_loads().await, 2 + flushes);
     assert_eq!(server.script_calls_that_ran().await, NAMES as u64);
 }
 

@@ -154,6 +154,11 @@ impl World {
         tokens.dedup();
         let content = self.redis.content(self.now).await; // it checks when keys expire
         self.check(&content, what);
+        let clients: HashSet<&str> = content.clients.iter().map(|(id, _)| id.as_str()).collect();
+        for (field, _) in content.meta.iter().flat_map(|meta| &meta.fields) {
+            let client = field.trim_start_matches("l:");
+            assert!(clients.contains(client), "{what}: {field} outlives its client");
+        }
         let tickets: HashSet<u64> = content.queue.iter().map(|&(_, at)| at as u64).collect();
         assert_eq!(tickets.len(), content.queue.len(), "{what}: a ticket came twice");
         assert!(

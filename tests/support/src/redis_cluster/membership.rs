@@ -1,6 +1,6 @@
 //! How nodes get into a cluster and out of it.
 
-use super::slots::{Slot, share};
+use super::slots::{SLOTS, Slot, share};
 use super::{RedisCluster, START};
 use crate::wait::eventually;
 
@@ -39,6 +39,28 @@ impl RedisCluster {
             let slot = slot.to_string();
             // A node that had it from gossip alone may have forgotten it already.
             let _ = self.nodes[node].try_query::<()>(&["CLUSTER", "DELSLOTS", &slot]).await;
+        }
+    }
+
+    /// Gives primaries back the slots that all others count as theirs. A replica that was promoted before it had
+    /// heard of a slot lacks it, until an operator mends that.
+    pub(super) async fn mend_slots(&self) {
+        for node in self.primaries().await {
+            let view = self.view(node).await;
+            let id = &view.myself().id;
+            let missing: Vec<_> = (0..SLOTS).filter(|&slot| view.owner(slot).is_none()).collect();
+            for slot in missing {
+                let others = self.answering().into_iter().filter(|&other| other != node);
+                let mut all_count_it = true;
+                for other in others {
+                    let seen = self.view(other).await;
+                    all_count_it &= seen.owner(slot).is_some_and(|owner| owner.id == *id);
+                }
+                if all_count_it {
+                    println!("slot {slot} was mended at node {node}");
+                    self.give_slots(node, [slot]).await;
+                }
+            }
         }
     }
 

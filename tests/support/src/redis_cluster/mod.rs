@@ -170,8 +170,13 @@ impl RedisCluster {
     /// Waits until all slots are served, replicas have the data of their primaries, and the nodes that answer
     /// agree on what each of them does.
     pub async fn wait_until_ready(&self) {
-        let deadline = Instant::now() + START;
+        let began = Instant::now();
+        let (deadline, mut mended) = (began + START, false);
         while !self.is_ready().await {
+            if !mended && began.elapsed() > START / 4 {
+                mended = true;
+                self.mend_slots().await;
+            }
             assert!(
                 Instant::now() < deadline,
                 "the cluster is not ready after {START:?}. {}",

@@ -65,10 +65,11 @@ impl Prefilled {
 fn state(incarnation: u64, last: u64, ttl: u64) -> Vec<u8> {
     const SCHEMA: u8 = 1;
     const NO_EPOCHS: u8 = 0;
+    const NO_GRACE: u8 = 0;
     let (extra, limit_override, kicked, removed) = (0.0, -1.0, 0.0, 0.0);
     let numbers =
         [incarnation as f64, last as f64, extra, ttl as f64, limit_override, kicked, removed];
-    let mut packed = vec![SCHEMA, NO_EPOCHS];
+    let mut packed = vec![SCHEMA, NO_EPOCHS, NO_GRACE];
     packed.extend(numbers.into_iter().flat_map(f64::to_le_bytes));
     packed
 }

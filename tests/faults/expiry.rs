@@ -89,9 +89,9 @@ async fn every_waiter_that_fits_is_served_when_a_heavy_lease_ends_whoever_owns_t
     let script = "local t = redis.call('TIME')
         redis.call('ZADD', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000) + 700, ARGV[1])
         redis.call('PEXPIRE', KEYS[1], 60000)
-        local format = '<BBddddddd'
+        local format = '<BBBddddddd'
         local state = { struct.unpack(format, redis.call('HGET', KEYS[2], 'state')) }
-        state[5] = 2
+        state[6] = 2
         return redis.call('HSET', KEYS[2], 'state', struct.pack(format, unpack(state)))";
     let exists = async || server.query::<u64>(&["EXISTS", "zsem:{lease}:permits"]).await;
     eventually("the first is back", PATIENCE, async || exists().await == 0).await;

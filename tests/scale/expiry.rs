@@ -10,9 +10,9 @@ use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 /// Writes the units beyond one for each permit into the packed state of `meta`, as `lua/state.lua` describes it.
 const SET_EXTRA: &str = "
-    local format = '<BBddddddd'
+    local format = '<BBBddddddd'
     local state = { struct.unpack(format, redis.call('HGET', KEYS[1], 'state')) }
-    state[5] = tonumber(ARGV[1])
+    state[6] = tonumber(ARGV[1])
     redis.call('HSET', KEYS[1], 'state', struct.pack(format, unpack(state)))
 ";
 

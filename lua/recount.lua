@@ -1,4 +1,4 @@
---- Counts the permits again if meta is lost while permits are held.
+--- Counts the permits again if meta is lost, or older than what a client has seen, while permits are held.
 ---
 --- Reads   all permits: the one step whose cost has no bound
 --- Writes  extra, kicked: the latest deadline

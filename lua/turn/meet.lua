@@ -9,8 +9,8 @@
 --- back. It counts from this turn. For a name without meta it counts from the start of the server, which may
 --- have come back empty. It is the longest that a client has wanted since the server before that one.
 ---
---- Reads   section MEET; is_behind; meta `server`
---- Writes  incarnation, last, grace, grace_ends, kept_server
+--- Reads   section MEET; is_behind; meta `server`; all permits where meta is behind
+--- Writes  incarnation, last, extra, kicked, grace, grace_ends, kept_server
 --- Twin    src/store/memory/turn/meet.rs
 
 -- When the grace ends that is under way; 0 without one, and where no step needs to know.
@@ -43,6 +43,10 @@ if meets or is_behind or grace == 1 and now_ms then
       incarnation = math.max(now + Span.CLOCKS_DIFFER * 1000, last + 1)
       last, changed, before = incarnation, true, incarnation
       since, ends, longest = now_ms, now_ms + math.max(longest, wanted), wanted
+      -- If meta alone is older, as after a slot move that was given up, `extra` is not that of the permits.
+      if is_behind and held > 0 then
+        --- @include "recount"
+      end
     else
       longest = math.max(longest, wanted)
       ends = math.max(ends, since + longest)

@@ -78,6 +78,27 @@ async fn permits_that_an_older_dump_lacks_are_put_back_by_whoever_comes_first() 
 
 // Behaviour 78
 #[tokio::test]
+async fn units_are_counted_again_where_meta_alone_is_older() {
+    let server = RedisServer::start().await;
+    let near = semaphore(&connect(server.url()).await, 8);
+    let far = semaphore(&connect(server.url()).await, 8);
+    let first = near.acquire(3).await.unwrap();
+    let mut connection = server.connection().await;
+    let older: Vec<u8> =
+        redis::cmd("DUMP").arg("zsem:{s}:meta").query_async(&mut connection).await.unwrap();
+    let second = near.acquire(4).await.unwrap();
+    let mut restore = redis::cmd("RESTORE");
+    restore.arg("zsem:{s}:meta").arg(0).arg(older).arg("REPLACE");
+    let _: () = restore.query_async(&mut connection).await.unwrap();
+    let third = within(PATIENCE, near.acquire(1)).await.unwrap();
+    found(&far, 8, 0).await;
+    assert!(matches!(far.try_acquire(1).await, Err(TryAcquireError::Full { .. })));
+    drop((first, second, third));
+    found(&near, 0, 0).await;
+}
+
+// Behaviour 78
+#[tokio::test]
 async fn a_restart_that_loses_nothing_costs_no_holder_its_permit_and_no_waiter_its_place() {
     let mut server = RedisServer::start().await;
     let semaphore = semaphore(&connect(server.url()).await, 2);

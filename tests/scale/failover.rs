@@ -196,8 +196,8 @@ async fn with_a_grace_of_one_lease_a_failover_under_load_never_passes_the_limit(
         println!("all grants lost, grace {grace:?}: {worst}");
         for cost in [steady, worst] {
             assert!(grace < LEASE || cost.excess == 0, "{cost:?}");
-            // Within the leases of permits that nobody renews, and the delay of a new attempt to connect.
-            assert!(cost.first_grant < grace + LEASE, "{cost:?}");
+            // Within the leases of permits that nobody renews. One that is put back late has a lease more.
+            assert!(cost.first_grant < grace + 2 * LEASE, "{cost:?}");
             assert!(cost.unit_seconds < f64::from(LIMIT) * LEASE.as_secs_f64(), "{cost:?}");
         }
     }

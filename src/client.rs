@@ -178,8 +178,8 @@ impl Client {
     /// [`inspect`](crate::ZSetSemaphore::inspect), or the opening of a connection. `None` before its first
     /// answer. It makes no call.
     ///
-    /// In a cluster, it is the latest answer of any node. A refusal is an answer, too. A client that has nothing to ask hears nothing, so an old instant alone
-    /// is no reason for an alarm. It is one if the client holds permits that it renews: then it asks at least
+    /// In a cluster, it is the latest answer of any node. A refusal is an answer, too. A client that has nothing
+    /// to ask hears nothing, so an old instant alone is no reason for an alarm. It is one if the client holds permits that it renews: then it asks at least
     /// every third of the lease.
     ///
     /// # Examples

@@ -10,10 +10,7 @@ use crate::error::{ControlError, StoreError};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::semaphore::ZSetSemaphore;
-use crate::store::{BoxFuture, Kick, Session};
-
-/// How often a question follows a name that has come to another place.
-const HOPS: u32 = 6;
+use crate::store::{BoxFuture, HOPS, Kick, Session};
 
 impl ZSetSemaphore {
     /// Sets an override of the limit for the whole cluster, at once; 0 pauses. It stays until

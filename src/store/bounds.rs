@@ -17,6 +17,8 @@ pub(crate) const FORGET_AFTER: Millis = Millis::new(3_600_000);
 /// nobody has told it.
 pub(super) const CLOCKS_DIFFER: Millis = Millis::new(10_000);
 
+/// How many redirections in a row a client follows, to the place that a name has come to.
+pub(crate) const HOPS: u32 = 6;
 /// The maximum number of ids that the caller may name in one turn.
 pub(crate) const TURN_BOUND: usize = 256;
 /// The maximum number of expired permits, and of waiters at the head of the queue, that one turn looks at.

@@ -11,9 +11,8 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::retry_delay::RetryDelay;
+use crate::store::HOPS;
 
-/// How many redirections in a row are followed without a failure.
-const HOPS: u32 = 6;
 /// The pause before the second hop. Each further one is twice as long.
 const FIRST_HOP_PAUSE: Duration = Duration::from_millis(2);
 

@@ -72,10 +72,8 @@ impl RedisConfig {
 
     fn behind_sentinels(&self, sentinel: Sentinel) -> Result<Reach, ConfigError> {
         let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
-        // The address is only a place-holder: it is replaced at each opening.
-        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
-        let primary = self.dial(&at, of_primary.with(self.credentials.as_ref()))?;
-        let sentinels = self.dial(&at, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
+        let primary = self.dial(&seeds, of_primary.with(self.credentials.as_ref()))?;
+        let sentinels = self.dial(&seeds, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
         let sentinels =
             Sentinels::new(seeds, master, sentinels, self.call_timeout * SENTINEL_PATIENCE);
         Ok(Reach::Sentinels { sentinels, primary })
@@ -83,14 +81,14 @@ impl RedisConfig {
 
     fn in_cluster(&self, cluster: url::Cluster) -> Result<Reach, ConfigError> {
         let url::Cluster { seeds, access } = cluster;
-        // As above.
-        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
-        let dial = self.dial(&at, access.with(self.credentials.as_ref()))?;
+        let dial = self.dial(&seeds, access.with(self.credentials.as_ref()))?;
         Ok(Reach::Cluster(Arc::new(Cluster::new(seeds, dial))))
     }
 
-    fn dial(&self, endpoint: &Endpoint, access: Access) -> Result<Dial, ConfigError> {
-        Ok(Dial::new(self.client(endpoint, access)?.get_connection_info().clone()))
+    fn dial(&self, seeds: &[Address], access: Access) -> Result<Dial, ConfigError> {
+        // The address is only a place-holder: it is replaced at each opening.
+        let at = Endpoint::Tcp(seeds.first().cloned().unwrap_or_else(|| Address::new("", 0)));
+        Ok(Dial::new(self.client(&at, access)?.get_connection_info().clone()))
     }
 
     /// Makes what opens connections to `endpoint`.

@@ -2,6 +2,9 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisResult};
 
+use crate::error::StoreError;
+
+use super::errors::store_error;
 use super::url::Address;
 
 /// A login, a database and certificates, which are the same for servers at different addresses.
@@ -34,4 +37,9 @@ pub(super) fn with_protocol(
     let info = client.get_connection_info().clone();
     let settings = info.redis_settings().clone().set_protocol(protocol);
     redis::Client::open(info.set_redis_settings(settings))
+}
+
+/// Returns the client, or the error for those who wanted to connect with it.
+pub(super) fn usable(client: RedisResult<redis::Client>) -> Result<redis::Client, StoreError> {
+    client.map_err(|error| store_error(error, "using the Redis URL"))
 }

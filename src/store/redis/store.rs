@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redis::{ProtocolVersion, RedisError, RedisResult};
+use redis::{ProtocolVersion, RedisError};
 
 use crate::error::StoreError;
 use crate::id::ClientId;
@@ -12,7 +12,7 @@ use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::cluster::{Channels, Cluster};
 use super::connection_name::connection_name;
-use super::dial::{Dial, with_protocol};
+use super::dial::{Dial, usable, with_protocol};
 use super::errors::{is_hopeless, store_error};
 use super::role::RoleCheck;
 use super::scripts::Scripts;
@@ -211,8 +211,4 @@ async fn connect_to(
 fn may_lack_resp3(error: &RedisError, parts: &Parts) -> bool {
     let dropped = error.is_connection_dropped() && !parts.speaks_resp3.load(Ordering::SeqCst);
     dropped || !is_hopeless(error)
-}
-
-fn usable(client: RedisResult<redis::Client>) -> Result<redis::Client, StoreError> {
-    client.map_err(|error| store_error(error, "using the Redis URL"))
 }

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, WakeListener};
 
-use super::super::errors::store_error;
+use super::super::dial::usable;
 use super::super::url::Address;
 use super::nodes::{Cluster, spaced};
 use super::session::ClusterSession;
@@ -45,8 +45,7 @@ impl Cluster {
             }
         };
         let Opened { session, io } = opened;
-        let client = self.dial().to(&at);
-        let client = client.map_err(|error| store_error(error, "using the Redis URL"))?;
+        let client = usable(self.dial().to(&at))?;
         let wakes = Wakes::new(client, channels, Arc::clone(self), Arc::clone(&listener));
         let cluster = Arc::clone(self);
         let session = Arc::new(ClusterSession { node: session, cluster, at, listener, wakes });

@@ -3,6 +3,7 @@
 use redis::aio::MultiplexedConnection;
 
 use crate::script::keys;
+use test_support::packed_state::packed;
 
 /// The client that all prefilled holders and waiters belong to.
 pub(crate) const OWNER: &str = "00000000000000aa";
@@ -56,22 +57,9 @@ impl Prefilled {
         let alive_until = if self.dead { now_ms - 1 } else { now_ms + LONG_MS };
         let mut books = redis::pipe();
         books.zadd(&clients, OWNER, alive_until);
-        books.hset(&meta, "state", state(now_us - 120_000_000, now_us, now_ms + LONG_MS));
+        books.hset(&meta, "state", packed(now_us - 120_000_000, now_us, now_ms + LONG_MS));
         books.query_async::<()>(connection).await.expect("writing the books");
     }
-}
-
-/// The numbers of the semaphore as `lua/state.lua` reads them.
-fn state(incarnation: u64, last: u64, ttl: u64) -> Vec<u8> {
-    const SCHEMA: u8 = 1;
-    const NO_EPOCHS: u8 = 0;
-    const NO_GRACE: u8 = 0;
-    let (extra, limit_override, kicked, removed) = (0.0, -1.0, 0.0, 0.0);
-    let numbers =
-        [incarnation as f64, last as f64, extra, ttl as f64, limit_override, kicked, removed];
-    let mut packed = vec![SCHEMA, NO_EPOCHS, NO_GRACE];
-    packed.extend(numbers.into_iter().flat_map(f64::to_le_bytes));
-    packed
 }
 
 async fn add(

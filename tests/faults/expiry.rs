@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::common::stores::Place;
 use redis::aio::MultiplexedConnection;
 use tempfile::TempDir;
+use test_support::packed_state::SET_EXTRA;
 use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
 use test_support::server_program;
@@ -88,15 +89,12 @@ async fn every_waiter_that_fits_is_served_when_a_heavy_lease_ends_whoever_owns_t
     // 3 units of a process that died, for 700 ms.
     let script = "local t = redis.call('TIME')
         redis.call('ZADD', KEYS[1], t[1] * 1000 + math.floor(t[2] / 1000) + 700, ARGV[1])
-        redis.call('PEXPIRE', KEYS[1], 60000)
-        local format = '<BBBddddddd'
-        local state = { struct.unpack(format, redis.call('HGET', KEYS[2], 'state')) }
-        state[6] = 2
-        return redis.call('HSET', KEYS[2], 'state', struct.pack(format, unpack(state)))";
+        return redis.call('PEXPIRE', KEYS[1], 60000)";
     let exists = async || server.query::<u64>(&["EXISTS", "zsem:{lease}:permits"]).await;
     eventually("the first is back", PATIENCE, async || exists().await == 0).await;
     let (permits, meta) = ("zsem:{lease}:permits", "zsem:{lease}:meta");
-    server.cmd(&["EVAL", script, "2", permits, meta, "00000000000000ff:1*3/700"]).await;
+    server.cmd(&["EVAL", SET_EXTRA, "1", meta, "2"]).await;
+    server.cmd(&["EVAL", script, "1", permits, "00000000000000ff:1*3/700"]).await;
     let start = Instant::now();
     let mut waiting = Vec::new();
     for index in 0..4 {

@@ -4,17 +4,10 @@ use std::fs;
 use std::ops::RangeInclusive;
 
 use crate::alone;
+use test_support::packed_state::SET_EXTRA;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
-
-/// Writes the units beyond one for each permit into the packed state of `meta`, as `lua/state.lua` describes it.
-const SET_EXTRA: &str = "
-    local format = '<BBBddddddd'
-    local state = { struct.unpack(format, redis.call('HGET', KEYS[1], 'state')) }
-    state[6] = tonumber(ARGV[1])
-    redis.call('HSET', KEYS[1], 'state', struct.pack(format, unpack(state)))
-";
 
 const MANY: u64 = 100_000;
 /// The turns in which all are cleared: each looks at 64 to 256 expired permits and heads of the queue.

@@ -11,6 +11,7 @@ pub mod fault_proxy;
 pub mod ledger;
 pub mod overlap;
 pub mod owned_process;
+pub mod packed_state;
 pub mod processes;
 pub mod redis_cluster;
 pub mod redis_pair;

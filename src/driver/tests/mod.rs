@@ -21,3 +21,4 @@ mod slow_store;
 mod spread_store;
 mod state;
 mod task;
+mod waiting;

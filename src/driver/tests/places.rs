@@ -1,18 +1,17 @@
 //! Several places: names that come to other places, and places that are down.
 
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
 use super::spread_store::{Spread, SpreadStore};
-use crate::driver::{DriverHandle, DropGuard, Shared, WaitEnd};
+use super::waiting::Waiting;
+use crate::driver::{DriverHandle, DropGuard, Shared};
 use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::numbers::{Millis, PlaceId};
-use crate::options::Options;
-use crate::store::{WakeListener, WakeUp, WhenFull};
+use crate::store::{WakeListener, WakeUp};
 
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const LEASE: Millis = Millis::new(3_000);
@@ -43,12 +42,7 @@ impl Node {
     /// Lets a waiter enter.
     fn enter(&self, name: &str) -> Waiting {
         self.guard.ensure_driver().unwrap();
-        let driver = self.handle(name);
-        let counter = self.shared.next_counter();
-        let id = PermitId::new(self.shared.id(), counter, 1, LEASE);
-        let options = Arc::new(Options::with_lease(LEASE));
-        driver.update(|state| state.enter(id, WhenFull::Wait, options));
-        Waiting { driver, counter }
+        Waiting::enter(self.handle(name), &self.shared, LEASE)
     }
 
     /// Lets somebody hold the unit of a name.
@@ -57,21 +51,7 @@ impl Node {
     }
 }
 
-struct Waiting {
-    driver: DriverHandle,
-    counter: u64,
-}
-
 impl Waiting {
-    fn granted(&self) -> Option<Arc<Hold>> {
-        let end = self.driver.with(|state| state.poll_waiter(self.counter, &mut None));
-        match end {
-            Poll::Ready(WaitEnd::Granted(hold)) => Some(hold),
-            Poll::Ready(end) => panic!("the wait ended with {end:?}"),
-            Poll::Pending => None,
-        }
-    }
-
     /// Returns after which time the waiter has a permit, and the permit.
     async fn held_after(self) -> (Duration, Held) {
         let start = Instant::now();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -11,15 +11,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep};
 
 use super::slow_store::{Sessions, Slow, SlowStore};
+use super::waiting::Waiting;
 use crate::driver::cell::SemaphoreCell;
-use crate::driver::{DriverHandle, DropGuard, NoSession, Shared, WaitEnd};
+use crate::driver::{DriverHandle, DropGuard, NoSession, Shared};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hold::Hold;
-use crate::id::PermitId;
 use crate::numbers::Millis;
-use crate::options::Options;
 use crate::store::memory::MemoryState;
-use crate::store::{Turn, TurnAnswer, WhenFull};
+use crate::store::{Turn, TurnAnswer};
 
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const LEASE: Millis = Millis::new(30_000);
@@ -56,11 +55,7 @@ impl Scene {
     /// Lets a waiter enter.
     fn enter(&self, name: &str, lease: Millis) -> Waiting {
         let driver = DriverHandle::new(self.cell(name), Arc::clone(&self.guard));
-        let counter = self.shared.next_counter();
-        let id = PermitId::new(self.shared.id(), counter, 1, lease);
-        let options = Arc::new(Options::with_lease(lease));
-        driver.update(|state| state.enter(id, WhenFull::Wait, options));
-        Waiting { driver, counter }
+        Waiting::enter(driver, &self.shared, lease)
     }
 
     fn session(&self, nth: usize) -> Arc<Slow> {
@@ -98,22 +93,6 @@ impl Scene {
             });
         }
         names
-    }
-}
-
-struct Waiting {
-    driver: DriverHandle,
-    counter: u64,
-}
-
-impl Waiting {
-    fn granted(&self) -> Option<Arc<Hold>> {
-        let end = self.driver.with(|state| state.poll_waiter(self.counter, &mut None));
-        match end {
-            Poll::Ready(WaitEnd::Granted(hold)) => Some(hold),
-            Poll::Ready(end) => panic!("the wait ended with {end:?}"),
-            Poll::Pending => None,
-        }
     }
 }
 

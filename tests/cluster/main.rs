@@ -7,6 +7,7 @@
 mod common;
 
 mod failover;
+mod holder;
 mod load;
 mod many;
 mod moves;

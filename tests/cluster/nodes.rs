@@ -4,6 +4,7 @@ use test_support::redis_cluster::RedisCluster;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::{Instant, sleep};
 
+use crate::holder::Holder;
 use crate::load::{Load, client};
 
 #[tokio::test]
@@ -28,26 +29,16 @@ async fn a_node_that_forgets_its_scripts_gets_them_again() {
 #[tokio::test]
 async fn a_node_that_comes_back_empty_at_its_address_gets_its_permits_back() {
     let mut cluster = RedisCluster::start(2).await;
-    let client = client(cluster.url()).await;
-    let name = cluster.name_at(1, "jobs").await;
-    let semaphore = client.semaphore(&name, 1).build().unwrap();
-    let held = semaphore.acquire(1).await.unwrap();
+    let holder = Holder::at(&cluster, 1).await;
     cluster.nodes[1].restart_empty().await;
     cluster.wait_until_ready().await;
-    let put_back = async || semaphore.inspect().await.is_ok_and(|seen| seen.in_use == 1);
-    eventually("the permit is put back", PATIENCE, put_back).await;
-    assert!(!held.is_lost());
-    held.release().await.unwrap();
-    drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+    holder.gets_it_back().await;
 }
 
 #[tokio::test]
 async fn a_cluster_that_is_down_is_asked_until_it_is_up_again() {
     let mut cluster = RedisCluster::start(2).await;
-    let client = client(cluster.url()).await;
-    let name = cluster.name_at(0, "jobs").await;
-    let semaphore = client.semaphore(&name, 1).build().unwrap();
-    let held = semaphore.acquire(1).await.unwrap();
+    let Holder { semaphore, held } = Holder::at(&cluster, 0).await;
     cluster.nodes[1].kill();
     let is_down = async || {
         let info: String = cluster.nodes[0].query(&["CLUSTER", "INFO"]).await;

@@ -2,32 +2,24 @@
 
 use test_support::redis_cluster::RedisCluster;
 use test_support::redis_cluster::slots::{SLOTS, slot_of};
-use test_support::wait::{PATIENCE, eventually, ms, within};
+use test_support::wait::{PATIENCE, ms, within};
 use tokio::time::{Instant, sleep};
 
 use crate::COVERAGE;
+use crate::holder::Holder;
 use crate::load::{Load, client};
 
 #[tokio::test]
 async fn a_node_that_is_replaced_under_its_address_serves_the_names_of_the_old_one() {
     let mut cluster = RedisCluster::start(2).await;
-    let client = client(cluster.url()).await;
-    let name = cluster.name_at(1, "jobs").await;
-    let semaphore = client.semaphore(&name, 1).build().unwrap();
-    let held = semaphore.acquire(1).await.unwrap();
+    let holder = Holder::at(&cluster, 1).await;
     let old = cluster.id_of(1).await;
     cluster.nodes[1].replace_node().await;
     cluster.forget(&old).await;
     cluster.meet(0, 1).await;
     cluster.give_slots(1, SLOTS / 2..SLOTS).await;
     cluster.wait_until_ready().await;
-    eventually("the permit is put back", PATIENCE, async || {
-        semaphore.inspect().await.is_ok_and(|seen| seen.in_use == 1)
-    })
-    .await;
-    assert!(!held.is_lost());
-    held.release().await.unwrap();
-    drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+    holder.gets_it_back().await;
 }
 
 #[tokio::test]

@@ -196,7 +196,7 @@ impl SemaphoreState {
         self.waiters.note_lost(reply.put_back);
         self.waiters.set_next_expiry(reply.earliest.map(|wait| now + wait));
         self.requested |= reply.more;
-        self.waiters.schedule_heartbeat(false, sent, now);
+        self.waiters.schedule_heartbeat(sent, now);
         self.waiters.hasten_heartbeat(reply.waiting, now);
     }
 
@@ -332,9 +332,12 @@ impl SemaphoreState {
     pub(crate) fn refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.epochs.refused();
         self.say_failed_turn_again(number, error, now);
-        match error.is_cut_short() {
-            true => self.outage.pause_briefly(now),
-            false => self.outage.pause(now),
+        if error.is_cut_short() {
+            // It may have taken waiters from the queue without a grant.
+            self.waiters.ask_about_all();
+            self.outage.pause_briefly(now);
+        } else {
+            self.outage.pause(now);
         }
     }
 
@@ -368,7 +371,7 @@ impl SemaphoreState {
         let change = self.outage.turn_failed(error, landed.sent, now);
         self.wake_on(change);
         self.say_again(landed, true);
-        self.waiters.schedule_heartbeat(true, now, now);
+        self.waiters.schedule_heartbeat(now, now);
     }
 
     /// Puts all that a turn has named back to where the next turn takes it from. `retried` is whether

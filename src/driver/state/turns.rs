@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Epoch, Millis, TurnNumber};
 use crate::released::Released;
@@ -335,16 +336,22 @@ impl SemaphoreState {
         if error.is_cut_short() {
             // It may have taken waiters from the queue without a grant.
             self.waiters.ask_about_all();
-            self.outage.pause_briefly(now);
+            self.outage.pause_briefly(now, self.longest_pause());
         } else {
-            self.outage.pause(now);
+            self.outage.pause(now, self.longest_pause());
         }
     }
 
     /// The server said that the turn did not run: it is said again after a pause.
     pub(crate) fn did_not_run(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.say_failed_turn_again(number, error, now);
-        self.outage.pause_briefly(now);
+        self.outage.pause_briefly(now, self.longest_pause());
+    }
+
+    /// Returns for how long turns may be held back. A renewal that becomes due meanwhile has to find a server
+    /// that runs turns again.
+    fn longest_pause(&self) -> Option<Duration> {
+        self.permits.shortest_lease().map(lease::answer_in)
     }
 
     /// The name has come to another place: the turn did not run, and is said again there.

@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use tempfile::TempDir;
 
 use crate::book::{Book, Hold, Kick, Loss};
-use crate::excess::Excess;
+use crate::excess::{Cause, Excess};
 use crate::names::{Kind, Name, PASSING, limit_of};
 use crate::reports::{Event, decode};
 use test_support::ledger::monotonic_nanos;
@@ -65,6 +65,8 @@ pub struct State {
     pub excess: BTreeMap<&'static str, Excess>,
     /// Names that were used once and have left no key.
     pub names_gone: usize,
+    /// Whether a permit that the store does not know is found, unless writes about its name may have been lost.
+    pub finds_missing_permits: bool,
 }
 
 impl Witness {
@@ -173,6 +175,9 @@ impl State {
                     hold.until = Some(until.max(hold.from));
                     hold.how.clone_from(&how);
                 }
+                if how == "MissingInStore" && self.finds_missing_permits {
+                    self.missing(process, hold);
+                }
                 if how != "done" {
                     *self.losses.entry(how).or_default() += 1;
                 }
@@ -221,6 +226,25 @@ impl State {
             kick.mark(&mut hold);
         }
         book.holds.insert((hold.process, number), hold);
+    }
+
+    /// A holder was told that the store does not know its permit, before its lease had ended.
+    fn missing(&mut self, process: u32, hold: u64) {
+        let now = monotonic_nanos();
+        let key = (process, hold);
+        let mut finding = None;
+        for (name, book) in &mut self.books {
+            let Some(hold) = book.holds.get(&key).filter(|hold| hold.sure_until > now) else {
+                continue;
+            };
+            let (id, from) = (hold.id.clone(), hold.from);
+            if !book.excuses_missing(from, now) {
+                finding = Some(format!(
+                    "{name}: the store does not know {id} of process {process}, and nothing was lost"
+                ));
+            }
+        }
+        finding.into_iter().for_each(|finding| self.find(finding));
     }
 
     fn book(&mut self, name: &str) -> &mut Book {
@@ -303,13 +327,13 @@ impl State {
     }
 
     /// From now on, acknowledged writes about a name may have been lost.
-    pub fn may_have_lost_writes(&mut self, name: &str, kind: &'static str) {
-        self.book(name).excuse(monotonic_nanos(), kind);
+    pub fn may_have_lost_writes(&mut self, name: &str, cause: Cause) {
+        self.book(name).excuse(monotonic_nanos(), cause);
     }
 
-    /// From `at` on, holders know of all writes about a name that were lost.
-    pub fn knows_of_lost_writes(&mut self, name: &str, at: u64) {
-        self.book(name).end_of_excuse(at);
+    /// From `at` on, holders know of all writes about a name that were lost. From `tokens_at` on, tokens rise again.
+    pub fn knows_of_lost_writes(&mut self, name: &str, at: u64, tokens_at: u64) {
+        self.book(name).end_of_excuse(at, tokens_at);
     }
 
     pub fn names(&self) -> Vec<String> {

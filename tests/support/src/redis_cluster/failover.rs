@@ -25,7 +25,8 @@ impl RedisCluster {
 
     /// Waits until another node than `old` serves a slot and takes commands. Returns which one, and when it did.
     pub async fn promoted(&self, slot: Slot, old: usize) -> (usize, Instant) {
-        let deadline = Instant::now() + PATIENCE;
+        // A replica that too few primaries have voted for in time asks again after four node timeouts.
+        let deadline = Instant::now() + PATIENCE + 2 * 4 * self.options.node_timeout;
         loop {
             for node in self.answering() {
                 if node != old && self.takes_commands(node, slot).await {

@@ -56,6 +56,21 @@ async fn permits_that_a_lagging_replica_lacks_are_put_back() {
 
 // Behaviour 78
 #[tokio::test]
+async fn permits_that_were_released_just_before_a_failover_do_not_come_back() {
+    let mut pair = RedisPair::start().await;
+    let client = connect(pair.proxy.url()).await;
+    let semaphore = client.semaphore("s", 4).lease(20 * LEASE).build().unwrap();
+    let permits = acquire(&semaphore, 4).await;
+    pair.lag().await;
+    for permit in permits {
+        permit.release().await.unwrap();
+    }
+    pair.fail_over().await;
+    within(PATIENCE, acquire(&semaphore, 4)).await;
+}
+
+// Behaviour 78
+#[tokio::test]
 async fn permits_that_an_older_dump_lacks_are_put_back_by_whoever_comes_first() {
     let mut server = RedisServer::start().await;
     let late = FaultProxy::start(server.addr()).await;

@@ -35,6 +35,7 @@ mod permits;
 mod probe;
 mod removal;
 mod removals;
+mod removed;
 mod timer;
 mod turns;
 mod waiter;
@@ -69,6 +70,7 @@ use meetings::Meetings;
 use outage::{Change, Outage};
 use permits::Permits;
 use removals::Removals;
+use removed::Removed;
 use timer::Timer;
 use waiter::Left;
 use waiters::Waiters;
@@ -92,6 +94,7 @@ pub(crate) struct SemaphoreState {
     waiters: Waiters,
     permits: Permits,
     removals: Removals,
+    removed: Removed,
     in_flight: InFlight,
     epochs: Epochs,
     known: Known,
@@ -126,6 +129,7 @@ impl SemaphoreState {
             waiters: Waiters::default(),
             permits: Permits::default(),
             removals: Removals::default(),
+            removed: Removed::default(),
             in_flight: InFlight::default(),
             epochs: Epochs::default(),
             known: Known::default(),
@@ -485,6 +489,7 @@ impl SemaphoreState {
             self.waiters.shrink_idle();
             self.permits.shrink_idle();
             self.removals.shrink_idle();
+            self.removed.shrink_idle();
         }
     }
 

@@ -181,6 +181,7 @@ impl SemaphoreState {
         if let Some(limit) = named.declared {
             self.declaration.confirm(limit, reply.incarnation, sent);
         }
+        self.removed.remember(named.cancelled.iter().chain(&named.released));
         self.take_in_releases(&reply, named.released);
         self.take_in_renewals(&reply, sent, named.renewed, now);
         self.permits.end_recovery_if_all_are_known(self.known.incarnation());
@@ -415,19 +416,22 @@ impl SemaphoreState {
     pub(crate) fn reconnected(&mut self) {
         let change = self.outage.reconnected();
         self.wake_on(change);
+        self.meet_again();
+    }
+
+    /// The next turn may meet another server, with older data.
+    fn meet_again(&mut self) {
         self.in_flight.reconnected();
         self.meetings.reconnected();
         self.permits.reconnected();
+        self.removals.cancel_again(self.removed.take(self.in_flight.after_all_sent()));
         self.waiters.ask_about_all();
     }
 
     /// Notes that the name has come to another place. What of it has come along, and which wake-ups were
     /// missed, is not known. Returns the instant to which the driver of the old place has set the timer.
     pub(crate) fn moved(&mut self) -> Option<Instant> {
-        self.in_flight.reconnected();
-        self.meetings.reconnected();
-        self.permits.reconnected();
-        self.waiters.ask_about_all();
+        self.meet_again();
         self.timer.take()
     }
 }

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::book::{Book, Hold, Kick, Loss};
+use crate::book::{Book, Hold, Kick, Loss, nanos};
 use crate::excess::{Cause, Excess};
 use crate::names::{Kind, Name, PASSING, limit_of};
 use crate::reports::{Event, decode};
@@ -18,8 +19,8 @@ use test_support::ledger::monotonic_nanos;
 /// What happened this long ago has been reported, even by one who was frozen meanwhile.
 const REPORTED: u64 = 12_000_000_000;
 
-/// Nobody waits for longer in any storm.
-const LONGEST_WAIT: u64 = 40_000_000_000;
+/// Nobody waits for longer in any storm, unless the soak says otherwise.
+const LONGEST_WAIT: Duration = Duration::from_secs(40);
 
 /// A name with more findings than this is not told of any more: the first ones say it.
 const MOST_FINDINGS: usize = 20;
@@ -65,6 +66,8 @@ pub struct State {
     pub excess: BTreeMap<&'static str, Excess>,
     /// Names that were used once and have left no key.
     pub names_gone: usize,
+    /// Who waits for longer is found.
+    pub longest_wait_allowed: Duration,
     /// Whether a permit that the store does not know is found, unless writes about its name may have been lost.
     pub finds_missing_permits: bool,
 }
@@ -77,7 +80,12 @@ impl Witness {
         let socket = UnixDatagram::bind(&path).expect("binding the witness's socket");
         let own = UnixDatagram::unbound().expect("making a socket");
         own.connect(&path).expect("connecting to the witness");
-        let mut state = State { names, judged: monotonic_nanos(), ..State::default() };
+        let mut state = State {
+            names,
+            judged: monotonic_nanos(),
+            longest_wait_allowed: LONGEST_WAIT,
+            ..State::default()
+        };
         for name in names {
             state.books.insert(name.name.to_owned(), Book::new(name.name, name.limit));
         }
@@ -368,13 +376,13 @@ impl State {
         }
         self.judged = to;
         self.dead.retain(|_, at| *at + 10 * REPORTED > to);
-        let now = monotonic_nanos();
+        let (now, longest) = (monotonic_nanos(), self.longest_wait_allowed);
         for ((process, task), asking) in &mut self.asking {
-            if now.saturating_sub(asking.since) > LONGEST_WAIT && !asking.told {
+            if now.saturating_sub(asking.since) > nanos(longest) && !asking.told {
                 asking.told = true;
                 found.push(format!(
-                    "{}: task {task} of process {process} has waited for {} units for more than {} s",
-                    asking.name, asking.units, LONGEST_WAIT / 1_000_000_000
+                    "{}: task {task} of process {process} has waited for {} units for more than {longest:?}",
+                    asking.name, asking.units
                 ));
             }
         }

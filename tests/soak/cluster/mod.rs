@@ -44,7 +44,11 @@ pub async fn soak(plan: &Plan) {
     let mut cluster = builder.args(&["--cluster-require-full-coverage", "no"]).start().await;
     let operator = Operator::of_cluster(&cluster);
     let witness = Witness::start(spread::names());
-    witness.state().finds_missing_permits = true;
+    {
+        let mut state = witness.state();
+        state.finds_missing_permits = true;
+        state.longest_wait_allowed = STORM + CALM;
+    }
     let scene = Scene { witness, tally: Tally::default(), operator };
     let mut random = Rng::with_seed(plan.seed);
     let mut times = Times::default();

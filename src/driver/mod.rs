@@ -27,6 +27,7 @@ mod place;
 mod places;
 mod process;
 mod registry;
+mod replication;
 mod self_wakes;
 mod shared;
 mod state;
@@ -38,5 +39,6 @@ mod tests;
 
 pub(crate) use deferred::ReleaseDone;
 pub(crate) use handle::{DriverHandle, DropGuard, NoDriver, WeakDriverHandle};
+pub(crate) use replication::Lag;
 pub(crate) use shared::{NoSession, Shared};
 pub(crate) use state::{SemaphoreState, WaitEnd};

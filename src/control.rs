@@ -101,7 +101,7 @@ impl ZSetSemaphore {
         let name = Arc::clone(&self.inner.name);
         let mut inspection = self.ask(|session| session.inspect(Arc::clone(&name))).await?;
         let told = inspection.limit_override.or(inspection.declared_limit);
-        inspection.limit = told.unwrap_or(self.inner.limit);
+        inspection.limit = told.unwrap_or(self.inner.limit());
         Ok(inspection)
     }
 

@@ -194,14 +194,8 @@ impl SemaphoreBuilder {
         let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
         let driver = DriverHandle::new(cell, self.client);
         driver.with(|state| state.add_grace(failover_grace));
-        Ok(ZSetSemaphore {
-            inner: Arc::new(SemaphoreInner {
-                name: self.name.into(),
-                limit: self.limit,
-                options: Arc::new(options),
-                driver,
-            }),
-        })
+        let inner = SemaphoreInner::new(self.name.into(), self.limit, Arc::new(options), driver);
+        Ok(ZSetSemaphore { inner: Arc::new(inner) })
     }
 }
 

@@ -26,6 +26,7 @@ mod listener;
 mod place;
 mod places;
 mod process;
+mod question;
 mod registry;
 mod replication;
 mod self_wakes;

@@ -26,7 +26,7 @@ fn counts(error: &StoreError) -> (u32, u32) {
     }
 }
 
-// Behaviour 85
+// Behaviour 86
 #[tokio::test]
 async fn a_grant_waits_for_a_frozen_replica_and_comes_when_it_is_thawed() {
     let mut pair = RedisPair::start().await;
@@ -51,7 +51,7 @@ async fn a_grant_waits_for_a_frozen_replica_and_comes_when_it_is_thawed() {
     emptied(&semaphore).await;
 }
 
-// Behaviour 85
+// Behaviour 86
 #[tokio::test]
 async fn callers_at_the_same_time_share_the_question_about_replicas() {
     let pair = RedisPair::start().await;
@@ -66,7 +66,7 @@ async fn callers_at_the_same_time_share_the_question_about_replicas() {
     emptied(&semaphore).await;
 }
 
-// Behaviour 86
+// Behaviour 87
 #[tokio::test]
 async fn too_few_replicas_end_an_acquire_by_its_timeout_with_the_numbers() {
     let pair = RedisPair::start().await;
@@ -94,7 +94,7 @@ async fn too_few_replicas_end_an_acquire_by_its_timeout_with_the_numbers() {
     emptied(&semaphore).await;
 }
 
-// Behaviour 85
+// Behaviour 86
 #[tokio::test]
 async fn a_caller_who_gives_up_while_replicas_are_asked_leaves_nothing() {
     let mut pair = RedisPair::start().await;
@@ -112,7 +112,7 @@ async fn a_caller_who_gives_up_while_replicas_are_asked_leaves_nothing() {
     drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
 }
 
-// Behaviour 85
+// Behaviour 86
 #[tokio::test]
 async fn a_number_that_cannot_be_reached_holds_up_no_smaller_one() {
     let pair = RedisPair::start().await;

@@ -166,6 +166,13 @@ impl SemaphoreState {
         self.limits.remove(limit);
     }
 
+    /// A handle has another limit now. The next turn tells the store.
+    pub(crate) fn change_handle(&mut self, before: u32, limit: u32) {
+        self.limits.add(limit);
+        self.limits.remove(before);
+        self.requested |= before != limit;
+    }
+
     /// Counts a handle that wants this grace after a failover.
     pub(crate) fn add_grace(&mut self, grace: Millis) {
         self.meetings.add_grace(grace);

@@ -14,12 +14,14 @@ use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::ServerId;
 use crate::store::{
-    BoxFuture, INSPECT_BOUND, Kick, Opened, Replication, Session, Turn, TurnAnswer, WakeListener,
+    BoxFuture, INSPECT_BOUND, Kick, NamesCursor, NamesPage, Opened, Replication, Session, Turn,
+    TurnAnswer, WakeListener,
 };
 
 use super::connection_name::say_name;
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::known_script::{KnownScript, Load};
+use super::names::{page_call, read_page};
 use super::replication::ReplicationDial;
 use super::role::RoleCheck;
 use super::scripts::Scripts;
@@ -314,6 +316,16 @@ impl Session for RedisSession {
 
     fn replication(&self) -> BoxFuture<'_, Result<Box<dyn Replication>, StoreError>> {
         Box::pin(self.replication.open())
+    }
+
+    fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        let call = page_call(&self.prefix, page);
+        Box::pin(async move {
+            let mut connection = self.connection.clone();
+            let reply = connection.send_packed_command(&call).await.and_then(Value::extract_error);
+            let page = reply.and_then(|reply| read_page(reply, &self.prefix));
+            page.map_err(|error| store_error(error, "listing the names"))
+        })
     }
 
     fn is_subscribed(&self) -> bool {

@@ -7,7 +7,8 @@ use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::ServerId;
 use crate::store::{
-    BoxFuture, Kick, Replication, Session, Turn, TurnAnswer, TurnOutcome, WaiterOutcome,
+    BoxFuture, Kick, NamesCursor, NamesPage, Replication, Session, Turn, TurnAnswer, TurnOutcome,
+    WaiterOutcome,
 };
 
 use super::judge::Judge;
@@ -87,6 +88,10 @@ impl Session for ClusterSession {
             let (node, judge) = (opening.await?, Arc::clone(&self.judge));
             Ok(Box::new(ClusterReplication { node, judge }) as Box<dyn Replication>)
         })
+    }
+
+    fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        self.node.names(page)
     }
 
     fn is_subscribed(&self) -> bool {

@@ -28,6 +28,7 @@ mod in_flight;
 mod known;
 mod lease_counts;
 mod limits;
+mod lost_permits;
 mod meetings;
 mod outage;
 mod permits;
@@ -75,6 +76,7 @@ use waiters::Waiters;
 
 #[cfg(test)]
 pub(super) use deadlines::Deadlines;
+pub(super) use lost_permits::LostPermits;
 pub(super) use timer::TimerMove;
 pub(super) use turns::{Outgoing, STRETCH};
 pub(crate) use waiter::WaitEnd;
@@ -111,6 +113,8 @@ struct Notices {
     data_lost: bool,
     /// A waiter learnt of its grant by asking, so its wake-up was probably lost.
     wake_up_missed: bool,
+    /// Permits that were lost. Boxed, because most semaphores lose none.
+    lost_permits: Option<Box<LostPermits>>,
 }
 
 impl SemaphoreState {
@@ -407,7 +411,11 @@ impl SemaphoreState {
         let Some(permit) = self.permits.remove(counter) else { return };
         let EndedPermit { ended, hold, server_until, .. } = permit;
         hold.lose_unannounced(reason);
-        let reason = hold.lost_for().unwrap_or(reason);
+        let lost_for = hold.lost_for(); // `None` if it was released a moment ago
+        if let Some(reason) = lost_for {
+            self.notices.lost_permits.get_or_insert_default().note(&hold, reason);
+        }
+        let reason = lost_for.unwrap_or(reason);
         self.effects.push(Effect::Announce(hold));
         let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
         self.effects.extend(self.permits.take_extends(counter).map(lost));
@@ -444,11 +452,11 @@ impl SemaphoreState {
         self.waiters.tend_polls(now);
     }
 
-    /// Returns whether the driver must look after a turn that it did not take: to set its timer earlier, or
-    /// to drop a state that is no longer needed.
+    /// Returns whether the driver must look after a turn that it did not take: to set its timer earlier, to
+    /// log a loss, or to drop a state that is no longer needed.
     pub(super) fn wants_look(&mut self) -> bool {
         let next = self.next_look(true);
-        self.timer.hasten(next) || self.is_unused()
+        self.timer.hasten(next) || self.notices.lost_permits.is_some() || self.is_unused()
     }
 
     /// Sets the driver's timer.
@@ -473,6 +481,11 @@ impl SemaphoreState {
     /// Returns, once, whether a waiter learnt of its grant by asking although wake-ups should arrive.
     pub(super) fn take_missed_wake_up(&mut self) -> bool {
         std::mem::take(&mut self.notices.wake_up_missed)
+    }
+
+    /// Returns, once, the permits that were lost since the last call.
+    pub(super) fn take_lost_permits(&mut self) -> Option<Box<LostPermits>> {
+        self.notices.lost_permits.take()
     }
 
     // The end.

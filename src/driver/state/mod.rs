@@ -410,16 +410,36 @@ impl SemaphoreState {
     fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
         let Some(permit) = self.permits.remove(counter) else { return };
         let EndedPermit { ended, hold, server_until, .. } = permit;
+        let was_kicked = hold.is_kicked();
         hold.lose_unannounced(reason);
+        if !was_kicked {
+            self.tell_loss(hold, reason);
+        }
+        self.removals.cancel(ended, self.in_flight.after_all_sent(), now.max(server_until));
+    }
+
+    /// An operator has kicked the permit. Its units stay in use until its holder gives it back, or its lease
+    /// ends.
+    fn kicked(&mut self, counter: u64, now: Instant) {
+        let Some(hold) = self.permits.hold(counter) else { return };
+        if hold.lose_unannounced(LostReason::Kicked) {
+            self.permits.leave_to_holder(counter);
+            self.tell_loss(hold, LostReason::Kicked);
+        } else if !hold.is_kicked() {
+            self.lose(counter, LostReason::Kicked, now); // it had ended before
+        }
+    }
+
+    /// Tells of a loss those who wait for it, those who want a longer lease, and the log.
+    fn tell_loss(&mut self, hold: Arc<Hold>, reason: LostReason) {
         let lost_for = hold.lost_for(); // `None` if it was released a moment ago
         if let Some(reason) = lost_for {
             self.notices.lost_permits.get_or_insert_default().note(&hold, reason);
         }
         let reason = lost_for.unwrap_or(reason);
-        self.effects.push(Effect::Announce(hold));
         let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
-        self.effects.extend(self.permits.take_extends(counter).map(lost));
-        self.removals.cancel(ended, self.in_flight.after_all_sent(), now.max(server_until));
+        self.effects.extend(self.permits.take_extends(hold.id.counter()).map(lost));
+        self.effects.push(Effect::Announce(hold));
     }
 
     pub(crate) fn lose_all(&mut self, reason: LostReason, now: Instant) {

@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clock_step;
 mod crash;
 mod data_loss;
 mod expiry;

@@ -42,7 +42,7 @@ impl ZSetSemaphore {
             LastKnown {
                 outage,
                 in_use: state.counts().map(|(in_use, _)| in_use),
-                limit: state.counts().map_or(self.inner.limit, |(_, limit)| limit),
+                limit: state.counts().map_or_else(|| self.inner.limit(), |(_, limit)| limit),
             }
         })
     }

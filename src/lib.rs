@@ -20,6 +20,7 @@ mod last_known;
 mod lease;
 mod lease_word;
 mod lost_reason;
+mod names;
 mod numbers;
 mod options;
 mod permit;
@@ -47,6 +48,7 @@ pub use error::{
 pub use id::{ClientId, ParseIdError, PermitId};
 pub use inspection::{Holder, Inspection, KickOutcome, QueuedWaiter};
 pub use lost_reason::LostReason;
+pub use names::Names;
 pub use options::{Renew, Wake};
 pub use permit::Permit;
 pub use permit_handle::PermitHandle;

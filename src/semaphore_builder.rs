@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::driver::{DriverHandle, DropGuard};
-use crate::error::{ConfigError, has_forbidden_characters};
+use crate::error::{ConfigError, is_semaphore_name};
 use crate::lease;
 use crate::numbers::Millis;
 use crate::options::{Options, Renew, Wake};
@@ -194,20 +194,14 @@ impl SemaphoreBuilder {
         let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
         let driver = DriverHandle::new(cell, self.client);
         driver.with(|state| state.add_grace(failover_grace));
-        Ok(ZSetSemaphore {
-            inner: Arc::new(SemaphoreInner {
-                name: self.name.into(),
-                limit: self.limit,
-                options: Arc::new(options),
-                driver,
-            }),
-        })
+        let inner = SemaphoreInner::new(self.name.into(), self.limit, Arc::new(options), driver);
+        Ok(ZSetSemaphore { inner: Arc::new(inner) })
     }
 }
 
 fn check_name(name: &str) -> Result<(), ConfigError> {
     const ALLOWED: &str = "1 to 512 bytes without control characters and without { or }";
-    if !(1..=512).contains(&name.len()) || has_forbidden_characters(name) {
+    if !is_semaphore_name(name) {
         return Err(ConfigError::of_text("semaphore name", name, ALLOWED));
     }
     Ok(())

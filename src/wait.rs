@@ -274,12 +274,13 @@ fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<
             return Err(NoPermit::Closed);
         }
         // An override may be higher: the store decides, unless it cannot be asked.
-        let too_large = semaphore.limit > 0 && units > semaphore.limit;
+        let limit = semaphore.limit();
+        let too_large = limit > 0 && units > limit;
         if too_large
             && state.limit_override().is_none()
             && semaphore.driver.place().link().is_down()
         {
-            return Err(NoPermit::TooLarge { limit: semaphore.limit });
+            return Err(NoPermit::TooLarge { limit });
         }
         state.enter(id, when_full, Arc::clone(&semaphore.options));
         Ok(counter)

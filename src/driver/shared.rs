@@ -307,9 +307,13 @@ impl Shared {
 
     // Places.
 
-    #[cfg(test)]
-    pub(super) fn place(&self, id: PlaceId) -> &Arc<Place> {
+    pub(crate) fn place(&self, id: PlaceId) -> &Arc<Place> {
         self.places.get(id)
+    }
+
+    /// Returns the places that have names, as far as the store knows.
+    pub(crate) fn known_places(&self) -> Vec<PlaceId> {
+        self.store.places()
     }
 
     /// Returns the place that a semaphore belongs to.

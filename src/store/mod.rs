@@ -36,6 +36,11 @@ pub(crate) trait Store: Send + Sync {
         PlaceId::FIRST
     }
 
+    /// Returns the places that have names, as far as is known.
+    fn places(&self) -> Vec<PlaceId> {
+        vec![PlaceId::FIRST]
+    }
+
     /// Opens a connection to a place for `client`. The wake-ups of the client go to `listener`.
     fn open(
         &self,
@@ -99,10 +104,24 @@ pub(crate) trait Session: Send + Sync {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>>;
+    /// Returns names that are in use at this place. A name may be on several pages.
+    fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>>;
     /// Returns whether wake-ups arrive. If they do not, waiters ask at the intervals of their backoff.
     fn is_subscribed(&self) -> bool;
     /// Returns false if the connection is known to be broken.
     fn is_alive(&self) -> bool;
+}
+
+/// Where a page of names begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct NamesCursor(pub(crate) u64);
+
+/// A part of the names at a place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct NamesPage {
+    pub(crate) names: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub(crate) next: Option<NamesCursor>,
 }
 
 /// The receiver of a session's wake-ups. A wake-up is a hint: it may come late, twice or not at all.

@@ -36,7 +36,7 @@ impl Driver {
                 let (lost_data, effects) = turn.cell.take_in(turn.number, outcome, now);
                 self.burst.add(effects);
                 if let Some(held) = lost_data {
-                    self.data_loss_log.note(held, now);
+                    self.loss_log.note_data(held, now);
                 }
             }
             Err(error) => self.turn_failed(&turn, &error, now),

@@ -9,7 +9,7 @@ use crate::shrink::Shrink;
 use crate::store::Session;
 
 use super::super::cell::SemaphoreCell;
-use super::super::state::{Outgoing, TimerMove};
+use super::super::state::{LostPermits, Outgoing, TimerMove};
 use super::Driver;
 
 /// A turn with this number of newcomers and removals is pipelined, however many the turn in flight names.
@@ -30,6 +30,7 @@ struct Look {
     timer: TimerMove,
     unused: bool,
     missed_wake_up: bool,
+    lost: Option<Box<LostPermits>>,
 }
 
 impl Driver {
@@ -83,6 +84,10 @@ impl Driver {
         let session = self.place.link().session();
         let look = self.look_at(cell, session.as_deref(), in_turn, now);
         self.timers.set(cell, look.timer);
+        if let Some(lost) = look.lost {
+            let name = cell.read(|state| Arc::clone(state.name()));
+            self.loss_log.note_permits(&name, *lost, now);
+        }
         if let Some(session) = session {
             if look.missed_wake_up {
                 session.doubt_subscription();
@@ -124,6 +129,7 @@ impl Driver {
                 timer: state.set_timer(next),
                 unused: state.is_unused(),
                 missed_wake_up: state.take_missed_wake_up(),
+                lost: state.take_lost_permits(),
             }
         })
     }

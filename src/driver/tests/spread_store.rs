@@ -13,7 +13,8 @@ use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::PlaceId;
 use crate::store::memory::MemoryState;
 use crate::store::{
-    BoxFuture, Kick, Opened, Session, Store, Turn, TurnAnswer, TurnOutcome, WakeListener,
+    BoxFuture, Kick, NamesCursor, NamesPage, Opened, Session, Store, Turn, TurnAnswer, TurnOutcome,
+    WakeListener,
 };
 
 /// What the clients and the test share. A name comes to another place with all that is known of it.
@@ -327,6 +328,11 @@ impl Session for SpreadSession {
         _: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         let error = StoreError::new(StoreErrorKind::Server, "nobody kicks here");
+        Box::pin(ready(Err(error)))
+    }
+
+    fn names(&self, _: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        let error = StoreError::new(StoreErrorKind::Server, "nobody lists here");
         Box::pin(ready(Err(error)))
     }
 

@@ -6,6 +6,7 @@ mod connection_name;
 mod dial;
 mod errors;
 mod known_script;
+mod names;
 mod role;
 mod scripts;
 mod sentinel;

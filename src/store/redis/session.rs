@@ -13,12 +13,14 @@ use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::store::{
-    BoxFuture, INSPECT_BOUND, Kick, Opened, Session, Turn, TurnAnswer, WakeListener,
+    BoxFuture, INSPECT_BOUND, Kick, NamesCursor, NamesPage, Opened, Session, Turn, TurnAnswer,
+    WakeListener,
 };
 
 use super::connection_name::name_connection;
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::known_script::{KnownScript, Load};
+use super::names::{page_call, read_page};
 use super::role::RoleCheck;
 use super::scripts::Scripts;
 use super::server_info::ServerInfo;
@@ -297,6 +299,16 @@ impl Session for RedisSession {
         Box::pin(async move {
             let reply = self.run(&self.kick, &call).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
+        })
+    }
+
+    fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        let call = page_call(&self.prefix, page);
+        Box::pin(async move {
+            let mut connection = self.connection.clone();
+            let reply = connection.send_packed_command(&call).await.and_then(Value::extract_error);
+            let page = reply.and_then(|reply| read_page(reply, &self.prefix));
+            page.map_err(|error| store_error(error, "listing the names"))
         })
     }
 

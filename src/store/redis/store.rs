@@ -50,6 +50,13 @@ impl Store for RedisStore {
         }
     }
 
+    fn places(&self) -> Vec<PlaceId> {
+        match &self.reach {
+            Reach::Direct(_) | Reach::Sentinels { .. } => vec![PlaceId::FIRST],
+            Reach::Cluster(cluster) => cluster.places(),
+        }
+    }
+
     fn open(
         &self,
         place: PlaceId,

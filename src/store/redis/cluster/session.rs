@@ -9,7 +9,8 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
 use crate::store::{
-    BoxFuture, Kick, Session, Turn, TurnAnswer, TurnOutcome, WaiterOutcome, WakeListener,
+    BoxFuture, Kick, NamesCursor, NamesPage, Session, Turn, TurnAnswer, TurnOutcome, WaiterOutcome,
+    WakeListener,
 };
 
 use super::super::url::Address;
@@ -107,6 +108,10 @@ impl Session for ClusterSession {
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         let answer = self.node.kick(name, id, kick);
         Box::pin(async move { answer.await.map_err(|error| self.judge(error)) })
+    }
+
+    fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        self.node.names(page)
     }
 
     fn is_subscribed(&self) -> bool {

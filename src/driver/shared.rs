@@ -138,8 +138,6 @@ impl Shared {
             return;
         }
         place.link().opening(Instant::now());
-        // Others that no name uses may be closed from now on.
-        self.places.others_at_work(place).for_each(|other| other.wake_driver());
         // Outside all locks: a runtime that is ending drops the task here and now.
         runtime.spawn(driver(Arc::clone(self), Arc::clone(place)));
     }
@@ -154,7 +152,7 @@ impl Shared {
         }
         if !done || (abandoned && self.places.others_at_work(place).next().is_none()) {
             self.end();
-        } else if !abandoned && (place.has_names() || place.has_ready()) {
+        } else if !abandoned && place.has_names() {
             self.start_driver(place); // a name came meanwhile
         }
     }
@@ -169,11 +167,6 @@ impl Shared {
             place.give_up_connection();
         }
         closes
-    }
-
-    /// Returns whether another place has a driver.
-    pub(super) fn has_others_at_work(&self, place: &Place) -> bool {
-        self.places.others_at_work(place).next().is_some()
     }
 
     /// Ends this client if it is a copy made by a fork. The drivers are in another process, so nobody here

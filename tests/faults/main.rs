@@ -14,6 +14,7 @@ mod fork;
 mod gone_clients;
 mod health;
 mod last_handle;
+mod logged;
 mod loss;
 mod lost_keys;
 mod partition;

@@ -11,7 +11,7 @@ use crate::acl::{RIGHTS, give_rights, use_it_all};
 const OF_PRIMARY: &str = "+role";
 
 /// What the user of the sentinels needs.
-const OF_SENTINELS: &str = "&+switch-master &+promoted-slave +subscribe \
+const OF_SENTINELS: &str = "&+switch-master &+promoted-slave &+monitor +subscribe \
                             +sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels";
 
 struct Scene {

@@ -14,6 +14,7 @@ use crate::store::redis::url::Address;
 
 use super::answer::{Answer, Known};
 use super::link::{Link, News};
+use super::opinions::Opinions;
 use super::refusal::Refusal;
 use super::{MOST, Sentinels};
 
@@ -28,12 +29,7 @@ pub(super) struct Council {
     speaking: FuturesUnordered<BoxFuture<'static, Spoken>>,
     /// How many have not spoken yet.
     unheard: usize,
-}
-
-/// What one sentinel says, each time that it is asked or has news.
-pub(super) struct Heard {
-    pub(super) sentinel: Address,
-    pub(super) answer: Result<Answer, Refusal>,
+    opinions: Opinions,
 }
 
 struct Spoken {
@@ -48,7 +44,13 @@ impl Council {
     pub(super) fn new(sentinels: Sentinels) -> Self {
         let known = sentinels.known();
         let speaking = FuturesUnordered::new();
-        let mut council = Self { sentinels, members: Vec::new(), speaking, unheard: 0 };
+        let mut council = Self {
+            sentinels,
+            members: Vec::new(),
+            speaking,
+            unheard: 0,
+            opinions: Opinions::default(),
+        };
         known.into_iter().for_each(|sentinel| council.ask(sentinel));
         council
     }
@@ -71,19 +73,24 @@ impl Council {
         self.unheard == 0
     }
 
-    /// Returns what the next sentinel says that speaks. There is always a later one.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Heard> {
+    /// Returns what the sentinels have said so far.
+    pub(super) fn opinions(&self) -> &Opinions {
+        &self.opinions
+    }
+
+    /// Listens until a sentinel speaks. There is always one that will.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(spoken) = ready!(Pin::new(&mut self.speaking).poll_next(cx)) else {
             return Poll::Pending;
         };
         let Spoken { sentinel, outcome, pause } = spoken;
         self.unheard -= usize::from(pause.is_none());
-        let answer = match outcome {
+        let latest = match outcome {
             Ok((link, answer)) => {
                 self.sentinels.learn(&sentinel, &answer);
                 answer.others.iter().for_each(|other| self.ask(other.clone()));
                 self.speaking.push(Box::pin(next(link, sentinel.clone())));
-                Ok(answer)
+                Ok(answer.primary)
             }
             Err(refusal) => {
                 let pause = pause.unwrap_or(PAUSE);
@@ -92,11 +99,12 @@ impl Council {
                 Err(refusal)
             }
         };
-        Poll::Ready(Heard { sentinel, answer })
+        self.opinions.take_in(sentinel, latest);
+        Poll::Ready(())
     }
 
     /// Returns a future that moves the bytes of the connection to the primary. It ends when that breaks, or when
-    /// a sentinel says that the primary has moved.
+    /// the sentinels say that the primary has moved.
     pub(super) fn beside(
         mut self,
         io: Option<BoxFuture<'static, ()>>,
@@ -104,8 +112,8 @@ impl Council {
     ) -> BoxFuture<'static, ()> {
         let mut io = io;
         Box::pin(poll_fn(move |cx| {
-            while let Poll::Ready(heard) = self.poll(cx) {
-                if heard.answer.is_ok_and(|answer| answer.primary.follows(&primary)) {
+            while self.poll(cx).is_ready() {
+                if self.opinions.deny(&primary, self.size()) {
                     return Poll::Ready(());
                 }
             }

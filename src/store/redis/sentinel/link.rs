@@ -17,8 +17,9 @@ use super::Sentinels;
 use super::answer::{Answer, questions, read};
 use super::refusal::Refusal;
 
-/// The sentinel that leads a failover tells of the promotion. The others tell of it as soon as they know it.
-const CHANNELS: [&str; 2] = ["+switch-master", "+promoted-slave"];
+/// The sentinel that leads a failover tells of the promotion. The others tell of it as soon as they know it. A
+/// sentinel that an operator sets up anew tells what it monitors.
+const CHANNELS: [&str; 3] = ["+switch-master", "+promoted-slave", "+monitor"];
 
 /// An open connection to a sentinel.
 pub(super) struct Link {
@@ -116,10 +117,15 @@ fn news_of(push: &PushInfo, master: &str) -> Option<News> {
     }
 }
 
-/// Returns whether a message of a sentinel is about `master`, whose name stands first or behind an `@`.
+/// Returns whether a message of a sentinel is about `master`, whose name stands first, behind the word `master`, or
+/// behind an `@`.
 pub(super) fn is_about(message: &[u8], master: &str) -> bool {
-    let mut words = message.split(|byte| *byte == b' ');
-    let first = words.next();
-    let named = words.skip_while(|word| *word != b"@").nth(1);
-    [first, named].contains(&Some(master.as_bytes()))
+    let words: Vec<_> = message.split(|byte| *byte == b' ').collect();
+    let behind = |mark: &[u8]| {
+        let at = words.iter().position(|word| *word == mark);
+        at.and_then(|at| words.get(at + 1))
+    };
+    let monitored = || words.first().filter(|word| **word == b"master").and(words.get(1));
+    let names = [words.first(), monitored(), behind(b"@")];
+    names.into_iter().flatten().any(|name| *name == master.as_bytes())
 }

@@ -4,12 +4,14 @@
 //!
 //! For the driver, a primary behind sentinels is one place whose address is looked up at each opening. All
 //! known sentinels are asked at once. The first good answer wins, unless another one has a higher epoch: a
-//! sentinel that was cut off still names the old primary. The connections to the sentinels stay open. The driver
+//! sentinel that was cut off still names the old primary. Where an operator has set the sentinels up anew, their
+//! epochs begin again, and most of them have to agree. The connections to the sentinels stay open. The driver
 //! polls them with the connection to the primary, which they end once the primary has moved. No task is started.
 
 mod answer;
 mod council;
 mod link;
+mod opinions;
 mod refusal;
 mod search;
 

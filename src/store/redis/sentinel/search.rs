@@ -11,8 +11,8 @@ use crate::store::redis::url::Address;
 use crate::store::{BoxFuture, Opened};
 
 use super::answer::Known;
-use super::council::{Council, Heard};
-use super::refusal::{self, Refusal};
+use super::council::Council;
+use super::refusal;
 use super::{Connect, Sentinels};
 
 /// The pause before a primary that could not be used is tried again, while the sentinels are listened to. It doubles.
@@ -26,8 +26,6 @@ pub(super) struct Search<'a> {
     sentinels: Sentinels,
     connect: Connect<'a>,
     council: Council,
-    /// What each sentinel has said last.
-    heard: Vec<(Address, Result<Known, Refusal>)>,
     attempt: Option<Attempt<'a>>,
     found: Option<Found>,
     /// The primaries that could not be used, and when they are tried again.
@@ -50,7 +48,8 @@ struct Found {
 }
 
 enum Event {
-    Heard(Heard),
+    /// A sentinel has spoken.
+    Heard,
     Opened(Known, Opened),
     Failed(Known, StoreError),
     /// Nothing is being opened: what the sentinels name has failed, or all of them have refused.
@@ -63,7 +62,6 @@ impl<'a> Search<'a> {
             council: Council::new(sentinels.clone()),
             sentinels,
             connect,
-            heard: Vec::new(),
             attempt: None,
             found: None,
             failed: Vec::new(),
@@ -81,7 +79,7 @@ impl<'a> Search<'a> {
                 return Ok(self.end(found));
             }
             match self.event().await {
-                Some(Event::Heard(heard)) => self.take_in(heard),
+                Some(Event::Heard) => {}
                 Some(Event::Opened(primary, opened)) => {
                     let until = Instant::now() + SECOND_OPINION;
                     self.found = Some(Found { primary, opened, until });
@@ -107,7 +105,7 @@ impl<'a> Search<'a> {
 
     /// Takes the open connection, if it is time to use it.
     fn settled(&mut self) -> Option<Found> {
-        let answered = self.heard.iter().filter(|(_, known)| known.is_ok()).count();
+        let answered = self.council.opinions().known().count();
         let heard_out = self.council.has_spoken() || answered * 2 > self.council.size();
         self.found.take_if(|found| heard_out || Instant::now() >= found.until)
     }
@@ -121,7 +119,7 @@ impl<'a> Search<'a> {
     /// Connects to the newest primary that the sentinels name, unless that has failed. Gives up an attempt to
     /// connect to an older one.
     fn follow_newest(&mut self) {
-        let known = || self.heard.iter().filter_map(|(_, known)| known.as_ref().ok());
+        let known = || self.council.opinions().known();
         let Some(epoch) = known().map(|known| known.epoch).max() else { return };
         if epoch < self.sentinels.epoch() && !self.council.has_spoken() {
             return; // the sentinel that knew a newer primary may still say so
@@ -159,8 +157,8 @@ impl<'a> Search<'a> {
                 Err(error) => Event::Failed(to, error),
             });
         }
-        if let Poll::Ready(heard) = self.council.poll(cx) {
-            return Poll::Ready(Event::Heard(heard));
+        if self.council.poll(cx).is_ready() {
+            return Poll::Ready(Event::Heard);
         }
         let may_be_told = self.failed.is_empty() && !self.council.has_spoken();
         let is_busy = self.attempt.is_some() || self.found.is_some() || self.again_at.is_some();
@@ -168,18 +166,11 @@ impl<'a> Search<'a> {
         if waits { Poll::Pending } else { Poll::Ready(Event::Stuck) }
     }
 
-    fn take_in(&mut self, Heard { sentinel, answer }: Heard) {
-        self.heard.retain(|(other, _)| *other != sentinel);
-        self.heard.push((sentinel, answer.map(|answer| answer.primary)));
-    }
-
     /// Returns the error of the primary, if the sentinels name one.
     fn error(&self) -> StoreError {
         let master = self.sentinels.master();
         let Some((Known { address, .. }, error)) = self.failed.last() else {
-            let refusals = self.heard.iter();
-            let refusals = refusals.filter_map(|(at, known)| Some((at, known.as_ref().err()?)));
-            return refusal::error(master, &refusals.collect::<Vec<_>>());
+            return refusal::error(master, &self.council.opinions().refusals());
         };
         match error.kind() {
             StoreErrorKind::ReadOnly => {

@@ -73,6 +73,9 @@ fn a_message_is_about_the_master_that_it_names() {
         ("mm 10.0.0.1 1 10.0.0.2 2", false),
         ("slave m 10.0.0.1 1 @ mm 10.0.0.2 2", false),
         ("slave 10.0.0.1:1 10.0.0.1 1 @", false),
+        ("master m 10.0.0.1 1 quorum 2", true),
+        ("master mm 10.0.0.1 1 quorum 2", false),
+        ("master", false),
         ("", false),
     ] {
         assert_eq!(is_about(message.as_bytes(), "m"), about, "{message}");

@@ -1,3 +1,4 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod answers;
+mod opinions;

@@ -1,0 +1,66 @@
+//! What each sentinel has said last of the primary. Pure.
+
+use crate::store::redis::url::Address;
+
+use super::answer::Known;
+use super::refusal::Refusal;
+
+/// The last word of each sentinel that has spoken.
+#[derive(Default)]
+pub(super) struct Opinions(Vec<Opinion>);
+
+struct Opinion {
+    sentinel: Address,
+    latest: Result<Known, Refusal>,
+    /// The highest epoch that this sentinel has told.
+    highest: u64,
+}
+
+impl Opinion {
+    /// Returns whether the sentinel has told a higher epoch before. Epochs fall only where an operator has set the
+    /// sentinel up anew. One that was cut off never knew the higher epoch.
+    fn begins_again(&self) -> bool {
+        self.latest.as_ref().is_ok_and(|known| known.epoch < self.highest)
+    }
+}
+
+impl Opinions {
+    pub(super) fn take_in(&mut self, sentinel: Address, latest: Result<Known, Refusal>) {
+        let before = self.0.iter().position(|opinion| opinion.sentinel == sentinel);
+        let before = before.map_or(0, |at| self.0.swap_remove(at).highest);
+        let highest = latest.as_ref().map_or(before, |known| known.epoch.max(before));
+        self.0.push(Opinion { sentinel, latest, highest });
+    }
+
+    /// Returns what the sentinels name that answer.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Known> {
+        self.0.iter().filter_map(|opinion| opinion.latest.as_ref().ok())
+    }
+
+    /// Returns why the others do not answer.
+    pub(super) fn refusals(&self) -> Vec<(&Address, &Refusal)> {
+        let refusals = self.0.iter();
+        refusals
+            .filter_map(|opinion| Some((&opinion.sentinel, opinion.latest.as_ref().err()?)))
+            .collect()
+    }
+
+    /// Returns whether the sentinels, `all` of them together, say that the primary is no longer at `present`.
+    ///
+    /// One sentinel that names another server in a higher epoch is enough. A lower epoch counts only where the
+    /// sentinels were set up anew: more than half of all name another server, none names this one, and one of them has told
+    /// a higher epoch before.
+    pub(super) fn deny(&self, present: &Known, all: usize) -> bool {
+        if self.known().any(|known| known.follows(present)) {
+            return true;
+        }
+        let (mut others, mut vouchers) = (0, 0);
+        for known in self.known() {
+            match known.address == present.address {
+                true => vouchers += 1,
+                false => others += 1,
+            }
+        }
+        vouchers == 0 && others * 2 > all && self.0.iter().any(Opinion::begins_again)
+    }
+}

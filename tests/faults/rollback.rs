@@ -112,6 +112,31 @@ async fn units_are_counted_again_where_meta_alone_is_older() {
     found(&near, 0, 0).await;
 }
 
+/// The one who takes a permit away has not seen that `meta` is older.
+// Behaviour 78
+#[tokio::test]
+async fn units_are_counted_again_where_an_older_meta_counts_fewer_than_are_taken_away() {
+    let server = RedisServer::start().await;
+    let late = FaultProxy::start(server.addr()).await;
+    let near = semaphore(&connect(server.url()).await, 8);
+    let far = connect(late.url()).await.semaphore("s", 8).lease(LEASE / 10).build().unwrap();
+    let mut connection = server.connection().await;
+    let kept = near.acquire(2).await.unwrap();
+    let older: Vec<u8> =
+        redis::cmd("DUMP").arg("zsem:{s}:meta").query_async(&mut connection).await.unwrap();
+    let expires = far.acquire(4).await.unwrap();
+    late.refuse(true);
+    late.cut();
+    let mut restore = redis::cmd("RESTORE");
+    restore.arg("zsem:{s}:meta").arg(0).arg(older).arg("REPLACE");
+    let _: () = restore.query_async(&mut connection).await.unwrap();
+    let granted = within(PATIENCE, near.acquire(6)).await.unwrap();
+    assert!(expires.is_lost());
+    found(&near, 8, 0).await;
+    drop((kept, granted));
+    found(&near, 0, 0).await;
+}
+
 // Behaviour 78
 #[tokio::test]
 async fn a_restart_that_loses_nothing_costs_no_holder_its_permit_and_no_waiter_its_place() {

@@ -11,8 +11,9 @@ use crate::wait::{PATIENCE, eventually, ms};
 impl RedisCluster {
     /// Makes a replica the primary, by hand, in agreement with the present one.
     pub async fn fail_over(&self, replica: usize) {
-        // A replica whose link is down is refused.
-        eventually("the replica may take over", PATIENCE, async || {
+        // A replica whose link is down is refused, as after its primary has just come back.
+        let patience = PATIENCE + 2 * self.options.node_timeout;
+        eventually("the replica may take over", patience, async || {
             self.nodes[replica].try_query::<()>(&["CLUSTER", "FAILOVER"]).await.is_ok()
         })
         .await;

@@ -14,6 +14,7 @@ mod many;
 mod moves;
 mod nodes;
 mod operators;
+mod replicated;
 mod seeds;
 mod shards;
 mod slots;

@@ -13,6 +13,7 @@ mod harness;
 mod late;
 mod lost_waiters;
 mod meetings;
+mod news;
 mod pipelined;
 mod places;
 mod simulation;

@@ -16,18 +16,18 @@ use crate::store::{WakeListener, WakeUp};
 const CALL_TIMEOUT: Duration = Duration::from_millis(500);
 const LEASE: Millis = Millis::new(3_000);
 /// More than any turn of a place that is well.
-const SOON: Duration = Duration::from_millis(10);
-const A: PlaceId = PlaceId::FIRST;
-const B: PlaceId = PlaceId::new(1);
+pub(super) const SOON: Duration = Duration::from_millis(10);
+pub(super) const A: PlaceId = PlaceId::FIRST;
+pub(super) const B: PlaceId = PlaceId::new(1);
 const C: PlaceId = PlaceId::new(2);
 
-struct Node {
+pub(super) struct Node {
     shared: Arc<Shared>,
     guard: Arc<DropGuard>,
 }
 
 impl Node {
-    fn new(spread: &Arc<Spread>) -> Self {
+    pub(super) fn new(spread: &Arc<Spread>) -> Self {
         let store = Box::new(SpreadStore(Arc::clone(spread)));
         let shared = Shared::new(store, CALL_TIMEOUT, "".into());
         Self { guard: Arc::new(DropGuard::new(Arc::clone(&shared))), shared }
@@ -40,20 +40,20 @@ impl Node {
     }
 
     /// Lets a waiter enter.
-    fn enter(&self, name: &str) -> Waiting {
+    pub(super) fn enter(&self, name: &str) -> Waiting {
         self.guard.ensure_driver().unwrap();
         Waiting::enter(self.handle(name), &self.shared, LEASE)
     }
 
     /// Lets somebody hold the unit of a name.
-    async fn hold(&self, name: &str) -> Held {
+    pub(super) async fn hold(&self, name: &str) -> Held {
         self.enter(name).held_within(SOON).await
     }
 }
 
 impl Waiting {
     /// Returns after which time the waiter has a permit, and the permit.
-    async fn held_after(self) -> (Duration, Held) {
+    pub(super) async fn held_after(self) -> (Duration, Held) {
         let start = Instant::now();
         loop {
             if let Some(hold) = self.granted() {
@@ -64,14 +64,14 @@ impl Waiting {
         }
     }
 
-    async fn held_within(self, longest: Duration) -> Held {
+    pub(super) async fn held_within(self, longest: Duration) -> Held {
         let (after, held) = self.held_after().await;
         assert!(after <= longest, "{after:?}");
         held
     }
 }
 
-struct Held {
+pub(super) struct Held {
     driver: DriverHandle,
     hold: Arc<Hold>,
 }
@@ -81,7 +81,7 @@ impl Held {
         matches!(self.hold.truth(), Truth::HeldUntil(_))
     }
 
-    fn release(self) {
+    pub(super) fn release(self) {
         assert!(self.hold.release());
         self.driver.update(|state| state.give_back(self.hold.id.counter(), None));
     }

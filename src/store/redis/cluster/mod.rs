@@ -17,6 +17,7 @@ mod session;
 mod slot_map;
 mod slots;
 mod wakes;
+mod watch;
 
 #[cfg(test)]
 mod tests;

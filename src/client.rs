@@ -114,6 +114,10 @@ impl Client {
         ClientBuilder::default()
     }
 
+    pub(crate) fn guard(&self) -> &DropGuard {
+        &self.guard
+    }
+
     fn over(store: Box<dyn Store>, call_timeout: Duration, label: Arc<str>) -> Self {
         Self { guard: Arc::new(DropGuard::new(Shared::new(store, call_timeout, label))) }
     }

@@ -1,11 +1,10 @@
 //! The calls of operators: set the limit, inspect, and kick a permit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::driver::{NoDriver, NoSession, SemaphoreState};
+use crate::driver::SemaphoreState;
 use crate::error::{ControlError, StoreError};
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
@@ -51,7 +50,7 @@ impl ZSetSemaphore {
     }
 
     /// Kicks a permit, whoever holds it: it cannot be renewed any more, and its holder is told by
-    /// [`lost()`](crate::Permit::lost). Its units are free when the holder has released it, or at the
+    /// [`lost()`](crate::Permit::lost). Its units are free when the holder has dropped or released it, or at the
     /// end of its lease at the latest.
     ///
     /// # Errors
@@ -101,26 +100,24 @@ impl ZSetSemaphore {
         let name = Arc::clone(&self.inner.name);
         let mut inspection = self.ask(|session| session.inspect(Arc::clone(&name))).await?;
         let told = inspection.limit_override.or(inspection.declared_limit);
-        inspection.limit = told.unwrap_or(self.inner.limit);
+        inspection.limit = told.unwrap_or(self.inner.limit());
         Ok(inspection)
     }
 
-    /// Asks the store one question over a connection of the client, within the call timeout. If the name is
-    /// at another place than was known, the question follows it there.
+    /// Asks the store one question, within the call timeout. If the name is at another place than was known,
+    /// the question follows it there.
     async fn ask<T>(
         &self,
         question: impl for<'a> Fn(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
     ) -> Result<T, ControlError> {
-        self.inner.driver.ensure_driver().map_err(|reason| match reason {
-            NoDriver::NoRuntime => ControlError::NoRuntime,
-            NoDriver::Ended => ControlError::Closed,
-        })?;
-        let call_timeout = self.inner.driver.shared().call_timeout;
+        self.inner.driver.ensure_driver()?;
+        let shared = self.inner.driver.shared();
         let start = Instant::now();
         let mut hops = 0;
         loop {
-            let left = call_timeout.saturating_sub(start.elapsed());
-            let answer = self.ask_once(&question, left).await;
+            let left = shared.call_timeout.saturating_sub(start.elapsed());
+            let place = shared.place_now(&self.inner.name);
+            let answer = shared.ask(place, &question, left).await;
             let moved =
                 matches!(&answer, Err(ControlError::Unavailable(why)) if why.is_elsewhere());
             if !moved || hops == HOPS {
@@ -128,34 +125,5 @@ impl ZSetSemaphore {
             }
             hops += 1;
         }
-    }
-
-    /// Asks the place where the name is, as far as is known, for `patience` at most.
-    async fn ask_once<T>(
-        &self,
-        question: impl for<'a> Fn(&'a dyn Session) -> BoxFuture<'a, Result<T, StoreError>>,
-        patience: Duration,
-    ) -> Result<T, ControlError> {
-        let shared = self.inner.driver.shared();
-        let place = shared.place_now(&self.inner.name);
-        let start = Instant::now();
-        let session = shared.session(place, patience).await.map_err(|none| match none {
-            NoSession::Unavailable(error) => ControlError::Unavailable(error),
-            NoSession::Ended => ControlError::Closed,
-        })?;
-        let left = patience.saturating_sub(start.elapsed());
-        let answer = timeout(left, question(&*session)).await.unwrap_or_else(|_| {
-            Err(StoreError::timeout(format!("no answer within {:?}", shared.call_timeout)))
-        });
-        if answer.as_ref().map_or_else(|error| !error.is_unanswered(), |_| true) {
-            place.link().hear(Instant::now());
-        }
-        answer.map_err(|error| {
-            // Where connecting took the time, a timeout says nothing about the connection.
-            if !error.is_timeout() || left >= shared.call_timeout / 2 {
-                place.complain(&session, error.clone());
-            }
-            ControlError::Unavailable(error)
-        })
     }
 }

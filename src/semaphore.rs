@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use crate::acquire::Acquire;
 use crate::semaphore_inner::SemaphoreInner;
 use crate::try_acquire::TryAcquire;
@@ -82,13 +80,44 @@ impl ZSetSemaphore {
 
     /// Returns the limit of this handle. An override may be in force instead.
     pub fn limit(&self) -> u32 {
-        self.inner.limit
+        self.inner.limit()
+    }
+
+    /// Sets the limit of this handle and of its clones, as if they had been built with it.
+    ///
+    /// It is for a service whose configuration has changed while it runs. It returns at once. The store learns the
+    /// limit with the next turn, which follows immediately if the client has made a call before.
+    ///
+    /// A higher limit serves waiters. A lower limit takes no permit from anybody: nobody is let in until enough
+    /// have left. While another handle in the cluster has a higher limit, that one stays the cap. Once it is the
+    /// cap, waiters for more units than the limit end with [`TooLarge`](crate::AcquireError::TooLarge).
+    ///
+    /// An operator uses [`set_limit`](Self::set_limit) instead, which overrides the limits of all handles.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use zset_semaphore::Client;
+    ///
+    /// let jobs = Client::in_memory().semaphore("jobs", 1).build()?;
+    /// let one = jobs.acquire(1).await?;
+    /// let two = tokio::spawn(jobs.acquire(1));
+    /// jobs.declare(2); // the configuration was read again
+    /// let two = two.await??;
+    /// assert_eq!(jobs.inspect().await?.declared_limit, Some(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn declare(&self, limit: u32) {
+        self.inner.set_limit(limit);
     }
 
     /// Closes this name in this client: all its waiters end with `Closed`, and no new ones are let in.
     /// Held permits stay as they are.
     pub fn close(&self) {
-        self.inner.driver.update(|state| state.close(Instant::now()));
+        self.inner.driver.close();
     }
 
     /// Whether [`close`](Self::close) was called, on any handle of this name in this client.
@@ -101,7 +130,7 @@ impl fmt::Debug for ZSetSemaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ZSetSemaphore")
             .field("name", &self.inner.name)
-            .field("limit", &self.inner.limit)
+            .field("limit", &self.limit())
             .field("options", &self.inner.options)
             .finish()
     }

@@ -15,6 +15,7 @@ use crate::sync::lock;
 
 use super::cell::SemaphoreCell;
 use super::link::LinkWatch;
+use super::replication::Lines;
 
 /// One primary of the store. A semaphore belongs to one place, whose driver sends its turns.
 pub(crate) struct Place {
@@ -31,6 +32,8 @@ pub(crate) struct Place {
     has_news: AtomicBool,
     /// How many connections were given up.
     given_up: AtomicU64,
+    /// Those who wait until replicas have their grants.
+    lines: Lines,
     /// The latest failed call that was not a turn. The driver uses it, too, to judge the connection.
     complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
 }
@@ -50,6 +53,7 @@ impl Place {
             has_driver: AtomicBool::new(false),
             has_news: AtomicBool::new(false),
             given_up: AtomicU64::new(0),
+            lines: Lines::default(),
             complaint: Mutex::default(),
         }
     }
@@ -61,6 +65,10 @@ impl Place {
     /// The state of the connection.
     pub(crate) fn link(&self) -> &LinkWatch {
         &self.link
+    }
+
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     // Its semaphores.

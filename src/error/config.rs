@@ -78,6 +78,11 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
+/// Returns whether a semaphore may have this name.
+pub(crate) fn is_semaphore_name(text: &str) -> bool {
+    (1..=512).contains(&text.len()) && !has_forbidden_characters(text)
+}
+
 /// Returns whether a text has a character that no name and no prefix may have.
 pub(crate) fn has_forbidden_characters(text: &str) -> bool {
     text.chars().any(|c| c.is_control() || c == '{' || c == '}')

@@ -109,7 +109,7 @@ async fn a_manual_failover_costs_neither_permits_nor_waiters() {
     load.stop().await;
 }
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test]
 async fn after_a_long_outage_a_promotion_is_noticed_at_once() {
     let args = [COVERAGE.as_slice(), &["--cluster-replica-no-failover", "yes"]].concat();

@@ -29,7 +29,7 @@ struct Seen {
     peak: AtomicU32,
     token: AtomicU64,
     stop: AtomicBool,
-    waits: Mutex<Vec<Duration>>,
+    waits: Mutex<Waits>,
 }
 
 /// Tasks that take and give back the units of one name, through several clients. They panic if more units
@@ -74,8 +74,8 @@ impl Load {
     /// Returns how long each acquire took since the last call.
     pub(crate) fn take_waits(&self) -> Waits {
         let mut waits = std::mem::take(&mut *self.seen.waits.lock().unwrap());
-        waits.sort_unstable();
-        Waits(waits)
+        waits.took.sort_unstable();
+        waits
     }
 
     /// Panics if any task has met an error, or if the limit was never reached.
@@ -91,7 +91,7 @@ impl Load {
 async fn round(seen: &Seen, semaphore: &ZSetSemaphore, limit: u32) {
     let asked = Instant::now();
     let permit = semaphore.acquire(1).await.unwrap();
-    seen.waits.lock().unwrap().push(asked.elapsed());
+    seen.waits.lock().unwrap().note(asked);
     let held = seen.held.fetch_add(1, Ordering::SeqCst) + 1;
     let forgetful = seen.forgetful.load(Ordering::SeqCst);
     assert!(forgetful || held <= limit, "{held} held of {limit}");
@@ -107,19 +107,39 @@ async fn round(seen: &Seen, semaphore: &ZSetSemaphore, limit: u32) {
     seen.rounds.fetch_add(1, Ordering::SeqCst);
 }
 
-/// How long acquires took, the shortest first.
-pub(crate) struct Waits(Vec<Duration>);
+/// How long acquires took, and for how long no permit was granted.
+#[derive(Default)]
+pub(crate) struct Waits {
+    /// The shortest first.
+    took: Vec<Duration>,
+    last_grant: Option<Instant>,
+    longest_gap: Duration,
+}
 
 impl Waits {
+    /// An acquire that began at `asked` was granted now.
+    fn note(&mut self, asked: Instant) {
+        let now = Instant::now();
+        self.took.push(now - asked);
+        let gap = self.last_grant.map_or(Duration::ZERO, |last| now - last);
+        self.longest_gap = self.longest_gap.max(gap);
+        self.last_grant = Some(now);
+    }
+
     pub(crate) fn count(&self) -> usize {
-        self.0.len()
+        self.took.len()
     }
 
     pub(crate) fn p99(&self) -> Duration {
-        self.0[(self.0.len() - 1) * 99 / 100]
+        self.took[(self.took.len() - 1) * 99 / 100]
     }
 
     pub(crate) fn longest(&self) -> Duration {
-        *self.0.last().unwrap()
+        *self.took.last().unwrap()
+    }
+
+    /// The longest time from a grant to the next one.
+    pub(crate) fn longest_gap(&self) -> Duration {
+        self.longest_gap
     }
 }

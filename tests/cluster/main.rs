@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod atomic_moves;
 mod failover;
 mod holder;
 mod load;

@@ -1,6 +1,7 @@
 //! Nodes that forget scripts, come back empty, or speak only the old protocol; and a cluster that is down.
 
 use test_support::redis_cluster::RedisCluster;
+use test_support::server_program;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::{Instant, sleep};
 
@@ -57,9 +58,8 @@ async fn a_cluster_that_is_down_is_asked_until_it_is_up_again() {
     assert!(up.elapsed() < ms(500));
 }
 
-#[tokio::test]
-async fn nodes_that_speak_only_the_old_protocol_wake_waiters_too() {
-    let cluster = RedisCluster::builder().args(&["--rename-command", "HELLO", ""]).start().await;
+/// Releases a permit of one client, for which another one waits, at each of two nodes.
+async fn wake_waiters(cluster: &RedisCluster) {
     let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
     for home in [0, 1] {
         let name = cluster.name_at(home, "jobs").await;
@@ -72,5 +72,25 @@ async fn nodes_that_speak_only_the_old_protocol_wake_waiters_too() {
         held.release().await.unwrap();
         drop(within(PATIENCE, waiting).await.unwrap().unwrap());
         assert!(released.elapsed() < ms(400), "no wake-up came: {:?}", released.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_speak_only_the_old_protocol_wake_waiters_too() {
+    let cluster = RedisCluster::builder().args(&["--rename-command", "HELLO", ""]).start().await;
+    wake_waiters(&cluster).await;
+}
+
+// Behaviour 80
+#[tokio::test]
+async fn nodes_that_do_not_know_sharded_channels_wake_waiters_too() {
+    if !server_program::has_sharded_channels() {
+        // Then all other tests run without.
+        return server_program::skip("sharded channels");
+    }
+    for unknown in ["SSUBSCRIBE", "SPUBLISH"] {
+        let cluster =
+            RedisCluster::builder().args(&["--rename-command", unknown, ""]).start().await;
+        wake_waiters(&cluster).await;
     }
 }

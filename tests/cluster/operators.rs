@@ -81,3 +81,20 @@ async fn shutdown_gives_everything_back_at_all_primaries() {
         assert_eq!((seen.in_use, seen.waiters.len()), (0, 0));
     }
 }
+
+#[tokio::test]
+async fn the_names_of_all_primaries_are_listed_once_each_also_by_a_client_that_knows_no_slot_yet() {
+    let cluster = RedisCluster::start(3).await;
+    let busy = client(cluster.url()).await;
+    let mut names = six_names(&cluster).await;
+    let mut held = Vec::new();
+    for name in &names {
+        held.push(busy.semaphore(name, 1).build().unwrap().acquire(1).await.unwrap());
+    }
+    names.sort();
+    let fresh = zset_semaphore::Client::open(cluster.url()).unwrap();
+    for lister in [&fresh, &busy] {
+        let found = within(PATIENCE, lister.names(|_| true)).await.unwrap();
+        assert_eq!((&found.names, found.complete), (&names, true));
+    }
+}

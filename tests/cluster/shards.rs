@@ -5,6 +5,7 @@ use std::time::Duration;
 use test_support::redis_cluster::RedisCluster;
 use test_support::redis_cluster::slots::slot_of;
 use test_support::redis_server::RedisServer;
+use test_support::server_program;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{AcquireError, Client, StoreErrorKind, ZSetSemaphore};
@@ -91,6 +92,9 @@ async fn hand_over(from: &ZSetSemaphore, to: &ZSetSemaphore, node: &RedisServer)
 
 #[tokio::test]
 async fn wake_ups_stay_in_the_shard_also_after_the_slot_has_moved() {
+    if !server_program::has_sharded_channels() {
+        return server_program::skip("sharded channels");
+    }
     let cluster = RedisCluster::start(3).await;
     let [one, two] = [client(cluster.url()).await, client(cluster.url()).await];
     let name = cluster.name_at(0, "jobs").await;

@@ -1,20 +1,15 @@
 //! Leases that end by themselves, by the server's clock alone, and keys that do not outstay them.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 use std::pin::pin;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
 use crate::common::stores::Place;
 use redis::aio::MultiplexedConnection;
-use tempfile::TempDir;
 use test_support::packed_state::SET_EXTRA;
-use test_support::processes::Child;
 use test_support::redis_server::RedisServer;
-use test_support::server_program;
+use test_support::shifted_clock::ShiftedClock;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, LostReason, MemoryStore, Permit, Renew, ZSetSemaphore};
@@ -113,101 +108,11 @@ async fn every_waiter_that_fits_is_served_when_a_heavy_lease_ends_whoever_owns_t
     assert_eq!(clients[0].inspect().await.unwrap().in_use, 3);
 }
 
-/// A redis-server whose wall clock is this machine's and some more, which can change while it runs.
-struct SkewedServer {
-    _process: Child,
-    directory: TempDir,
-}
-
-/// Shifts the wall clock of the process that it is preloaded into by the seconds in a file.
-const SHIM: &str = r#"
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/syscall.h>
-#include <sys/time.h>
-#include <time.h>
-#include <unistd.h>
-static long skew(void) {
-    static int file = -2;
-    char text[32] = {0};
-    if (file == -2) file = open(getenv("SKEW_FILE"), O_RDONLY);
-    return pread(file, text, 31, 0) > 0 ? atol(text) : 0;
-}
-int clock_gettime(clockid_t clock, struct timespec *at) {
-    int result = syscall(SYS_clock_gettime, clock, at);
-    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) at->tv_sec += skew();
-    return result;
-}
-int gettimeofday(struct timeval *restrict at, void *restrict zone) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    at->tv_sec = now.tv_sec;
-    at->tv_usec = now.tv_nsec / 1000;
-    return 0;
-}
-time_t time(time_t *at) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    if (at) *at = now.tv_sec;
-    return now.tv_sec;
-}
-"#;
-
-impl SkewedServer {
-    async fn start(skew_seconds: i64) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = |name: &str| directory.path().join(name);
-        fs::write(file("shim.c"), SHIM).unwrap();
-        fs::write(file("skew"), format!("{skew_seconds:<20}")).unwrap();
-        compile(&file("shim.c"), &file("shim.so"));
-        let mut command = server_program::server();
-        command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);
-        command.arg(file("redis.sock")).arg("--dir").arg(directory.path());
-        command.env("LD_PRELOAD", file("shim.so")).env("SKEW_FILE", file("skew"));
-        let process = Child::run(&mut command);
-        let server = Self { _process: process, directory };
-        eventually("the skewed server answers", PATIENCE, async || {
-            server.try_connection().await.is_ok()
-        })
-        .await;
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("unix://{}", self.directory.path().join("redis.sock").display())
-    }
-
-    /// Also while it runs.
-    fn set_skew(&self, seconds: i64) {
-        // Of one length, so that no half of it is ever read.
-        let path = self.directory.path().join("skew");
-        let file = fs::File::options().write(true).open(path).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, format!("{seconds:<20}").as_bytes(), 0)
-            .unwrap();
-    }
-
-    async fn try_connection(&self) -> redis::RedisResult<MultiplexedConnection> {
-        redis::Client::open(self.url())?.get_multiplexed_async_connection().await
-    }
-
-    async fn query<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
-        let mut connection = self.try_connection().await.unwrap();
-        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.unwrap()
-    }
-
-    /// By how many seconds its clock is ahead of ours, as it says itself.
-    async fn ahead(&self) -> f64 {
-        let (seconds, micros): (f64, f64) = self.query(&["TIME"]).await;
-        let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        seconds + micros / 1e6 - ours.as_secs_f64()
-    }
-}
-
-fn compile(source: &Path, target: &Path) {
-    // Rust itself links with `cc`.
-    let mut cc = Command::new("cc");
-    cc.args(["-shared", "-fPIC", "-O1", "-o"]).arg(target).arg(source);
-    assert!(cc.status().expect("running cc").success());
+/// By how many seconds the clock of a server is ahead of ours, as it says itself.
+async fn ahead(server: &RedisServer) -> f64 {
+    let (seconds, micros): (f64, f64) = server.query(&["TIME"]).await;
+    let ours = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    seconds + micros / 1e6 - ours.as_secs_f64()
 }
 
 // Behaviour 17
@@ -215,8 +120,9 @@ fn compile(source: &Path, target: &Path) {
 async fn clocks_an_hour_apart_change_nothing_about_a_lease() {
     const LEASE: Duration = Duration::from_millis(900);
     for skew in [3_600, -3_600] {
-        let server = SkewedServer::start(skew).await;
-        let ahead = server.ahead().await;
+        let clock = ShiftedClock::ahead_by(skew * 1_000);
+        let server = RedisServer::builder().clock(&clock).start().await;
+        let ahead = ahead(&server).await;
         assert!((ahead - skew as f64).abs() < 30.0, "the clocks are not apart: {ahead} s");
         let client = async || Client::connect(server.url()).await.unwrap();
         let (here, there) = (client().await, client().await);
@@ -244,7 +150,8 @@ async fn clocks_an_hour_apart_change_nothing_about_a_lease() {
 // Behaviour 20, invariant 6
 #[tokio::test]
 async fn all_keys_vanish_after_idling_but_an_override() {
-    let server = SkewedServer::start(0).await;
+    let clock = ShiftedClock::ahead_by(0);
+    let server = RedisServer::builder().clock(&clock).start().await;
     let client = Client::builder().url(server.url()).label("a label").connect().await.unwrap();
     let other = Client::connect(server.url()).await.unwrap();
     let one = semaphore(&client, Duration::from_secs(30));
@@ -255,14 +162,14 @@ async fn all_keys_vanish_after_idling_but_an_override() {
     held.release().await.unwrap();
     within(PATIENCE, waiting).await.unwrap().unwrap().release().await.unwrap();
     assert!(server.query::<i64>(&["DBSIZE"]).await > 0);
-    server.set_skew(30 + 10 + 60 + 5);
+    clock.set_ahead_by((30 + 10 + 60 + 5) * 1_000);
     eventually("all keys are gone", PATIENCE, async || server.query::<i64>(&["DBSIZE"]).await == 0)
         .await;
 
     one.set_limit(7).await.unwrap();
     eventually("seven fit", PATIENCE, async || one.try_acquire(7).await.is_ok()).await;
     eventually("it is back", PATIENCE, async || one.inspect().await.unwrap().in_use == 0).await;
-    server.set_skew(1_000_000);
+    clock.set_ahead_by(1_000_000_000);
     let limit_alone =
         async || server.query::<Vec<String>>(&["KEYS", "*"]).await == ["zsem:{lease}:meta"];
     eventually("all but the override are gone", PATIENCE, limit_alone).await;
@@ -270,7 +177,7 @@ async fn all_keys_vanish_after_idling_but_an_override() {
     one.clear_limit().await.unwrap();
     // The turn that this asked for is over when the next one is.
     one.try_acquire(1).await.unwrap().release().await.unwrap();
-    server.set_skew(1_000_105);
+    clock.set_ahead_by(1_000_105_000);
     eventually("that is gone, too", PATIENCE, async || server.query::<i64>(&["DBSIZE"]).await == 0)
         .await;
     drop(one.acquire(1).await.unwrap());

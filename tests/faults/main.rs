@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clock_step;
 mod crash;
 mod data_loss;
 mod expiry;
@@ -13,6 +14,7 @@ mod fork;
 mod gone_clients;
 mod health;
 mod last_handle;
+mod logged;
 mod loss;
 mod lost_keys;
 mod partition;
@@ -20,6 +22,7 @@ mod pipelined;
 mod redis_errors;
 mod redis_recovery;
 mod renewal;
+mod replicated;
 mod rollback;
 mod short_lease;
 mod unanswered;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::net::TcpSocket;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, sleep};
 use zset_semaphore::{Client, ZSetSemaphore};
 
@@ -26,7 +26,7 @@ const OUTAGE: Duration = Duration::from_secs(5);
 /// Stands where the server was, and closes each connection at once.
 struct Closed {
     attempts: Arc<AtomicU64>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Closed {
@@ -43,7 +43,7 @@ impl Closed {
                 drop(connection);
             }
         });
-        Self { attempts, task: task.abort_handle() }
+        Self { attempts, task }
     }
 
     /// Returns the attempts of each second of `time`.
@@ -55,11 +55,11 @@ impl Closed {
         }
         by_second
     }
-}
 
-impl Drop for Closed {
-    fn drop(&mut self) {
+    /// Returns when the port is free.
+    async fn end(self) {
         self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 }
 
@@ -132,7 +132,7 @@ async fn five_hundred_clients_that_reconnect_at_once_do_not_flood_the_server() {
     let closed = Closed::instead_of(&server);
     let waiting = tokio::spawn(async move { (use_all(&semaphores).await, semaphores) });
     let attempts = closed.attempts_by_second(OUTAGE).await;
-    drop(closed);
+    closed.end().await;
     server.restart_empty().await;
     let restarted = Instant::now();
     let worst = Worst::of_connections_to(&server).await;

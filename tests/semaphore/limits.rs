@@ -250,3 +250,78 @@ async fn a_handle_that_is_gone_leaves_its_limit_to_nobody() {
         drop(held);
     }
 }
+
+#[tokio::test]
+async fn a_declared_limit_is_that_of_the_handle_and_serves_the_waiters_of_all_clients() {
+    for place in Place::each().await {
+        let jobs = place.client().semaphore("jobs", 1).build().unwrap();
+        let other = place.client().semaphore("jobs", 1).build().unwrap();
+        let held = jobs.acquire(1).await.unwrap();
+        let waiter = tokio::spawn(other.acquire(1));
+        waiting(&jobs, 1).await;
+
+        jobs.clone().declare(2);
+        assert_eq!(jobs.limit(), 2);
+        let served = within(PATIENCE, waiter).await.unwrap().unwrap();
+        let books = other.inspect().await.unwrap();
+        assert_eq!((books.limit, books.declared_limit, books.in_use), (2, Some(2), 2));
+
+        // A lower one takes nothing, and counts once enough have left.
+        other.declare(1);
+        jobs.declare(1);
+        eventually("the store knows the lower limit", PATIENCE, async || {
+            other.inspect().await.is_ok_and(|books| books.declared_limit == Some(1))
+        })
+        .await;
+        assert!(!held.is_lost() && !served.is_lost());
+        served.release().await.unwrap();
+        let full = jobs.try_acquire(1).await.unwrap_err();
+        assert!(matches!(full, TryAcquireError::Full { in_use: 1, limit: 1, .. }), "{full:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_was_declared_before_the_first_call_needs_no_runtime_and_is_told_by_it() {
+    for place in Place::each().await {
+        let jobs = place.client().semaphore("jobs", 1).build().unwrap();
+        let declared = jobs.clone();
+        std::thread::spawn(move || declared.declare(3)).join().unwrap();
+        let _held = jobs.acquire(3).await.unwrap();
+        assert_eq!(jobs.inspect().await.unwrap().declared_limit, Some(3));
+    }
+}
+
+#[tokio::test]
+async fn a_handle_whose_limit_was_declared_leaves_that_limit_when_it_is_dropped() {
+    for place in Place::each().await {
+        let client = place.client();
+        let (low, high) = (
+            client.semaphore("jobs", 1).build().unwrap(),
+            client.semaphore("jobs", 1).build().unwrap(),
+        );
+        high.declare(3);
+        let held = low.acquire(2).await.unwrap();
+        drop(high);
+        let full = low.try_acquire(1).await.unwrap_err();
+        assert!(matches!(full, TryAcquireError::Full { in_use: 2, limit: 1, .. }), "{full:?}");
+        drop(held);
+        let large = low.acquire(2).await.unwrap_err();
+        assert!(matches!(large, AcquireError::TooLarge { units: 2, limit: 1 }), "{large:?}");
+    }
+}
+
+#[tokio::test]
+async fn threads_that_declare_at_the_same_time_leave_one_limit_behind() {
+    let client = Client::in_memory();
+    let jobs = client.semaphore("jobs", 1).build().unwrap();
+    std::thread::scope(|scope| {
+        for limit in 1..=4 {
+            let jobs = &jobs;
+            scope.spawn(move || (0..1_000).for_each(|_| jobs.declare(limit)));
+        }
+    });
+    jobs.declare(2);
+    let _held = jobs.acquire(2).await.unwrap();
+    let full = jobs.try_acquire(1).await.unwrap_err();
+    assert!(matches!(full, TryAcquireError::Full { in_use: 2, limit: 2, .. }), "{full:?}");
+}

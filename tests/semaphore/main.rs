@@ -21,6 +21,7 @@ mod leases;
 mod limits;
 mod max_queue;
 mod memory;
+mod names;
 mod order;
 mod reentry;
 mod release;

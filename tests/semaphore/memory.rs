@@ -36,7 +36,23 @@ async fn take(client: &Client, name: u32) -> Permit {
     permit
 }
 
+/// How often the longest call may be too long: the machine may take a core away for a moment. What is due to the
+/// number of names comes each time.
+const PLAYS: u32 = 3;
+
+/// Plays until all calls are short.
+fn all_are_short(play: impl Fn() -> Vec<Longest>) {
+    for left in (0..PLAYS).rev() {
+        let too_long: Vec<_> = play().into_iter().filter(Longest::is_too_long).collect();
+        if too_long.is_empty() {
+            return;
+        }
+        assert!(left > 0, "of {NAMES} names, {too_long:?}");
+    }
+}
+
 /// The longest of the calls.
+#[derive(Debug)]
 struct Longest {
     of: &'static str,
     took: Duration,
@@ -54,18 +70,18 @@ impl Longest {
         }
     }
 
-    fn assert_short(self) {
+    fn is_too_long(&self) -> bool {
         let Self { of, took, name } = self;
         println!("the longest {of}: {took:?}, of name {name} of {NAMES}");
-        assert!(took < LONGEST, "the {of} of name {name} of {NAMES} took {took:?}");
+        *took >= LONGEST
     }
 }
 
 // Behaviour 62
 #[test]
 fn names_used_in_turn_leave_nothing_behind_and_no_call_works_for_them_all() {
-    let memory = MemoryStore::new();
-    alone(async || {
+    let play = async || {
+        let memory = MemoryStore::new();
         let client = Client::with_memory(&memory);
         let mut longest = Longest::new("use");
         for name in 0..NAMES {
@@ -75,15 +91,16 @@ fn names_used_in_turn_leave_nothing_behind_and_no_call_works_for_them_all() {
             longest.add(worked() - start, name);
         }
         assert!(names(&memory) <= 1, "{memory:?}");
-        longest.assert_short();
-    });
+        vec![longest]
+    };
+    all_are_short(|| alone(play));
 }
 
 // Behaviour 62
 #[test]
 fn no_call_works_for_all_the_names_that_are_held() {
-    let memory = MemoryStore::new();
-    alone(async || {
+    let play = async || {
+        let memory = MemoryStore::new();
         let client = Client::with_memory(&memory);
         let (mut acquire, mut release) = (Longest::new("acquire"), Longest::new("release"));
         let mut held = Vec::with_capacity(NAMES as usize);
@@ -100,9 +117,9 @@ fn no_call_works_for_all_the_names_that_are_held() {
             release.add(worked() - start, name);
         }
         assert!(names(&memory) <= 1, "{memory:?}");
-        acquire.assert_short();
-        release.assert_short();
-    });
+        vec![acquire, release]
+    };
+    all_are_short(|| alone(play));
 }
 
 // Behaviour 62, invariant 6

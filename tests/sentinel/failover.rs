@@ -191,7 +191,7 @@ async fn a_replica_that_was_promoted_but_that_no_sentinel_names_is_left_again() 
     assert!(since.elapsed() < ms(3_000), "{:?}", since.elapsed());
 }
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test]
 async fn after_a_long_outage_a_promotion_is_noticed_at_once() {
     let mut deployment = SentinelDeployment::start().await;

@@ -48,10 +48,7 @@ impl Driver {
 
     /// Closes the place once no name has used it for a while.
     pub(super) fn closes_unused(&mut self) -> bool {
-        let used = self.place.has_names()
-            || !self.answers.is_empty()
-            || !self.shared.has_others_at_work(&self.place);
-        if used {
+        if self.place.has_names() || !self.answers.is_empty() {
             self.close_at = None;
             return false;
         }

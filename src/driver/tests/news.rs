@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::places::{A, B, Node, SOON};
+use super::node::{A, B, Node, SOON};
 use super::spread_store::Spread;
 
 /// After this time without a server, pauses are up to five seconds long.
@@ -13,7 +13,7 @@ const LONG_OUTAGE: Duration = Duration::from_secs(300);
 /// The bound of a pause that was cut short, and a turn.
 const AT_ONCE: Duration = Duration::from_millis(60);
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test(start_paused = true)]
 async fn after_a_long_outage_a_place_is_connected_to_as_soon_as_there_is_news_of_it() {
     let spread = Spread::new();
@@ -29,7 +29,7 @@ async fn after_a_long_outage_a_place_is_connected_to_as_soon_as_there_is_news_of
     }
 }
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test(start_paused = true)]
 async fn news_of_another_place_brings_no_attempt_forward() {
     let spread = Spread::new();
@@ -49,7 +49,7 @@ async fn news_of_another_place_brings_no_attempt_forward() {
     waiting.held_after().await;
 }
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test(start_paused = true)]
 async fn after_a_long_outage_a_place_is_connected_to_as_soon_as_a_name_comes_there() {
     let spread = Spread::new();
@@ -72,7 +72,7 @@ async fn after_a_long_outage_a_place_is_connected_to_as_soon_as_a_name_comes_the
     }
 }
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test(start_paused = true)]
 async fn clients_that_hear_the_same_news_do_not_connect_at_the_same_instant() {
     let spread = Spread::new();
@@ -94,7 +94,7 @@ async fn clients_that_hear_the_same_news_do_not_connect_at_the_same_instant() {
     drop(waiting);
 }
 
-// Behaviour 85
+// Behaviour 88
 #[tokio::test(start_paused = true)]
 async fn a_store_that_always_has_news_makes_no_busy_loop() {
     let spread = Spread::new();

@@ -10,7 +10,9 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::PlaceId;
-use crate::store::{BoxFuture, Kick, Opened, Session, Store, Turn, TurnAnswer, WakeListener};
+use crate::store::{
+    BoxFuture, Kick, NamesCursor, NamesPage, Opened, Session, Store, Turn, TurnAnswer, WakeListener,
+};
 
 /// A session that keeps what it was sent until the test answers it.
 #[derive(Default)]
@@ -81,6 +83,10 @@ impl Session for Slow {
         _: PermitId,
         _: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
+        gone()
+    }
+
+    fn names(&self, _: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
         gone()
     }
 

@@ -14,7 +14,8 @@ use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::PlaceId;
 use crate::store::memory::MemoryState;
 use crate::store::{
-    BoxFuture, Kick, Opened, Session, Store, Turn, TurnAnswer, TurnOutcome, WakeListener,
+    BoxFuture, Kick, NamesCursor, NamesPage, Opened, Session, Store, Turn, TurnAnswer, TurnOutcome,
+    WakeListener,
 };
 
 /// What the clients and the test share. A name comes to another place with all that is known of it.
@@ -37,8 +38,22 @@ pub(super) struct Spread {
     always_has_news: AtomicBool,
     /// When each place was connected to, or tried.
     tries: Mutex<Vec<(PlaceId, Instant)>>,
-    /// How many turns each place has run.
-    ran: Mutex<BTreeMap<PlaceId, usize>>,
+    /// The turns that each place has run.
+    ran: Mutex<Vec<(PlaceId, Said)>>,
+    /// The places that sent turns on to another one.
+    sent_on: Mutex<Vec<PlaceId>>,
+    /// What happens when a connection to a place is closed.
+    on_close: Mutex<BTreeMap<PlaceId, OnClose>>,
+}
+
+type OnClose = Box<dyn FnOnce() + Send>;
+
+/// How many permits and waiters a turn named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Said {
+    pub(super) renewed: usize,
+    pub(super) asked: usize,
+    pub(super) admitted: usize,
 }
 
 impl Spread {
@@ -56,6 +71,8 @@ impl Spread {
             always_has_news: AtomicBool::new(false),
             tries: Mutex::default(),
             ran: Mutex::default(),
+            sent_on: Mutex::default(),
+            on_close: Mutex::default(),
         })
     }
 
@@ -133,7 +150,23 @@ impl Spread {
 
     /// Returns how many turns a place has run.
     pub(super) fn ran(&self, place: PlaceId) -> usize {
-        self.ran.lock().unwrap().get(&place).copied().unwrap_or(0)
+        self.said(place).len()
+    }
+
+    /// Returns what the turns named that a place has run.
+    pub(super) fn said(&self, place: PlaceId) -> Vec<Said> {
+        let ran = self.ran.lock().unwrap();
+        ran.iter().filter(|(at, _)| *at == place).map(|(_, said)| *said).collect()
+    }
+
+    /// Returns how many turns a place has sent on to another one.
+    pub(super) fn sent_on(&self, place: PlaceId) -> usize {
+        self.sent_on.lock().unwrap().iter().filter(|at| **at == place).count()
+    }
+
+    /// Runs `act` when the next connection to a place is closed.
+    pub(super) fn on_close(&self, place: PlaceId, act: impl FnOnce() + Send + 'static) {
+        self.on_close.lock().unwrap().insert(place, Box::new(act));
     }
 
     /// Returns how many connections to a place are open.
@@ -253,9 +286,9 @@ impl SpreadSession {
         let at = self.spread.at(name);
         if at != self.place {
             self.spread.told.lock().unwrap().insert(name.to_owned(), at);
+            self.spread.sent_on.lock().unwrap().push(self.place);
             return Err(StoreError::elsewhere(format!("{name} is at {at:?}")));
         }
-        *self.spread.ran.lock().unwrap().entry(self.place).or_default() += 1;
         Ok(())
     }
 
@@ -263,15 +296,31 @@ impl SpreadSession {
         let _first = self.first.lock().await;
         let mut answers = Vec::new();
         for turn in turns {
-            answers.push(self.reach(&turn.name).await.map(|()| self.spread.turn(turn)));
+            answers.push(self.reach(&turn.name).await.map(|()| self.turn_here(turn)));
         }
         answers
+    }
+
+    fn turn_here(&self, turn: &Turn) -> TurnOutcome {
+        let (renewed, asked) = (turn.renew.len(), turn.ask.len());
+        let said = Said { renewed, asked, admitted: turn.admit.len() };
+        self.spread.ran.lock().unwrap().push((self.place, said));
+        self.spread.turn(turn)
     }
 
     /// Waits while the place keeps its answers.
     async fn may_answer(&self) {
         let mut held = self.spread.held_answers.subscribe();
         held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
+    }
+}
+
+impl Drop for SpreadSession {
+    fn drop(&mut self) {
+        let act = self.spread.on_close.lock().unwrap().remove(&self.place);
+        if let Some(act) = act {
+            act();
+        }
     }
 }
 
@@ -318,6 +367,11 @@ impl Session for SpreadSession {
         _: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         let error = StoreError::new(StoreErrorKind::Server, "nobody kicks here");
+        Box::pin(ready(Err(error)))
+    }
+
+    fn names(&self, _: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        let error = StoreError::new(StoreErrorKind::Server, "nobody lists here");
         Box::pin(ready(Err(error)))
     }
 

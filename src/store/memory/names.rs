@@ -36,6 +36,18 @@ impl Names {
         self.states.len()
     }
 
+    /// Returns the names that have something to remember.
+    pub(super) fn in_use(&mut self, now: u64) -> Vec<String> {
+        self.now = self.now.max(now);
+        let now_ms = self.now / 1000;
+        let states = self.states.iter_mut();
+        let in_use = states.filter_map(|(name, state)| {
+            state.expire(now_ms);
+            (!state.is_blank()).then(|| name.to_string())
+        });
+        in_use.collect()
+    }
+
     pub(super) fn listen(&mut self, client: ClientId, listener: Weak<dyn WakeListener>) {
         self.listeners.insert(client, listener);
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use crate::error::StoreError;
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::store::{BoxFuture, Kick, Session, Turn, TurnAnswer, WakeListener};
+use crate::store::{
+    BoxFuture, Kick, NamesCursor, NamesPage, Session, Turn, TurnAnswer, WakeListener,
+};
 
 use super::shared::Shared;
 
@@ -69,6 +71,11 @@ impl Session for MemorySession {
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         Box::pin(async move { Ok(self.shared.kick(&name, id, kick)) })
+    }
+
+    fn names(&self, _: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
+        let page = NamesPage { names: self.shared.names_in_use(), next: None };
+        Box::pin(async move { Ok(page) })
     }
 
     fn is_subscribed(&self) -> bool {

@@ -33,6 +33,10 @@ impl Shared {
         lock(&self.names).len()
     }
 
+    pub(super) fn names_in_use(&self) -> Vec<String> {
+        lock(&self.names).in_use(self.clock.now_micros())
+    }
+
     pub(super) fn turn(&self, turn: &Turn) -> TurnOutcome {
         let (outcome, wake_ups) = self.with_state(&turn.name, |state, now| state.turn(turn, now));
         self.wake(&turn.name, wake_ups);

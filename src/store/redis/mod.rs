@@ -6,6 +6,8 @@ mod connection_name;
 mod dial;
 mod errors;
 mod known_script;
+mod names;
+mod replication;
 mod role;
 mod scripts;
 mod sentinel;

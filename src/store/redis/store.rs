@@ -11,7 +11,7 @@ use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::cluster::{Channels, Cluster};
-use super::connection_name::connection_name;
+use super::connection_name::{Use, connection_name};
 use super::dial::{Dial, usable, with_protocol};
 use super::errors::{is_hopeless, store_error};
 use super::role::RoleCheck;
@@ -47,6 +47,13 @@ impl Store for RedisStore {
         match &self.reach {
             Reach::Direct(_) | Reach::Sentinels(_) => PlaceId::FIRST,
             Reach::Cluster(cluster) => cluster.place_of(name),
+        }
+    }
+
+    fn places(&self) -> Vec<PlaceId> {
+        match &self.reach {
+            Reach::Direct(_) | Reach::Sentinels { .. } => vec![PlaceId::FIRST],
+            Reach::Cluster(cluster) => cluster.places(),
         }
     }
 
@@ -162,7 +169,8 @@ impl RedisStore {
             scripts: Arc::clone(&self.scripts),
             prefix: Arc::clone(&self.prefix),
             channel: format!("{}wake:{id}", self.prefix),
-            name: connection_name(&self.label, id),
+            name: connection_name(&self.label, id, Use::Turns),
+            replication_name: connection_name(&self.label, id, Use::Replicas),
             listener,
             role: None,
             speaks_resp3: Arc::clone(&self.speaks_resp3),

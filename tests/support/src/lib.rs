@@ -20,4 +20,5 @@ mod redis_stats;
 mod reserved_port;
 pub mod sentinel;
 pub mod server_program;
+pub mod shifted_clock;
 pub mod wait;

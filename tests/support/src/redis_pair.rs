@@ -1,7 +1,7 @@
 //! A primary and its replica, which takes over with what it has by then.
 
 use crate::fault_proxy::FaultProxy;
-use crate::redis_server::RedisServer;
+use crate::redis_server::{RedisServer, RedisServerBuilder};
 use crate::wait::{PATIENCE, eventually};
 
 pub struct RedisPair {
@@ -16,9 +16,14 @@ pub struct RedisPair {
 impl RedisPair {
     /// Starts both, and waits until the replica is in step.
     pub async fn start() -> Self {
+        Self::start_with(RedisServer::builder()).await
+    }
+
+    /// Starts both, the replica as `replica` says.
+    pub async fn start_with(replica: RedisServerBuilder) -> Self {
         // So a replica need not wait for others that may come.
         let at_once = RedisServer::builder().arg("--repl-diskless-sync-delay").arg("0");
-        let (primary, replica) = (at_once.start().await, RedisServer::start().await);
+        let (primary, replica) = (at_once.start().await, replica.start().await);
         let replication = FaultProxy::start(primary.addr()).await;
         let port = replication.addr().port().to_string();
         replica.cmd(&["REPLICAOF", "127.0.0.1", &port]).await;

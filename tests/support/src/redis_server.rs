@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::owned_process::OwnedProcess;
 use crate::reserved_port::ReservedPort;
 use crate::server_program;
+use crate::shifted_clock::ShiftedClock;
 use crate::wait::{PATIENCE, POLL_EVERY, eventually, within};
 
 /// The settings of a server that name its certificates, and the files that they name.
@@ -37,6 +38,7 @@ pub struct RedisServerBuilder {
     tls: bool,
     password: Option<String>,
     args: Vec<String>,
+    env: Vec<(&'static str, PathBuf)>,
 }
 
 impl RedisServerBuilder {
@@ -76,6 +78,12 @@ impl RedisServerBuilder {
             ..7 => self,
             7.. => self.arg("--enable-debug-command").arg("yes"),
         }
+    }
+
+    /// Makes it tell the time by a clock of the test, which must outlive it.
+    pub fn clock(mut self, clock: &ShiftedClock) -> Self {
+        self.env.extend(clock.env());
+        self
     }
 
     /// Adds one argument to the command line: `.arg("--maxmemory").arg("5mb")`.
@@ -132,6 +140,7 @@ impl RedisServer {
             tls: false,
             password: None,
             args: Vec::new(),
+            env: Vec::new(),
         }
     }
 
@@ -329,6 +338,7 @@ fn spawn(
         .arg(directory.path())
         .args(["--save", "", "--appendonly", "no", "--loglevel", "notice"])
         .args(&options.args)
+        .envs(options.env.iter().cloned())
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("sharing the log with standard error"))
         .stderr(log);

@@ -3,6 +3,7 @@
 use std::env;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 
 /// The variable that names another server than the `redis-server` on the PATH: another version, or Valkey.
 pub const SERVER: &str = "ZSEM_TEST_SERVER";
@@ -28,6 +29,19 @@ pub fn version() -> (u32, u32) {
 /// Whether the server is Valkey.
 pub fn is_valkey() -> bool {
     said().starts_with("Valkey")
+}
+
+/// Whether the server has sharded channels. Redis has them from 7.0 on.
+pub fn has_sharded_channels() -> bool {
+    major_version() >= 7
+}
+
+/// Says that the server cannot run this test, because it lacks something. `scripts/engines` counts and names
+/// these tests.
+pub fn skip(lacks: &str) {
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test");
+    println!("skipped on this server: {test}, since it has no {lacks}");
 }
 
 /// What the server says of itself: `Redis server v=7.0.15 ..`.

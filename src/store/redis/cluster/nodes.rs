@@ -57,6 +57,11 @@ impl Cluster {
         self.map().place_of(Slot::of(name))
     }
 
+    /// Returns the places that have slots, as far as is known.
+    pub(in super::super) fn places(&self) -> Vec<PlaceId> {
+        self.map().places()
+    }
+
     /// The address of the cluster, or of a place of it, as the log shows it.
     pub(in super::super) fn address_of(&self, place: PlaceId) -> String {
         match self.map().address(place) {

@@ -38,6 +38,14 @@ impl SlotMap {
         self.places[slot.index()]
     }
 
+    /// Returns the places that have slots. The first one is among them while slots are not known.
+    pub(super) fn places(&self) -> Vec<PlaceId> {
+        let mut places = self.places.clone();
+        places.sort_unstable();
+        places.dedup();
+        places
+    }
+
     /// Returns the address of a place; `None` of the first one, which has none of its own.
     pub(super) fn address(&self, place: PlaceId) -> Option<&Address> {
         let index = (place.get() as usize).checked_sub(1)?;

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::hold::Hold;
 use crate::id::ClientId;
 use crate::lost_reason::LostReason;
-use crate::numbers::PlaceId;
+use crate::numbers::{PlaceId, Replicas};
 use crate::store::{BoxFuture, Session, Store};
 
 use super::cell::SemaphoreCell;
@@ -21,6 +22,7 @@ use super::link::Link;
 use super::place::Place;
 use super::places::Places;
 use super::registry::Registry;
+use super::replication::{Asked, LineStarter};
 use super::state::SemaphoreState;
 
 pub(crate) struct Shared {
@@ -178,7 +180,19 @@ impl Shared {
     pub(crate) fn close(self: &Arc<Self>) {
         self.lifecycle.close();
         for cell in self.registry.all() {
-            self.update(&cell, |state| state.close(Instant::now()));
+            self.close_semaphore(&cell);
+        }
+    }
+
+    /// Closes a semaphore. Grants that wait for replicas are given back.
+    pub(super) fn close_semaphore(self: &Arc<Self>, cell: &Arc<SemaphoreCell>) {
+        let name = self.update(cell, |state| {
+            state.close(Instant::now());
+            Arc::clone(state.name())
+        });
+        let away = self.places.all().flat_map(|place| place.lines().send_away(&name));
+        for hold in away.filter(|hold| hold.release()) {
+            self.update_unawaited(cell, |state| state.give_back(hold.id.counter(), None));
         }
     }
 
@@ -385,6 +399,31 @@ impl Shared {
                 NoSession::Unavailable(StoreError::timeout(what))
             }
         }
+    }
+
+    // Replicas.
+
+    /// Returns whether the store is in this process, and thus has no replicas.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.store.is_in_process()
+    }
+
+    /// Waits until this number of replicas has the grant of `hold`.
+    pub(super) fn ask_about_replicas(
+        &self,
+        cell: &SemaphoreCell,
+        hold: &Arc<Hold>,
+        wanted: Replicas,
+    ) -> Asked {
+        let name = cell.read(|state| Arc::clone(state.name()));
+        let spawn = |serve| {
+            if let Some(starter) = self.starter.get() {
+                starter.runtime.spawn(serve);
+            }
+        };
+        let place = self.place_of(cell);
+        let starter = LineStarter { place, call_timeout: self.call_timeout, spawn: &spawn };
+        place.lines().of(wanted).ask(&name, hold, &starter)
     }
 
     // What is not given back yet.

@@ -20,11 +20,11 @@ async fn a_place_that_is_down_costs_the_names_of_others_nothing() {
     spread.take_down(B);
     sleep(SOON).await;
     assert!(held.driver.place().link().unconnected_since().is_some());
-    assert!(held.driver.with(|state| state.outage().is_some()));
+    assert!(held.driver.with(|state| state.outage(None).is_some()));
     for _ in 0..100 {
         node.hold("a2").await.release();
         assert!(other.driver.place().link().unconnected_since().is_none());
-        assert!(other.driver.with(|state| state.outage().is_none()));
+        assert!(other.driver.with(|state| state.outage(None).is_none()));
     }
     assert!(other.is_held());
     assert!(node.shared.is_available(), "a place answers");
@@ -55,7 +55,7 @@ async fn a_place_that_is_silent_costs_the_names_of_others_nothing() {
     while Instant::now() < end {
         node.hold("a2").await.release();
         sleep(SOON).await;
-        assert!(other.is_held() && other.driver.with(|state| state.outage().is_none()));
+        assert!(other.is_held() && other.driver.with(|state| state.outage(None).is_none()));
     }
     assert_eq!(spread.connections(A), 1, "it was not given up");
     assert!(!held.is_held(), "nobody renewed it");

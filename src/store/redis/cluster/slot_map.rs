@@ -72,6 +72,11 @@ impl SlotMap {
         changed
     }
 
+    /// Returns whether a place has any slot.
+    pub(super) fn has_slots(&self, place: PlaceId) -> bool {
+        self.places.contains(&place)
+    }
+
     /// Returns the primaries that have slots.
     pub(super) fn primaries(&self) -> Vec<Address> {
         self.places().into_iter().filter_map(|place| self.address(place).cloned()).collect()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::select_ok;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
+use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::time::{Instant, sleep};
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -121,6 +121,11 @@ async fn ask(
 ) -> RedisResult<(Address, MultiplexedConnection, Told)> {
     let reply: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     let told = Told::read(&reply, &node);
+    if told.ranges.is_empty() {
+        // A node that is not in the cluster yet, or no longer. Others know more.
+        let kind = ErrorKind::Server(ServerErrorKind::ClusterDown);
+        return Err(RedisError::from((kind, "the node knows no slots")));
+    }
     Ok((node, connection, told))
 }
 

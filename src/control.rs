@@ -50,7 +50,7 @@ impl ZSetSemaphore {
     }
 
     /// Kicks a permit, whoever holds it: it cannot be renewed any more, and its holder is told by
-    /// [`lost()`](crate::Permit::lost). Its units are free when the holder has released it, or at the
+    /// [`lost()`](crate::Permit::lost). Its units are free when the holder has dropped or released it, or at the
     /// end of its lease at the latest.
     ///
     /// # Errors

@@ -123,6 +123,11 @@ impl Hold {
         self.end(End::Released)
     }
 
+    /// Whether an operator has kicked the permit. The store keeps it until its holder gives it back.
+    pub(crate) fn is_kicked(&self) -> bool {
+        self.lost_for() == Some(LostReason::Kicked)
+    }
+
     fn end(&self, end: End) -> bool {
         let ended = self.word.set_end(end);
         if ended {

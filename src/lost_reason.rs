@@ -9,7 +9,8 @@ pub enum LostReason {
     /// Its lease ended without an [`extend`](crate::Permit::extend), with
     /// [`Renew::Manual`](crate::Renew::Manual).
     Expired,
-    /// An operator [kicked](crate::ZSetSemaphore::kick) it.
+    /// An operator [kicked](crate::ZSetSemaphore::kick) it. Its units stay in use until it is dropped or
+    /// released, or its lease ends.
     Kicked,
     /// The store no longer has it, though its lease had not ended, and there was no room to put it
     /// back. Data was lost or deleted, the clock of the server was stepped, or an operator removed it

@@ -138,8 +138,13 @@ pub(crate) async fn release(
     hold: &Hold,
     give_back: impl FnOnce(ReleaseDone),
 ) -> Result<Released, ReleaseError> {
-    // Past its deadline the permit is lost, and the driver removes it from the store.
-    if matches!(hold.truth(), Truth::Lost(_)) || !hold.release() {
+    let ends_here = match hold.truth() {
+        Truth::HeldUntil(_) => hold.release(),
+        Truth::Lost(LostReason::Kicked) => true,
+        // Past its deadline the permit is lost, and the driver removes it from the store.
+        Truth::Lost(_) | Truth::Released => false,
+    };
+    if !ends_here {
         return Ok(Released::AlreadyGone);
     }
     let (done, answer) = oneshot::channel();

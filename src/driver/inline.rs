@@ -18,7 +18,8 @@ use super::deferred::Effect;
 use super::link::LinkWatch;
 
 /// Takes turns until there is nothing to say. Returns whether the driver must look at the state: because the
-/// store has to be awaited, to set its timer earlier, or to drop a state that is no longer needed.
+/// store has to be awaited, to set its timer earlier, to log a loss, or to drop a state that is no longer
+/// needed.
 pub(super) fn take_turns(
     cell: &SemaphoreCell,
     store: &dyn Store,

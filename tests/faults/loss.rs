@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use zset_semaphore::{
     AcquireError, Client, ControlError, Inspection, KickOutcome, LostReason, MemoryStore, Permit,
     Released, Renew, StoreErrorKind, TryAcquireError, ZSetSemaphore,
@@ -237,19 +237,89 @@ async fn a_kick_ends_that_permit_for_good_and_no_other() {
 
         assert_eq!(control.kick(kicked.id()).await.unwrap(), KickOutcome::Marked);
         assert_eq!(within(PATIENCE, kicked.lost()).await, LostReason::Kicked);
-        // What ended here is handed back: the next one need not wait for the lease.
+        // Its units are in use until the holder gives it back: the next one need not wait for the lease then.
+        let found = control.inspect().await.unwrap();
+        assert!(found.holders.iter().any(|holder| holder.id == kicked.id() && holder.kicked));
+        assert_eq!((found.in_use, found.waiters_total), (3, 1));
+        let id = kicked.id();
+        assert_eq!(kicked.release().await.unwrap(), Released::Freed);
         let next = within(PATIENCE, waiting).await.unwrap().unwrap();
-        eventually_found("it is gone", &control, |f| f.holders.iter().all(|h| h.id != kicked.id()))
-            .await;
         for permit in others.iter().chain([&next]) {
             stays_held(permit).await;
         }
         let found = control.inspect().await.unwrap();
-        assert!(found.holders.iter().all(|holder| holder.id != kicked.id() && !holder.kicked));
-        assert_eq!(control.kick(kicked.id()).await.unwrap(), KickOutcome::NotHeld);
-        assert_eq!(kicked.release().await.unwrap(), Released::AlreadyGone);
+        assert!(found.holders.iter().all(|holder| holder.id != id && !holder.kicked));
+        assert_eq!(control.kick(id).await.unwrap(), KickOutcome::NotHeld);
         assert_eq!(control.inspect().await.unwrap().in_use, 3);
     }
+}
+
+/// How a holder gives back a permit that was kicked.
+type GiveBack = fn(Permit);
+
+// Behaviour 57
+#[tokio::test]
+async fn a_kicked_permit_is_free_when_it_is_dropped_and_not_before() {
+    let by_drop: GiveBack = drop;
+    let by_handle: GiveBack = |permit| {
+        let handle = permit.handle();
+        tokio::spawn(async move {
+            assert_eq!(handle.release().await.unwrap(), Released::Freed);
+            assert_eq!(handle.release().await.unwrap(), Released::AlreadyGone);
+            assert_eq!(permit.release().await.unwrap(), Released::AlreadyGone);
+        });
+    };
+    for give_back in [by_drop, by_handle] {
+        for place in Place::each().await {
+            let (client, operator) = (place.client(), place.client());
+            let (semaphore, control) = (semaphore(&client, 1), semaphore(&operator, 1));
+            let permit = semaphore.acquire(1).await.unwrap();
+            control.kick(permit.id()).await.unwrap();
+            assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Kicked);
+            assert!(control.try_acquire(1).await.is_err(), "its holder may be at work");
+            give_back(permit);
+            eventually_found("it is given back", &control, |found| found.in_use == 0).await;
+        }
+    }
+}
+
+// Behaviours 27, 57
+#[tokio::test]
+async fn a_kicked_permit_that_nobody_gives_back_is_free_when_its_lease_ends() {
+    for place in Place::each().await {
+        let (client, operator) = (place.client(), place.client());
+        let (semaphore, control) = (semaphore(&client, 2), semaphore(&operator, 2));
+        let (kicked, other) =
+            (semaphore.acquire(1).await.unwrap(), semaphore.acquire(1).await.unwrap());
+        control.kick(kicked.id()).await.unwrap();
+        assert_eq!(within(PATIENCE, kicked.lost()).await, LostReason::Kicked);
+        let start = Instant::now();
+        let next = within(PATIENCE, control.acquire(1)).await.unwrap();
+        assert!(start.elapsed() < LEASE + Duration::from_millis(500), "{:?}", start.elapsed());
+        assert_eq!(kicked.lost().await, LostReason::Kicked, "the reason does not change");
+        stays_held(&other).await;
+        assert_eq!(kicked.release().await.unwrap(), Released::AlreadyGone);
+        drop(next);
+    }
+}
+
+// Behaviours 21, 57
+#[tokio::test]
+async fn a_kicked_permit_is_not_put_back_after_a_loss_of_data_and_holds_up_nobody() {
+    let server = RedisServer::start().await;
+    let (client, operator) = (connect(server.url()).await, connect(server.url()).await);
+    let (semaphore, control) = (semaphore(&client, 2), semaphore(&operator, 2));
+    let (kicked, other) =
+        (semaphore.acquire(1).await.unwrap(), semaphore.acquire(1).await.unwrap());
+    control.kick(kicked.id()).await.unwrap();
+    assert_eq!(within(PATIENCE, kicked.lost()).await, LostReason::Kicked);
+    server.cmd(&["FLUSHALL"]).await;
+    // A waiter of the client that still has the kicked permit.
+    let next = within(LEASE, semaphore.acquire(1)).await.unwrap();
+    stays_held(&other).await;
+    let found = control.inspect().await.unwrap();
+    assert!(found.in_use == 2 && found.holders.iter().all(|holder| holder.id != kicked.id()));
+    drop((kicked, next));
 }
 
 // Behaviours 27, 57
@@ -273,6 +343,7 @@ async fn a_kicked_holder_that_is_cut_off_is_not_renewed_when_it_is_back() {
     assert_eq!(before, after);
     proxy.pass();
     assert_eq!(within(PATIENCE, permit.lost()).await, LostReason::Kicked);
+    drop(permit);
     eventually_found("it is handed back", &operator, |f| f.in_use == 0).await;
 }
 

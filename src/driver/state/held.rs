@@ -146,6 +146,10 @@ impl Held {
         }
     }
 
+    pub(super) fn hold(&self) -> Arc<Hold> {
+        Arc::clone(&self.hold)
+    }
+
     pub(super) fn lease(&self) -> Duration {
         self.hold.id.lease()
     }
@@ -199,8 +203,21 @@ impl Held {
         self.renewal == Renewal::UnderWay
     }
 
-    /// Makes it due for renewal; returns whether it was not.
+    /// Ends the renewals: the next look is at the end of the lease.
+    pub(super) fn end_renewals(&mut self) {
+        self.schedule(None);
+    }
+
+    /// Returns whether the permit was kicked, and is not given back yet.
+    pub(super) fn is_left_to_holder(&self) -> bool {
+        self.hold.is_kicked()
+    }
+
+    /// Makes it due for renewal; returns whether it was not. A permit that was kicked never is.
     pub(super) fn begin_renewal(&mut self) -> bool {
+        if self.is_left_to_holder() {
+            return false;
+        }
         std::mem::replace(&mut self.renewal, Renewal::UnderWay) != Renewal::UnderWay
     }
 

@@ -28,6 +28,7 @@ mod in_flight;
 mod known;
 mod lease_counts;
 mod limits;
+mod lost_permits;
 mod meetings;
 mod outage;
 mod permits;
@@ -52,7 +53,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::lease;
 use crate::lost_reason::LostReason;
-use crate::numbers::{Millis, Seq};
+use crate::numbers::{Millis, Replicas, Seq};
 use crate::options::Options;
 use crate::released::Released;
 use crate::store::{WakeUp, WhenFull};
@@ -75,6 +76,7 @@ use waiters::Waiters;
 
 #[cfg(test)]
 pub(super) use deadlines::Deadlines;
+pub(super) use lost_permits::LostPermits;
 pub(super) use timer::TimerMove;
 pub(super) use turns::{Outgoing, STRETCH};
 pub(crate) use waiter::WaitEnd;
@@ -111,6 +113,8 @@ struct Notices {
     data_lost: bool,
     /// A waiter learnt of its grant by asking, so its wake-up was probably lost.
     wake_up_missed: bool,
+    /// Permits that were lost. Boxed, because most semaphores lose none.
+    lost_permits: Option<Box<LostPermits>>,
 }
 
 impl SemaphoreState {
@@ -187,15 +191,33 @@ impl SemaphoreState {
         self.known.limit_override()
     }
 
-    /// Returns why there is an outage, if there is one.
-    pub(crate) fn outage(&self) -> Option<&StoreError> {
-        self.outage.error()
+    /// Returns why there is an outage for those who want grants on this number of replicas.
+    pub(crate) fn outage(&self, wanted: Option<Replicas>) -> Option<&StoreError> {
+        self.outage.error_for(wanted)
     }
 
-    /// Returns since when there is an outage. `heard` is when the store last answered anybody.
+    /// Returns since when there is such an outage. `heard` is when the store last answered anybody.
     #[cfg(feature = "tower")]
-    pub(crate) fn away_since(&self, heard: Instant) -> Option<Instant> {
-        self.outage.since(heard)
+    pub(crate) fn away_since(&self, heard: Instant, wanted: Option<Replicas>) -> Option<Instant> {
+        self.outage.since(heard, wanted)
+    }
+
+    /// Notes that grants have not been on `wanted` replicas since `since`, as far as is known.
+    pub(crate) fn too_few_replicas(
+        &mut self,
+        wanted: Replicas,
+        error: StoreError,
+        since: Instant,
+        now: Instant,
+    ) {
+        let change = self.outage.too_few_replicas(wanted, error, since, now);
+        self.wake_on(change);
+    }
+
+    /// Notes that a grant is on `wanted` replicas.
+    pub(crate) fn enough_replicas(&mut self, wanted: Replicas) {
+        let change = self.outage.enough_replicas(wanted);
+        self.wake_on(change);
     }
 
     /// Returns whether this caller may ask the store during the outage.
@@ -406,12 +428,36 @@ impl SemaphoreState {
     fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
         let Some(permit) = self.permits.remove(counter) else { return };
         let EndedPermit { ended, hold, server_until, .. } = permit;
+        let was_kicked = hold.is_kicked();
         hold.lose_unannounced(reason);
-        let reason = hold.lost_for().unwrap_or(reason);
-        self.effects.push(Effect::Announce(hold));
-        let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
-        self.effects.extend(self.permits.take_extends(counter).map(lost));
+        if !was_kicked {
+            self.tell_loss(hold, reason);
+        }
         self.removals.cancel(ended, self.in_flight.after_all_sent(), now.max(server_until));
+    }
+
+    /// An operator has kicked the permit. Its units stay in use until its holder gives it back, or its lease
+    /// ends.
+    fn kicked(&mut self, counter: u64, now: Instant) {
+        let Some(hold) = self.permits.hold(counter) else { return };
+        if hold.lose_unannounced(LostReason::Kicked) {
+            self.permits.leave_to_holder(counter);
+            self.tell_loss(hold, LostReason::Kicked);
+        } else if !hold.is_kicked() {
+            self.lose(counter, LostReason::Kicked, now); // it had ended before
+        }
+    }
+
+    /// Tells of a loss those who wait for it, those who want a longer lease, and the log.
+    fn tell_loss(&mut self, hold: Arc<Hold>, reason: LostReason) {
+        let lost_for = hold.lost_for(); // `None` if it was released a moment ago
+        if let Some(reason) = lost_for {
+            self.notices.lost_permits.get_or_insert_default().note(&hold, reason);
+        }
+        let reason = lost_for.unwrap_or(reason);
+        let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
+        self.effects.extend(self.permits.take_extends(hold.id.counter()).map(lost));
+        self.effects.push(Effect::Announce(hold));
     }
 
     pub(crate) fn lose_all(&mut self, reason: LostReason, now: Instant) {
@@ -444,11 +490,11 @@ impl SemaphoreState {
         self.waiters.tend_polls(now);
     }
 
-    /// Returns whether the driver must look after a turn that it did not take: to set its timer earlier, or
-    /// to drop a state that is no longer needed.
+    /// Returns whether the driver must look after a turn that it did not take: to set its timer earlier, to
+    /// log a loss, or to drop a state that is no longer needed.
     pub(super) fn wants_look(&mut self) -> bool {
         let next = self.next_look(true);
-        self.timer.hasten(next) || self.is_unused()
+        self.timer.hasten(next) || self.notices.lost_permits.is_some() || self.is_unused()
     }
 
     /// Sets the driver's timer.
@@ -473,6 +519,11 @@ impl SemaphoreState {
     /// Returns, once, whether a waiter learnt of its grant by asking although wake-ups should arrive.
     pub(super) fn take_missed_wake_up(&mut self) -> bool {
         std::mem::take(&mut self.notices.wake_up_missed)
+    }
+
+    /// Returns, once, the permits that were lost since the last call.
+    pub(super) fn take_lost_permits(&mut self) -> Option<Box<LostPermits>> {
+        self.notices.lost_permits.take()
     }
 
     // The end.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::numbers::Replicas;
 use crate::retry_delay::RetryDelay;
 use crate::store::HOPS;
 
@@ -28,6 +29,7 @@ pub(super) struct Outage {
     since: Option<Instant>,
     /// When the store last failed to answer, or last refused.
     heard_at: Option<Instant>,
+    too_few: Option<TooFewReplicas>,
     /// The server refused a turn of this semaphore.
     refused: bool,
     /// When a caller was last let through to ask whether it is over.
@@ -39,6 +41,15 @@ pub(super) struct Outage {
     brief_pauses: u32,
     /// How many turns in a row were sent to a place that no longer had the name.
     redirected: u32,
+}
+
+/// Grants are not known to be on as many replicas as somebody wants. Turns are answered all the same, so it concerns
+/// only those who want as many.
+#[derive(Debug)]
+struct TooFewReplicas {
+    wanted: Replicas,
+    since: Instant,
+    error: StoreError,
 }
 
 /// What follows from a turn that was sent to a place that no longer has the name.
@@ -63,6 +74,40 @@ pub(super) enum Change {
 impl Outage {
     pub(super) fn error(&self) -> Option<&StoreError> {
         self.error.as_ref()
+    }
+
+    fn too_few(&self, wanted: Option<Replicas>) -> Option<&TooFewReplicas> {
+        self.too_few.as_ref().filter(|too_few| wanted >= Some(too_few.wanted))
+    }
+
+    /// Returns why there is an outage for those who want grants on this number of replicas.
+    pub(super) fn error_for(&self, wanted: Option<Replicas>) -> Option<&StoreError> {
+        self.error().or_else(|| Some(&self.too_few(wanted)?.error))
+    }
+
+    /// Notes that grants have not been on `wanted` replicas since `since`, as far as is known.
+    pub(super) fn too_few_replicas(
+        &mut self,
+        wanted: Replicas,
+        error: StoreError,
+        since: Instant,
+        now: Instant,
+    ) -> Change {
+        self.heard_at = Some(now);
+        let before = self.too_few.take();
+        let change = if before.is_some() { Change::None } else { Change::BeganOrEnded };
+        let (wanted, since) = before
+            .map_or((wanted, since), |before| (before.wanted.min(wanted), before.since.min(since)));
+        self.too_few = Some(TooFewReplicas { wanted, since, error });
+        change
+    }
+
+    /// Notes that a grant is on `wanted` replicas.
+    pub(super) fn enough_replicas(&mut self, wanted: Replicas) -> Change {
+        match self.too_few.take_if(|too_few| too_few.wanted <= wanted) {
+            Some(_) => Change::BeganOrEnded,
+            None => Change::None,
+        }
     }
 
     /// Notes that the store has not answered as it should since `since`.
@@ -127,14 +172,16 @@ impl Outage {
         Change::BeganOrEnded
     }
 
-    /// Returns since when there is an outage. `heard` is when the store last answered anybody.
+    /// Returns since when there is an outage for those who want grants on `wanted` replicas. `heard` is when the
+    /// store last answered anybody.
     ///
     /// If the store answers others, there is no outage: the turn without an answer is still on its way to
     /// it.
     #[cfg(feature = "tower")]
-    pub(super) fn since(&self, heard: Instant) -> Option<Instant> {
-        let since = self.since?;
-        Some(if self.refused { since } else { since.max(heard) })
+    pub(super) fn since(&self, heard: Instant, wanted: Option<Replicas>) -> Option<Instant> {
+        let since = self.since.map(|since| if self.refused { since } else { since.max(heard) });
+        let too_few = self.too_few(wanted).map(|too_few| too_few.since);
+        since.into_iter().chain(too_few).min()
     }
 
     /// Returns whether this caller may ask the store during the outage. One caller may in each `every`. All

@@ -1,12 +1,14 @@
 //! The permits that are held: inserted by a grant, renewed, and removed by a release or a loss. Pure.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::compact_instant::CompactInstant;
+use crate::hold::Hold;
 use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Incarnation, Millis, TurnNumber};
@@ -62,6 +64,17 @@ impl Permits {
         self.leases.remove(held.counted_as());
         self.shrink_lists();
         Some(held.ended())
+    }
+
+    pub(super) fn hold(&self, counter: u64) -> Option<Arc<Hold>> {
+        self.held.get(&counter).map(Held::hold)
+    }
+
+    /// Ends the renewals of a permit that its holder still has to give back.
+    pub(super) fn leave_to_holder(&mut self, counter: u64) {
+        let Some(held) = self.held.get_mut(&counter) else { return };
+        held.end_renewals();
+        self.deadlines.put(held.next_look(), counter);
     }
 
     pub(super) fn contains(&self, counter: u64) -> bool {
@@ -157,7 +170,9 @@ impl Permits {
     pub(super) fn end_recovery_if_all_are_known(&mut self, incarnation: Option<Incarnation>) {
         if self.recovery == Recovery::DataLost
             && self.renewing.len() <= SHARE // else there are more, and to look at all costs too much
-            && self.held.values().all(|held| held.incarnation() == incarnation)
+            && self.held.values().all(|held| {
+                held.incarnation() == incarnation || held.is_left_to_holder()
+            })
         {
             self.recovery = Recovery::None;
         }
@@ -241,8 +256,8 @@ impl Permits {
         effects: &mut Effects,
     ) {
         let Some(held) = self.held.get_mut(&counter) else { return };
-        if held.is_over(now) {
-            return; // lost already: the next tick says so
+        if held.is_over(now) || held.is_left_to_holder() {
+            return; // lost already: the next tick says so, or has said so
         }
         let (counted_as, looked_at) = (held.counted_as(), held.next_look());
         held.renewed(lease, sent, incarnation);

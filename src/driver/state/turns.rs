@@ -233,7 +233,7 @@ impl SemaphoreState {
             let exception = reply.renewal_exceptions.iter().find(|(at, _)| *at == index);
             match exception.map(|(_, exception)| exception) {
                 Some(RenewalException::Gone) => self.lose(counter, LostReason::MissingInStore, now),
-                Some(RenewalException::Kicked) => self.lose(counter, LostReason::Kicked, now),
+                Some(RenewalException::Kicked) => self.kicked(counter, now),
                 None | Some(RenewalException::PutBack) => {
                     let (renewed, effects) = ((lease, sent), &mut self.effects);
                     self.permits.renewed(counter, renewed, reply.incarnation, now, effects);

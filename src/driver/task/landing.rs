@@ -1,5 +1,6 @@
 //! What the driver does with the turns that come back, and with those of a connection that was given up.
 
+use std::sync::Arc;
 use std::task::Context;
 
 use tokio::time::Instant;
@@ -7,6 +8,7 @@ use tokio::time::Instant;
 use crate::error::{StoreError, StoreErrorKind};
 
 use super::super::answers::{Landed, SentTurn};
+use super::super::cell::SemaphoreCell;
 use super::super::state::SemaphoreState;
 use super::Driver;
 
@@ -34,12 +36,20 @@ impl Driver {
                 let (lost_data, effects) = turn.cell.take_in(turn.number, outcome, now);
                 self.burst.add(effects);
                 if let Some(held) = lost_data {
-                    self.data_loss_log.note(held, now);
+                    self.loss_log.note_data(held, now);
                 }
             }
             Err(error) => self.turn_failed(&turn, &error, now),
         }
-        self.pump_behind(&turn.cell);
+        self.follow_up(&turn.cell);
+    }
+
+    /// Lets a semaphore go on whose turn has landed. One that has come to another place goes on there.
+    fn follow_up(&mut self, cell: &Arc<SemaphoreCell>) {
+        match self.has(cell) {
+            true => self.pump_behind(cell),
+            false => self.shared.make_ready(cell),
+        }
     }
 
     fn turn_failed(&mut self, turn: &SentTurn, error: &StoreError, now: Instant) {

@@ -16,8 +16,8 @@ use super::answers::Answers;
 use super::burst::Burst;
 use super::cell::SemaphoreCell;
 use super::connection::Connection;
-use super::data_loss_log::DataLossLog;
 use super::gathering::Gathering;
+use super::loss_log::LossLog;
 use super::place::Place;
 use super::self_wakes::WithoutSelfWakes;
 use super::shared::Shared;
@@ -36,7 +36,7 @@ pub(super) struct Driver {
     gathering: Gathering,
     timers: Timers,
     alarm: Alarm,
-    data_loss_log: DataLossLog,
+    loss_log: LossLog,
     /// When the driver ends although not everything is given back, once no caller is left.
     give_up_at: Option<Instant>,
     /// When the place is closed, if no name uses it until then.
@@ -73,7 +73,7 @@ impl Driver {
             gathering: Gathering::default(),
             timers: Timers::default(),
             alarm: Alarm::default(),
-            data_loss_log: DataLossLog::default(),
+            loss_log: LossLog::default(),
             give_up_at: None,
             close_at: None,
             moves: 0,
@@ -96,7 +96,7 @@ impl Driver {
             self.poll_connection(cx);
             self.poll_answers(cx);
             if (self.shared.is_abandoned() && self.may_end()) || self.closes_unused() {
-                self.data_loss_log.tell(&self.shared.address_of(&self.place));
+                self.loss_log.tell(&self.shared.address_of(&self.place));
                 self.guard.done = true;
                 return Poll::Ready(());
             }
@@ -153,7 +153,7 @@ impl Driver {
 
     /// Returns when there is work to do, if nothing happens before.
     fn next_look(&self) -> Option<Instant> {
-        let (timer, log) = (self.timers.first(), self.data_loss_log.tell_at());
+        let (timer, log) = (self.timers.first(), self.loss_log.tell_at());
         let (check, open) = (self.answers.check_at(), self.connection.opens_at());
         [timer, check, open, self.give_up_at, self.close_at, log].into_iter().flatten().min()
     }
@@ -164,14 +164,12 @@ impl Driver {
         for landed in self.answers.take_overdue(now, self.place.link().heard_at()) {
             self.land(landed);
         }
-        if self.data_loss_log.tell_at().is_some_and(|at| at <= now) {
-            self.data_loss_log.tell(&self.shared.address_of(&self.place));
+        if self.loss_log.tell_at().is_some_and(|at| at <= now) {
+            self.loss_log.tell(&self.shared.address_of(&self.place));
         }
         while let Some(cell) = self.timers.pop_due(now) {
-            if self.has(&cell) {
-                cell.with(SemaphoreState::timer_fired);
-                self.pump_soon(&cell);
-            }
+            cell.with(SemaphoreState::timer_fired);
+            self.pump_soon(&cell);
         }
     }
 

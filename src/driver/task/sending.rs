@@ -9,7 +9,7 @@ use crate::shrink::Shrink;
 use crate::store::Session;
 
 use super::super::cell::SemaphoreCell;
-use super::super::state::{Outgoing, TimerMove};
+use super::super::state::{LostPermits, Outgoing, TimerMove};
 use super::Driver;
 
 /// A turn with this number of newcomers and removals is pipelined, however many the turn in flight names.
@@ -30,6 +30,7 @@ struct Look {
     timer: TimerMove,
     unused: bool,
     missed_wake_up: bool,
+    lost: Option<Box<LostPermits>>,
 }
 
 impl Driver {
@@ -40,7 +41,10 @@ impl Driver {
             && let Some(cell) = self.backlog.pop_front()
         {
             cell.clear_ready();
-            self.pump(&cell, true);
+            match self.has(&cell) {
+                true => self.pump(&cell, true),
+                false => self.shared.make_ready(&cell),
+            }
         }
         self.backlog.shrink_in_use();
     }
@@ -58,7 +62,7 @@ impl Driver {
     pub(super) fn pump_soon(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = !self.is_full();
         self.pump(cell, in_turn);
-        if !in_turn && self.has(cell) && !cell.set_ready() {
+        if !in_turn && !cell.set_ready() {
             self.backlog.push_front(Arc::clone(cell));
         }
     }
@@ -68,22 +72,22 @@ impl Driver {
     pub(super) fn pump_behind(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = self.backlog.is_empty() && !self.is_full();
         self.pump(cell, in_turn);
-        if !in_turn && self.has(cell) && !cell.set_ready() {
+        if !in_turn && !cell.set_ready() {
             self.backlog.push_back(Arc::clone(cell));
         }
     }
 
-    /// Lets a semaphore send what it has, and sets its timer. Where it is not its turn, it sends only if
-    /// there is something to renew: that cannot wait. One that has come to another place is left to that
-    /// place's driver.
+    /// Lets a semaphore of this place send what it has, and sets its timer. Where it is not its turn, it sends only if
+    /// there is something to renew: that cannot wait.
     fn pump(&mut self, cell: &Arc<SemaphoreCell>, in_turn: bool) {
-        if !self.has(cell) {
-            return self.shared.make_ready(cell);
-        }
         let now = Instant::now();
         let session = self.place.link().session();
         let look = self.look_at(cell, session.as_deref(), in_turn, now);
         self.timers.set(cell, look.timer);
+        if let Some(lost) = look.lost {
+            let name = cell.read(|state| Arc::clone(state.name()));
+            self.loss_log.note_permits(&name, *lost, now);
+        }
         if let Some(session) = session {
             if look.missed_wake_up {
                 session.doubt_subscription();
@@ -125,6 +129,7 @@ impl Driver {
                 timer: state.set_timer(next),
                 unused: state.is_unused(),
                 missed_wake_up: state.take_missed_wake_up(),
+                lost: state.take_lost_permits(),
             }
         })
     }

@@ -296,16 +296,16 @@ async fn a_turn_follows_its_name_at_once_and_slower_where_the_places_do_not_agre
             assert!(harness.next().is_none());
             harness.pass(1).await;
         }
-        assert!(harness.state.outage().is_none());
+        assert!(harness.state.outage(None).is_none());
     }
     let sent = harness.next().unwrap();
     assert_eq!(sent.turn.ask.len(), 1);
     harness.state.redirected(sent.number, &elsewhere, Instant::now());
-    assert!(harness.state.outage().is_some(), "it is told after the sixth");
+    assert!(harness.state.outage(None).is_some(), "it is told after the sixth");
     harness.pass(50).await;
     let turn = harness.next().unwrap();
     harness.run_and_settle(turn);
-    assert!(harness.state.outage().is_none());
+    assert!(harness.state.outage(None).is_none());
     harness.state.request_turn();
     let sent = harness.next().unwrap();
     harness.state.redirected(sent.number, &elsewhere, Instant::now());
@@ -437,7 +437,7 @@ async fn a_fresh_state_learns_of_its_epoch_and_nothing_is_amiss() {
     harness.state.cancel(cancelled, Instant::now());
     assert!(harness.is_void(&first));
     harness.state.overtaken(first.number, Epoch::new(3));
-    assert!(harness.state.outage().is_none());
+    assert!(harness.state.outage(None).is_none());
     let second = harness.next().expect("at once, not after a pause");
     assert_eq!(second.turn.cancel, [Harness::id(cancelled)]);
     harness.run_and_settle(second);

@@ -12,6 +12,7 @@ use crate::store::{BoxFuture, Opened, WakeListener};
 
 use super::super::dial::usable;
 use super::super::url::Address;
+use super::judge::Judge;
 use super::nodes::{Cluster, spaced};
 use super::session::ClusterSession;
 use super::wakes::{Channels, Wakes};
@@ -48,7 +49,8 @@ impl Cluster {
         let client = usable(self.dial().to(&at))?;
         let wakes = Wakes::new(client, channels, Arc::clone(self), Arc::clone(&listener));
         let cluster = Arc::clone(self);
-        let session = Arc::new(ClusterSession { node: session, cluster, at, listener, wakes });
+        let judge = Arc::new(Judge { cluster, at, listener });
+        let session = Arc::new(ClusterSession { node: session, judge, wakes });
         Ok(Opened { session, io })
     }
 

@@ -160,13 +160,13 @@ impl Cluster {
     }
 }
 
-/// Asks a node. One that knows of no slots has left the cluster, or has never been in one.
 async fn ask(node: Address, mut connection: MultiplexedConnection) -> RedisResult<Answer> {
     let reply: Value = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut connection).await?;
     let told = Told::read(&reply, &node);
     if told.ranges.is_empty() {
+        // A node that is not in the cluster yet, or no longer. Others know more.
         let kind = ErrorKind::Server(ServerErrorKind::ClusterDown);
-        return Err((kind, "the node knows of no slots").into());
+        return Err(RedisError::from((kind, "the node knows no slots")));
     }
     Ok((node, connection, told))
 }

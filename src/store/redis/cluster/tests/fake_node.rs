@@ -27,7 +27,7 @@ struct Says {
 }
 
 impl FakeNode {
-    /// A node that knows of no slots.
+    /// A node that knows no slots.
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = Address::new("127.0.0.1", listener.local_addr().unwrap().port());

@@ -26,7 +26,7 @@ fn primary(cluster: &Cluster) -> Option<Address> {
 }
 
 #[tokio::test]
-async fn a_node_that_knows_of_no_slots_is_not_believed() {
+async fn a_node_that_knows_no_slots_is_not_believed() {
     let [outsider, node] = [FakeNode::start().await, FakeNode::start().await];
     node.tell(&node.address);
     node.delay(Duration::from_millis(20));
@@ -43,11 +43,11 @@ async fn a_node_that_knows_of_no_slots_is_not_believed() {
 }
 
 #[tokio::test]
-async fn where_no_node_knows_of_slots_the_cluster_is_not_ready() {
+async fn where_no_node_knows_slots_the_cluster_is_not_ready() {
     let outsider = FakeNode::start().await;
     let error = cluster(&[&outsider]).refresh(&Doubt::None, &Deaf).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::NotReady, "{error}");
-    assert!(error.to_string().contains("knows of no slots"), "{error}");
+    assert!(error.to_string().contains("knows no slots"), "{error}");
 }
 
 #[tokio::test]

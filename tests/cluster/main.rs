@@ -9,6 +9,7 @@ mod common;
 mod atomic_moves;
 mod failover;
 mod holder;
+mod isolated;
 mod load;
 mod many;
 mod moves;

@@ -181,7 +181,7 @@ async fn lost_in_a_failover(replicas: u32) -> (usize, usize) {
     (held.len(), lost)
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test]
 async fn a_failover_to_the_replica_loses_no_grant_that_was_handed_out_as_replicated() {
     assert_eq!(lost_in_a_failover(0).await, (10, 6));
@@ -230,7 +230,7 @@ async fn has(server: &RedisServer, permit: &Permit) -> bool {
     server.query::<Option<f64>>(&["ZSCORE", "zsem:{s}:permits", &id]).await.is_some()
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test]
 async fn a_server_without_the_grant_never_answers_for_it_and_the_turns_follow_to_it() {
     let scene = Elsewhere::start("+@all").await;
@@ -243,7 +243,7 @@ async fn a_server_without_the_grant_never_answers_for_it_and_the_turns_follow_to
     drop(scene.old);
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test]
 async fn a_server_that_does_not_tell_its_id_answers_only_for_grants_that_it_has() {
     let scene = Elsewhere::start("-info").await;
@@ -265,7 +265,7 @@ async fn a_server_that_does_not_tell_its_id_answers_only_for_grants_that_it_has(
     assert!(has(&scene.replica, &permit).await);
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test]
 async fn after_a_failover_while_replicas_are_asked_the_new_primary_and_its_replica_have_the_grant()
 {

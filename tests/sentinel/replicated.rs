@@ -4,7 +4,7 @@ use test_support::sentinel::{FAILOVER, SentinelDeployment};
 use test_support::wait::{PATIENCE, within};
 use zset_semaphore::Client;
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test]
 async fn permits_on_all_replicas_outlive_the_primary_that_is_killed_at_once() {
     let mut deployment = SentinelDeployment::start().await;

@@ -14,6 +14,7 @@ mod late;
 mod lost_waiters;
 mod meetings;
 mod moves;
+mod news;
 mod node;
 mod pipelined;
 mod place_closing;

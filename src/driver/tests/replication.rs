@@ -162,7 +162,7 @@ async fn who_stands_in_a_line_hears_how_far_the_replicas_are_behind() {
     assert!(heard.try_recv().is_err(), "nothing is behind any more");
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_the_server_does_not_have_is_not_replicated_however_many_replicas_there_are() {
     let scene = Scene::new();
@@ -184,7 +184,7 @@ async fn a_grant_that_the_server_does_not_have_is_not_replicated_however_many_re
     }
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test(start_paused = true)]
 async fn a_grant_that_is_missing_is_told_before_the_others_are_replicated() {
     let scene = Scene::new();
@@ -212,7 +212,7 @@ async fn each_number_of_replicas_has_a_line_and_a_connection_of_its_own() {
     assert_eq!(scene.slow.questions.opened(), 2);
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_given_up_takes_its_question_along() {
     let mut scene = Scene::new();
@@ -230,7 +230,7 @@ async fn a_connection_that_is_given_up_takes_its_question_along() {
     assert!(old.questions.take().is_none());
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test(start_paused = true)]
 async fn a_second_connection_to_another_server_is_not_asked_and_the_first_one_is_replaced() {
     let scene = Scene::new();
@@ -242,7 +242,7 @@ async fn a_second_connection_to_another_server_is_not_asked_and_the_first_one_is
     assert!(scene.slow.questions.take().is_none());
 }
 
-// Behaviour 88
+// Behaviour 89
 #[tokio::test(start_paused = true)]
 async fn a_primary_that_has_become_a_replica_is_complained_of() {
     let scene = Scene::new();

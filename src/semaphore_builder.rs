@@ -188,7 +188,8 @@ impl SemaphoreBuilder {
     /// # What it does not promise
     ///
     /// - It does not make Redis consistent. A failover to a replica other than those that have acknowledged loses
-    ///   the grant. Use the number of all replicas, or promote the one with the most data, as Sentinel and Cluster do.
+    ///   the grant. With the number of all replicas there is no other one, but then no grant is handed out while one
+    ///   of them is down.
     /// - Renewals and releases are not waited for. After a failover, a lease may end earlier in the store than its
     ///   holder knows, and is then put back by the next renewal while there is room. A permit that was released
     ///   may take its units again until its lease ends.

@@ -28,6 +28,8 @@ pub(crate) struct Place {
     /// The driver, to be woken when there is something to do.
     driver: AtomicWaker,
     has_driver: AtomicBool,
+    /// Whether names have come to it since its driver looked last.
+    has_news: AtomicBool,
     /// How many connections were given up.
     given_up: AtomicU64,
     /// Those who wait until replicas have their grants.
@@ -49,6 +51,7 @@ impl Place {
             ready: Mutex::default(),
             driver: AtomicWaker::new(),
             has_driver: AtomicBool::new(false),
+            has_news: AtomicBool::new(false),
             given_up: AtomicU64::new(0),
             lines: Lines::default(),
             complaint: Mutex::default(),
@@ -124,6 +127,17 @@ impl Place {
 
     pub(super) fn wake_driver(&self) {
         self.driver.wake();
+    }
+
+    /// Tells the driver that a name has come from another place, so that the store takes this one for well.
+    pub(super) fn tell_news(&self) {
+        self.has_news.store(true, Ordering::SeqCst);
+        self.driver.wake();
+    }
+
+    /// Returns whether there was news, which is none any more.
+    pub(super) fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::SeqCst)
     }
 
     // Its connection.

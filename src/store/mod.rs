@@ -49,6 +49,17 @@ pub(crate) trait Store: Send + Sync {
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>>;
 
+    /// Returns a future that watches over a place to which there is no connection. It ends once another attempt to
+    /// connect may succeed. The driver polls it during the pause before that attempt. `None` if the store hears nothing
+    /// meanwhile.
+    fn watch(
+        &self,
+        _place: PlaceId,
+        _listener: Arc<dyn WakeListener>,
+    ) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
+
     /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`. One that
     /// need not be has a single place.
     fn turn_inline(&self, _: &Turn) -> Option<TurnOutcome> {

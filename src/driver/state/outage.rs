@@ -230,3 +230,42 @@ impl Outage {
         self.paused_until.map_or(at, |until| until.max(at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "tower")]
+    #[test]
+    fn too_few_replicas_are_an_outage_for_those_who_want_as_many() {
+        let error = || StoreError::timeout("too few");
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let wanted = Replicas::new;
+        let note = |outage: &mut Outage, replicas, since| {
+            outage.too_few_replicas(wanted(replicas).unwrap(), error(), at(since), at(9))
+        };
+        let since = |outage: &Outage| [0, 1, 2, 3].map(|it| outage.since(at(0), wanted(it)));
+
+        let mut outage = Outage::default();
+        assert_eq!(note(&mut outage, 2, 5), Change::BeganOrEnded);
+        assert_eq!(since(&outage), [None, None, Some(at(5)), Some(at(5))]);
+        assert_eq!([1, 2].map(|it| outage.error_for(wanted(it)).is_some()), [false, true]);
+        assert!(outage.error().is_none() && outage.error_for(None).is_none());
+        let every = Duration::from_secs(1);
+        assert_eq!([(); 2].map(|()| outage.may_probe(at(9), every)), [true, false]);
+
+        assert_eq!(outage.enough_replicas(wanted(1).unwrap()), Change::None);
+        assert_eq!(note(&mut outage, 1, 7), Change::None);
+        assert_eq!(since(&outage), [None, Some(at(5)), Some(at(5)), Some(at(5))]);
+        assert_eq!(outage.enough_replicas(wanted(2).unwrap()), Change::BeganOrEnded);
+        assert_eq!(since(&outage), [None; 4]);
+        assert_eq!(outage.enough_replicas(wanted(2).unwrap()), Change::None);
+
+        let _ = note(&mut outage, 1, 5);
+        let _ = outage.note(&error(), at(3), at(9));
+        assert_eq!(outage.since(at(0), wanted(1)), Some(at(3)));
+        let _ = outage.answered();
+        assert_eq!(since(&outage)[..2], [None, Some(at(5))], "an answered turn does not end it");
+    }
+}

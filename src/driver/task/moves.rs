@@ -42,6 +42,7 @@ impl Driver {
         cell.set_place(place.id());
         self.place.remove_name();
         cell.clear_ready(); // it may be ready here, behind turns that this place does not answer
+        place.tell_news();
         self.shared.make_ready(cell);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -31,6 +32,12 @@ pub(super) struct Spread {
     held: watch::Sender<BTreeSet<PlaceId>>,
     /// The places that keep answers to themselves until they are let go.
     held_answers: watch::Sender<BTreeSet<PlaceId>>,
+    /// How often there was news of each place.
+    news: watch::Sender<BTreeMap<PlaceId, usize>>,
+    /// Whether there is news of all places at all times.
+    always_has_news: AtomicBool,
+    /// When each place was connected to, or tried.
+    tries: Mutex<Vec<(PlaceId, Instant)>>,
     /// The turns that each place has run.
     ran: Mutex<Vec<(PlaceId, Said)>>,
     /// The places that sent turns on to another one.
@@ -60,6 +67,9 @@ impl Spread {
             down: Mutex::default(),
             held: watch::Sender::default(),
             held_answers: watch::Sender::default(),
+            news: watch::Sender::default(),
+            always_has_news: AtomicBool::new(false),
+            tries: Mutex::default(),
             ran: Mutex::default(),
             sent_on: Mutex::default(),
             on_close: Mutex::default(),
@@ -94,6 +104,22 @@ impl Spread {
 
     pub(super) fn bring_up(&self, place: PlaceId) {
         self.down.lock().unwrap().remove(&place);
+    }
+
+    /// Tells those who watch over a place that it may be well.
+    pub(super) fn tell_news(&self, place: PlaceId) {
+        self.news.send_modify(|news| *news.entry(place).or_default() += 1);
+    }
+
+    pub(super) fn always_has_news(&self) {
+        self.always_has_news.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns when a place was connected to, or tried, since an instant.
+    pub(super) fn tries_since(&self, since: Instant, place: PlaceId) -> Vec<Instant> {
+        let tries = self.tries.lock().unwrap();
+        let tries = tries.iter().filter(|(tried, at)| *tried == place && *at >= since);
+        tries.map(|(_, at)| *at).collect()
     }
 
     /// Makes a place keep the turns that it gets, until it is let go.
@@ -200,6 +226,7 @@ impl Store for SpreadStore {
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {
         let spread = Arc::clone(&self.0);
         Box::pin(async move {
+            spread.tries.lock().unwrap().push((place, Instant::now()));
             if spread.down.lock().unwrap().contains(&place) {
                 return Err(StoreError::new(StoreErrorKind::Unreachable, "it is down"));
             }
@@ -219,6 +246,18 @@ impl Store for SpreadStore {
             });
             Ok(Opened { session, io: Some(io) })
         })
+    }
+
+    fn watch(&self, place: PlaceId, _: Arc<dyn WakeListener>) -> Option<BoxFuture<'static, ()>> {
+        if self.0.always_has_news.load(Ordering::SeqCst) {
+            return Some(Box::pin(ready(())));
+        }
+        let mut news = self.0.news.subscribe();
+        let of_place = move |news: &BTreeMap<PlaceId, usize>| news.get(&place).copied();
+        let before = of_place(&news.borrow());
+        Some(Box::pin(async move {
+            let _ = news.wait_for(|news| of_place(news) != before).await;
+        }))
     }
 
     fn address(&self) -> String {

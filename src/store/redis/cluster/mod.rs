@@ -19,6 +19,7 @@ mod session;
 mod slot_map;
 mod slots;
 mod wakes;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -375,3 +375,21 @@ async fn a_server_that_refuses_wait_ends_the_acquire_with_advice() {
         emptied(&semaphore).await;
     }
 }
+
+// Behaviour 89
+#[tokio::test]
+async fn a_grant_that_the_server_has_lost_is_put_back_before_it_is_handed_out() {
+    let mut pair = RedisPair::start().await;
+    let client = connect(pair.primary.url()).await;
+    // So long that no renewal is due meanwhile.
+    let builder = client.semaphore("s", 1).lease(PATIENCE * 6).replicated(1);
+    let semaphore = builder.build().unwrap();
+    drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+    pair.replica.freeze();
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    found(&semaphore, 1, 0).await;
+    pair.primary.cmd(&["FLUSHALL"]).await;
+    pair.replica.thaw();
+    let permit = within(PATIENCE, waiting).await.unwrap().unwrap();
+    assert!(has(&pair.primary, &permit).await && has(&pair.replica, &permit).await);
+}

@@ -32,11 +32,13 @@ impl ZSetSemaphore {
     pub(crate) fn last_known(&self) -> LastKnown {
         let link = self.inner.driver.place().link();
         let (unconnected, heard) = (link.unconnected_since(), link.heard_at());
+        let replicas = self.inner.options.replicated;
         self.inner.driver.with(|state| {
-            let since = [unconnected, state.away_since(heard)].into_iter().flatten().min();
+            let since =
+                [unconnected, state.away_since(heard, replicas)].into_iter().flatten().min();
             let outage = since.map(|since| Outage {
                 since,
-                error: state.outage().cloned().or_else(|| link.error()),
+                error: state.outage(replicas).cloned().or_else(|| link.error()),
                 connected: unconnected.is_none(),
             });
             LastKnown {

@@ -26,6 +26,7 @@ mod options;
 mod permit;
 mod permit_handle;
 mod released;
+mod replicated;
 mod retry_delay;
 mod semaphore;
 mod semaphore_builder;

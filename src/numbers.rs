@@ -1,7 +1,7 @@
 //! Numbers with types, so that none is taken for another. `Option` says where there is none yet.
 
 use std::fmt;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::Duration;
 
 /// A ticket or a fencing token. One counter of the store gives out both, so that "was this granted
@@ -128,6 +128,26 @@ impl ServerId {
     #[cfg(any(test, feature = "redis"))]
     pub(crate) fn get(self) -> u64 {
         self.0.get()
+    }
+}
+
+/// How many replicas must have a grant before it is handed out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Replicas(NonZeroU32);
+
+impl Replicas {
+    /// `None` for 0: a grant is handed out at once.
+    pub(crate) fn new(number: u32) -> Option<Self> {
+        NonZeroU32::new(number).map(Self)
+    }
+
+    pub(crate) fn get(self) -> u32 {
+        self.0.get()
+    }
+
+    /// Returns whether this number of acknowledgements is enough.
+    pub(crate) fn are_reached_by(self, acknowledged: u32) -> bool {
+        acknowledged >= self.get()
     }
 }
 

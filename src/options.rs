@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::numbers::Millis;
+use crate::numbers::{Millis, Replicas};
 
 /// Who renews the lease of a permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,6 +37,8 @@ pub(crate) struct Options {
     pub(crate) wake: Wake,
     pub(crate) max_queue: Option<u32>,
     pub(crate) failover_grace: Millis,
+    /// How many replicas must have a grant before it is handed out. `None`: it is handed out at once.
+    pub(crate) replicated: Option<Replicas>,
 }
 
 #[cfg(any(test, feature = "__internals"))]
@@ -51,6 +53,7 @@ impl Options {
             wake: Wake::default(),
             max_queue: None,
             failover_grace: Millis::new(0),
+            replicated: None,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::hold::{Hold, Truth};
 use crate::id::PermitId;
 use crate::lease;
 use crate::lost_reason::LostReason;
+use crate::numbers::Millis;
 use crate::permit_handle::{PermitHandle, release};
 use crate::released::Released;
 
@@ -55,6 +56,20 @@ pub struct Permit {
 impl Permit {
     pub(crate) fn new(hold: Arc<Hold>, driver: DriverHandle) -> Self {
         Self { hold, driver }
+    }
+
+    /// Resolves once the store has answered a renewal that begins now.
+    pub(crate) async fn renew(&self) -> Result<(), ExtendError> {
+        // It asks for no longer lease than a renewal gives.
+        self.extend_by(Millis::new(0)).await
+    }
+
+    pub(crate) fn driver(&self) -> &DriverHandle {
+        &self.driver
+    }
+
+    pub(crate) fn hold(&self) -> &Arc<Hold> {
+        &self.hold
     }
 
     /// Returns the id by which Redis, [`inspect`](crate::ZSetSemaphore::inspect) and
@@ -199,7 +214,10 @@ impl Permit {
     ///
     /// If this future is dropped, the lease may or may not be extended.
     pub async fn extend(&self, lease: Duration) -> Result<(), ExtendError> {
-        let lease = lease::checked("extend", lease)?;
+        self.extend_by(lease::checked("extend", lease)?).await
+    }
+
+    async fn extend_by(&self, lease: Millis) -> Result<(), ExtendError> {
         match self.hold.truth() {
             Truth::Lost(reason) => return Err(ExtendError::Lost(reason)),
             Truth::Released => return Err(ExtendError::Released),

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use crate::acquire::Acquire;
 use crate::semaphore_inner::SemaphoreInner;
 use crate::try_acquire::TryAcquire;
@@ -119,7 +117,7 @@ impl ZSetSemaphore {
     /// Closes this name in this client: all its waiters end with `Closed`, and no new ones are let in.
     /// Held permits stay as they are.
     pub fn close(&self) {
-        self.inner.driver.update(|state| state.close(Instant::now()));
+        self.inner.driver.close();
     }
 
     /// Whether [`close`](Self::close) was called, on any handle of this name in this client.

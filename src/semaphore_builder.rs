@@ -7,7 +7,7 @@ use crate::backoff::Backoff;
 use crate::driver::{DriverHandle, DropGuard};
 use crate::error::{ConfigError, is_semaphore_name};
 use crate::lease;
-use crate::numbers::Millis;
+use crate::numbers::{Millis, Replicas};
 use crate::options::{Options, Renew, Wake};
 use crate::semaphore::ZSetSemaphore;
 use crate::semaphore_inner::SemaphoreInner;
@@ -27,6 +27,7 @@ use crate::store::LABEL_BOUND;
 /// | [`backoff`](Self::backoff) | [`Backoff::decay()`] |
 /// | [`label`](Self::label) | the label of the client |
 /// | [`failover_grace`](Self::failover_grace) | none |
+/// | [`replicated`](Self::replicated) | 0 |
 ///
 /// # Examples
 ///
@@ -59,6 +60,7 @@ pub struct SemaphoreBuilder {
     backoff: Backoff,
     label: Option<String>,
     failover_grace: Duration,
+    replicated: u32,
 }
 
 impl SemaphoreBuilder {
@@ -75,6 +77,7 @@ impl SemaphoreBuilder {
             backoff: Backoff::default(),
             label: None,
             failover_grace: Duration::ZERO,
+            replicated: 0,
         }
     }
 
@@ -163,6 +166,46 @@ impl SemaphoreBuilder {
         self
     }
 
+    /// Sets how many replicas must have a grant before it is handed out. Default: 0, so a grant is handed out when
+    /// the primary has it.
+    ///
+    /// Redis replicates asynchronously. A primary that dies takes with it what it had not sent to the replica that
+    /// is promoted. With `replicated(1)` and one replica, that replica has each grant before its holder works. So a
+    /// failover to it loses no permit that somebody holds.
+    ///
+    /// The acquire goes on while the replicas are asked: the permit is granted, is renewed, and takes its units.
+    /// Callers at the same time share one question, the command `WAIT`, which goes over a second connection to the
+    /// primary. That connection is opened by the first caller, and closed after a minute without one. A grant costs
+    /// one more round trip to the primary and from there to the replicas.
+    ///
+    /// While too few replicas acknowledge, an acquire waits as it does in an outage of the store, and keeps its units.
+    /// A [`timeout`](crate::Acquire::timeout) ends it with
+    /// [`AcquireError::Timeout`](crate::AcquireError::Timeout), and a try ends with
+    /// [`TryAcquireError::Unavailable`](crate::TryAcquireError::Unavailable). The error in it is
+    /// [`TooFewReplicas`](crate::StoreErrorKind::TooFewReplicas), with both numbers. The permit is given back. The
+    /// tower layer treats it as an outage: its policy decides. A permit that is lost while replicas are asked was
+    /// never handed out, so the acquire goes back to the end of the queue.
+    ///
+    /// # What it does not promise
+    ///
+    /// - It does not make Redis consistent. A failover to a replica other than those that have acknowledged loses
+    ///   the grant. With the number of all replicas there is no other one, but then no grant is handed out while one
+    ///   of them is down.
+    /// - Renewals and releases are not waited for. After a failover, a lease may end earlier in the store than its
+    ///   holder knows, and is then put back by the next renewal while there is room. A permit that was released
+    ///   may take its units again until its lease ends.
+    /// - A replica acknowledges what it has in memory, not what it has on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`build`](Self::build) refuses it for a client in memory, which has no replicas. If the server does not know
+    /// the command `WAIT`, or the user has no right to it, an acquire ends with
+    /// [`AcquireError::Refused`](crate::AcquireError::Refused).
+    pub fn replicated(mut self, replicas: u32) -> Self {
+        self.replicated = replicas;
+        self
+    }
+
     /// Checks the settings and makes the semaphore. It does not call the store.
     ///
     /// # Errors
@@ -179,6 +222,11 @@ impl SemaphoreBuilder {
             return Err(ConfigError::new("failover_grace", self.failover_grace, "up to 30 days"));
         }
         let failover_grace = Millis::from(self.failover_grace);
+        let replicated = Replicas::new(self.replicated);
+        if replicated.is_some() && self.client.shared().is_in_process() {
+            let allowed = "0 for a client in memory, which has no replicas";
+            return Err(ConfigError::new("replicated", self.replicated, allowed));
+        }
         let label: Arc<str> = match self.label {
             Some(label) => check_label(label)?.into(),
             None => Arc::clone(&self.client.shared().label),
@@ -191,6 +239,7 @@ impl SemaphoreBuilder {
             wake: self.wake,
             max_queue: self.max_queue,
             failover_grace,
+            replicated,
         };
         let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
         let driver = DriverHandle::new(cell, self.client);

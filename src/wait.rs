@@ -15,6 +15,9 @@
 //!        granted, but lost before the future was polled
 //! ```
 //!
+//! Where a grant must be on replicas first, `Stage::Replicating` comes before `Ok(Permit)`. It ends in the same
+//! ways. There, too, a permit that is lost makes the wait enter again.
+//!
 //! The id of the permit is made on entering, by this process, so a request that is sent twice is
 //! one permit. The deadline is set once, by the first poll, and spans all entries.
 
@@ -31,7 +34,9 @@ use crate::driver::{NoDriver, WaitEnd};
 use crate::error::StoreError;
 use crate::hold::Truth;
 use crate::id::PermitId;
+use crate::lost_reason::LostReason;
 use crate::permit::Permit;
+use crate::replicated::{NotReplicated, replicated};
 use crate::semaphore_inner::SemaphoreInner;
 use crate::store::WhenFull;
 
@@ -50,13 +55,16 @@ pub(crate) struct Wait {
 }
 
 /// Where a wait stands.
-#[derive(Clone, Copy)]
 enum Stage {
     /// Not in the queue: it was not polled yet, or what it was granted is lost, or it is over.
     Outside,
     /// In the queue of its client, which knows it by the counter of its id.
     Queued { counter: u64 },
+    /// Granted. Replicas do not have the grant yet, as far as is known.
+    Replicating(Replicating),
 }
+
+type Replicating = Pin<Box<dyn Future<Output = Result<Permit, NotReplicated>> + Send + Sync>>;
 
 /// Why a wait ended without a permit.
 pub(crate) enum NoPermit {
@@ -143,7 +151,7 @@ impl Wait {
     /// How many waiters stood ahead when the store last told.
     pub(crate) fn place(&self) -> Option<u64> {
         match self.stage {
-            Stage::Outside => None,
+            Stage::Outside | Stage::Replicating(_) => None,
             Stage::Queued { counter } => self.semaphore.driver.with(|state| state.place(counter)),
         }
     }
@@ -153,25 +161,39 @@ impl Wait {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Permit, NoPermit>> {
         loop {
-            let counter = match self.stage {
-                Stage::Queued { counter } => counter,
-                Stage::Outside => self.as_mut().enter()?,
-            };
             // The grant is looked for before the deadline: one that arrives with it is returned.
-            match self.as_mut().poll_queue(counter, cx) {
+            match self.as_mut().poll_stage(cx) {
                 Poll::Ready(Ok(Some(permit))) => return Poll::Ready(Ok(permit)),
-                Poll::Ready(Ok(None)) => {} // it was lost unseen: enters again
+                Poll::Ready(Ok(None)) => {} // it is at the next stage
                 Poll::Ready(Err(why)) => return Poll::Ready(Err(why)),
                 Poll::Pending => {
                     ready!(self.as_mut().poll_deadline(cx));
-                    return Poll::Ready(Err(self.time_out(counter)));
+                    return Poll::Ready(Err(self.time_out()));
                 }
             }
         }
     }
 
+    /// Ready with `None` when it has come to another stage.
+    fn poll_stage(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Permit>, NoPermit>> {
+        match self.as_mut().project().stage {
+            Stage::Outside => Poll::Ready(self.enter().map(|()| None)),
+            Stage::Queued { counter } => {
+                let counter = *counter;
+                self.poll_queue(counter, cx)
+            }
+            Stage::Replicating(replicating) => {
+                let end = ready!(replicating.as_mut().poll(cx));
+                Poll::Ready(self.replicated(end))
+            }
+        }
+    }
+
     /// Enters the queue of the client. The first time, sets the deadline.
-    fn enter(mut self: Pin<&mut Self>) -> Result<u64, NoPermit> {
+    fn enter(mut self: Pin<&mut Self>) -> Result<(), NoPermit> {
         let now = Instant::now();
         let when_full = self.when_full();
         let counter = enter(&self.semaphore, self.units, when_full)?;
@@ -188,7 +210,7 @@ impl Wait {
                 this.deadline.set(Some(sleep_until(at)));
             }
         }
-        Ok(counter)
+        Ok(())
     }
 
     fn when_full(&self) -> WhenFull {
@@ -199,7 +221,7 @@ impl Wait {
         }
     }
 
-    /// Ready with `None` when what was granted was lost before it was looked at.
+    /// Ready with `None` when what was granted has to wait for replicas, or was lost before it was looked at.
     fn poll_queue(
         mut self: Pin<&mut Self>,
         counter: u64,
@@ -212,7 +234,10 @@ impl Wait {
         *self.as_mut().project().stage = Stage::Outside;
         Poll::Ready(match end {
             WaitEnd::Granted(hold) => Ok(match hold.truth() {
-                Truth::HeldUntil(_) => Some(Permit::new(hold, self.semaphore.driver.clone())),
+                Truth::HeldUntil(_) => {
+                    let permit = Permit::new(hold, self.semaphore.driver.clone());
+                    self.hand_out_or_replicate(permit)
+                }
                 Truth::Lost(_) | Truth::Released => None,
             }),
             WaitEnd::Full { in_use, limit, waiting } => {
@@ -227,6 +252,28 @@ impl Wait {
         })
     }
 
+    /// Returns the permit, unless its grant has to be on replicas first.
+    fn hand_out_or_replicate(self: Pin<&mut Self>, permit: Permit) -> Option<Permit> {
+        let Some(wanted) = self.semaphore.options.replicated else { return Some(permit) };
+        *self.project().stage = Stage::Replicating(Box::pin(replicated(permit, wanted)));
+        None
+    }
+
+    /// Takes in what the wait for replicas has come to. Returns `None` if the permit was lost meanwhile.
+    fn replicated(
+        self: Pin<&mut Self>,
+        end: Result<Permit, NotReplicated>,
+    ) -> Result<Option<Permit>, NoPermit> {
+        *self.project().stage = Stage::Outside;
+        match end {
+            Ok(permit) => Ok(Some(permit).filter(|permit| !permit.is_lost())),
+            Err(NotReplicated::Lost(LostReason::Kicked)) => Err(NoPermit::Kicked),
+            Err(NotReplicated::Lost(_)) => Ok(None),
+            Err(NotReplicated::Closed) => Err(NoPermit::Closed),
+            Err(NotReplicated::Failed(error)) => Err(NoPermit::Failed(error)),
+        }
+    }
+
     /// Pending for ever without a deadline.
     fn poll_deadline(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         match self.project().deadline.as_pin_mut() {
@@ -235,11 +282,18 @@ impl Wait {
         }
     }
 
-    /// Leaves the queue, and tells how things stood.
-    fn time_out(mut self: Pin<&mut Self>, counter: u64) -> NoPermit {
-        *self.as_mut().project().stage = Stage::Outside;
+    /// Leaves nothing behind, and tells how things stood.
+    fn time_out(mut self: Pin<&mut Self>) -> NoPermit {
+        match std::mem::replace(self.as_mut().project().stage, Stage::Outside) {
+            Stage::Queued { counter } => self.time_out_in_queue(counter),
+            Stage::Outside | Stage::Replicating(_) => self.time_out_replicating(),
+        }
+    }
+
+    fn time_out_in_queue(&self, counter: u64) -> NoPermit {
         let (place, outage) = self.semaphore.driver.update(|state| {
-            let seen = (state.place(counter), state.outage().cloned());
+            let outage = state.outage(self.semaphore.options.replicated);
+            let seen = (state.place(counter), outage.cloned());
             state.cancel(counter, Instant::now());
             seen
         });
@@ -249,6 +303,18 @@ impl Wait {
             || self.semaphore.driver.place().link().unconnected_since().is_some();
         let outage = outage.or_else(|| unanswered.then(|| self.no_answer()));
         NoPermit::TimedOut { place, outage }
+    }
+
+    fn time_out_replicating(&self) -> NoPermit {
+        let replicated = self.semaphore.options.replicated;
+        let outage = self.semaphore.driver.with(|state| state.outage(replicated).cloned());
+        let unanswered = || {
+            let waited = self.waited();
+            StoreError::timeout(format!(
+                "replicas have not acknowledged the grant within {waited:?}"
+            ))
+        };
+        NoPermit::TimedOut { place: None, outage: Some(outage.unwrap_or_else(unanswered)) }
     }
 
     /// The error of a wait that the store has not answered.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
@@ -16,6 +17,8 @@ use super::shared::Shared;
 /// The connection is replaced after this number of calls without an answer, if no turn was answered between
 /// them.
 const PATIENCE: u32 = 3;
+/// News of a place cut a pause short once in this time. So a store that always has news makes no busy loop.
+const NEWS_SPACING: Duration = Duration::from_millis(500);
 /// The timeout for opening a connection. It takes several round trips, and TCP retransmits after a second.
 const OPENING: u32 = 4;
 
@@ -26,15 +29,14 @@ pub(super) struct Connection {
     unanswered: u32,
     unanswered_since: Instant,
     delay: RetryDelay,
+    /// When news of the place last cut a pause short.
+    heeded: Option<Instant>,
     /// Whether the present outage was told in the log.
     told: bool,
 }
 
 enum Step {
-    /// `None`: a connection is to be opened now.
-    Wait {
-        until: Option<Instant>,
-    },
+    Wait(Pause),
     Open(BoxFuture<'static, Result<Opened, StoreError>>),
     Up {
         /// Moves the bytes of the connection, if the driver has to do that.
@@ -42,23 +44,36 @@ enum Step {
     },
 }
 
+/// The pause before the next connection is opened.
+#[derive(Default)]
+struct Pause {
+    /// `None`: the connection is to be opened now.
+    until: Option<Instant>,
+    /// Ends when the store has news of the place.
+    news: Option<BoxFuture<'static, ()>>,
+}
+
 impl Connection {
     pub(super) fn new(place: Arc<Place>) -> Self {
         Self {
             place,
-            step: Step::Wait { until: None },
+            step: Step::Wait(Pause::default()),
             unanswered: 0,
             unanswered_since: Instant::now(),
             delay: RetryDelay::default(),
+            heeded: None,
             told: false,
         }
     }
 
     /// Opens the connection, or moves its bytes. Ready when it came up, broke, or could not be opened. During
-    /// a pause, nothing wakes the task: it has to poll again at [`opens_at`](Self::opens_at).
+    /// a pause, only news wake the task: it has to poll again at [`opens_at`](Self::opens_at).
     pub(super) fn poll(&mut self, shared: &Arc<Shared>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Step::Wait { until } = self.step {
-            if until.is_some_and(|until| Instant::now() < until) {
+        if let Step::Wait(pause) = &mut self.step {
+            if pause.has_news(&self.place, cx) {
+                self.heed_news();
+            }
+            if self.opens_at().is_some_and(|at| Instant::now() < at) {
                 return Poll::Pending;
             }
             self.step = Step::Open(open(Arc::clone(shared), Arc::clone(&self.place)));
@@ -72,9 +87,23 @@ impl Connection {
                 ready!(io.as_mut().poll(cx));
                 self.broke(shared);
             }
-            Step::Up { io: None } | Step::Wait { .. } => return Poll::Pending,
+            Step::Up { io: None } | Step::Wait(_) => return Poll::Pending,
         }
         Poll::Ready(())
+    }
+
+    /// Cuts the pause short. The delays begin anew, since the outage may be over soon: so clients that have heard the
+    /// same news come back spread over the first bound.
+    fn heed_news(&mut self) {
+        let now = Instant::now();
+        let Step::Wait(pause) = &mut self.step else { return };
+        if self.heeded.is_some_and(|at| now.saturating_duration_since(at) < NEWS_SPACING) {
+            return;
+        }
+        self.heeded = Some(now);
+        self.delay.reset();
+        let soon = now + self.delay.after_failure();
+        pause.until = pause.until.map(|until| until.min(soon));
     }
 
     fn up(&mut self, shared: &Shared, Opened { session, io }: Opened) {
@@ -88,21 +117,26 @@ impl Connection {
         self.place.link().up(session, Instant::now());
     }
 
-    fn down(&mut self, shared: &Shared, error: StoreError) {
+    fn down(&mut self, shared: &Arc<Shared>, error: StoreError) {
         if !self.told {
             tracing::warn!(store = shared.address_of(&self.place), %error, "no connection; trying again");
             self.told = true;
         }
         let now = Instant::now();
-        self.step = Step::Wait { until: Some(now + self.delay.after_failure()) };
         self.place.give_up_connection();
+        let listener = Arc::new(Listener::new(shared, &self.place));
+        self.place.take_news(); // it is of before the pause
+        self.step = Step::Wait(Pause {
+            until: Some(now + self.delay.after_failure()),
+            news: shared.store().watch(self.place.id(), listener),
+        });
         self.place.link().down(error, now);
     }
 
     /// Returns when the next connection is to be opened, during a pause.
     pub(super) fn opens_at(&self) -> Option<Instant> {
-        match self.step {
-            Step::Wait { until } => until,
+        match &self.step {
+            Step::Wait(pause) => pause.until,
             Step::Open(_) | Step::Up { .. } => None,
         }
     }
@@ -114,7 +148,7 @@ impl Connection {
     /// Notes that a call failed on `session`. Returns whether the present connection was given up for it.
     pub(super) fn failed(
         &mut self,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         session: &Arc<dyn Session>,
         error: &StoreError,
     ) -> bool {
@@ -144,7 +178,7 @@ impl Connection {
     }
 
     /// Gives up the connection if it broke while it was idle. Returns whether it did.
-    pub(super) fn lost_unasked(&mut self, shared: &Shared) -> bool {
+    pub(super) fn lost_unasked(&mut self, shared: &Arc<Shared>) -> bool {
         let broken = self.place.link().is_broken();
         if broken {
             self.broke(shared);
@@ -152,9 +186,19 @@ impl Connection {
         broken
     }
 
-    fn broke(&mut self, shared: &Shared) {
+    fn broke(&mut self, shared: &Arc<Shared>) {
         let what = format!("the connection to {} broke", shared.address_of(&self.place));
         self.down(shared, StoreError::new(StoreErrorKind::Disconnected, what));
+    }
+}
+
+impl Pause {
+    fn has_news(&mut self, place: &Place, cx: &mut Context<'_>) -> bool {
+        let told = self.news.as_mut().is_some_and(|news| news.as_mut().poll(cx).is_ready());
+        if told {
+            self.news = None;
+        }
+        place.take_news() || told
     }
 }
 

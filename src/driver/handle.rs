@@ -4,12 +4,15 @@ use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
 
+use crate::hold::Hold;
 use crate::id::ClientId;
+use crate::numbers::Replicas;
 use crate::store::BoxFuture;
 
 use super::cell::SemaphoreCell;
 use super::lifecycle::Start;
 use super::place::Place;
+use super::replication::Asked;
 use super::shared::{Shared, Starter};
 use super::state::SemaphoreState;
 use super::task::Driver;
@@ -45,6 +48,16 @@ impl DriverHandle {
     /// Changes the state like [`update`](Self::update), if the change leaves nothing to do for the driver.
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut SemaphoreState) -> T) -> T {
         self.0.cell.with(change)
+    }
+
+    /// Closes the semaphore.
+    pub(crate) fn close(&self) {
+        self.shared().close_semaphore(&self.0.cell);
+    }
+
+    /// Waits until this number of replicas has the grant of `hold`.
+    pub(crate) fn ask_about_replicas(&self, hold: &Arc<Hold>, wanted: Replicas) -> Asked {
+        self.shared().ask_about_replicas(&self.0.cell, hold, wanted)
     }
 
     pub(crate) fn downgrade(&self) -> WeakDriverHandle {

@@ -162,6 +162,14 @@ impl LinkWatch {
         }
     }
 
+    /// Resolves once `session` is not the present connection any more.
+    pub(super) async fn left(&self, session: &Arc<dyn Session>) {
+        let mut link = self.link.subscribe();
+        let is_other =
+            |link: &Link| !matches!(link, Link::Up(current) if Arc::ptr_eq(current, session));
+        let _ = link.wait_for(is_other).await; // fails where the link is gone
+    }
+
     /// Waits for the outcome of the first attempt to connect.
     pub(super) async fn first_outcome(&self) -> Link {
         let mut link = self.link.subscribe();

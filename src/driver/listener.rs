@@ -12,7 +12,7 @@ use super::shared::Shared;
 #[cfg(feature = "redis")]
 use super::state::SemaphoreState;
 
-/// Hears only what its connection tells while that is the present one to its place. A server that was
+/// Hears only wake-ups of the present connection to its place. A server that was
 /// replaced may still grant to who waited there.
 pub(super) struct Listener {
     shared: Arc<Shared>,
@@ -51,10 +51,8 @@ impl WakeListener for Listener {
 
     #[cfg(feature = "redis")]
     fn subscription_changed(&self) {
-        if self.is_present() {
-            for cell in self.shared.registry().all_of(self.place.id()) {
-                self.shared.update(&cell, SemaphoreState::ask_about_all);
-            }
+        for cell in self.shared.registry().all_of(self.place.id()) {
+            self.shared.update(&cell, SemaphoreState::ask_about_all);
         }
     }
 

@@ -28,6 +28,7 @@ mod places;
 mod process;
 mod question;
 mod registry;
+mod replication;
 mod self_wakes;
 mod shared;
 mod state;
@@ -39,5 +40,6 @@ mod tests;
 
 pub(crate) use deferred::ReleaseDone;
 pub(crate) use handle::{DriverHandle, DropGuard, NoDriver, WeakDriverHandle};
+pub(crate) use replication::Lag;
 pub(crate) use shared::{NoSession, Shared};
 pub(crate) use state::{SemaphoreState, WaitEnd};

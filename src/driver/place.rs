@@ -15,6 +15,7 @@ use crate::sync::lock;
 
 use super::cell::SemaphoreCell;
 use super::link::LinkWatch;
+use super::replication::Lines;
 
 /// One primary of the store. A semaphore belongs to one place, whose driver sends its turns.
 pub(crate) struct Place {
@@ -27,8 +28,12 @@ pub(crate) struct Place {
     /// The driver, to be woken when there is something to do.
     driver: AtomicWaker,
     has_driver: AtomicBool,
+    /// Whether names have come to it since its driver looked last.
+    has_news: AtomicBool,
     /// How many connections were given up.
     given_up: AtomicU64,
+    /// Those who wait until replicas have their grants.
+    lines: Lines,
     /// The latest failed call that was not a turn. The driver uses it, too, to judge the connection.
     complaint: Mutex<Option<(Weak<dyn Session>, StoreError)>>,
 }
@@ -46,7 +51,9 @@ impl Place {
             ready: Mutex::default(),
             driver: AtomicWaker::new(),
             has_driver: AtomicBool::new(false),
+            has_news: AtomicBool::new(false),
             given_up: AtomicU64::new(0),
+            lines: Lines::default(),
             complaint: Mutex::default(),
         }
     }
@@ -58,6 +65,10 @@ impl Place {
     /// The state of the connection.
     pub(crate) fn link(&self) -> &LinkWatch {
         &self.link
+    }
+
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     // Its semaphores.
@@ -116,6 +127,17 @@ impl Place {
 
     pub(super) fn wake_driver(&self) {
         self.driver.wake();
+    }
+
+    /// Tells the driver that a name has come from another place, so that the store takes this one for well.
+    pub(super) fn tell_news(&self) {
+        self.has_news.store(true, Ordering::SeqCst);
+        self.driver.wake();
+    }
+
+    /// Returns whether there was news, which is none any more.
+    pub(super) fn take_news(&self) -> bool {
+        self.has_news.swap(false, Ordering::SeqCst)
     }
 
     // Its connection.

@@ -9,9 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::hold::Hold;
 use crate::id::ClientId;
 use crate::lost_reason::LostReason;
-use crate::numbers::PlaceId;
+use crate::numbers::{PlaceId, Replicas};
 use crate::store::{BoxFuture, Session, Store};
 
 use super::cell::SemaphoreCell;
@@ -21,6 +22,7 @@ use super::link::Link;
 use super::place::Place;
 use super::places::Places;
 use super::registry::Registry;
+use super::replication::{Asked, LineStarter};
 use super::state::SemaphoreState;
 
 pub(crate) struct Shared {
@@ -136,8 +138,6 @@ impl Shared {
             return;
         }
         place.link().opening(Instant::now());
-        // Others that no name uses may be closed from now on.
-        self.places.others_at_work(place).for_each(|other| other.wake_driver());
         // Outside all locks: a runtime that is ending drops the task here and now.
         runtime.spawn(driver(Arc::clone(self), Arc::clone(place)));
     }
@@ -152,7 +152,7 @@ impl Shared {
         }
         if !done || (abandoned && self.places.others_at_work(place).next().is_none()) {
             self.end();
-        } else if !abandoned && (place.has_names() || place.has_ready()) {
+        } else if !abandoned && place.has_names() {
             self.start_driver(place); // a name came meanwhile
         }
     }
@@ -169,11 +169,6 @@ impl Shared {
         closes
     }
 
-    /// Returns whether another place has a driver.
-    pub(super) fn has_others_at_work(&self, place: &Place) -> bool {
-        self.places.others_at_work(place).next().is_some()
-    }
-
     /// Ends this client if it is a copy made by a fork. The drivers are in another process, so nobody here
     /// would ever answer.
     fn end_if_inherited(self: &Arc<Self>) {
@@ -185,7 +180,19 @@ impl Shared {
     pub(crate) fn close(self: &Arc<Self>) {
         self.lifecycle.close();
         for cell in self.registry.all() {
-            self.update(&cell, |state| state.close(Instant::now()));
+            self.close_semaphore(&cell);
+        }
+    }
+
+    /// Closes a semaphore. Grants that wait for replicas are given back.
+    pub(super) fn close_semaphore(self: &Arc<Self>, cell: &Arc<SemaphoreCell>) {
+        let name = self.update(cell, |state| {
+            state.close(Instant::now());
+            Arc::clone(state.name())
+        });
+        let away = self.places.all().flat_map(|place| place.lines().send_away(&name));
+        for hold in away.filter(|hold| hold.release()) {
+            self.update_unawaited(cell, |state| state.give_back(hold.id.counter(), None));
         }
     }
 
@@ -392,6 +399,31 @@ impl Shared {
                 NoSession::Unavailable(StoreError::timeout(what))
             }
         }
+    }
+
+    // Replicas.
+
+    /// Returns whether the store is in this process, and thus has no replicas.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.store.is_in_process()
+    }
+
+    /// Waits until this number of replicas has the grant of `hold`.
+    pub(super) fn ask_about_replicas(
+        &self,
+        cell: &SemaphoreCell,
+        hold: &Arc<Hold>,
+        wanted: Replicas,
+    ) -> Asked {
+        let name = cell.read(|state| Arc::clone(state.name()));
+        let spawn = |serve| {
+            if let Some(starter) = self.starter.get() {
+                starter.runtime.spawn(serve);
+            }
+        };
+        let place = self.place_of(cell);
+        let starter = LineStarter { place, call_timeout: self.call_timeout, spawn: &spawn };
+        place.lines().of(wanted).ask(&name, hold, &starter)
     }
 
     // What is not given back yet.

@@ -56,6 +56,13 @@ pub enum StoreErrorKind {
     /// A newer version of this crate wrote the data of the semaphore, in a form that this version does not know
     /// (`NEWERSCHEMA`, an error of the crate's own scripts). Nothing was changed.
     NewerSchema,
+    /// Fewer replicas than [`replicated`](crate::SemaphoreBuilder::replicated) wants have acknowledged a grant.
+    TooFewReplicas {
+        /// The number that is wanted.
+        wanted: u32,
+        /// The number of replicas that had acknowledged it when the server last counted.
+        acknowledged: u32,
+    },
     /// The URL leads to a node of a cluster although it names one server, or the other way round.
     WrongMode,
     /// The server answered something that this crate does not understand.

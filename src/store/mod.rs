@@ -12,15 +12,15 @@ pub(crate) mod redis;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::numbers::{Epoch, Incarnation, Millis, PlaceId, Seq, ServerId};
+use crate::numbers::{Epoch, Incarnation, Millis, PlaceId, Replicas, Seq, ServerId};
 
 pub(crate) use bounds::{
     ALIVE, CLAIM, FORGET_AFTER, HOPS, INSPECT_BOUND, LABEL_BOUND, LOOK_BOUND, TURN_BOUND,
@@ -50,6 +50,17 @@ pub(crate) trait Store: Send + Sync {
         client: ClientId,
         listener: Arc<dyn WakeListener>,
     ) -> BoxFuture<'_, Result<Opened, StoreError>>;
+
+    /// Returns a future that watches over a place to which there is no connection. It ends once another attempt to
+    /// connect may succeed. The driver polls it during the pause before that attempt. `None` if the store hears nothing
+    /// meanwhile.
+    fn watch(
+        &self,
+        _place: PlaceId,
+        _listener: Arc<dyn WakeListener>,
+    ) -> Option<BoxFuture<'static, ()>> {
+        None
+    }
 
     /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`. One that
     /// need not be has a single place.
@@ -106,12 +117,50 @@ pub(crate) trait Session: Send + Sync {
         id: PermitId,
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>>;
+    /// Returns which server the connection leads to, if the server tells.
+    fn server(&self) -> Option<ServerId> {
+        None
+    }
+    /// Opens a second connection to the same address, which asks about replicas.
+    fn replication(&self) -> BoxFuture<'_, Result<Box<dyn Replication>, StoreError>> {
+        let what = "this store has no replicas, so `replicated` must be 0";
+        Box::pin(ready(Err(StoreError::new(StoreErrorKind::Server, what))))
+    }
     /// Returns names that are in use at this place. A name may be on several pages.
     fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>>;
     /// Returns whether wake-ups arrive. If they do not, waiters ask at the intervals of their backoff.
     fn is_subscribed(&self) -> bool;
     /// Returns false if the connection is known to be broken.
     fn is_alive(&self) -> bool;
+}
+
+/// A connection that asks how many replicas have what its server has. The question blocks the connection, so turns
+/// have another one.
+pub(crate) trait Replication: Send {
+    /// Returns which server the connection leads to, if the server tells.
+    fn server(&self) -> Option<ServerId>;
+    /// Waits until `wanted` replicas have acknowledged all that the server ran before, but not longer than
+    /// `patience`. Replicas acknowledge what they are sent, so the question about new grants has to write
+    /// something; `writes` tells whether it does.
+    fn count<'a>(
+        &'a mut self,
+        grants: &'a Grants,
+        writes: bool,
+        wanted: Replicas,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Acknowledged, StoreError>>;
+}
+
+/// Grants, by the names of their semaphores.
+pub(crate) type Grants = Vec<(Arc<str>, Vec<PermitId>)>;
+
+/// The answer to the question how many replicas have some grants.
+#[derive(Debug)]
+pub(crate) struct Acknowledged {
+    /// How many replicas have acknowledged all that the server ran before the question.
+    pub(crate) replicas: u32,
+    /// For each name, whether the server itself has each of the grants.
+    pub(crate) held: Vec<Result<Vec<bool>, StoreError>>,
 }
 
 /// Where a page of names begins.

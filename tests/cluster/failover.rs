@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 use test_support::redis_cluster::RedisCluster;
+use test_support::redis_cluster::slots::slot_of;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms};
 use tokio::time::{Instant, sleep};
@@ -106,4 +107,25 @@ async fn a_manual_failover_costs_neither_permits_nor_waiters() {
         println!("the longest acquire took {:?}", load.take_waits().longest());
     }
     load.stop().await;
+}
+
+// Behaviour 88
+#[tokio::test]
+async fn after_a_long_outage_a_promotion_is_noticed_at_once() {
+    let args = [COVERAGE.as_slice(), &["--cluster-replica-no-failover", "yes"]].concat();
+    let mut cluster = RedisCluster::builder().primaries(3).replicas(1).args(&args).start().await;
+    let client = client(cluster.url()).await;
+    let name = cluster.name_at(2, "jobs").await;
+    let semaphore = client.semaphore(&name, 1).build().unwrap();
+    drop(semaphore.acquire(1).await.unwrap());
+    cluster.nodes[2].kill();
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    sleep(Duration::from_secs(15)).await;
+    assert!(!waiting.is_finished());
+    cluster.take_over(5).await;
+    let (_, promoted) = cluster.promoted(slot_of(&name), 2).await;
+    let permit = waiting.await.unwrap().unwrap();
+    println!("after a long outage: granted {:?} after the promotion", promoted.elapsed());
+    assert!(promoted.elapsed() < ms(500), "{:?}", promoted.elapsed());
+    permit.release().await.unwrap();
 }

@@ -22,6 +22,7 @@ mod pipelined;
 mod redis_errors;
 mod redis_recovery;
 mod renewal;
+mod replicated;
 mod rollback;
 mod short_lease;
 mod unanswered;

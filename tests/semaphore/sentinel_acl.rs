@@ -11,8 +11,9 @@ use crate::acl::{RIGHTS, give_rights, use_it_all};
 const OF_PRIMARY: &str = "+role";
 
 /// What the user of the sentinels needs.
-const OF_SENTINELS: &str = "&+switch-master &+promoted-slave &+monitor +subscribe \
-                            +sentinel|get-master-addr-by-name +sentinel|master +sentinel|sentinels";
+const OF_SENTINELS: &str = "&+failover-state-wait-promotion &+promoted-slave &+switch-master \
+                            &+monitor +subscribe +sentinel|get-master-addr-by-name \
+                            +sentinel|master +sentinel|sentinels +sentinel|replicas";
 
 struct Scene {
     deployment: SentinelDeployment,

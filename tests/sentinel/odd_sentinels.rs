@@ -80,7 +80,7 @@ async fn a_primary_that_was_set_anew_is_followed(count: usize) {
     })
     .await;
     println!("followed {:?} after {count} were set up anew", told.elapsed());
-    assert!(told.elapsed() < ms(2_000), "{:?}", told.elapsed());
+    assert!(told.elapsed() < ms(5_000), "{:?}", told.elapsed());
 }
 
 // Behaviour 72

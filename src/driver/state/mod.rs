@@ -36,6 +36,7 @@ mod permits;
 mod probe;
 mod removal;
 mod removals;
+mod removed;
 mod timer;
 mod turns;
 mod waiter;
@@ -53,7 +54,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::lease;
 use crate::lost_reason::LostReason;
-use crate::numbers::{Millis, Seq};
+use crate::numbers::{Millis, Replicas, Seq};
 use crate::options::Options;
 use crate::released::Released;
 use crate::store::{WakeUp, WhenFull};
@@ -70,6 +71,7 @@ use meetings::Meetings;
 use outage::{Change, Outage};
 use permits::Permits;
 use removals::Removals;
+use removed::Removed;
 use timer::Timer;
 use waiter::Left;
 use waiters::Waiters;
@@ -94,6 +96,7 @@ pub(crate) struct SemaphoreState {
     waiters: Waiters,
     permits: Permits,
     removals: Removals,
+    removed: Removed,
     in_flight: InFlight,
     epochs: Epochs,
     known: Known,
@@ -130,6 +133,7 @@ impl SemaphoreState {
             waiters: Waiters::default(),
             permits: Permits::default(),
             removals: Removals::default(),
+            removed: Removed::default(),
             in_flight: InFlight::default(),
             epochs: Epochs::default(),
             known: Known::default(),
@@ -191,15 +195,33 @@ impl SemaphoreState {
         self.known.limit_override()
     }
 
-    /// Returns why there is an outage, if there is one.
-    pub(crate) fn outage(&self) -> Option<&StoreError> {
-        self.outage.error()
+    /// Returns why there is an outage for those who want grants on this number of replicas.
+    pub(crate) fn outage(&self, wanted: Option<Replicas>) -> Option<&StoreError> {
+        self.outage.error_for(wanted)
     }
 
-    /// Returns since when there is an outage. `heard` is when the store last answered anybody.
+    /// Returns since when there is such an outage. `heard` is when the store last answered anybody.
     #[cfg(feature = "tower")]
-    pub(crate) fn away_since(&self, heard: Instant) -> Option<Instant> {
-        self.outage.since(heard)
+    pub(crate) fn away_since(&self, heard: Instant, wanted: Option<Replicas>) -> Option<Instant> {
+        self.outage.since(heard, wanted)
+    }
+
+    /// Notes that grants have not been on `wanted` replicas since `since`, as far as is known.
+    pub(crate) fn too_few_replicas(
+        &mut self,
+        wanted: Replicas,
+        error: StoreError,
+        since: Instant,
+        now: Instant,
+    ) {
+        let change = self.outage.too_few_replicas(wanted, error, since, now);
+        self.wake_on(change);
+    }
+
+    /// Notes that a grant is on `wanted` replicas.
+    pub(crate) fn enough_replicas(&mut self, wanted: Replicas) {
+        let change = self.outage.enough_replicas(wanted);
+        self.wake_on(change);
     }
 
     /// Returns whether this caller may ask the store during the outage.
@@ -525,6 +547,7 @@ impl SemaphoreState {
             self.waiters.shrink_idle();
             self.permits.shrink_idle();
             self.removals.shrink_idle();
+            self.removed.shrink_idle();
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::numbers::Replicas;
 use crate::retry_delay::RetryDelay;
 use crate::store::HOPS;
 
@@ -28,6 +29,7 @@ pub(super) struct Outage {
     since: Option<Instant>,
     /// When the store last failed to answer, or last refused.
     heard_at: Option<Instant>,
+    too_few: Option<TooFewReplicas>,
     /// The server refused a turn of this semaphore.
     refused: bool,
     /// When a caller was last let through to ask whether it is over.
@@ -39,6 +41,15 @@ pub(super) struct Outage {
     brief_pauses: u32,
     /// How many turns in a row were sent to a place that no longer had the name.
     redirected: u32,
+}
+
+/// Grants are not known to be on as many replicas as somebody wants. Turns are answered all the same, so it concerns
+/// only those who want as many.
+#[derive(Debug)]
+struct TooFewReplicas {
+    wanted: Replicas,
+    since: Instant,
+    error: StoreError,
 }
 
 /// What follows from a turn that was sent to a place that no longer has the name.
@@ -63,6 +74,40 @@ pub(super) enum Change {
 impl Outage {
     pub(super) fn error(&self) -> Option<&StoreError> {
         self.error.as_ref()
+    }
+
+    fn too_few(&self, wanted: Option<Replicas>) -> Option<&TooFewReplicas> {
+        self.too_few.as_ref().filter(|too_few| wanted >= Some(too_few.wanted))
+    }
+
+    /// Returns why there is an outage for those who want grants on this number of replicas.
+    pub(super) fn error_for(&self, wanted: Option<Replicas>) -> Option<&StoreError> {
+        self.error().or_else(|| Some(&self.too_few(wanted)?.error))
+    }
+
+    /// Notes that grants have not been on `wanted` replicas since `since`, as far as is known.
+    pub(super) fn too_few_replicas(
+        &mut self,
+        wanted: Replicas,
+        error: StoreError,
+        since: Instant,
+        now: Instant,
+    ) -> Change {
+        self.heard_at = Some(now);
+        let before = self.too_few.take();
+        let change = if before.is_some() { Change::None } else { Change::BeganOrEnded };
+        let (wanted, since) = before
+            .map_or((wanted, since), |before| (before.wanted.min(wanted), before.since.min(since)));
+        self.too_few = Some(TooFewReplicas { wanted, since, error });
+        change
+    }
+
+    /// Notes that a grant is on `wanted` replicas.
+    pub(super) fn enough_replicas(&mut self, wanted: Replicas) -> Change {
+        match self.too_few.take_if(|too_few| too_few.wanted <= wanted) {
+            Some(_) => Change::BeganOrEnded,
+            None => Change::None,
+        }
     }
 
     /// Notes that the store has not answered as it should since `since`.
@@ -127,14 +172,16 @@ impl Outage {
         Change::BeganOrEnded
     }
 
-    /// Returns since when there is an outage. `heard` is when the store last answered anybody.
+    /// Returns since when there is an outage for those who want grants on `wanted` replicas. `heard` is when the
+    /// store last answered anybody.
     ///
     /// If the store answers others, there is no outage: the turn without an answer is still on its way to
     /// it.
     #[cfg(feature = "tower")]
-    pub(super) fn since(&self, heard: Instant) -> Option<Instant> {
-        let since = self.since?;
-        Some(if self.refused { since } else { since.max(heard) })
+    pub(super) fn since(&self, heard: Instant, wanted: Option<Replicas>) -> Option<Instant> {
+        let since = self.since.map(|since| if self.refused { since } else { since.max(heard) });
+        let too_few = self.too_few(wanted).map(|too_few| too_few.since);
+        since.into_iter().chain(too_few).min()
     }
 
     /// Returns whether this caller may ask the store during the outage. One caller may in each `every`. All
@@ -150,17 +197,22 @@ impl Outage {
         due
     }
 
-    /// Holds turns back for a while; for longer after each failure in a row.
-    pub(super) fn pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + self.delay.after_failure());
+    /// Holds turns back for a while; for longer after each failure in a row, up to `longest`.
+    pub(super) fn pause(&mut self, now: Instant, longest: Option<Duration>) {
+        let pause = self.delay.after_failure();
+        self.pause_for(pause, now, longest);
     }
 
     /// As [`pause`](Self::pause), but shorter: the server did not run the turn, and is about to run turns again.
-    pub(super) fn pause_briefly(&mut self, now: Instant) {
-        let longest =
+    pub(super) fn pause_briefly(&mut self, now: Instant, longest: Option<Duration>) {
+        let bound =
             (FIRST_BRIEF_PAUSE * 2_u32.saturating_pow(self.brief_pauses)).min(LONGEST_BRIEF_PAUSE);
         self.brief_pauses = (self.brief_pauses + 1).min(BRIEF_DOUBLINGS);
-        self.paused_until = Some(now + longest.mul_f64(0.5 + 0.5 * fastrand::f64()));
+        self.pause_for(bound.mul_f64(0.5 + 0.5 * fastrand::f64()), now, longest);
+    }
+
+    fn pause_for(&mut self, pause: Duration, now: Instant, longest: Option<Duration>) {
+        self.paused_until = Some(now + longest.map_or(pause, |longest| pause.min(longest)));
     }
 
     /// Returns whether turns are held back; forgets a pause that is over.
@@ -176,5 +228,44 @@ impl Outage {
     /// The first instant from `at` on that no pause covers.
     pub(super) fn after_pause(&self, at: Instant) -> Instant {
         self.paused_until.map_or(at, |until| until.max(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "tower")]
+    #[test]
+    fn too_few_replicas_are_an_outage_for_those_who_want_as_many() {
+        let error = || StoreError::timeout("too few");
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let wanted = Replicas::new;
+        let note = |outage: &mut Outage, replicas, since| {
+            outage.too_few_replicas(wanted(replicas).unwrap(), error(), at(since), at(9))
+        };
+        let since = |outage: &Outage| [0, 1, 2, 3].map(|it| outage.since(at(0), wanted(it)));
+
+        let mut outage = Outage::default();
+        assert_eq!(note(&mut outage, 2, 5), Change::BeganOrEnded);
+        assert_eq!(since(&outage), [None, None, Some(at(5)), Some(at(5))]);
+        assert_eq!([1, 2].map(|it| outage.error_for(wanted(it)).is_some()), [false, true]);
+        assert!(outage.error().is_none() && outage.error_for(None).is_none());
+        let every = Duration::from_secs(1);
+        assert_eq!([(); 2].map(|()| outage.may_probe(at(9), every)), [true, false]);
+
+        assert_eq!(outage.enough_replicas(wanted(1).unwrap()), Change::None);
+        assert_eq!(note(&mut outage, 1, 7), Change::None);
+        assert_eq!(since(&outage), [None, Some(at(5)), Some(at(5)), Some(at(5))]);
+        assert_eq!(outage.enough_replicas(wanted(2).unwrap()), Change::BeganOrEnded);
+        assert_eq!(since(&outage), [None; 4]);
+        assert_eq!(outage.enough_replicas(wanted(2).unwrap()), Change::None);
+
+        let _ = note(&mut outage, 1, 5);
+        let _ = outage.note(&error(), at(3), at(9));
+        assert_eq!(outage.since(at(0), wanted(1)), Some(at(3)));
+        let _ = outage.answered();
+        assert_eq!(since(&outage)[..2], [None, Some(at(5))], "an answered turn does not end it");
     }
 }

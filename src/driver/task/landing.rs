@@ -1,5 +1,6 @@
 //! What the driver does with the turns that come back, and with those of a connection that was given up.
 
+use std::sync::Arc;
 use std::task::Context;
 
 use tokio::time::Instant;
@@ -7,6 +8,7 @@ use tokio::time::Instant;
 use crate::error::{StoreError, StoreErrorKind};
 
 use super::super::answers::{Landed, SentTurn};
+use super::super::cell::SemaphoreCell;
 use super::super::state::SemaphoreState;
 use super::Driver;
 
@@ -39,7 +41,15 @@ impl Driver {
             }
             Err(error) => self.turn_failed(&turn, &error, now),
         }
-        self.pump_behind(&turn.cell);
+        self.follow_up(&turn.cell);
+    }
+
+    /// Lets a semaphore go on whose turn has landed. One that has come to another place goes on there.
+    fn follow_up(&mut self, cell: &Arc<SemaphoreCell>) {
+        match self.has(cell) {
+            true => self.pump_behind(cell),
+            false => self.shared.make_ready(cell),
+        }
     }
 
     fn turn_failed(&mut self, turn: &SentTurn, error: &StoreError, now: Instant) {

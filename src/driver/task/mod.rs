@@ -168,10 +168,8 @@ impl Driver {
             self.loss_log.tell(&self.shared.address_of(&self.place));
         }
         while let Some(cell) = self.timers.pop_due(now) {
-            if self.has(&cell) {
-                cell.with(SemaphoreState::timer_fired);
-                self.pump_soon(&cell);
-            }
+            cell.with(SemaphoreState::timer_fired);
+            self.pump_soon(&cell);
         }
     }
 

@@ -42,15 +42,13 @@ impl Driver {
         cell.set_place(place.id());
         self.place.remove_name();
         cell.clear_ready(); // it may be ready here, behind turns that this place does not answer
+        place.tell_news();
         self.shared.make_ready(cell);
     }
 
     /// Closes the place once no name has used it for a while.
     pub(super) fn closes_unused(&mut self) -> bool {
-        let used = self.place.has_names()
-            || !self.answers.is_empty()
-            || !self.shared.has_others_at_work(&self.place);
-        if used {
+        if self.place.has_names() || !self.answers.is_empty() {
             self.close_at = None;
             return false;
         }

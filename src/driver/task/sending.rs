@@ -41,7 +41,10 @@ impl Driver {
             && let Some(cell) = self.backlog.pop_front()
         {
             cell.clear_ready();
-            self.pump(&cell, true);
+            match self.has(&cell) {
+                true => self.pump(&cell, true),
+                false => self.shared.make_ready(&cell),
+            }
         }
         self.backlog.shrink_in_use();
     }
@@ -59,7 +62,7 @@ impl Driver {
     pub(super) fn pump_soon(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = !self.is_full();
         self.pump(cell, in_turn);
-        if !in_turn && self.has(cell) && !cell.set_ready() {
+        if !in_turn && !cell.set_ready() {
             self.backlog.push_front(Arc::clone(cell));
         }
     }
@@ -69,18 +72,14 @@ impl Driver {
     pub(super) fn pump_behind(&mut self, cell: &Arc<SemaphoreCell>) {
         let in_turn = self.backlog.is_empty() && !self.is_full();
         self.pump(cell, in_turn);
-        if !in_turn && self.has(cell) && !cell.set_ready() {
+        if !in_turn && !cell.set_ready() {
             self.backlog.push_back(Arc::clone(cell));
         }
     }
 
-    /// Lets a semaphore send what it has, and sets its timer. Where it is not its turn, it sends only if
-    /// there is something to renew: that cannot wait. One that has come to another place is left to that
-    /// place's driver.
+    /// Lets a semaphore of this place send what it has, and sets its timer. Where it is not its turn, it sends only if
+    /// there is something to renew: that cannot wait.
     fn pump(&mut self, cell: &Arc<SemaphoreCell>, in_turn: bool) {
-        if !self.has(cell) {
-            return self.shared.make_ready(cell);
-        }
         let now = Instant::now();
         let session = self.place.link().session();
         let look = self.look_at(cell, session.as_deref(), in_turn, now);

@@ -481,3 +481,18 @@ async fn a_second_turn_is_worth_it_from_half_the_size_of_the_first_one_on() {
         assert_eq!(next(&mut harness).unwrap().turn.admit.len(), worth);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_pipelined_behind_turns_of_the_old_place_once_one_of_them_is_answered() {
+    let mut harness = Harness::new(9);
+    harness.enter();
+    let first = harness.next().unwrap();
+    harness.enter();
+    let second = harness.next().unwrap();
+    harness.state.moved();
+    harness.run_and_settle(first);
+    harness.enter();
+    assert!(harness.next().is_none(), "the second one is on its way to the old place");
+    harness.run_and_settle(second);
+    assert!(harness.next().is_some());
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -31,8 +32,28 @@ pub(super) struct Spread {
     held: watch::Sender<BTreeSet<PlaceId>>,
     /// The places that keep answers to themselves until they are let go.
     held_answers: watch::Sender<BTreeSet<PlaceId>>,
-    /// How many turns each place has run.
-    ran: Mutex<BTreeMap<PlaceId, usize>>,
+    /// How often there was news of each place.
+    news: watch::Sender<BTreeMap<PlaceId, usize>>,
+    /// Whether there is news of all places at all times.
+    always_has_news: AtomicBool,
+    /// When each place was connected to, or tried.
+    tries: Mutex<Vec<(PlaceId, Instant)>>,
+    /// The turns that each place has run.
+    ran: Mutex<Vec<(PlaceId, Said)>>,
+    /// The places that sent turns on to another one.
+    sent_on: Mutex<Vec<PlaceId>>,
+    /// What happens when a connection to a place is closed.
+    on_close: Mutex<BTreeMap<PlaceId, OnClose>>,
+}
+
+type OnClose = Box<dyn FnOnce() + Send>;
+
+/// How many permits and waiters a turn named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Said {
+    pub(super) renewed: usize,
+    pub(super) asked: usize,
+    pub(super) admitted: usize,
 }
 
 impl Spread {
@@ -46,7 +67,12 @@ impl Spread {
             down: Mutex::default(),
             held: watch::Sender::default(),
             held_answers: watch::Sender::default(),
+            news: watch::Sender::default(),
+            always_has_news: AtomicBool::new(false),
+            tries: Mutex::default(),
             ran: Mutex::default(),
+            sent_on: Mutex::default(),
+            on_close: Mutex::default(),
         })
     }
 
@@ -80,6 +106,22 @@ impl Spread {
         self.down.lock().unwrap().remove(&place);
     }
 
+    /// Tells those who watch over a place that it may be well.
+    pub(super) fn tell_news(&self, place: PlaceId) {
+        self.news.send_modify(|news| *news.entry(place).or_default() += 1);
+    }
+
+    pub(super) fn always_has_news(&self) {
+        self.always_has_news.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns when a place was connected to, or tried, since an instant.
+    pub(super) fn tries_since(&self, since: Instant, place: PlaceId) -> Vec<Instant> {
+        let tries = self.tries.lock().unwrap();
+        let tries = tries.iter().filter(|(tried, at)| *tried == place && *at >= since);
+        tries.map(|(_, at)| *at).collect()
+    }
+
     /// Makes a place keep the turns that it gets, until it is let go.
     pub(super) fn hold(&self, place: PlaceId) {
         self.held.send_modify(|held| {
@@ -108,7 +150,23 @@ impl Spread {
 
     /// Returns how many turns a place has run.
     pub(super) fn ran(&self, place: PlaceId) -> usize {
-        self.ran.lock().unwrap().get(&place).copied().unwrap_or(0)
+        self.said(place).len()
+    }
+
+    /// Returns what the turns named that a place has run.
+    pub(super) fn said(&self, place: PlaceId) -> Vec<Said> {
+        let ran = self.ran.lock().unwrap();
+        ran.iter().filter(|(at, _)| *at == place).map(|(_, said)| *said).collect()
+    }
+
+    /// Returns how many turns a place has sent on to another one.
+    pub(super) fn sent_on(&self, place: PlaceId) -> usize {
+        self.sent_on.lock().unwrap().iter().filter(|at| **at == place).count()
+    }
+
+    /// Runs `act` when the next connection to a place is closed.
+    pub(super) fn on_close(&self, place: PlaceId, act: impl FnOnce() + Send + 'static) {
+        self.on_close.lock().unwrap().insert(place, Box::new(act));
     }
 
     /// Returns how many connections to a place are open.
@@ -168,6 +226,7 @@ impl Store for SpreadStore {
     ) -> BoxFuture<'_, Result<Opened, StoreError>> {
         let spread = Arc::clone(&self.0);
         Box::pin(async move {
+            spread.tries.lock().unwrap().push((place, Instant::now()));
             if spread.down.lock().unwrap().contains(&place) {
                 return Err(StoreError::new(StoreErrorKind::Unreachable, "it is down"));
             }
@@ -187,6 +246,18 @@ impl Store for SpreadStore {
             });
             Ok(Opened { session, io: Some(io) })
         })
+    }
+
+    fn watch(&self, place: PlaceId, _: Arc<dyn WakeListener>) -> Option<BoxFuture<'static, ()>> {
+        if self.0.always_has_news.load(Ordering::SeqCst) {
+            return Some(Box::pin(ready(())));
+        }
+        let mut news = self.0.news.subscribe();
+        let of_place = move |news: &BTreeMap<PlaceId, usize>| news.get(&place).copied();
+        let before = of_place(&news.borrow());
+        Some(Box::pin(async move {
+            let _ = news.wait_for(|news| of_place(news) != before).await;
+        }))
     }
 
     fn address(&self) -> String {
@@ -215,9 +286,9 @@ impl SpreadSession {
         let at = self.spread.at(name);
         if at != self.place {
             self.spread.told.lock().unwrap().insert(name.to_owned(), at);
+            self.spread.sent_on.lock().unwrap().push(self.place);
             return Err(StoreError::elsewhere(format!("{name} is at {at:?}")));
         }
-        *self.spread.ran.lock().unwrap().entry(self.place).or_default() += 1;
         Ok(())
     }
 
@@ -225,15 +296,31 @@ impl SpreadSession {
         let _first = self.first.lock().await;
         let mut answers = Vec::new();
         for turn in turns {
-            answers.push(self.reach(&turn.name).await.map(|()| self.spread.turn(turn)));
+            answers.push(self.reach(&turn.name).await.map(|()| self.turn_here(turn)));
         }
         answers
+    }
+
+    fn turn_here(&self, turn: &Turn) -> TurnOutcome {
+        let (renewed, asked) = (turn.renew.len(), turn.ask.len());
+        let said = Said { renewed, asked, admitted: turn.admit.len() };
+        self.spread.ran.lock().unwrap().push((self.place, said));
+        self.spread.turn(turn)
     }
 
     /// Waits while the place keeps its answers.
     async fn may_answer(&self) {
         let mut held = self.spread.held_answers.subscribe();
         held.wait_for(|held| !held.contains(&self.place)).await.unwrap();
+    }
+}
+
+impl Drop for SpreadSession {
+    fn drop(&mut self) {
+        let act = self.spread.on_close.lock().unwrap().remove(&self.place);
+        if let Some(act) = act {
+            act();
+        }
     }
 }
 

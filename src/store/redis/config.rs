@@ -62,7 +62,8 @@ impl RedisConfig {
         }
         let reach = match url::parse(&self.url)? {
             Target::Single(Single { endpoint, access }) => {
-                Reach::Direct(self.client(&endpoint, access.with(self.credentials.as_ref()))?)
+                let access = access.with(self.credentials.as_ref());
+                Reach::Direct(Box::new(self.client(&endpoint, access)?))
             }
             Target::Sentinel(sentinel) => self.behind_sentinels(sentinel)?,
             Target::Cluster(cluster) => self.in_cluster(cluster)?,
@@ -74,9 +75,8 @@ impl RedisConfig {
         let Sentinel { seeds, master, of_sentinels, of_primary } = sentinel;
         let primary = self.dial(&seeds, of_primary.with(self.credentials.as_ref()))?;
         let sentinels = self.dial(&seeds, of_sentinels.with(self.sentinel_credentials.as_ref()))?;
-        let sentinels =
-            Sentinels::new(seeds, master, sentinels, self.call_timeout * SENTINEL_PATIENCE);
-        Ok(Reach::Sentinels { sentinels, primary })
+        let patience = self.call_timeout * SENTINEL_PATIENCE;
+        Ok(Reach::Sentinels(Sentinels::new(seeds, master, [sentinels, primary], patience)))
     }
 
     fn in_cluster(&self, cluster: url::Cluster) -> Result<Reach, ConfigError> {

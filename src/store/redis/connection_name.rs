@@ -1,24 +1,48 @@
 //! The name of a connection, as `CLIENT LIST` shows it to operators.
 
-use redis::{Cmd, ProtocolVersion, cmd};
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, ProtocolVersion, Value, cmd};
 
 use crate::id::ClientId;
 
-/// Returns `zset-semaphore:<label>:turns`, with the id of the client if it has no label.
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Turns,
+    Replicas,
+}
+
+/// Returns `zset-semaphore:<label>:<use>`, with the id of the client if it has no label.
 ///
 /// A character that Redis allows in no name, such as a space, becomes `_`.
-pub(super) fn connection_name(label: &str, client: ClientId) -> String {
+pub(super) fn connection_name(label: &str, client: ClientId, used_for: Use) -> String {
     let allowed = |c: char| if c.is_ascii_graphic() { c } else { '_' };
     let who = match label {
         "" => client.to_string(),
         label => label.chars().map(allowed).collect(),
     };
-    format!("zset-semaphore:{who}:turns")
+    let used_for = match used_for {
+        Use::Turns => "turns",
+        Use::Replicas => "replicas",
+    };
+    format!("zset-semaphore:{who}:{used_for}")
+}
+
+/// Tells the server the name of a connection. A connection works without it.
+pub(super) async fn say_name(
+    mut connection: MultiplexedConnection,
+    name: &str,
+    protocol: ProtocolVersion,
+) {
+    let said = connection.send_packed_command(&name_connection(name, protocol)).await;
+    if let Err(error) = said.and_then(Value::extract_error) {
+        tracing::debug!(%error, "the connection has no name");
+    }
 }
 
 /// Returns the command that names a connection. `HELLO` needs no right, unlike `CLIENT SETNAME`; but not every
 /// server without RESP3 knows it.
-pub(super) fn name_connection(name: &str, protocol: ProtocolVersion) -> Cmd {
+fn name_connection(name: &str, protocol: ProtocolVersion) -> Cmd {
     let mut command;
     if protocol.supports_resp3() {
         command = cmd("HELLO");
@@ -37,12 +61,12 @@ mod tests {
     #[test]
     fn a_connection_has_the_label_of_its_client_or_else_the_id() {
         let client = ClientId::from_bits(0xab);
-        for (label, name) in [
-            ("", "zset-semaphore:00000000000000ab:turns"),
-            ("api-7", "zset-semaphore:api-7:turns"),
-            ("a b\u{a0}c é~!", "zset-semaphore:a_b_c__~!:turns"),
+        for (label, used_for, name) in [
+            ("", Use::Turns, "zset-semaphore:00000000000000ab:turns"),
+            ("api-7", Use::Turns, "zset-semaphore:api-7:turns"),
+            ("a b\u{a0}c é~!", Use::Replicas, "zset-semaphore:a_b_c__~!:replicas"),
         ] {
-            assert_eq!(connection_name(label, client), name);
+            assert_eq!(connection_name(label, client, used_for), name);
         }
     }
 }

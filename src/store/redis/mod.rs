@@ -7,6 +7,7 @@ mod dial;
 mod errors;
 mod known_script;
 mod names;
+mod replication;
 mod role;
 mod scripts;
 mod sentinel;

@@ -26,6 +26,7 @@ pub(super) struct Scripts {
     pub(super) inspect: Arc<Script>,
     pub(super) set_limit: Arc<Script>,
     pub(super) kick: Arc<Script>,
+    pub(super) touch: Arc<Script>,
 }
 
 macro_rules! parts {
@@ -37,7 +38,7 @@ macro_rules! parts {
 /// Each file of `lua/`, under the name that an include gives it.
 const PARTS: &[(&str, &str)] = parts![
     "keys" "state" "pack" "clock" "server" "prelude" "recount" "wake" "wake_in_shard"
-    "turn" "inspect" "set_limit" "kick"
+    "turn" "inspect" "set_limit" "kick" "touch"
     "turn/begin" "turn/meet" "turn/meta" "turn/client" "turn/release" "turn/admit_plain"
     "turn/permits" "turn/prune" "turn/remove" "turn/renew" "turn/ask_newcomers" "turn/ask" "turn/serve"
     "turn/admit" "turn/finish" "turn/reply"
@@ -72,12 +73,13 @@ impl Scripts {
             inspect: script("inspect"),
             set_limit: script("set_limit"),
             kick: script("kick"),
+            touch: script("touch"),
         }
     }
 
     #[cfg(test)]
-    pub(super) fn all(&self) -> [&Script; 4] {
-        [&self.turn, &self.inspect, &self.set_limit, &self.kick]
+    pub(super) fn all(&self) -> [&Script; 5] {
+        [&self.turn, &self.inspect, &self.set_limit, &self.kick, &self.touch]
     }
 
     /// For tests: the time and the server come from keys, and keys expire by that time instead of the server's.

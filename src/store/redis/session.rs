@@ -12,15 +12,17 @@ use redis::{
 use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::ServerId;
 use crate::store::{
-    BoxFuture, INSPECT_BOUND, Kick, NamesCursor, NamesPage, Opened, Session, Turn, TurnAnswer,
-    WakeListener,
+    BoxFuture, INSPECT_BOUND, Kick, NamesCursor, NamesPage, Opened, Replication, Session, Turn,
+    TurnAnswer, WakeListener,
 };
 
-use super::connection_name::name_connection;
+use super::connection_name::say_name;
 use super::errors::{is_hopeless, is_noscript, store_error};
 use super::known_script::{KnownScript, Load};
 use super::names::{page_call, read_page};
+use super::replication::ReplicationDial;
 use super::role::RoleCheck;
 use super::scripts::Scripts;
 use super::server_info::ServerInfo;
@@ -35,6 +37,8 @@ pub(super) struct Parts {
     pub(super) channel: String,
     /// The name of the connection.
     pub(super) name: String,
+    /// The name of the connection that asks about replicas.
+    pub(super) replication_name: String,
     pub(super) listener: Arc<dyn WakeListener>,
     /// If the server may turn out to be a replica.
     pub(super) role: Option<RoleCheck>,
@@ -52,6 +56,7 @@ pub(super) struct RedisSession {
     health: Arc<Health>,
     /// The server, once it is known.
     server: OnceLock<ServerInfo>,
+    replication: ReplicationDial,
     /// With RESP2, and only if the user may subscribe.
     subscriber: Option<Subscriber>,
 }
@@ -65,7 +70,7 @@ const WORDS: usize = 24;
 const BYTES: usize = 512;
 
 /// The timeouts of the redis crate are off, because the driver has its own.
-fn config() -> AsyncConnectionConfig {
+pub(super) fn config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(None)
         .set_response_timeout(None)
@@ -79,7 +84,7 @@ impl RedisSession {
         let sender = push_sender(Arc::clone(&parts.listener), Arc::clone(&health));
         let Transport { connection, mut io } =
             Transport::open(client, config().set_push_sender(sender)).await?;
-        let session = Self::new(connection, parts, health);
+        let session = Self::new(client, connection, parts, health);
         Transport::while_moving(&mut io, session.prepare_and_subscribe(parts)).await?;
         Ok(Opened { session: Arc::new(session), io })
     }
@@ -87,7 +92,7 @@ impl RedisSession {
     /// Connects. Wake-ups come over a second connection.
     pub(super) async fn resp2(client: &redis::Client, parts: &Parts) -> RedisResult<Opened> {
         let Transport { connection, mut io } = Transport::open(client, config()).await?;
-        let mut session = Self::new(connection, parts, Arc::default());
+        let mut session = Self::new(client, connection, parts, Arc::default());
         Transport::while_moving(&mut io, session.prepare(parts, ProtocolVersion::RESP2)).await?;
         let (listener, health) = (Arc::clone(&parts.listener), Arc::clone(&session.health));
         let subscriber = Subscriber::start(client, &parts.channel, listener, health).await;
@@ -113,7 +118,7 @@ impl RedisSession {
                 None => Ok(()),
             }
         };
-        let named = self.say_name(&parts.name, protocol);
+        let named = say_name(self.connection.clone(), &parts.name, protocol);
         let server = ServerInfo::ask(self.connection.clone());
         let is_there = self.turn.is_there(&self.connection);
         let (_, role, server, is_there) = join4(named, role, server, is_there).await;
@@ -129,8 +134,19 @@ impl RedisSession {
         Ok(())
     }
 
-    fn new(connection: MultiplexedConnection, parts: &Parts, health: Arc<Health>) -> Self {
+    fn new(
+        client: &redis::Client,
+        connection: MultiplexedConnection,
+        parts: &Parts,
+        health: Arc<Health>,
+    ) -> Self {
         let scripts = &parts.scripts;
+        let replication = ReplicationDial {
+            client: client.clone(),
+            name: parts.replication_name.clone(),
+            touch: Arc::clone(&scripts.touch),
+            prefix: Arc::clone(&parts.prefix),
+        };
         Self {
             connection,
             turn: KnownScript::new(&scripts.turn),
@@ -140,16 +156,8 @@ impl RedisSession {
             prefix: Arc::clone(&parts.prefix),
             health,
             server: OnceLock::new(),
+            replication,
             subscriber: None,
-        }
-    }
-
-    /// Tells the server the name of the connection. A session works without it.
-    async fn say_name(&self, name: &str, protocol: ProtocolVersion) {
-        let command = name_connection(name, protocol);
-        let said = self.connection.clone().send_packed_command(&command).await;
-        if let Err(error) = said.and_then(Value::extract_error) {
-            tracing::debug!(%error, "the connection has no name");
         }
     }
 
@@ -300,6 +308,14 @@ impl Session for RedisSession {
             let reply = self.run(&self.kick, &call).await;
             wire::read_kick(&reply.map_err(|error| failed(error, "kick", &name))?)
         })
+    }
+
+    fn server(&self) -> Option<ServerId> {
+        self.server.get().map(|server| server.now().id)
+    }
+
+    fn replication(&self) -> BoxFuture<'_, Result<Box<dyn Replication>, StoreError>> {
+        Box::pin(self.replication.open())
     }
 
     fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {

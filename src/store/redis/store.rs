@@ -11,7 +11,7 @@ use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
 
 use super::cluster::{Channels, Cluster};
-use super::connection_name::connection_name;
+use super::connection_name::{Use, connection_name};
 use super::dial::{Dial, usable, with_protocol};
 use super::errors::{is_hopeless, store_error};
 use super::role::RoleCheck;
@@ -35,9 +35,9 @@ pub(crate) struct RedisStore {
 /// How the store is found.
 pub(super) enum Reach {
     /// The client knows the address.
-    Direct(redis::Client),
+    Direct(Box<redis::Client>),
     /// The sentinels tell the address.
-    Sentinels { sentinels: Sentinels, primary: Dial },
+    Sentinels(Sentinels),
     /// The nodes of the cluster tell which of them has a name.
     Cluster(Arc<Cluster>),
 }
@@ -45,7 +45,7 @@ pub(super) enum Reach {
 impl Store for RedisStore {
     fn place_of(&self, name: &str) -> PlaceId {
         match &self.reach {
-            Reach::Direct(_) | Reach::Sentinels { .. } => PlaceId::FIRST,
+            Reach::Direct(_) | Reach::Sentinels(_) => PlaceId::FIRST,
             Reach::Cluster(cluster) => cluster.place_of(name),
         }
     }
@@ -77,10 +77,22 @@ impl Store for RedisStore {
         })
     }
 
+    fn watch(
+        &self,
+        place: PlaceId,
+        listener: Arc<dyn WakeListener>,
+    ) -> Option<BoxFuture<'static, ()>> {
+        match &self.reach {
+            Reach::Direct(_) => None,
+            Reach::Sentinels(sentinels) => Some(sentinels.watch()),
+            Reach::Cluster(cluster) => cluster.watch(place, listener),
+        }
+    }
+
     fn address(&self) -> String {
         match &self.reach {
             Reach::Direct(client) => client.get_connection_info().addr().to_string(),
-            Reach::Sentinels { sentinels, .. } => sentinels.address(),
+            Reach::Sentinels(sentinels) => sentinels.address(),
             Reach::Cluster(cluster) => cluster.address(),
         }
     }
@@ -88,7 +100,7 @@ impl Store for RedisStore {
     fn address_of(&self, place: PlaceId) -> String {
         match &self.reach {
             Reach::Cluster(cluster) => cluster.address_of(place),
-            Reach::Direct(_) | Reach::Sentinels { .. } => self.address(),
+            Reach::Direct(_) | Reach::Sentinels(_) => self.address(),
         }
     }
 }
@@ -96,7 +108,7 @@ impl Store for RedisStore {
 impl RedisStore {
     pub(super) fn new(reach: Reach, prefix: Arc<str>, label: Arc<str>) -> Self {
         let scripts = match reach {
-            Reach::Direct(_) | Reach::Sentinels { .. } => Scripts::new(),
+            Reach::Direct(_) | Reach::Sentinels(_) => Scripts::new(),
             Reach::Cluster(_) => Scripts::in_cluster(),
         };
         Self {
@@ -119,14 +131,14 @@ impl RedisStore {
             Reach::Direct(client) => {
                 connect_to(client, &self.parts(id, listener), &self.address()).await
             }
-            Reach::Sentinels { sentinels, primary } => {
+            Reach::Sentinels(sentinels) => {
                 let parts = move || Parts {
                     role: Some(RoleCheck::default()),
                     ..self.parts(id, Arc::clone(&listener))
                 };
                 let connect = move |address| {
                     let opening = connect_to_primary(
-                        primary,
+                        sentinels.primary(),
                         address,
                         sentinels.master(),
                         [parts(), parts()],
@@ -157,7 +169,8 @@ impl RedisStore {
             scripts: Arc::clone(&self.scripts),
             prefix: Arc::clone(&self.prefix),
             channel: format!("{}wake:{id}", self.prefix),
-            name: connection_name(&self.label, id),
+            name: connection_name(&self.label, id, Use::Turns),
+            replication_name: connection_name(&self.label, id, Use::Replicas),
             listener,
             role: None,
             speaks_resp3: Arc::clone(&self.speaks_resp3),

@@ -9,14 +9,17 @@
 //! The map is read from a node when the client begins, while a place cannot be reached, and when the cluster
 //! is down. A node that does not have the slot of a call any more tells where it is, which is noted at once.
 
+mod judge;
 mod nodes;
 mod nodes_reply;
 mod open;
 mod refresh;
+mod replication;
 mod session;
 mod slot_map;
 mod slots;
 mod wakes;
+mod watch;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,9 @@ use crate::store::{BoxFuture, Opened, WakeListener};
 
 use super::super::dial::usable;
 use super::super::url::Address;
+use super::judge::Judge;
 use super::nodes::{Cluster, spaced};
+use super::refresh::Doubt;
 use super::session::ClusterSession;
 use super::wakes::{Channels, Wakes};
 
@@ -35,11 +37,11 @@ impl Cluster {
         let known = self.map().address(place).cloned();
         let (at, opened) = match known {
             Some(at) => {
-                let opened = self.open_known(place, &at, &listener, &connect).await?;
+                let opened = self.open_known(&at, &listener, &connect).await?;
                 (at, opened)
             }
             None => {
-                let at = self.refresh(place, &*listener).await?;
+                let at = self.refresh(&Doubt::None, &*listener).await?;
                 let opened = connect(at.clone()).await?;
                 (at, opened)
             }
@@ -48,7 +50,8 @@ impl Cluster {
         let client = usable(self.dial().to(&at))?;
         let wakes = Wakes::new(client, channels, Arc::clone(self), Arc::clone(&listener));
         let cluster = Arc::clone(self);
-        let session = Arc::new(ClusterSession { node: session, cluster, at, listener, wakes });
+        let judge = Arc::new(Judge { cluster, at, listener });
+        let session = Arc::new(ClusterSession { node: session, judge, wakes });
         Ok(Opened { session, io })
     }
 
@@ -56,7 +59,6 @@ impl Cluster {
     /// names of the node may be elsewhere soon.
     async fn open_known(
         &self,
-        place: PlaceId,
         at: &Address,
         listener: &Arc<dyn WakeListener>,
         connect: &Connect<'_>,
@@ -75,10 +77,11 @@ impl Cluster {
                 sleep(spaced()).await;
             }
         });
+        let doubt = Doubt::Unreachable(at.clone());
         let watching = pin!(async {
             loop {
                 sleep(spaced()).await;
-                if let Err(error) = self.refresh(place, &**listener).await {
+                if let Err(error) = self.refresh(&doubt, &**listener).await {
                     tracing::debug!(%error, "no node tells which nodes there are");
                 }
             }

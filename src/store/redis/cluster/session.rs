@@ -1,28 +1,23 @@
 //! A session with one node. It follows what the node says of the cluster.
 
-use std::error::Error;
 use std::sync::Arc;
 
-use redis::{ErrorKind, RedisError, ServerErrorKind};
-
-use crate::error::{StoreError, StoreErrorKind};
+use crate::error::StoreError;
 use crate::id::PermitId;
 use crate::inspection::{Inspection, KickOutcome};
+use crate::numbers::ServerId;
 use crate::store::{
-    BoxFuture, Kick, NamesCursor, NamesPage, Session, Turn, TurnAnswer, TurnOutcome, WaiterOutcome,
-    WakeListener,
+    BoxFuture, Kick, NamesCursor, NamesPage, Replication, Session, Turn, TurnAnswer, TurnOutcome,
+    WaiterOutcome,
 };
 
-use super::super::url::Address;
-use super::nodes::Cluster;
-use super::nodes_reply::redirection;
+use super::judge::Judge;
+use super::replication::ClusterReplication;
 use super::wakes::Wakes;
 
 pub(super) struct ClusterSession {
     pub(super) node: Arc<dyn Session>,
-    pub(super) cluster: Arc<Cluster>,
-    pub(super) at: Address,
-    pub(super) listener: Arc<dyn WakeListener>,
+    pub(super) judge: Arc<Judge>,
     pub(super) wakes: Wakes,
 }
 
@@ -35,34 +30,7 @@ impl ClusterSession {
                 self.wakes.want(name);
             }
         }
-        answer.map_err(|error| self.judge(error))
-    }
-
-    /// Returns what an error means in a cluster, and notes what it tells of the slots.
-    fn judge(&self, error: StoreError) -> StoreError {
-        use ServerErrorKind::{Ask, ClusterDown, MasterDown, Moved, ResponseError, TryAgain};
-        let source = error.source().and_then(<dyn Error>::downcast_ref::<RedisError>);
-        let Some(source) = source else { return error };
-        let what = format!("{} answers {source}", self.at);
-        let not_ready = || StoreError::with_source(StoreErrorKind::NotReady, what, source.clone());
-        match source.kind() {
-            ErrorKind::Server(Moved) => match redirection(source, &self.at) {
-                Some((slot, address)) => {
-                    self.cluster.map().set(slot, &address);
-                    not_ready().into_elsewhere()
-                }
-                None => not_ready(),
-            },
-            // The slot is being moved, and the keys of this name are not together.
-            ErrorKind::Server(Ask | TryAgain) => not_ready(),
-            ErrorKind::Server(ClusterDown | MasterDown) => {
-                self.cluster.refresh_soon(&self.listener);
-                not_ready()
-            }
-            // A script that loses its keys to another node while it runs ends where it stands.
-            ErrorKind::Server(ResponseError) => not_ready().into_cut_short(),
-            _ => error,
-        }
+        answer.map_err(|error| self.judge.judge(error))
     }
 }
 
@@ -88,7 +56,7 @@ impl Session for ClusterSession {
 
     fn inspect(&self, name: Arc<str>) -> BoxFuture<'_, Result<Inspection, StoreError>> {
         let answer = self.node.inspect(name);
-        Box::pin(async move { answer.await.map_err(|error| self.judge(error)) })
+        Box::pin(async move { answer.await.map_err(|error| self.judge.judge(error)) })
     }
 
     fn set_limit(
@@ -97,7 +65,7 @@ impl Session for ClusterSession {
         limit: Option<u32>,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let answer = self.node.set_limit(name, limit);
-        Box::pin(async move { answer.await.map_err(|error| self.judge(error)) })
+        Box::pin(async move { answer.await.map_err(|error| self.judge.judge(error)) })
     }
 
     fn kick(
@@ -107,7 +75,19 @@ impl Session for ClusterSession {
         kick: Kick,
     ) -> BoxFuture<'_, Result<KickOutcome, StoreError>> {
         let answer = self.node.kick(name, id, kick);
-        Box::pin(async move { answer.await.map_err(|error| self.judge(error)) })
+        Box::pin(async move { answer.await.map_err(|error| self.judge.judge(error)) })
+    }
+
+    fn server(&self) -> Option<ServerId> {
+        self.node.server()
+    }
+
+    fn replication(&self) -> BoxFuture<'_, Result<Box<dyn Replication>, StoreError>> {
+        let opening = self.node.replication();
+        Box::pin(async move {
+            let (node, judge) = (opening.await?, Arc::clone(&self.judge));
+            Ok(Box::new(ClusterReplication { node, judge }) as Box<dyn Replication>)
+        })
     }
 
     fn names(&self, page: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {

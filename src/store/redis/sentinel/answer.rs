@@ -12,6 +12,8 @@ use super::refusal::Refusal;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
     pub(super) primary: Known,
+    /// The replica that is about to become the primary, if this sentinel leads a failover.
+    pub(super) promoting: Option<Address>,
     /// The other sentinels.
     pub(super) others: Vec<Address>,
 }
@@ -35,7 +37,7 @@ impl Known {
 /// is promoted.
 pub(super) fn questions(master: &str) -> Pipeline {
     let mut pipe = redis::pipe();
-    for question in ["GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS"] {
+    for question in ["GET-MASTER-ADDR-BY-NAME", "MASTER", "SENTINELS", "REPLICAS"] {
         pipe.cmd("SENTINEL").arg(question).arg(master);
     }
     pipe
@@ -55,12 +57,23 @@ pub(super) fn read(replies: Vec<Value>) -> Result<Answer, Refusal> {
     let details = next().map_err(Refusal::Failed)?;
     let details = HashMap::<String, String>::from_redis_value(details).unwrap_or_default();
     let epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);
-    let others = next().map_err(Refusal::Failed)?;
-    let others = Vec::<HashMap<String, String>>::from_redis_value(others).unwrap_or_default();
+    let mut instances = || {
+        let instances = next().map_err(Refusal::Failed)?;
+        Ok(Vec::<HashMap<String, String>>::from_redis_value(instances).unwrap_or_default())
+    };
+    let (others, replicas) = (instances()?, instances()?);
+    let primary = Known { address: Address::new(host, port), epoch };
+    let promoting = replicas.iter().filter(|replica| is_promoted(replica)).find_map(address_of);
     Ok(Answer {
-        primary: Known { address: Address::new(host, port), epoch },
+        promoting: promoting.filter(|replica| *replica != primary.address),
+        primary,
         others: others.iter().filter_map(address_of).collect(),
     })
+}
+
+/// Returns whether the sentinel has chosen a replica to become the primary.
+fn is_promoted(replica: &HashMap<String, String>) -> bool {
+    replica.get("flags").is_some_and(|flags| flags.split(',').any(|flag| flag == "promoted"))
 }
 
 fn address_of(instance: &HashMap<String, String>) -> Option<Address> {

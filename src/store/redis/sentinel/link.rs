@@ -17,9 +17,11 @@ use super::Sentinels;
 use super::answer::{Answer, questions, read};
 use super::refusal::Refusal;
 
-/// The sentinel that leads a failover tells of the promotion. The others tell of it as soon as they know it. A
-/// sentinel that an operator sets up anew tells what it monitors.
-const CHANNELS: [&str; 3] = ["+switch-master", "+promoted-slave", "+monitor"];
+/// The sentinel that leads a failover tells when it has told a replica to become the primary, and when it knows that
+/// it is one. The others tell of it as soon as they know it. A sentinel that an operator sets up anew tells what it
+/// monitors.
+const CHANNELS: [&str; 4] =
+    ["+failover-state-wait-promotion", "+promoted-slave", "+switch-master", "+monitor"];
 
 /// An open connection to a sentinel.
 pub(super) struct Link {

@@ -12,8 +12,10 @@ mod answer;
 mod council;
 mod link;
 mod opinions;
+mod promotion;
 mod refusal;
 mod search;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +25,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::error::StoreError;
 use crate::store::{BoxFuture, Opened};
 use crate::sync::lock;
@@ -31,6 +35,7 @@ use super::dial::Dial;
 use super::url::Address;
 
 use answer::{Answer, Known};
+use promotion::CONFIRMED;
 use search::Search;
 
 /// The maximum number of sentinels that are asked.
@@ -50,6 +55,8 @@ struct Deployment {
     master: String,
     /// How the sentinels are connected to.
     dial: Dial,
+    /// How the primary and the replicas are connected to.
+    primary: Dial,
     /// How long a sentinel may take to be connected to and to answer, and a search to wait for a failover.
     patience: Duration,
     /// The sentinels that others have told of.
@@ -58,20 +65,32 @@ struct Deployment {
     found: Mutex<Option<Address>>,
     /// The highest epoch since then.
     epoch: AtomicU64,
+    /// What the last search has connected to, or tried to.
+    tried: Mutex<Vec<Known>>,
+    /// The replica that has said last that it was promoted, and when.
+    promoted: Mutex<Option<(Known, Instant)>>,
 }
 
 impl Sentinels {
     /// `patience` is how long a silent sentinel is waited for. It delays only the error where no other one
     /// answers.
-    pub(super) fn new(seeds: Vec<Address>, master: String, dial: Dial, patience: Duration) -> Self {
+    pub(super) fn new(
+        seeds: Vec<Address>,
+        master: String,
+        [dial, primary]: [Dial; 2],
+        patience: Duration,
+    ) -> Self {
         Self(Arc::new(Deployment {
             seeds,
             master,
             dial,
+            primary,
             patience,
             learnt: Mutex::default(),
             found: Mutex::default(),
             epoch: AtomicU64::new(0),
+            tried: Mutex::default(),
+            promoted: Mutex::default(),
         }))
     }
 
@@ -81,12 +100,44 @@ impl Sentinels {
         Search::new(self.clone(), connect).run().await
     }
 
+    /// Returns a future that ends once the sentinels name a primary that the last search has not tried.
+    pub(super) fn watch(&self) -> BoxFuture<'static, ()> {
+        Box::pin(watch::news(self.clone()))
+    }
+
     pub(super) fn master(&self) -> &str {
         &self.0.master
     }
 
     fn dial(&self) -> &Dial {
         &self.0.dial
+    }
+
+    /// How the primary and the replicas are connected to.
+    pub(super) fn primary(&self) -> &Dial {
+        &self.0.primary
+    }
+
+    fn note_promoted(&self, replica: &Known) {
+        *lock(&self.0.promoted) = Some((replica.clone(), Instant::now()));
+    }
+
+    /// Returns the replica that was promoted, if the sentinels may not have named it yet.
+    fn promoted(&self) -> Option<Known> {
+        let promoted = lock(&self.0.promoted).clone();
+        promoted.filter(|(_, at)| at.elapsed() < CONFIRMED).map(|(replica, _)| replica)
+    }
+
+    fn note_tried(&self, primary: &Known) {
+        lock(&self.0.tried).push(primary.clone());
+    }
+
+    fn has_tried(&self, primary: &Known) -> bool {
+        lock(&self.0.tried).contains(primary)
+    }
+
+    fn forget_tried(&self) {
+        lock(&self.0.tried).clear();
     }
 
     fn patience(&self) -> Duration {

@@ -1,4 +1,4 @@
-//! What each sentinel has said last of the primary. Pure.
+//! What each sentinel has said last of the primary, and what a promoted replica says. Pure.
 
 use crate::store::redis::url::Address;
 
@@ -7,7 +7,11 @@ use super::refusal::Refusal;
 
 /// The last word of each sentinel that has spoken.
 #[derive(Default)]
-pub(super) struct Opinions(Vec<Opinion>);
+pub(super) struct Opinions {
+    each: Vec<Opinion>,
+    /// The replica that a sentinel has chosen in a failover, and that says that it is a primary now.
+    promoted: Option<Known>,
+}
 
 struct Opinion {
     sentinel: Address,
@@ -25,24 +29,45 @@ impl Opinion {
 }
 
 impl Opinions {
+    /// Makes the opinions of sentinels that have not spoken yet.
+    pub(super) fn with_promoted(promoted: Option<Known>) -> Self {
+        Self { promoted, ..Self::default() }
+    }
+
     pub(super) fn take_in(&mut self, sentinel: Address, latest: Result<Known, Refusal>) {
-        let before = self.0.iter().position(|opinion| opinion.sentinel == sentinel);
-        let before = before.map_or(0, |at| self.0.swap_remove(at).highest);
+        let before = self.each.iter().position(|opinion| opinion.sentinel == sentinel);
+        let before = before.map_or(0, |at| self.each.swap_remove(at).highest);
         let highest = latest.as_ref().map_or(before, |known| known.epoch.max(before));
-        self.0.push(Opinion { sentinel, latest, highest });
+        self.each.push(Opinion { sentinel, latest, highest });
+    }
+
+    /// Notes that a replica was promoted. It has at least this epoch.
+    pub(super) fn note_promoted(&mut self, replica: Known) {
+        self.promoted = Some(replica);
+    }
+
+    /// Returns what the sentinels name that answer, and the replica that was promoted.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Known> {
+        self.answers().chain(&self.promoted)
     }
 
     /// Returns what the sentinels name that answer.
-    pub(super) fn known(&self) -> impl Iterator<Item = &Known> {
-        self.0.iter().filter_map(|opinion| opinion.latest.as_ref().ok())
+    pub(super) fn answers(&self) -> impl Iterator<Item = &Known> {
+        self.each.iter().filter_map(|opinion| opinion.latest.as_ref().ok())
     }
 
     /// Returns why the others do not answer.
     pub(super) fn refusals(&self) -> Vec<(&Address, &Refusal)> {
-        let refusals = self.0.iter();
+        let refusals = self.each.iter();
         refusals
             .filter_map(|opinion| Some((&opinion.sentinel, opinion.latest.as_ref().err()?)))
             .collect()
+    }
+
+    /// Returns whether the primary is other than a promoted replica that no sentinel has named yet.
+    pub(super) fn confirm(&self, primary: &Known) -> bool {
+        let is_named = || self.answers().any(|known| known.address == primary.address);
+        self.promoted.as_ref() != Some(primary) || is_named()
     }
 
     /// Returns whether the sentinels, `all` of them together, say that the primary is no longer at `present`.
@@ -55,12 +80,12 @@ impl Opinions {
             return true;
         }
         let (mut others, mut vouchers) = (0, 0);
-        for known in self.known() {
+        for known in self.answers() {
             match known.address == present.address {
                 true => vouchers += 1,
                 false => others += 1,
             }
         }
-        vouchers == 0 && others * 2 > all && self.0.iter().any(Opinion::begins_again)
+        vouchers == 0 && others * 2 > all && self.each.iter().any(Opinion::begins_again)
     }
 }

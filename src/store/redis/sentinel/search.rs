@@ -71,6 +71,7 @@ impl<'a> Search<'a> {
 
     /// Returns a connection to the primary, which ends when the primary has moved.
     pub(super) async fn run(mut self) -> Result<Opened, StoreError> {
+        self.sentinels.forget_tried();
         let deadline = Instant::now() + self.sentinels.patience();
         let mut pause = PAUSE;
         loop {
@@ -105,8 +106,7 @@ impl<'a> Search<'a> {
 
     /// Takes the open connection, if it is time to use it.
     fn settled(&mut self) -> Option<Found> {
-        let answered = self.council.opinions().known().count();
-        let heard_out = self.council.has_spoken() || answered * 2 > self.council.size();
+        let heard_out = self.council.is_heard_out();
         self.found.take_if(|found| heard_out || Instant::now() >= found.until)
     }
 
@@ -131,6 +131,7 @@ impl<'a> Search<'a> {
         let present = attempt.or(self.found.as_ref().map(|found| &found.primary));
         if present.is_none_or(|present| newest.follows(present)) {
             self.found = None;
+            self.sentinels.note_tried(newest);
             let opening = (self.connect)(newest.address.clone());
             self.attempt = Some(Attempt { to: newest.clone(), opening });
             self.again_at = None;

@@ -29,9 +29,27 @@ fn an_answer_has_the_primary_its_epoch_and_the_other_sentinels() {
         map(&[("ip", "10.0.0.3")]), // without a port it is of no use
         map(&[("port", "1"), ("ip", "::1")]),
     ]);
-    let answer = read(vec![address, details, others]).unwrap();
+    let answer = read(vec![address, details, others, Value::Array(Vec::new())]).unwrap();
     let others = vec![Address::new("10.0.0.2", 26379), Address::new("::1", 1)];
-    assert_eq!(answer, Answer { primary: known(7000, 12), others });
+    assert_eq!(answer, Answer { primary: known(7000, 12), promoting: None, others });
+}
+
+// Behaviour 72
+#[test]
+fn an_answer_has_the_replica_that_a_failover_has_chosen() {
+    let promoting = |replicas: &[(&str, &str)]| {
+        let address = Value::Array(vec![text("10.0.0.1"), text("7000")]);
+        let replicas = replicas
+            .iter()
+            .map(|(port, flags)| map(&[("ip", "10.0.0.1"), ("port", port), ("flags", flags)]));
+        let replies = vec![address, map(&[]), Value::Nil, Value::Array(replicas.collect())];
+        read(replies).unwrap().promoting
+    };
+    let seven = Some(Address::new("10.0.0.1", 7001));
+    assert_eq!(promoting(&[("7002", "slave"), ("7001", "slave,disconnected,promoted")]), seven);
+    assert_eq!(promoting(&[("7001", "slave,s_down"), ("7002", "slave,unpromoted")]), None);
+    assert_eq!(promoting(&[("7000", "slave,promoted")]), None, "it is the primary already");
+    assert_eq!(promoting(&[]), None);
 }
 
 // Behaviour 73
@@ -51,7 +69,9 @@ fn other_replies_are_told_apart() {
     let address = Value::Array(vec![text("10.0.0.1"), text("7000")]);
     let told = read(vec![address.clone(), error("NOPERM"), Value::Nil]);
     assert!(matches!(told, Err(Refusal::Failed(_))));
-    let told = read(vec![address, map(&[]), error("NOPERM")]);
+    let told = read(vec![address.clone(), map(&[]), error("NOPERM"), Value::Nil]);
+    assert!(matches!(told, Err(Refusal::Failed(_))));
+    let told = read(vec![address, map(&[]), Value::Nil, error("NOPERM")]);
     assert!(matches!(told, Err(Refusal::Failed(_))));
 }
 

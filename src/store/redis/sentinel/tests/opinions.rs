@@ -65,3 +65,27 @@ fn the_last_word_of_each_sentinel_counts() {
     silent.sort_unstable();
     assert_eq!(silent, [2, 3]);
 }
+
+// Behaviour 72
+#[test]
+fn a_promoted_replica_is_followed_and_has_to_be_named_by_a_sentinel() {
+    let here = Some((1, 5));
+    let [old, new] =
+        [(1, 5), (2, 6)].map(|(port, epoch)| Known { address: Address::new("p", port), epoch });
+    let mut opinions = heard(&[(1, here), (2, here)]);
+    assert!(opinions.confirm(&old) && opinions.confirm(&new), "no replica was promoted");
+    opinions.note_promoted(new.clone());
+    assert!(opinions.deny(&old, 2));
+    assert!(!opinions.deny(&new, 2), "the sentinels do not know it yet");
+    assert!(opinions.confirm(&old));
+    assert!(!opinions.confirm(&new));
+    assert_eq!(opinions.known().max_by_key(|known| known.epoch), Some(&new));
+    let latest = Known { epoch: 7, ..new.clone() };
+    opinions.take_in(Address::new("s", 2), Ok(latest));
+    assert!(opinions.confirm(&new));
+    let another = Known { address: Address::new("p", 3), epoch: 8 };
+    opinions.take_in(Address::new("s", 1), Ok(another));
+    assert!(opinions.deny(&new, 2), "another failover has chosen another replica");
+    let again = Opinions::with_promoted(Some(new.clone()));
+    assert!(again.known().eq([&new]) && again.answers().next().is_none());
+}

@@ -11,6 +11,7 @@ use crate::numbers::{Millis, Replicas};
 use crate::options::{Options, Renew, Wake};
 use crate::semaphore::ZSetSemaphore;
 use crate::semaphore_inner::SemaphoreInner;
+use crate::store::LABEL_BOUND;
 
 /// Configures a [`ZSetSemaphore`]; made by [`Client::semaphore`](crate::Client::semaphore).
 ///
@@ -258,7 +259,7 @@ fn check_name(name: &str) -> Result<(), ConfigError> {
 }
 
 pub(crate) fn check_label(label: String) -> Result<String, ConfigError> {
-    if label.len() > 128 || label.chars().any(char::is_control) {
+    if label.len() > LABEL_BOUND || label.chars().any(char::is_control) {
         let allowed = "up to 128 bytes without control characters";
         return Err(ConfigError::of_text("label", &label, allowed));
     }

@@ -197,17 +197,22 @@ impl Outage {
         due
     }
 
-    /// Holds turns back for a while; for longer after each failure in a row.
-    pub(super) fn pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + self.delay.after_failure());
+    /// Holds turns back for a while; for longer after each failure in a row, up to `longest`.
+    pub(super) fn pause(&mut self, now: Instant, longest: Option<Duration>) {
+        let pause = self.delay.after_failure();
+        self.pause_for(pause, now, longest);
     }
 
     /// As [`pause`](Self::pause), but shorter: the server did not run the turn, and is about to run turns again.
-    pub(super) fn pause_briefly(&mut self, now: Instant) {
-        let longest =
+    pub(super) fn pause_briefly(&mut self, now: Instant, longest: Option<Duration>) {
+        let bound =
             (FIRST_BRIEF_PAUSE * 2_u32.saturating_pow(self.brief_pauses)).min(LONGEST_BRIEF_PAUSE);
         self.brief_pauses = (self.brief_pauses + 1).min(BRIEF_DOUBLINGS);
-        self.paused_until = Some(now + longest.mul_f64(0.5 + 0.5 * fastrand::f64()));
+        self.pause_for(bound.mul_f64(0.5 + 0.5 * fastrand::f64()), now, longest);
+    }
+
+    fn pause_for(&mut self, pause: Duration, now: Instant, longest: Option<Duration>) {
+        self.paused_until = Some(now + longest.map_or(pause, |longest| pause.min(longest)));
     }
 
     /// Returns whether turns are held back; forgets a pause that is over.

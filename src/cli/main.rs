@@ -1,5 +1,10 @@
 //! `zsem`: semaphores from the command line.
 
+#[cfg(not(unix))]
+compile_error!(
+    "zsem starts commands and passes signals on as Unix does; the feature `cli` is for Unix alone"
+);
+
 mod args;
 mod check;
 mod client;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::future::select_ok;
+use futures_util::future::{join, select_ok};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value};
 use tokio::time::{Instant, sleep};
@@ -13,7 +13,9 @@ use crate::error::{StoreError, StoreErrorKind};
 use crate::numbers::PlaceId;
 use crate::store::WakeListener;
 
+use super::super::connection_name::say_name_by_hello;
 use super::super::errors::store_error;
+use super::super::server_mode::ServerMode;
 use super::super::url::Address;
 use super::nodes::{Cluster, LastRefresh, SPACING, spaced};
 use super::nodes_reply::Told;
@@ -97,7 +99,7 @@ impl Cluster {
         }
         let doing = format!("asking {} for its slots", self.address());
         Err(match failed {
-            Some(error) => refused(error, &doing),
+            Some(Unasked { error, mode }) => refused(error, mode, &doing),
             None => StoreError::new(StoreErrorKind::Unreachable, doing),
         })
     }
@@ -105,13 +107,29 @@ impl Cluster {
     async fn connect_and_ask(
         &self,
         node: Address,
-    ) -> RedisResult<(Address, MultiplexedConnection, Told)> {
+    ) -> Result<(Address, MultiplexedConnection, Told), Unasked> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
         let client = self.dial().to(&node)?;
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        ask(node, connection).await
+        let name = self.name();
+        let named = say_name_by_hello(connection.clone(), &name);
+        let (mode, asked) = join(named, ask(node, connection)).await;
+        asked.map_err(|error| Unasked { error, mode })
+    }
+}
+
+/// Why a node did not tell the map.
+struct Unasked {
+    error: RedisError,
+    /// What kind of server it is, if it has told.
+    mode: Option<ServerMode>,
+}
+
+impl From<RedisError> for Unasked {
+    fn from(error: RedisError) -> Self {
+        Self { error, mode: None }
     }
 }
 
@@ -125,10 +143,16 @@ async fn ask(
 }
 
 /// A server that is no node of a cluster does not know its slots.
-fn refused(error: RedisError, doing: &str) -> StoreError {
+fn refused(error: RedisError, mode: Option<ServerMode>, doing: &str) -> StoreError {
     if error.code() != Some("ERR") {
         return store_error(error, doing);
     }
-    let what = format!("{doing}: {error}; for a server that is in no cluster, use redis://");
+    let advice = match mode {
+        Some(ServerMode::Sentinel) => {
+            "it is a sentinel; use redis+sentinel://<sentinels>/<their master>"
+        }
+        _ => "for a server that is in no cluster, use redis://",
+    };
+    let what = format!("{doing}: {error}; {advice}");
     StoreError::with_source(StoreErrorKind::WrongMode, what, error)
 }

@@ -2,6 +2,7 @@
 
 use test_support::redis_cluster::RedisCluster;
 use test_support::redis_cluster::slots::{SLOTS, slot_of};
+use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, ms, within};
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +21,24 @@ async fn a_node_that_is_replaced_under_its_address_serves_the_names_of_the_old_o
     cluster.give_slots(1, SLOTS / 2..SLOTS).await;
     cluster.wait_until_ready().await;
     holder.gets_it_back().await;
+}
+
+/// A node that was replaced has no slots at first, and another server may have got the address of a seed.
+#[tokio::test]
+async fn all_seeds_but_one_may_be_other_servers_or_nodes_without_slots() {
+    let cluster = RedisCluster::start(2).await;
+    let stranger = RedisServer::start().await;
+    let fresh = RedisServer::builder().cluster_node().start().await;
+    let (stranger, fresh, node) = (stranger.addr(), fresh.addr(), cluster.nodes[0].addr());
+    let names = [cluster.name_at(0, "jobs").await, cluster.name_at(1, "jobs").await];
+    // Whichever answers first counts.
+    for _ in 0..5 {
+        let client = client(format!("redis+cluster://{fresh},{stranger},{node}")).await;
+        for name in &names {
+            let semaphore = client.semaphore(name, 1).build().unwrap();
+            within(PATIENCE, semaphore.acquire(1)).await.unwrap().release().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]

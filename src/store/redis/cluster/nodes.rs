@@ -37,6 +37,8 @@ pub(super) struct LastRefresh {
     pub(super) at: Option<Instant>,
     /// The node that has told, and the connection to it.
     pub(super) by: Option<(Address, MultiplexedConnection)>,
+    /// How often that node has told nothing new, although there was a doubt.
+    pub(super) in_vain: u32,
     pub(super) replicas: Vec<Address>,
 }
 

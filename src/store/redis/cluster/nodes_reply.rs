@@ -4,7 +4,10 @@ use redis::{RedisError, Value};
 
 use super::super::url::Address;
 use super::slot_map::SlotRange;
-use super::slots::Slot;
+use super::slots::{SLOTS, Slot};
+
+/// The maximum number of replicas that are remembered.
+const MOST_REPLICAS: usize = 256;
 
 /// What `CLUSTER SLOTS` tells.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -18,7 +21,7 @@ impl Told {
     pub(super) fn read(reply: &Value, asked: &Address) -> Self {
         let mut told = Self::default();
         let Value::Array(ranges) = reply else { return told };
-        for range in ranges {
+        for range in ranges.iter().take(SLOTS.into()) {
             let Value::Array(range) = range else { continue };
             let [Value::Int(first), Value::Int(last), primary, replicas @ ..] = range.as_slice()
             else {
@@ -29,8 +32,9 @@ impl Told {
             told.ranges.push(SlotRange { first, last, primary });
             told.replicas.extend(replicas.iter().filter_map(|replica| node(replica, asked)));
         }
-        told.replicas.sort_by_key(ToString::to_string);
+        told.replicas.sort_by_cached_key(ToString::to_string);
         told.replicas.dedup();
+        told.replicas.truncate(MOST_REPLICAS);
         told
     }
 }

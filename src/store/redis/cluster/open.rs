@@ -14,6 +14,7 @@ use super::super::dial::usable;
 use super::super::url::Address;
 use super::judge::Judge;
 use super::nodes::{Cluster, spaced};
+use super::refresh::Doubt;
 use super::session::ClusterSession;
 use super::wakes::{Channels, Wakes};
 
@@ -36,11 +37,11 @@ impl Cluster {
         let known = self.map().enter(place).cloned();
         let (at, opened) = match known {
             Some(at) => {
-                let opened = self.open_known(place, &at, &listener, &connect).await?;
+                let opened = self.open_known(&at, &listener, &connect).await?;
                 (at, opened)
             }
             None => {
-                let at = self.refresh(place, &*listener).await?;
+                let at = self.refresh(&Doubt::None, &*listener).await?;
                 let opened = connect(at.clone()).await?;
                 (at, opened)
             }
@@ -58,7 +59,6 @@ impl Cluster {
     /// names of the node may be elsewhere soon.
     async fn open_known(
         &self,
-        place: PlaceId,
         at: &Address,
         listener: &Arc<dyn WakeListener>,
         connect: &Connect<'_>,
@@ -77,10 +77,11 @@ impl Cluster {
                 sleep(spaced()).await;
             }
         });
+        let doubt = Doubt::Unreachable(at.clone());
         let watching = pin!(async {
             loop {
                 sleep(spaced()).await;
-                if let Err(error) = self.refresh(place, &**listener).await {
+                if let Err(error) = self.refresh(&doubt, &**listener).await {
                     tracing::debug!(%error, "no node tells which nodes there are");
                 }
             }

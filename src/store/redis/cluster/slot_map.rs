@@ -92,11 +92,9 @@ impl SlotMap {
         self.places.contains(&place)
     }
 
-    /// Returns the primaries that have slots, without the node at `place`.
-    pub(super) fn primaries_but(&self, place: PlaceId) -> Vec<Address> {
-        let has_slots = |id: &PlaceId| *id != place && self.has_slots(*id);
-        let ids = (1..=self.addresses.len()).map(|number| PlaceId::new(number as u32));
-        ids.filter(has_slots).filter_map(|id| self.address(id).cloned()).collect()
+    /// Returns the primaries that have slots.
+    pub(super) fn primaries(&self) -> Vec<Address> {
+        self.places().into_iter().filter_map(|place| self.address(place).cloned()).collect()
     }
 
     fn place_at(&mut self, address: &Address) -> PlaceId {

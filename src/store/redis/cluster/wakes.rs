@@ -32,6 +32,7 @@ use super::super::connection_name::say_name;
 use super::super::dial::with_protocol;
 use super::super::subscription::deliver;
 use super::nodes::Cluster;
+use super::refresh::Doubt;
 
 /// A name is unsubscribed after nobody has waited there for this time.
 const UNUSED: Duration = Duration::from_secs(60);
@@ -179,7 +180,7 @@ impl Shared {
             }
             // Nobody has asked for it: the slot has moved.
             PushKind::SUnsubscribe => {
-                self.cluster.refresh_soon(&self.listener);
+                self.cluster.refresh_soon(Doubt::None, &self.listener);
                 self.broken.notify_one();
             }
             PushKind::Disconnection => self.broken.notify_one(),

@@ -11,6 +11,7 @@ use crate::retry_delay::RetryDelay;
 use crate::store::{BoxFuture, WakeListener};
 
 use super::nodes::Cluster;
+use super::refresh::Doubt;
 
 /// The minimum time between two looks at the cluster.
 const EVERY: Duration = Duration::from_millis(200);
@@ -24,13 +25,13 @@ impl Cluster {
         place: PlaceId,
         listener: Arc<dyn WakeListener>,
     ) -> Option<BoxFuture<'static, ()>> {
-        self.map().address(place)?;
+        let doubt = Doubt::Unreachable(self.map().address(place)?.clone());
         let cluster = Arc::clone(self);
         Some(Box::pin(async move {
             let mut delay = RetryDelay::default();
             while cluster.map().has_slots(place) {
                 sleep(EVERY.mul_f64(1.0 + 0.5 * fastrand::f64())).await;
-                match cluster.refresh(place, &*listener).await {
+                match cluster.refresh(&doubt, &*listener).await {
                     Ok(_) => delay.reset(),
                     Err(error) => {
                         tracing::debug!(%error, "no node tells which nodes there are");

@@ -3,7 +3,7 @@
 use crate::id::PermitId;
 use crate::store::{WakeListener, WakeUp};
 
-pub(super) struct Deaf;
+pub(crate) struct Deaf;
 
 impl WakeListener for Deaf {
     fn wake(&self, _: &str, _: PermitId, _: WakeUp) {}

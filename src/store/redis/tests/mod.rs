@@ -1,6 +1,6 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
-mod deaf;
+pub(super) mod deaf;
 mod errors;
 mod missing_scripts;
 mod narrow_server;

@@ -11,8 +11,9 @@ use crate::wait::{PATIENCE, eventually, ms};
 impl RedisCluster {
     /// Makes a replica the primary, by hand, in agreement with the present one.
     pub async fn fail_over(&self, replica: usize) {
-        // A replica whose link is down is refused.
-        eventually("the replica may take over", PATIENCE, async || {
+        // A replica whose link is down is refused, as after its primary has just come back.
+        let patience = PATIENCE + 2 * self.options.node_timeout;
+        eventually("the replica may take over", patience, async || {
             self.nodes[replica].try_query::<()>(&["CLUSTER", "FAILOVER"]).await.is_ok()
         })
         .await;
@@ -25,7 +26,8 @@ impl RedisCluster {
 
     /// Waits until another node than `old` serves a slot and takes commands. Returns which one, and when it did.
     pub async fn promoted(&self, slot: Slot, old: usize) -> (usize, Instant) {
-        let deadline = Instant::now() + PATIENCE;
+        // A replica that too few primaries have voted for in time asks again after four node timeouts.
+        let deadline = Instant::now() + PATIENCE + 2 * 4 * self.options.node_timeout;
         loop {
             for node in self.answering() {
                 if node != old && self.takes_commands(node, slot).await {

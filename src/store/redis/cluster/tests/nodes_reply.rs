@@ -68,6 +68,16 @@ fn a_range_that_makes_no_sense_is_left_out() {
     assert_eq!(Told::read(&Value::Nil, &asked()), Told::default());
 }
 
+#[test]
+fn of_very_many_ranges_and_replicas_some_are_left_out() {
+    let many: Vec<_> = (0..20_000).map(|n| node(text("r"), n % 10_000 + 1)).collect();
+    let nodes = [&[node(text("a"), 1)], many.as_slice()].concat();
+    let (ranges, replicas) = read(&[range(0, 1, &nodes)]);
+    assert_eq!((ranges.len(), replicas.len()), (1, 256));
+    let many = vec![range(0, 1, &[node(text("a"), 1)]); 20_000];
+    assert_eq!(read(&many).0.len(), 16_384);
+}
+
 fn redirected(text: &str) -> Option<String> {
     let kind = ErrorKind::Server(ServerErrorKind::Moved);
     let error = RedisError::from((kind, "An error was signalled by the server", text.to_owned()));

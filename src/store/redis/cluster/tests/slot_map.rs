@@ -59,13 +59,11 @@ fn an_address_keeps_its_place_and_no_other_address_gets_it() {
 }
 
 #[test]
-fn only_primaries_that_have_slots_are_asked_and_not_the_one_in_doubt() {
+fn the_primaries_are_those_that_have_slots() {
     let mut map = SlotMap::new();
     map.take_in(&[range(0, 9, 1), range(10, 19, 2), range(20, 16_383, 3)]);
     map.take_in(&[range(10, 19, 3)]);
-    assert_eq!(map.primaries_but(PlaceId::FIRST), [node(1), node(3)]);
-    let doubted = map.place_of(Slot::new(0).unwrap());
-    assert_eq!(map.primaries_but(doubted), [node(3)]);
+    assert_eq!(map.primaries(), [node(1), node(3)]);
 }
 
 // Behaviour 81

@@ -176,7 +176,8 @@ impl SemaphoreBuilder {
     /// The acquire goes on while the replicas are asked: the permit is granted, is renewed, and takes its units.
     /// Callers at the same time share one question, the command `WAIT`, which goes over a second connection to the
     /// primary. That connection is opened by the first caller, and closed after a minute without one. A grant costs
-    /// one more round trip to the primary and from there to the replicas.
+    /// one more round trip to the primary and from there to the replicas. With one replica on the same machine, a pair
+    /// of acquire and release took 2.4 times as long alone, and twice as long with 64 tasks.
     ///
     /// While too few replicas acknowledge, an acquire waits as it does in an outage of the store, and keeps its units.
     /// A [`timeout`](crate::Acquire::timeout) ends it with

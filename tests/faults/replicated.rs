@@ -375,3 +375,55 @@ async fn a_server_that_refuses_wait_ends_the_acquire_with_advice() {
         emptied(&semaphore).await;
     }
 }
+
+// Behaviour 89
+#[tokio::test]
+async fn a_grant_that_the_server_has_lost_is_put_back_before_it_is_handed_out() {
+    let mut pair = RedisPair::start().await;
+    let client = connect(pair.primary.url()).await;
+    // So long that no renewal is due meanwhile.
+    let builder = client.semaphore("s", 1).lease(PATIENCE * 6).replicated(1);
+    let semaphore = builder.build().unwrap();
+    drop(within(PATIENCE, semaphore.acquire(1)).await.unwrap());
+    pair.replica.freeze();
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    found(&semaphore, 1, 0).await;
+    pair.primary.cmd(&["FLUSHALL"]).await;
+    pair.replica.thaw();
+    let permit = within(PATIENCE, waiting).await.unwrap().unwrap();
+    assert!(has(&pair.primary, &permit).await && has(&pair.replica, &permit).await);
+}
+
+/// Pairs of an acquire and a release by so many tasks, and how long they took.
+async fn pairs(semaphore: &ZSetSemaphore, tasks: usize, each: usize) -> Duration {
+    let begun = Instant::now();
+    let task = async || {
+        for _ in 0..each {
+            semaphore.acquire(1).await.unwrap().release().await.unwrap();
+        }
+    };
+    join_all((0..tasks).map(|_| task())).await;
+    begun.elapsed()
+}
+
+// Behaviour 86
+#[tokio::test]
+async fn under_load_many_grants_cost_one_question_about_replicas() {
+    let (primary, replica) = (RedisServer::start().await, RedisServer::start().await);
+    follow(&replica, &primary).await;
+    let client = connect(primary.url()).await;
+    let [plain, on_replica] = [0, 1].map(|replicas| replicated(&client, 1_000, replicas));
+    for (tasks, each) in [(1, 100), (64, 20)] {
+        let mut least = [Duration::MAX; 2];
+        primary.reset_stats().await;
+        for _ in 0..3 {
+            least[0] = least[0].min(pairs(&plain, tasks, each).await);
+            least[1] = least[1].min(pairs(&on_replica, tasks, each).await);
+        }
+        let (waits, grants) = (primary.calls("wait").await, 3 * tasks * each);
+        let ratio = least[1].as_secs_f64() / least[0].as_secs_f64();
+        let [plain, on_replica] = least.map(|took| took / u32::try_from(tasks * each).unwrap());
+        println!("{tasks} tasks: {plain:?} a pair, with a replica {on_replica:?}: {ratio:.1}");
+        assert!(tasks == 1 || waits as usize <= grants / 8, "{waits} for {grants} grants");
+    }
+}

@@ -47,7 +47,8 @@ pub async fn soak(plan: &Plan) {
     {
         let mut state = witness.state();
         state.finds_missing_permits = true;
-        state.longest_wait_allowed = STORM + CALM;
+        // A storm that waits for its last fault may be long.
+        state.longest_wait_allowed = 4 * STORM;
     }
     let scene = Scene { witness, tally: Tally::default(), operator };
     let mut random = Rng::with_seed(plan.seed);

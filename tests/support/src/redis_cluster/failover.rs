@@ -27,16 +27,30 @@ impl RedisCluster {
     /// Waits until another node than `old` serves a slot and takes commands. Returns which one, and when it did.
     pub async fn promoted(&self, slot: Slot, old: usize) -> (usize, Instant) {
         // A replica that too few primaries have voted for in time asks again after four node timeouts.
-        let deadline = Instant::now() + PATIENCE + 2 * 4 * self.options.node_timeout;
-        loop {
+        let patience = PATIENCE + 2 * 4 * self.options.node_timeout;
+        match self.promoted_within(patience, slot, old).await {
+            Some(promoted) => promoted,
+            None => panic!("no other node serves slot {slot} by now. {}", self.told().await),
+        }
+    }
+
+    /// As [`promoted`](Self::promoted), for so long at the most.
+    pub async fn promoted_within(
+        &self,
+        patience: Duration,
+        slot: Slot,
+        old: usize,
+    ) -> Option<(usize, Instant)> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
             for node in self.answering() {
                 if node != old && self.takes_commands(node, slot).await {
-                    return (node, Instant::now());
+                    return Some((node, Instant::now()));
                 }
             }
-            assert!(Instant::now() < deadline, "no other node serves slot {slot} by now");
             sleep(ms(1)).await;
         }
+        None
     }
 
     async fn takes_commands(&self, node: usize, slot: Slot) -> bool {

@@ -137,7 +137,9 @@ async fn the_wake_up_of_a_kick_has_the_permit_looked_at_by_the_next_turn() {
     let looks = harness.next().unwrap();
     harness.run_and_settle(looks);
     assert!(matches!(hold.truth(), Truth::Lost(_)));
-    assert_eq!(harness.next().unwrap().turn.cancel, [hold.id]);
+    assert!(harness.next().is_none(), "it is in use until its holder gives it back");
+    harness.state.give_back(hold.id.counter(), None);
+    assert_eq!(harness.next().unwrap().turn.release, [hold.id]);
 }
 
 #[tokio::test(start_paused = true)]

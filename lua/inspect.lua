@@ -42,7 +42,8 @@ for from = 1, #asked, Bound.CHUNK do
     if limit then
       declared = math.max(declared, limit + 0)
       if is_listed[client] and label ~= '' then
-        labels[#labels + 1], labels[#labels + 2] = client, label
+        -- Anybody may have written it.
+        labels[#labels + 1], labels[#labels + 2] = client, string.sub(label, 1, Bound.LABEL)
         is_listed[client] = false
       end
     end

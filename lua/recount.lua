@@ -1,4 +1,5 @@
---- Counts the permits again if meta is lost, or older than what a client has seen, while permits are held.
+--- Counts the permits again if meta is lost, or older than the permits or than what a client has seen, while
+--- permits are held.
 ---
 --- Reads   all permits: the one step whose cost has no bound
 --- Writes  extra, kicked: the latest deadline

@@ -55,7 +55,8 @@ impl Acquire {
     /// How many waiters of the whole cluster stood ahead when the store last told; 0 is the head of
     /// the queue.
     ///
-    /// `None` before the store has queued it, and once the wait has ended. It costs no call to the
+    /// `None` before the store has queued it, while [replicas](crate::SemaphoreBuilder::replicated) are asked about
+    /// its grant, and once the wait has ended. It costs no call to the
     /// store. The store tells when it queues the waiter and each time it is asked about it: for the
     /// first waiter of a client every second (every third of a lease under three seconds), for the
     /// others when something is in doubt, or at the pace of the [`Backoff`](crate::Backoff) with

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster_failover;
+use crate::cluster_names::{self, CLIENTS, NAMES};
 use crate::contenders::{self, Contender, LIMIT};
 use crate::handover::{Place, measure};
 use crate::pair_figures::{Figures, ROUNDS, WINDOW};
@@ -12,7 +13,6 @@ use test_support::redis_cluster::RedisCluster;
 use test_support::redis_server::RedisServer;
 
 const TASKS: [usize; 3] = [1, 16, 256];
-const NAMES: usize = 1_000;
 /// The least that pairs per second through the cluster path must be over those at one server.
 const LEAST: f64 = 1.0 / 1.05;
 
@@ -30,15 +30,17 @@ pub(crate) async fn run() -> Vec<Must> {
              {WINDOW:?} each, every candidate first in turn; medians of them (lowest..highest). All is
              unpinned. The cluster path at a cluster of one node is compared with one server. The single
              path at that node (redis://) tells what part of the difference is the server's.
-             Names: {NAMES} of them, on one primary and spread over three. Last, of three primaries and
-             three replicas one primary at a time is killed, while tasks acquire at the other two."
+             Names: {NAMES} of them, on one primary and spread over three, used by {CLIENTS} clients. The
+             time of processors that a pair takes tells what the servers could do with a core each. Last,
+             of three primaries and three replicas one primary at a time is killed, while tasks acquire
+             at the other two."
         ),
     );
     let server = RedisServer::start().await;
     let one = RedisCluster::start(1).await;
     let three = RedisCluster::start(3).await;
     let mut musts = paths(&server, &one).await;
-    spread(&one, &three).await;
+    musts.push(cluster_names::run(&one, &three).await);
     musts.push(handovers(&server, &three).await);
     drop((server, one, three));
     say("");
@@ -61,17 +63,6 @@ async fn paths(server: &RedisServer, one: &RedisCluster) -> Vec<Must> {
         musts.push(Must::at_least(LEAST, what, figures.ours_over(1), ""));
     }
     musts
-}
-
-/// Many names on three primaries, and on one.
-async fn spread(one: &RedisCluster, three: &RedisCluster) {
-    let mut contenders = [
-        contenders::ours_at("three primaries", &three.url(), NAMES).await,
-        contenders::ours_at("one primary", &one.url(), NAMES).await,
-    ];
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    say(format_args!("  {cores} cores for all servers and the client.\n"));
-    figures(&mut contenders, 256).await.print(&format!("{NAMES} names, 256 tasks"));
 }
 
 async fn figures(contenders: &mut [Contender], tasks: usize) -> Figures {

@@ -32,6 +32,10 @@ pub(crate) struct Contender {
 }
 
 impl Contender {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     pub(crate) async fn round(&mut self, order: Order) -> Round {
         self.child.send(&order.to_line());
         Round::from_words(&self.child.expect_line("@round", PATIENCE).await)

@@ -35,6 +35,7 @@
 mod chart;
 mod cluster;
 mod cluster_failover;
+mod cluster_names;
 mod contenders;
 mod contention;
 mod contention_child;

@@ -1,6 +1,6 @@
---- Makes meta again if it is lost, alone or with all keys.
+--- Makes meta again if it is lost, alone or with all keys. Counts again what cannot be.
 ---
---- Reads   incarnation, held; all permits where meta is lost alone
+--- Reads   incarnation, held; all permits where meta is lost alone, or where `extra` is negative
 --- Writes  incarnation, last, extra, kicked
 --- Twin    src/store/memory/meta.rs
 
@@ -14,4 +14,7 @@ if incarnation == 0 then
   if now_ms > needed_until then needed_until = now_ms end
 elseif held == 0 and extra ~= 0 then
   extra, changed = 0, true
+elseif extra < 0 then
+  changed = true
+  --- @include "recount"
 end

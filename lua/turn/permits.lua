@@ -1,7 +1,7 @@
 --- Adds permits, for all steps that grant: they count at once, and flush() writes them together.
 ---
---- Reads   now_ms
---- Writes  permits, meta `state`; held, extra, earliest, needed_until
+--- Reads   now_ms; all permits where `extra` would be negative
+--- Writes  permits, meta `state`; held, extra, kicked, earliest, needed_until
 --- Twin    src/store/memory/turn/permits.rs
 
 -- New permits as arguments of ZADD, and their units beyond one for each.
@@ -25,6 +25,11 @@ end
 -- Redis is out of memory, this fails before anything has changed. If the permits cannot be changed, as in a
 -- cluster that moves them, the state counts as before, and the second call raises the error.
 local function change(by, command, ...)
+  -- `extra` is not that of these permits, if meta alone is older, as after a slot move that was given up.
+  if extra < 0 then
+    --- @include "recount"
+    extra = extra + by
+  end
   save()
   local changed = redis.pcall(command, permits, ...)
   if type(changed) == 'table' then

@@ -28,6 +28,9 @@ pub(super) const FORGET_BOUND: usize = 16;
 /// The maximum number of holders, and of waiters, that `inspect` lists.
 pub(crate) const INSPECT_BOUND: usize = 500;
 
+/// The maximum length of a label in bytes.
+pub(crate) const LABEL_BOUND: usize = 128;
+
 /// The version of the data of a semaphore in the store.
 #[cfg(feature = "redis")]
 pub(super) const SCHEMA: u64 = 1;

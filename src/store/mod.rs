@@ -22,7 +22,9 @@ use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
 use crate::numbers::{Epoch, Incarnation, Millis, PlaceId, Replicas, Seq, ServerId};
 
-pub(crate) use bounds::{ALIVE, CLAIM, FORGET_AFTER, HOPS, INSPECT_BOUND, LOOK_BOUND, TURN_BOUND};
+pub(crate) use bounds::{
+    ALIVE, CLAIM, FORGET_AFTER, HOPS, INSPECT_BOUND, LABEL_BOUND, LOOK_BOUND, TURN_BOUND,
+};
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

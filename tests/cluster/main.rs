@@ -15,6 +15,7 @@ mod many;
 mod moves;
 mod nodes;
 mod operators;
+mod replicated;
 mod seeds;
 mod shards;
 mod slots;

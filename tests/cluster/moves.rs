@@ -17,9 +17,9 @@ const SOON: Duration = Duration::from_millis(500);
 const ASKING_PERIOD: Duration = Duration::from_secs(1);
 
 /// Eight tasks of two clients on one unit of a name at the first primary.
-async fn loaded(cluster: &RedisCluster) -> (String, Load) {
+async fn loaded(cluster: &RedisCluster, stem: &str) -> (String, Load) {
     let clients = [client(cluster.url()).await, client(cluster.url()).await];
-    let name = cluster.name_at(0, "jobs").await;
+    let name = cluster.name_at(0, stem).await;
     let handles = clients.map(|client| client.semaphore(&name, 1).build().unwrap());
     let load = Load::start(&handles, 8);
     load.goes_on(200).await;
@@ -30,7 +30,7 @@ async fn loaded(cluster: &RedisCluster) -> (String, Load) {
 #[tokio::test]
 async fn turns_that_are_cut_while_a_slot_is_open_double_no_permit_and_lose_no_waiter() {
     let cluster = RedisCluster::start(2).await;
-    let (name, load) = loaded(&cluster).await;
+    let (name, load) = loaded(&cluster, "jobs").await;
     for to in [1, 0] {
         load.take_waits();
         let moving = cluster.begin_move(slot_of(&name), to).await;
@@ -50,9 +50,10 @@ async fn turns_that_are_cut_while_a_slot_is_open_double_no_permit_and_lose_no_wa
 #[tokio::test]
 async fn a_move_that_is_given_up_costs_its_time_and_an_asking_period() {
     let cluster = RedisCluster::start(2).await;
-    let (name, load) = loaded(&cluster).await;
-    load.take_waits();
-    for _ in 0..3 {
+    // A name for each move: tokens are ahead of the clock for a while after one, and may fall in the next one.
+    for stem in ["first", "second", "third"] {
+        let (name, load) = loaded(&cluster, stem).await;
+        load.take_waits();
         let moving = cluster.begin_move(slot_of(&name), 1).await;
         let began = moving.began();
         let keys = moving.keys_left().await;
@@ -65,16 +66,16 @@ async fn a_move_that_is_given_up_costs_its_time_and_an_asking_period() {
         load.goes_on(200).await;
         let longest = load.take_waits().longest();
         println!("open for {open:?}; the longest acquire took {longest:?}");
-        // Wake-ups of turns that were cut may be lost, each of which costs an asking period.
-        assert!(longest < open + 3 * ASKING_PERIOD + SOON, "{longest:?} for {open:?}");
+        // A turn that is cut may take a waiter of the other client from the queue, which asks in its time.
+        assert!(longest < open + ASKING_PERIOD + SOON, "{longest:?} for {open:?}");
+        load.stop().await;
     }
-    load.stop().await;
 }
 
 #[tokio::test]
 async fn a_slot_that_moves_to_and_fro_without_a_pause_loses_nobody() {
     let cluster = RedisCluster::start(3).await;
-    let (name, load) = loaded(&cluster).await;
+    let (name, load) = loaded(&cluster, "jobs").await;
     for to in [1, 2, 0, 1, 0, 2, 0, 1, 2, 0] {
         let began = Instant::now();
         cluster.move_slot(slot_of(&name), to).await;
@@ -90,7 +91,7 @@ async fn a_slot_that_moves_to_and_fro_without_a_pause_loses_nobody() {
 #[tokio::test]
 async fn a_slot_that_moves_key_by_key_costs_its_own_time_and_little_more() {
     let cluster = RedisCluster::start(2).await;
-    let (name, load) = loaded(&cluster).await;
+    let (name, load) = loaded(&cluster, "jobs").await;
     let mut costs = Vec::new();
     for to in [1, 0, 1, 0, 1, 0, 1, 0] {
         load.take_waits();

@@ -56,6 +56,21 @@ async fn permits_that_a_lagging_replica_lacks_are_put_back() {
 
 // Behaviour 78
 #[tokio::test]
+async fn permits_that_were_released_just_before_a_failover_do_not_come_back() {
+    let mut pair = RedisPair::start().await;
+    let client = connect(pair.proxy.url()).await;
+    let semaphore = client.semaphore("s", 4).lease(20 * LEASE).build().unwrap();
+    let permits = acquire(&semaphore, 4).await;
+    pair.lag().await;
+    for permit in permits {
+        permit.release().await.unwrap();
+    }
+    pair.fail_over().await;
+    within(PATIENCE, acquire(&semaphore, 4)).await;
+}
+
+// Behaviour 78
+#[tokio::test]
 async fn permits_that_an_older_dump_lacks_are_put_back_by_whoever_comes_first() {
     let mut server = RedisServer::start().await;
     let late = FaultProxy::start(server.addr()).await;
@@ -94,6 +109,31 @@ async fn units_are_counted_again_where_meta_alone_is_older() {
     found(&far, 8, 0).await;
     assert!(matches!(far.try_acquire(1).await, Err(TryAcquireError::Full { .. })));
     drop((first, second, third));
+    found(&near, 0, 0).await;
+}
+
+/// The one who takes a permit away has not seen that `meta` is older.
+// Behaviour 78
+#[tokio::test]
+async fn units_are_counted_again_where_an_older_meta_counts_fewer_than_are_taken_away() {
+    let server = RedisServer::start().await;
+    let late = FaultProxy::start(server.addr()).await;
+    let near = semaphore(&connect(server.url()).await, 8);
+    let far = connect(late.url()).await.semaphore("s", 8).lease(LEASE / 10).build().unwrap();
+    let mut connection = server.connection().await;
+    let kept = near.acquire(2).await.unwrap();
+    let older: Vec<u8> =
+        redis::cmd("DUMP").arg("zsem:{s}:meta").query_async(&mut connection).await.unwrap();
+    let expires = far.acquire(4).await.unwrap();
+    late.refuse(true);
+    late.cut();
+    let mut restore = redis::cmd("RESTORE");
+    restore.arg("zsem:{s}:meta").arg(0).arg(older).arg("REPLACE");
+    let _: () = restore.query_async(&mut connection).await.unwrap();
+    let granted = within(PATIENCE, near.acquire(6)).await.unwrap();
+    assert!(expires.is_lost());
+    found(&near, 8, 0).await;
+    drop((kept, granted));
     found(&near, 0, 0).await;
 }
 

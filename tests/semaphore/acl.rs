@@ -139,3 +139,27 @@ async fn a_database_other_than_the_first_needs_one_right_more() {
     let permit = client.semaphore("jobs", 1).build().unwrap().acquire(1).await.unwrap();
     permit.release().await.unwrap();
 }
+
+// Behaviour 41
+#[tokio::test]
+async fn grants_on_replicas_need_one_right_more() {
+    let (server, replica) = (RedisServer::start().await, RedisServer::start().await);
+    replica.cmd(&["REPLICAOF", "127.0.0.1", &server.port().to_string()]).await;
+    let acquire = async || {
+        let client = within(PATIENCE, Client::connect(url_of(&server))).await.unwrap();
+        let semaphore = client.semaphore("jobs", 1).replicated(1).build().unwrap();
+        within(PATIENCE, semaphore.acquire(1)).await
+    };
+    give_rights(&server, RIGHTS.split_whitespace()).await;
+    match acquire().await {
+        Err(AcquireError::Refused(error)) => {
+            assert_eq!(error.kind(), StoreErrorKind::NotPermitted, "{error}");
+            assert!(error.to_string().contains("wait"), "{error}");
+        }
+        other => panic!("expected Refused, got {other:?}"),
+    }
+    give_rights(&server, RIGHTS.split_whitespace().chain(["+wait", "+info"])).await;
+    acquire().await.unwrap().release().await.unwrap();
+    let denied: Vec<redis::Value> = server.query(&["ACL", "LOG"]).await;
+    assert!(denied.is_empty(), "{denied:?}");
+}

@@ -232,3 +232,13 @@ async fn no_password_is_in_any_error_or_debug_text() {
     told.retain(|text| text.contains(SECRET));
     assert!(told.is_empty(), "a password is told: {told:#?}");
 }
+
+// Behaviour 87
+#[test]
+fn a_client_in_memory_has_no_replicas_to_wait_for() {
+    let builder = Client::in_memory().semaphore("jobs", 1);
+    let error = builder.clone().replicated(1).build().unwrap_err();
+    assert_eq!((error.field(), error.value()), ("replicated", "1"));
+    assert!(error.allowed().contains("in memory"), "{error}");
+    builder.replicated(0).build().unwrap();
+}

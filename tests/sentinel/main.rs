@@ -9,6 +9,7 @@ mod common;
 mod failover;
 mod holders;
 mod odd_sentinels;
+mod replicated;
 mod sentinels;
 #[cfg(feature = "tls-rustls")]
 mod tls;

@@ -24,22 +24,27 @@ pub const AFTERMATH: Duration = Duration::from_secs(8);
 /// Waits until all work again, and returns how long that took.
 pub async fn recover(scene: &Scene, stations: &[Station], what: &str) -> Duration {
     let processes: Vec<u32> = stations.iter().map(|station| station.child.pid()).collect();
-    recover_all(scene, &processes, what).await
+    recover_all(scene, &processes, what, CALM).await
 }
 
-/// As [`recover`], for these processes.
-pub async fn recover_all(scene: &Scene, processes: &[u32], what: &str) -> Duration {
+/// As [`recover`], for these processes, which must work again within `longest`.
+pub async fn recover_all(
+    scene: &Scene,
+    processes: &[u32],
+    what: &str,
+    longest: Duration,
+) -> Duration {
     let (start, calm) = (Instant::now(), monotonic_nanos());
     loop {
         let stuck = scene.witness.state().stuck_since(processes, calm);
         if stuck.is_empty() {
             return start.elapsed();
         }
-        if start.elapsed() > CALM {
+        if start.elapsed() > longest {
             for (name, who) in stuck {
                 let books = books(scene, &name).await;
                 let finding = format!(
-                    "{name}: {CALM:?} after {what} {} are stuck, and {books}: {}",
+                    "{name}: {longest:?} after {what} {} are stuck, and {books}: {}",
                     who.len(),
                     who[..who.len().min(4)].join("; ")
                 );

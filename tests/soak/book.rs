@@ -17,12 +17,17 @@
 //!
 //! **Tokens.** A permit asked for after another one was seen has the higher token. Those that were asked for at the same
 //! time may have come in either order, but no token comes twice.
+//!
+//! **Excuses.** Where a primary may have lost writes that it had acknowledged, nothing of this can hold at once. So what is
+//! over the limit is measured until every holder has heard, and is found from then on. Tokens must rise all the same:
+//! they are above the clock. Only where an operator puts an old copy of the numbers in place of a newer one, they may
+//! fall, until the clock has passed those that were ahead of it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::excess::{Excess, Excuses};
+use crate::excess::{Cause, Excess, Excuses};
 use zset_semaphore::PermitId;
 
 /// Longer than any acquire takes; of what is older, only the sum is kept.
@@ -156,13 +161,18 @@ impl Book {
     }
 
     /// From `at` on, acknowledged writes may have been lost: what is over the limit is measured.
-    pub fn excuse(&mut self, at: u64, kind: &'static str) {
-        self.excuses.begin(at, kind);
+    pub fn excuse(&mut self, at: u64, cause: Cause) {
+        self.excuses.begin(at, cause);
     }
 
-    /// From `at` on, every holder knows what was lost.
-    pub fn end_of_excuse(&mut self, at: u64) {
-        self.excuses.end(at);
+    /// From `at` on, every holder knows what was lost. From `tokens_at` on, tokens rise again.
+    pub fn end_of_excuse(&mut self, at: u64, tokens_at: u64) {
+        self.excuses.end(at, tokens_at);
+    }
+
+    /// A permit that was held since `from` was missing in the store at `to`. Returns whether that is excused.
+    pub fn excuses_missing(&mut self, from: u64, to: u64) -> bool {
+        self.excuses.excuses_missing(from, to)
     }
 
     pub fn take_excess(&mut self) -> Vec<(&'static str, Excess)> {
@@ -327,7 +337,9 @@ impl Book {
             hold.read = true;
             let token = hold.token;
             let seen = (hold.from, hold.id.clone());
-            if let Some((_, other)) = self.tokens.insert(token, seen) {
+            if let Some((_, other)) = self.tokens.insert(token, seen)
+                && !self.excuses.excuses_token(hold.asked, hold.from)
+            {
                 found.push(format!(
                     "{}: token {token} given twice: {other}, {}",
                     self.name, hold.id
@@ -335,7 +347,7 @@ impl Book {
             }
             let before = self.highest.partition_point(|&(from, _)| from < hold.asked);
             let earlier = before.checked_sub(1).map_or(0, |index| self.highest[index].1);
-            if earlier >= token {
+            if earlier >= token && !self.excuses.excuses_token(hold.asked, hold.from) {
                 let other = self.tokens.get(&earlier).map_or("?", |(_, id)| id);
                 found.push(format!(
                     "{}: token {token} of {} is not above {earlier} of {other}, seen before that was asked for",
@@ -468,8 +480,8 @@ mod tests {
     fn what_is_over_the_limit_is_measured_while_it_is_excused_and_found_else() {
         let killed = |from: u64, to: u64| {
             let mut book = Book::new("b", 1);
-            book.excuse(from * MS, "killed");
-            book.end_of_excuse(to * MS);
+            book.excuse(from * MS, Cause { kind: "killed", forgets_numbers: false });
+            book.end_of_excuse(to * MS, to * MS);
             book.holds.insert((1, 1), hold(1, 10, 20, 90));
             book.holds.insert((1, 2), hold(2, 30, 40, 70));
             let (mut found, mut sum) = (Vec::new(), Excess::default());
@@ -479,7 +491,13 @@ mod tests {
             book.take_excess().into_iter().for_each(|(_, excess)| sum.add(excess));
             (found.len(), sum)
         };
-        let thirty = Excess { times: 1, most_units: 1, longest: 30 * MS, total: 30 * MS };
+        let thirty = Excess {
+            times: 1,
+            most_units: 1,
+            longest: 30 * MS,
+            total: 30 * MS,
+            ..Excess::default()
+        };
         assert_eq!(killed(25, 80), (0, thirty));
         // It goes on after all know what was lost.
         assert_eq!(killed(25, 60), (1, thirty));
@@ -495,6 +513,17 @@ mod tests {
         assert_eq!(found(wide(), [first.clone(), hold(4, 15, 40, 50)]), [""; 0]);
         assert_eq!(found(wide(), [first.clone(), hold(4, later, 40, 50)]).len(), 1);
         assert_eq!(found(wide(), [first, hold(5, 15, 40, 50)]).len(), 1);
+    }
+
+    #[test]
+    fn a_token_that_falls_is_measured_where_numbers_were_forgotten_and_found_else() {
+        for (forgets_numbers, tokens_to, count) in [(true, 60, 0), (true, 20, 1), (false, 60, 1)] {
+            let mut book = Book::new("b", 9);
+            book.excuse(15 * MS, Cause { kind: "given up", forgets_numbers });
+            book.end_of_excuse(80 * MS, tokens_to * MS);
+            let holds = [hold(5, 10, 20, 30), hold(4, 21, 40, 50)];
+            assert_eq!(found(book, holds).len(), count, "{forgets_numbers} {tokens_to}");
+        }
     }
 
     #[test]

@@ -1,11 +1,21 @@
 //! How far a name was over its limit where acknowledged writes may have been lost.
 
+/// A cause by which acknowledged writes may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    pub kind: &'static str,
+    /// Whether the numbers that were given out may be forgotten, too, so that tokens fall.
+    pub forgets_numbers: bool,
+}
+
 /// A stretch of time in which some holders may not know yet that the write about them was lost.
 #[derive(Clone, Copy, Debug)]
 pub struct Excuse {
     from: u64,
     to: u64,
-    kind: &'static str,
+    /// Until when tokens may be lower than before.
+    tokens_to: u64,
+    cause: Cause,
 }
 
 /// How often, by how much and for how long, in nanoseconds.
@@ -15,10 +25,14 @@ pub struct Excess {
     pub most_units: u64,
     pub longest: u64,
     pub total: u64,
+    pub fallen_tokens: u64,
+    pub missing_permits: u64,
 }
 
 impl Excess {
     pub fn add(&mut self, other: Self) {
+        self.fallen_tokens += other.fallen_tokens;
+        self.missing_permits += other.missing_permits;
         self.times += other.times;
         self.most_units = self.most_units.max(other.most_units);
         self.longest = self.longest.max(other.longest);
@@ -44,14 +58,35 @@ struct Stretch {
 }
 
 impl Excuses {
-    pub fn begin(&mut self, from: u64, kind: &'static str) {
-        self.all.push(Excuse { from, to: u64::MAX, kind });
+    pub fn begin(&mut self, from: u64, cause: Cause) {
+        self.all.push(Excuse { from, to: u64::MAX, tokens_to: u64::MAX, cause });
     }
 
-    pub fn end(&mut self, to: u64) {
+    /// `to` is when all holders know, `tokens_to` when tokens are above all those before again.
+    pub fn end(&mut self, to: u64, tokens_to: u64) {
         for excuse in self.all.iter_mut().filter(|excuse| excuse.to == u64::MAX) {
-            excuse.to = to;
+            (excuse.to, excuse.tokens_to) = (to, tokens_to);
         }
+    }
+
+    /// A token was given twice, or fell. Returns whether that is excused for a grant between the two.
+    pub fn excuses_token(&mut self, from: u64, to: u64) -> bool {
+        let within = |excuse: &&Excuse| excuse.from <= to && from <= excuse.tokens_to;
+        let mut all = self.all.iter().filter(|excuse| excuse.cause.forgets_numbers);
+        let Some(excuse) = all.find(within) else { return false };
+        let fallen = Excess { fallen_tokens: 1, ..Excess::default() };
+        self.measured.push((excuse.cause.kind, fallen));
+        true
+    }
+
+    /// The store did not know a permit that was held from one instant to the other. Returns whether that is
+    /// excused.
+    pub fn excuses_missing(&mut self, from: u64, to: u64) -> bool {
+        let within = |excuse: &&Excuse| excuse.from <= to && from <= excuse.to;
+        let Some(excuse) = self.all.iter().find(within) else { return false };
+        let missing = Excess { missing_permits: 1, ..Excess::default() };
+        self.measured.push((excuse.cause.kind, missing));
+        true
     }
 
     pub fn covers(&self, at: u64) -> bool {
@@ -69,8 +104,9 @@ impl Excuses {
             most_units: units,
             longest: to - began,
             total: to - from,
+            ..Excess::default()
         };
-        self.measured.push((excuse.kind, excess));
+        self.measured.push((excuse.cause.kind, excess));
         self.last = Some(Stretch { from: began, to, units });
         (to > excuse.to).then_some(excuse.to)
     }
@@ -80,7 +116,7 @@ impl Excuses {
     }
 
     pub fn forget_before(&mut self, old: u64) {
-        self.all.retain(|excuse| excuse.to > old);
+        self.all.retain(|excuse| excuse.to.max(excuse.tokens_to) > old);
     }
 }
 
@@ -88,26 +124,51 @@ impl Excuses {
 mod tests {
     use super::*;
 
+    const KILLED: Cause = Cause { kind: "killed", forgets_numbers: false };
+
     #[test]
     fn a_stretch_that_is_judged_in_two_steps_is_one() {
         let mut excuses = Excuses::default();
-        excuses.begin(10, "killed");
+        excuses.begin(10, KILLED);
         assert!(excuses.covers(20) && !excuses.covers(9));
         assert_eq!(excuses.over(20, 30, 1), None);
         assert_eq!(excuses.over(30, 45, 2), None);
         assert_eq!(excuses.over(50, 51, 1), None);
         let mut sum = Excess::default();
         excuses.take().into_iter().for_each(|(_, excess)| sum.add(excess));
-        assert_eq!(sum, Excess { times: 2, most_units: 2, longest: 25, total: 26 });
+        assert_eq!(sum, Excess { times: 2, most_units: 2, longest: 25, total: 26, ..sum });
     }
 
     #[test]
     fn what_outlives_its_excuse_is_told() {
         let mut excuses = Excuses::default();
-        excuses.begin(10, "killed");
-        excuses.end(40);
+        excuses.begin(10, KILLED);
+        excuses.end(40, 40);
         assert_eq!(excuses.over(20, 40, 1), None);
         assert_eq!(excuses.over(20, 41, 1), Some(40));
         assert!(!excuses.covers(41));
+    }
+
+    #[test]
+    fn tokens_may_fall_only_where_numbers_are_forgotten_and_for_longer() {
+        let mut killed = Excuses::default();
+        killed.begin(10, KILLED);
+        assert!(!killed.excuses_token(20, 30) && killed.excuses_missing(20, 30));
+        let mut given_up = Excuses::default();
+        given_up.begin(10, Cause { kind: "given up", forgets_numbers: true });
+        given_up.end(40, 60);
+        for (from, to, tokens, missing) in [
+            (1, 9, false, false),
+            (1, 10, true, true),
+            (40, 70, true, true),
+            (41, 70, true, false),
+            (61, 70, false, false),
+        ] {
+            assert_eq!(given_up.excuses_token(from, to), tokens, "{from} to {to}");
+            assert_eq!(given_up.excuses_missing(from, to), missing, "{from} to {to}");
+        }
+        let mut sum = Excess::default();
+        given_up.take().into_iter().for_each(|(_, excess)| sum.add(excess));
+        assert_eq!((sum.fallen_tokens, sum.missing_permits), (3, 2));
     }
 }

@@ -112,7 +112,6 @@ async fn a_minute_of_every_fault() {
 
 // Invariants 1, 2, 5
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not yet free of findings: `scripts/soak cluster` runs it"]
 async fn a_minute_of_a_cluster_whose_primaries_are_killed() {
     let _alone = ALONE.lock().await;
     let plan = Plan::from_env();

@@ -6,11 +6,12 @@ use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::book::{Book, Hold, Kick, Loss};
-use crate::excess::Excess;
+use crate::book::{Book, Hold, Kick, Loss, nanos};
+use crate::excess::{Cause, Excess};
 use crate::names::{Kind, Name, PASSING, limit_of};
 use crate::reports::{Event, decode};
 use test_support::ledger::monotonic_nanos;
@@ -18,8 +19,8 @@ use test_support::ledger::monotonic_nanos;
 /// What happened this long ago has been reported, even by one who was frozen meanwhile.
 const REPORTED: u64 = 12_000_000_000;
 
-/// Nobody waits for longer in any storm.
-const LONGEST_WAIT: u64 = 40_000_000_000;
+/// Nobody waits for longer in any storm, unless the soak says otherwise.
+const LONGEST_WAIT: Duration = Duration::from_secs(40);
 
 /// A name with more findings than this is not told of any more: the first ones say it.
 const MOST_FINDINGS: usize = 20;
@@ -65,6 +66,10 @@ pub struct State {
     pub excess: BTreeMap<&'static str, Excess>,
     /// Names that were used once and have left no key.
     pub names_gone: usize,
+    /// Who waits for longer is found.
+    pub longest_wait_allowed: Duration,
+    /// Whether a permit that the store does not know is found, unless writes about its name may have been lost.
+    pub finds_missing_permits: bool,
 }
 
 impl Witness {
@@ -75,7 +80,12 @@ impl Witness {
         let socket = UnixDatagram::bind(&path).expect("binding the witness's socket");
         let own = UnixDatagram::unbound().expect("making a socket");
         own.connect(&path).expect("connecting to the witness");
-        let mut state = State { names, judged: monotonic_nanos(), ..State::default() };
+        let mut state = State {
+            names,
+            judged: monotonic_nanos(),
+            longest_wait_allowed: LONGEST_WAIT,
+            ..State::default()
+        };
         for name in names {
             state.books.insert(name.name.to_owned(), Book::new(name.name, name.limit));
         }
@@ -173,6 +183,9 @@ impl State {
                     hold.until = Some(until.max(hold.from));
                     hold.how.clone_from(&how);
                 }
+                if how == "MissingInStore" && self.finds_missing_permits {
+                    self.missing(process, hold);
+                }
                 if how != "done" {
                     *self.losses.entry(how).or_default() += 1;
                 }
@@ -221,6 +234,25 @@ impl State {
             kick.mark(&mut hold);
         }
         book.holds.insert((hold.process, number), hold);
+    }
+
+    /// A holder was told that the store does not know its permit, before its lease had ended.
+    fn missing(&mut self, process: u32, hold: u64) {
+        let now = monotonic_nanos();
+        let key = (process, hold);
+        let mut finding = None;
+        for (name, book) in &mut self.books {
+            let Some(hold) = book.holds.get(&key).filter(|hold| hold.sure_until > now) else {
+                continue;
+            };
+            let (id, from) = (hold.id.clone(), hold.from);
+            if !book.excuses_missing(from, now) {
+                finding = Some(format!(
+                    "{name}: the store does not know {id} of process {process}, and nothing was lost"
+                ));
+            }
+        }
+        finding.into_iter().for_each(|finding| self.find(finding));
     }
 
     fn book(&mut self, name: &str) -> &mut Book {
@@ -303,13 +335,13 @@ impl State {
     }
 
     /// From now on, acknowledged writes about a name may have been lost.
-    pub fn may_have_lost_writes(&mut self, name: &str, kind: &'static str) {
-        self.book(name).excuse(monotonic_nanos(), kind);
+    pub fn may_have_lost_writes(&mut self, name: &str, cause: Cause) {
+        self.book(name).excuse(monotonic_nanos(), cause);
     }
 
-    /// From `at` on, holders know of all writes about a name that were lost.
-    pub fn knows_of_lost_writes(&mut self, name: &str, at: u64) {
-        self.book(name).end_of_excuse(at);
+    /// From `at` on, holders know of all writes about a name that were lost. From `tokens_at` on, tokens rise again.
+    pub fn knows_of_lost_writes(&mut self, name: &str, at: u64, tokens_at: u64) {
+        self.book(name).end_of_excuse(at, tokens_at);
     }
 
     pub fn names(&self) -> Vec<String> {
@@ -344,13 +376,13 @@ impl State {
         }
         self.judged = to;
         self.dead.retain(|_, at| *at + 10 * REPORTED > to);
-        let now = monotonic_nanos();
+        let (now, longest) = (monotonic_nanos(), self.longest_wait_allowed);
         for ((process, task), asking) in &mut self.asking {
-            if now.saturating_sub(asking.since) > LONGEST_WAIT && !asking.told {
+            if now.saturating_sub(asking.since) > nanos(longest) && !asking.told {
                 asking.told = true;
                 found.push(format!(
-                    "{}: task {task} of process {process} has waited for {} units for more than {} s",
-                    asking.name, asking.units, LONGEST_WAIT / 1_000_000_000
+                    "{}: task {task} of process {process} has waited for {} units for more than {longest:?}",
+                    asking.name, asking.units
                 ));
             }
         }

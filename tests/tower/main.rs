@@ -32,6 +32,7 @@ mod outage_log;
 mod probe;
 mod queue;
 mod read_ahead;
+mod replicas;
 mod retry_after;
 mod stack;
 mod stalled;

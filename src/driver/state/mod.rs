@@ -36,6 +36,7 @@ mod permits;
 mod probe;
 mod removal;
 mod removals;
+mod removed;
 mod timer;
 mod turns;
 mod waiter;
@@ -70,6 +71,7 @@ use meetings::Meetings;
 use outage::{Change, Outage};
 use permits::Permits;
 use removals::Removals;
+use removed::Removed;
 use timer::Timer;
 use waiter::Left;
 use waiters::Waiters;
@@ -94,6 +96,7 @@ pub(crate) struct SemaphoreState {
     waiters: Waiters,
     permits: Permits,
     removals: Removals,
+    removed: Removed,
     in_flight: InFlight,
     epochs: Epochs,
     known: Known,
@@ -130,6 +133,7 @@ impl SemaphoreState {
             waiters: Waiters::default(),
             permits: Permits::default(),
             removals: Removals::default(),
+            removed: Removed::default(),
             in_flight: InFlight::default(),
             epochs: Epochs::default(),
             known: Known::default(),
@@ -543,6 +547,7 @@ impl SemaphoreState {
             self.waiters.shrink_idle();
             self.permits.shrink_idle();
             self.removals.shrink_idle();
+            self.removed.shrink_idle();
         }
     }
 

@@ -197,17 +197,22 @@ impl Outage {
         due
     }
 
-    /// Holds turns back for a while; for longer after each failure in a row.
-    pub(super) fn pause(&mut self, now: Instant) {
-        self.paused_until = Some(now + self.delay.after_failure());
+    /// Holds turns back for a while; for longer after each failure in a row, up to `longest`.
+    pub(super) fn pause(&mut self, now: Instant, longest: Option<Duration>) {
+        let pause = self.delay.after_failure();
+        self.pause_for(pause, now, longest);
     }
 
     /// As [`pause`](Self::pause), but shorter: the server did not run the turn, and is about to run turns again.
-    pub(super) fn pause_briefly(&mut self, now: Instant) {
-        let longest =
+    pub(super) fn pause_briefly(&mut self, now: Instant, longest: Option<Duration>) {
+        let bound =
             (FIRST_BRIEF_PAUSE * 2_u32.saturating_pow(self.brief_pauses)).min(LONGEST_BRIEF_PAUSE);
         self.brief_pauses = (self.brief_pauses + 1).min(BRIEF_DOUBLINGS);
-        self.paused_until = Some(now + longest.mul_f64(0.5 + 0.5 * fastrand::f64()));
+        self.pause_for(bound.mul_f64(0.5 + 0.5 * fastrand::f64()), now, longest);
+    }
+
+    fn pause_for(&mut self, pause: Duration, now: Instant, longest: Option<Duration>) {
+        self.paused_until = Some(now + longest.map_or(pause, |longest| pause.min(longest)));
     }
 
     /// Returns whether turns are held back; forgets a pause that is over.
@@ -223,5 +228,44 @@ impl Outage {
     /// The first instant from `at` on that no pause covers.
     pub(super) fn after_pause(&self, at: Instant) -> Instant {
         self.paused_until.map_or(at, |until| until.max(at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "tower")]
+    #[test]
+    fn too_few_replicas_are_an_outage_for_those_who_want_as_many() {
+        let error = || StoreError::timeout("too few");
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let wanted = Replicas::new;
+        let note = |outage: &mut Outage, replicas, since| {
+            outage.too_few_replicas(wanted(replicas).unwrap(), error(), at(since), at(9))
+        };
+        let since = |outage: &Outage| [0, 1, 2, 3].map(|it| outage.since(at(0), wanted(it)));
+
+        let mut outage = Outage::default();
+        assert_eq!(note(&mut outage, 2, 5), Change::BeganOrEnded);
+        assert_eq!(since(&outage), [None, None, Some(at(5)), Some(at(5))]);
+        assert_eq!([1, 2].map(|it| outage.error_for(wanted(it)).is_some()), [false, true]);
+        assert!(outage.error().is_none() && outage.error_for(None).is_none());
+        let every = Duration::from_secs(1);
+        assert_eq!([(); 2].map(|()| outage.may_probe(at(9), every)), [true, false]);
+
+        assert_eq!(outage.enough_replicas(wanted(1).unwrap()), Change::None);
+        assert_eq!(note(&mut outage, 1, 7), Change::None);
+        assert_eq!(since(&outage), [None, Some(at(5)), Some(at(5)), Some(at(5))]);
+        assert_eq!(outage.enough_replicas(wanted(2).unwrap()), Change::BeganOrEnded);
+        assert_eq!(since(&outage), [None; 4]);
+        assert_eq!(outage.enough_replicas(wanted(2).unwrap()), Change::None);
+
+        let _ = note(&mut outage, 1, 5);
+        let _ = outage.note(&error(), at(3), at(9));
+        assert_eq!(outage.since(at(0), wanted(1)), Some(at(3)));
+        let _ = outage.answered();
+        assert_eq!(since(&outage)[..2], [None, Some(at(5))], "an answered turn does not end it");
     }
 }

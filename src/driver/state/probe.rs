@@ -63,6 +63,6 @@ impl SemaphoreState {
     }
 
     pub(in super::super) fn pause(&mut self, now: Instant) {
-        self.outage.pause(now);
+        self.outage.pause(now, None);
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use rustc_hash::FxHashSet;
 use tokio::time::Instant;
 
 use crate::error::ReleaseError;
@@ -48,6 +49,14 @@ impl Removals {
     pub(super) fn cancel_stray(&mut self, id: PermitId, after: AfterTurn, held_until: Instant) {
         if !self.list.iter().any(|removal| removal.id == id) {
             self.cancel(Ended::sent(id), after, held_until);
+        }
+    }
+
+    /// Removes again what was removed from data that a server may have lost.
+    pub(super) fn cancel_again(&mut self, removed: impl Iterator<Item = Removal>) {
+        let listed: FxHashSet<PermitId> = self.list.iter().map(|removal| removal.id).collect();
+        for removal in removed.filter(|removal| !listed.contains(&removal.id)) {
+            self.list_if_open(removal, &mut Vec::new());
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::lease;
 use crate::lost_reason::LostReason;
 use crate::numbers::{Epoch, Millis, TurnNumber};
 use crate::released::Released;
@@ -180,6 +181,7 @@ impl SemaphoreState {
         if let Some(limit) = named.declared {
             self.declaration.confirm(limit, reply.incarnation, sent);
         }
+        self.removed.remember(named.cancelled.iter().chain(&named.released));
         self.take_in_releases(&reply, named.released);
         self.take_in_renewals(&reply, sent, named.renewed, now);
         self.permits.end_recovery_if_all_are_known(self.known.incarnation());
@@ -196,7 +198,7 @@ impl SemaphoreState {
         self.waiters.note_lost(reply.put_back);
         self.waiters.set_next_expiry(reply.earliest.map(|wait| now + wait));
         self.requested |= reply.more;
-        self.waiters.schedule_heartbeat(false, sent, now);
+        self.waiters.schedule_heartbeat(sent, now);
         self.waiters.hasten_heartbeat(reply.waiting, now);
     }
 
@@ -332,16 +334,25 @@ impl SemaphoreState {
     pub(crate) fn refused(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.epochs.refused();
         self.say_failed_turn_again(number, error, now);
-        match error.is_cut_short() {
-            true => self.outage.pause_briefly(now),
-            false => self.outage.pause(now),
+        if error.is_cut_short() {
+            // It may have taken waiters from the queue without a grant.
+            self.waiters.ask_about_all();
+            self.outage.pause_briefly(now, self.longest_pause());
+        } else {
+            self.outage.pause(now, self.longest_pause());
         }
     }
 
     /// The server said that the turn did not run: it is said again after a pause.
     pub(crate) fn did_not_run(&mut self, number: TurnNumber, error: &StoreError, now: Instant) {
         self.say_failed_turn_again(number, error, now);
-        self.outage.pause_briefly(now);
+        self.outage.pause_briefly(now, self.longest_pause());
+    }
+
+    /// Returns for how long turns may be held back. A renewal that becomes due meanwhile has to find a server
+    /// that runs turns again.
+    fn longest_pause(&self) -> Option<Duration> {
+        self.permits.shortest_lease().map(lease::answer_in)
     }
 
     /// The name has come to another place: the turn did not run, and is said again there.
@@ -368,7 +379,7 @@ impl SemaphoreState {
         let change = self.outage.turn_failed(error, landed.sent, now);
         self.wake_on(change);
         self.say_again(landed, true);
-        self.waiters.schedule_heartbeat(true, now, now);
+        self.waiters.schedule_heartbeat(now, now);
     }
 
     /// Puts all that a turn has named back to where the next turn takes it from. `retried` is whether
@@ -405,19 +416,22 @@ impl SemaphoreState {
     pub(crate) fn reconnected(&mut self) {
         let change = self.outage.reconnected();
         self.wake_on(change);
+        self.meet_again();
+    }
+
+    /// The next turn may meet another server, with older data.
+    fn meet_again(&mut self) {
         self.in_flight.reconnected();
         self.meetings.reconnected();
         self.permits.reconnected();
+        self.removals.cancel_again(self.removed.take(self.in_flight.after_all_sent()));
         self.waiters.ask_about_all();
     }
 
     /// Notes that the name has come to another place. What of it has come along, and which wake-ups were
     /// missed, is not known. Returns the instant to which the driver of the old place has set the timer.
     pub(crate) fn moved(&mut self) -> Option<Instant> {
-        self.in_flight.reconnected();
-        self.meetings.reconnected();
-        self.permits.reconnected();
-        self.waiters.ask_about_all();
+        self.meet_again();
         self.timer.take()
     }
 }

@@ -426,11 +426,11 @@ impl Waiters {
         self.next_expiry = at;
     }
 
-    /// Sets the next heartbeat if there is none, or a new one after a turn that failed at `now`.
-    pub(super) fn schedule_heartbeat(&mut self, turn_failed: bool, sent: Instant, now: Instant) {
+    /// Sets the next heartbeat if there is none. A turn sent at `sent` was answered, or failed at that instant.
+    pub(super) fn schedule_heartbeat(&mut self, sent: Instant, now: Instant) {
         self.stop_heartbeat_if_none_queues();
         let Some((_, oldest)) = self.queue.first_key_value() else { return };
-        if turn_failed || self.heartbeat_at.is_none() {
+        if self.heartbeat_at.is_none() {
             let oldest = self.by_counter.get(oldest);
             let lease = oldest.map_or(lease::SHORTEST, |waiter| waiter.id.lease());
             let at = sent + lease::asking_period(lease);

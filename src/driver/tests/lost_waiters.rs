@@ -3,6 +3,7 @@
 use tokio::time::Instant;
 
 use super::harness::{Harness, LEASE, LEASE_MS};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
 use crate::options::Wake;
 use crate::store::{WaiterOutcome, WakeUp, WhenFull};
@@ -12,6 +13,10 @@ const PERIOD_MS: u64 = 1_100;
 
 fn others(client: u64, count: u64) -> Vec<PermitId> {
     (1..=count).map(|n| PermitId::new(ClientId::from_bits(client), n, 1, LEASE)).collect()
+}
+
+fn not_ready() -> StoreError {
+    StoreError::new(StoreErrorKind::NotReady, "the slot is moving")
 }
 
 /// All `limit` units are held by another client.
@@ -45,6 +50,13 @@ impl Harness {
             turns += self.talk();
         }
         turns
+    }
+
+    /// Sends what the state has to say to a server that does not run it.
+    fn talk_in_vain(&mut self) {
+        if let Some(turn) = self.next() {
+            self.state.did_not_run(turn.number, &not_ready(), Instant::now());
+        }
     }
 
     fn in_the_queue(&mut self) -> u64 {
@@ -180,4 +192,39 @@ async fn a_queue_that_is_lost_again_during_the_questions_is_asked_about_again() 
         harness.live(PERIOD_MS).await;
         assert_eq!(harness.in_the_queue(), 1_000, "lost again after {after} turns");
     }
+}
+
+// Behaviour 84
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_is_cut_short_makes_the_client_ask_about_all() {
+    let (mut harness, _) = full(1);
+    for _ in 0..4 {
+        harness.enter();
+    }
+    harness.talk();
+    harness.enter();
+    let cut = harness.next().unwrap();
+    harness.store.lose_queue();
+    let error = not_ready().into_cut_short();
+    harness.state.refused(cut.number, &error, Instant::now());
+    harness.live(20).await;
+    assert_eq!(harness.in_the_queue(), 5);
+}
+
+// Behaviour 59
+#[tokio::test(start_paused = true)]
+async fn turns_that_do_not_run_do_not_delay_the_heartbeat() {
+    let (mut harness, _) = full(1);
+    harness.enter();
+    harness.talk();
+    harness.store.lose_queue();
+    harness.enter();
+    for _ in 0..PERIOD_MS / 10 {
+        harness.pass(10).await;
+        harness.talk_in_vain();
+    }
+    harness.pass(200).await;
+    let turn = harness.next().unwrap();
+    harness.run_and_settle(turn);
+    assert_eq!(harness.in_the_queue(), 2, "the first turn that runs asks about both");
 }

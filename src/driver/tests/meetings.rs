@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::harness::Harness;
+use super::harness::{Harness, LEASE_MS};
 use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::numbers::{Millis, ServerId};
@@ -149,4 +149,51 @@ async fn a_waiter_looks_again_when_the_grace_ends() {
     let turn = harness.next().unwrap();
     harness.run_and_settle(turn);
     assert!(harness.granted(waiter).is_some());
+}
+
+// Behaviour 78
+#[tokio::test(start_paused = true)]
+async fn a_permit_that_was_released_leaves_older_data_before_others_are_put_back() {
+    let mut harness = Harness::new(2);
+    turn_on(&mut harness, 1);
+    let released = harness.hold();
+    let cancelled = harness.enter_with(WhenFull::Wait, LEASE_MS);
+    let granted = harness.next().unwrap();
+    harness.run_and_settle(granted);
+    let older = harness.store.clone();
+    harness.release(&released);
+    harness.state.cancel(cancelled, Instant::now());
+    turn_on(&mut harness, 1);
+    let held = [harness.hold(), harness.hold()];
+    harness.store = older;
+    harness.state.reconnected();
+    turn_on(&mut harness, 2);
+    assert!(held.iter().all(|hold| is_held(hold)));
+    assert_eq!(harness.store.inspect(harness.micros / 1000).in_use, 2);
+    assert_eq!(harness.state.removals(), 0);
+}
+
+// Behaviour 78
+#[tokio::test(start_paused = true)]
+async fn the_last_128_ids_that_were_removed_are_remembered_and_eight_while_nobody_holds() {
+    let mut harness = Harness::new(500);
+    let holds: Vec<_> = (0..300).map(|_| harness.hold()).collect();
+    holds[1..].iter().for_each(|hold| harness.release(hold));
+    while let Some(turn) = harness.next() {
+        harness.run_and_settle(turn);
+    }
+    harness.state.reconnected();
+    assert_eq!(harness.state.removals(), 128);
+    while let Some(turn) = harness.next() {
+        harness.run_and_settle(turn);
+    }
+    harness.release(&holds[0]);
+    while let Some(turn) = harness.next() {
+        harness.run_and_settle(turn);
+    }
+    harness.state.reconnected();
+    assert_eq!(harness.state.removals(), 8);
+    harness.pass(10 * LEASE_MS).await;
+    harness.next();
+    assert_eq!(harness.state.removals(), 0, "no server knows them any more");
 }

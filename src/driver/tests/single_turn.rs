@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::harness::{Harness, LEASE, LEASE_MS};
-use crate::driver::state::WaitEnd;
+use crate::driver::state::{Outgoing, WaitEnd};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
@@ -281,6 +281,39 @@ async fn a_store_that_refuses_is_asked_again_after_a_pause() {
     assert!(harness.next().is_none());
     harness.pass(50).await;
     assert_eq!(harness.next().unwrap().turn.ask.len(), 1);
+}
+
+// Behaviour 25
+#[tokio::test(start_paused = true)]
+async fn no_pause_is_longer_than_a_sixth_of_the_shortest_lease() {
+    let error = StoreError::new(StoreErrorKind::NotReady, "not now");
+    for did_not_run in [true, false] {
+        let mut harness = Harness::new(2);
+        for lease_ms in [30_000, 300] {
+            let counter = harness.enter_with(WhenFull::Wait, lease_ms);
+            let turn = harness.next().unwrap();
+            harness.run_and_settle(turn);
+            harness.granted(counter).unwrap();
+        }
+        harness.enter();
+        let turn = harness.next().unwrap();
+        let fail = |turn: Outgoing, harness: &mut Harness| match did_not_run {
+            true => harness.state.did_not_run(turn.number, &error, Instant::now()),
+            false => harness.state.refused(turn.number, &error, Instant::now()),
+        };
+        fail(turn, &mut harness);
+        // Long enough that a pause would be far longer, and short enough for the lease.
+        for _ in 0..5 {
+            harness.pass(50).await;
+            let turn = harness.next().expect("the pause is over");
+            fail(turn, &mut harness);
+        }
+        harness.pass(40).await;
+        assert_eq!(harness.state.held_ids().count(), 2);
+        harness.pass(20).await;
+        harness.next();
+        assert_eq!(harness.state.held_ids().count(), 1, "the short lease has ended");
+    }
 }
 
 #[tokio::test(start_paused = true)]

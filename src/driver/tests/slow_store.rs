@@ -9,10 +9,13 @@ use tokio::sync::oneshot;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::{ClientId, PermitId};
 use crate::inspection::{Inspection, KickOutcome};
-use crate::numbers::PlaceId;
+use crate::numbers::{PlaceId, ServerId};
 use crate::store::{
-    BoxFuture, Kick, NamesCursor, NamesPage, Opened, Session, Store, Turn, TurnAnswer, WakeListener,
+    BoxFuture, Kick, NamesCursor, NamesPage, Opened, Replication, Session, Store, Turn, TurnAnswer,
+    WakeListener,
 };
+
+use super::slow_replication::Questions;
 
 /// A session that keeps what it was sent until the test answers it.
 #[derive(Default)]
@@ -20,6 +23,8 @@ pub(super) struct Slow {
     sent: Mutex<Vec<Sent>>,
     /// Dropped when the connection breaks.
     unbroken: Mutex<Option<oneshot::Sender<()>>>,
+    /// What it was asked about replicas, by connections that were opened for that.
+    pub(super) questions: Questions,
 }
 
 /// Turns that were sent together, and where their answers go.
@@ -88,6 +93,14 @@ impl Session for Slow {
 
     fn names(&self, _: NamesCursor) -> BoxFuture<'_, Result<NamesPage, StoreError>> {
         gone()
+    }
+
+    fn server(&self) -> Option<ServerId> {
+        ServerId::new(1)
+    }
+
+    fn replication(&self) -> BoxFuture<'_, Result<Box<dyn Replication>, StoreError>> {
+        Box::pin(ready(Ok(self.questions.open())))
     }
 
     fn is_subscribed(&self) -> bool {

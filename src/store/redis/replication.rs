@@ -43,9 +43,9 @@ struct RedisReplication {
 }
 
 /// What the questions are made of.
-struct Asks {
-    touch: KnownScript,
-    prefix: Arc<str>,
+pub(super) struct Asks {
+    pub(super) touch: KnownScript,
+    pub(super) prefix: Arc<str>,
 }
 
 impl ReplicationDial {
@@ -100,7 +100,7 @@ impl Replication for RedisReplication {
 }
 
 impl Asks {
-    fn question(
+    pub(super) fn question(
         &self,
         grants: &Grants,
         writes: bool,
@@ -158,7 +158,7 @@ async fn send(
 }
 
 /// Reads the replies to a question.
-fn read(
+pub(super) fn read(
     replies: Vec<RedisResult<Value>>,
     grants: &Grants,
     writes: bool,
@@ -203,7 +203,7 @@ fn failed(error: RedisError) -> StoreError {
 }
 
 /// A server that becomes a replica refuses to wait, and so does one that does not know the command.
-fn failed_to_wait(error: RedisError) -> StoreError {
+pub(super) fn failed_to_wait(error: RedisError) -> StoreError {
     let becomes_replica = error.code() == Some("UNBLOCKED")
         || error.detail().is_some_and(|detail| detail.contains("replica instances"));
     if becomes_replica {

@@ -118,11 +118,14 @@ pub fn report(scene: &Scene, times: &Times, took: Duration) {
     }
     for (kind, excess) in excess {
         println!(
-            "  {kind:<40}{} times, by {} units at most, for {:.3} s at most, {:.3} s in all",
+            "  {kind:<40}{} times, by {} units at most, for {:.3} s at most, {:.3} s in all; \
+             {} permits were missing, {} tokens fell",
             excess.times,
             excess.most_units,
             excess.longest as f64 / 1e9,
-            excess.total as f64 / 1e9
+            excess.total as f64 / 1e9,
+            excess.missing_permits,
+            excess.fallen_tokens,
         );
     }
     report_holds(scene);

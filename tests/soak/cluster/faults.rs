@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use test_support::redis_cluster::RedisCluster;
-use test_support::redis_cluster::slot_move::AtomicMove;
+use test_support::redis_cluster::slot_move::{AtomicMove, SlotMove};
 use test_support::redis_cluster::slots::slot_of;
 use tokio::time::{Instant, sleep};
 
-use super::shard::{LostWrites, Shard};
+use super::lost_writes::LostWrites;
+use super::shard::Shard;
 use super::spread;
 use crate::scene::{Deck, Scene, ms};
 
@@ -42,10 +43,14 @@ const OF_CLUSTER: [OfCluster; 11] = [
     OfCluster::ScriptsFlushed,
 ];
 
+/// Far above the time of a failover: a node timeout, a second, and the votes.
+const ELECTION: Duration = Duration::from_secs(15);
+
 /// How long each fault took the cluster itself: until a replica was promoted, until a slot had moved.
 #[derive(Default)]
 pub struct Times(pub BTreeMap<&'static str, Vec<Duration>>);
 
+/// Goes on until `end`, and until each kind has come once.
 pub async fn cluster_storm(
     cluster: &mut RedisCluster,
     scene: &Scene,
@@ -55,11 +60,11 @@ pub async fn cluster_storm(
     times: &mut Times,
 ) {
     let mut deck = Deck::new(&OF_CLUSTER);
-    loop {
+    for count in 0.. {
         sleep(ms(&mut random, 200..1_000)).await;
         let kind = deck.draw(&mut random);
         let mut random = random.fork();
-        if Instant::now() >= end {
+        if Instant::now() >= end && count >= OF_CLUSTER.len() {
             return;
         }
         let (name, took) = strike(cluster, kind, scene, graceful, &mut random).await;
@@ -82,7 +87,7 @@ async fn strike(
     match kind {
         OfCluster::Killed => {
             let name = "primary killed";
-            let lost = LostWrites::begin(scene, &shard, graceful, name);
+            let lost = LostWrites::of_primary(scene, name, graceful, |slot| shard.serves(slot));
             cluster.nodes[shard.primary].kill();
             let took = replaced(cluster, &shard).await;
             lost.end();
@@ -91,8 +96,10 @@ async fn strike(
         }
         OfCluster::KilledAhead => {
             let name = "primary killed ahead of its replica";
-            let lost = LostWrites::begin(scene, &shard, graceful, name);
+            let lost = LostWrites::of_primary(scene, name, graceful, |slot| shard.serves(slot));
             kill_ahead(cluster, &shard, span).await;
+            // At once, so that leases which the replica does not know go on.
+            cluster.take_over(shard.replica).await;
             let took = replaced(cluster, &shard).await;
             lost.end();
             come_back(cluster, &shard, random).await;
@@ -100,7 +107,7 @@ async fn strike(
         }
         OfCluster::FrozenAndReplaced => {
             let name = "primary frozen until it was replaced";
-            let lost = LostWrites::begin(scene, &shard, graceful, name);
+            let lost = LostWrites::of_primary(scene, name, graceful, |slot| shard.serves(slot));
             cluster.nodes[shard.primary].freeze();
             let took = replaced(cluster, &shard).await;
             sleep(span).await;
@@ -126,9 +133,12 @@ async fn strike(
             let (_, at) = cluster.promoted(shard.slot, shard.primary).await;
             ("failover by hand", Some(at - since))
         }
-        OfCluster::SlotMoved => ("slot moved", Some(move_slot(cluster, true, random).await)),
+        OfCluster::SlotMoved => ("slot moved", Some(move_slot(cluster, random).await)),
         OfCluster::SlotMovedAtOnce => move_at_once(cluster, random).await,
-        OfCluster::MoveGivenUp => ("move given up", Some(move_slot(cluster, false, random).await)),
+        OfCluster::MoveGivenUp => {
+            let name = "move given up";
+            (name, Some(give_up_a_move(cluster, scene, name, random).await))
+        }
         OfCluster::ConnectionsCut => {
             for node in cluster.answering() {
                 if random.bool() {
@@ -153,9 +163,19 @@ async fn kill_ahead(cluster: &mut RedisCluster, shard: &Shard, span: Duration) {
     cluster.nodes[shard.replica].thaw();
 }
 
+/// Waits until a replica has taken over. On a machine that is busy, the nodes may fail to elect one: then an operator
+/// tells it to.
 async fn replaced(cluster: &RedisCluster, shard: &Shard) -> Duration {
     let since = Instant::now();
-    let (_, at) = cluster.promoted(shard.slot, shard.primary).await;
+    let elected = cluster.promoted_within(ELECTION, shard.slot, shard.primary).await;
+    if elected.is_none() {
+        println!("           no replica was elected in {ELECTION:?}");
+        cluster.take_over(shard.replica).await;
+    }
+    let (_, at) = match elected {
+        Some(promoted) => promoted,
+        None => cluster.promoted(shard.slot, shard.primary).await,
+    };
     at - since
 }
 
@@ -164,25 +184,41 @@ async fn come_back(cluster: &mut RedisCluster, shard: &Shard, random: &mut Rng) 
     cluster.nodes[shard.primary].restart_empty().await;
 }
 
-/// Moves the slot of some name key by key, or half of it and back. Returns for how long the slot was open.
-async fn move_slot(cluster: &RedisCluster, all: bool, random: &mut Rng) -> Duration {
+/// Moves the slot of some name key by key, with a pause when half of it has moved. Returns for how long it was open.
+async fn move_slot(cluster: &RedisCluster, random: &mut Rng) -> Duration {
+    let moving = move_half_a_slot(cluster, random).await;
+    let began = moving.began();
+    moving.move_keys().await;
+    moving.finish().await;
+    began.elapsed()
+}
+
+/// Moves half of the slot of some name, and back. Returns for how long it was open.
+async fn give_up_a_move(
+    cluster: &RedisCluster,
+    scene: &Scene,
+    kind: &'static str,
+    random: &mut Rng,
+) -> Duration {
+    let moving = move_half_a_slot(cluster, random).await;
+    let began = moving.began();
+    let lost = LostWrites::of_slot(scene, kind, moving.slot());
+    moving.give_up().await;
+    lost.end();
+    began.elapsed()
+}
+
+async fn move_half_a_slot<'a>(cluster: &'a RedisCluster, random: &mut Rng) -> SlotMove<'a> {
     let name = random.choice(spread::names()).expect("there are names").name;
     let to = another_primary(cluster, name, random).await;
     let moving = cluster.begin_move(slot_of(name), to).await;
-    let began = moving.began();
     let keys = moving.keys_left().await;
     for key in &keys[..keys.len() / 2] {
         moving.move_key(key).await;
         sleep(ms(random, 0..200)).await;
     }
     sleep(ms(random, 20..1_000)).await;
-    if all {
-        moving.move_keys().await;
-        moving.finish().await;
-    } else {
-        moving.give_up().await;
-    }
-    began.elapsed()
+    moving
 }
 
 /// Moves the slot of some name in one step, where the engine can.

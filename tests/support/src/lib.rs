@@ -17,7 +17,7 @@ pub mod redis_cluster;
 pub mod redis_pair;
 pub mod redis_server;
 mod redis_stats;
-mod reserved_port;
+pub mod reserved_port;
 pub mod sentinel;
 pub mod server_program;
 pub mod shifted_clock;

@@ -114,7 +114,7 @@ impl RedisServerBuilder {
             let (port, bus_port) = ReservedPort::pair(CLUSTER_BUS);
             return (Some(port), Some(bus_port));
         }
-        (self.tcp.then(ReservedPort::new), None)
+        (self.tcp.then(ReservedPort::any), None)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::net::TcpSocket;
 pub struct ReservedPort(TcpSocket);
 
 impl ReservedPort {
-    pub fn new() -> Self {
+    pub fn any() -> Self {
         Self::bind(0).expect("finding a free port")
     }
 
@@ -21,7 +21,7 @@ impl ReservedPort {
         // A port without a partner is kept until the end, lest it is found again.
         let mut alone = Vec::new();
         loop {
-            let first = Self::new();
+            let first = Self::any();
             let second = first.addr().port().checked_add(above).map(Self::bind);
             match second {
                 Some(Ok(second)) => return (first, second),

@@ -284,7 +284,7 @@ pub struct SentinelServer {
 impl SentinelServer {
     fn spawn(options: &SentinelDeploymentBuilder, primary: SocketAddr) -> Self {
         let directory = tempfile::tempdir().expect("making a directory for a sentinel");
-        let port = ReservedPort::new();
+        let port = ReservedPort::any();
         let quorum = options.sentinels / 2 + 1;
         let listens = match options.certificates.is_some() && options.tls_of_sentinels {
             true => format!("port 0\ntls-port {}", port.addr().port()),

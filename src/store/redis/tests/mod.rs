@@ -4,6 +4,7 @@ pub(super) mod deaf;
 mod errors;
 mod missing_scripts;
 mod narrow_server;
+mod replication;
 mod schema;
 mod scripts;
 mod wire;

@@ -10,7 +10,7 @@ use crate::store::redis::wire::names;
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "4d61603d4f0e6a6114380f949b134c4206ce9e98"),
+        (&scripts.turn, "a730d09f06869fb9d0edc08f580cc268247efba2"),
         (&scripts.inspect, "3371a5e03b223be611966ea39964b0c859b8c022"),
         (&scripts.set_limit, "1e3a3ff5435df0c1514cf2faa0b4b17484a4a2d4"),
         (&scripts.kick, "00d740cdb6f3db2470ae06caaf2e27821b6f44ff"),

@@ -1,5 +1,6 @@
 //! The reply to `inspect`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ fn inspection(value: &Value) -> Result<Inspection, Garbled> {
     let waiters_total = words.number()?;
     let (mut holders, mut waiters) = (words.list()?, words.list()?);
     let labels = labels(words.list()?)?;
-    let label = |id: &PermitId| labels.get(&*id.client().to_string()).map(|&text| text.to_owned());
+    let label = |id: &PermitId| labels.get(&*id.client().to_string()).map(|text| text.to_string());
 
     let grace = Duration::from_millis(words.number()?);
     let mut found = Inspection {
@@ -69,11 +70,11 @@ fn inspection(value: &Value) -> Result<Inspection, Garbled> {
     Ok(found)
 }
 
-/// Reads pairs of a client and its label.
-fn labels(mut words: Words<'_>) -> Result<HashMap<&str, &str>, Garbled> {
+/// Reads pairs of a client and its label. A label that is not text is shown as well as it can be.
+fn labels(mut words: Words<'_>) -> Result<HashMap<&str, Cow<'_, str>>, Garbled> {
     let mut labels = HashMap::new();
     while !words.is_empty() {
-        labels.insert(words.text()?, words.text()?);
+        labels.insert(words.text()?, words.any_text()?);
     }
     Ok(labels)
 }

@@ -47,6 +47,8 @@ names! {
         FORGET = bounds::FORGET_BOUND;
         /// How many members go into one command.
         CHUNK = 64;
+        /// The bytes of a label that `inspect` returns.
+        LABEL = bounds::LABEL_BOUND;
     }
 
     /// The versions of all that the keys of a semaphore hold.

@@ -1,5 +1,7 @@
 //! A reply, read word by word from the front.
 
+use std::borrow::Cow;
+
 use redis::Value;
 
 use crate::error::{StoreError, StoreErrorKind};
@@ -84,6 +86,15 @@ impl<'a> Words<'a> {
         match self.next()? {
             Value::BulkString(bytes) => std::str::from_utf8(bytes).map_err(|_| Garbled),
             Value::SimpleString(text) => Ok(text),
+            _ => Err(Garbled),
+        }
+    }
+
+    /// Reads a text that anybody may have written. What is not UTF-8 becomes U+FFFD.
+    pub(super) fn any_text(&mut self) -> Result<Cow<'a, str>, Garbled> {
+        match self.next()? {
+            Value::BulkString(bytes) => Ok(String::from_utf8_lossy(bytes)),
+            Value::SimpleString(text) => Ok(Cow::Borrowed(text)),
             _ => Err(Garbled),
         }
     }

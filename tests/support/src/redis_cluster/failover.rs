@@ -11,8 +11,9 @@ use crate::wait::{PATIENCE, eventually, ms};
 impl RedisCluster {
     /// Makes a replica the primary, by hand, in agreement with the present one.
     pub async fn fail_over(&self, replica: usize) {
-        // A replica whose link is down is refused.
-        eventually("the replica may take over", PATIENCE, async || {
+        // A replica whose link is down is refused, as after its primary has just come back.
+        let patience = PATIENCE + 2 * self.options.node_timeout;
+        eventually("the replica may take over", patience, async || {
             self.nodes[replica].try_query::<()>(&["CLUSTER", "FAILOVER"]).await.is_ok()
         })
         .await;
@@ -25,16 +26,31 @@ impl RedisCluster {
 
     /// Waits until another node than `old` serves a slot and takes commands. Returns which one, and when it did.
     pub async fn promoted(&self, slot: Slot, old: usize) -> (usize, Instant) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
+        // A replica that too few primaries have voted for in time asks again after four node timeouts.
+        let patience = PATIENCE + 2 * 4 * self.options.node_timeout;
+        match self.promoted_within(patience, slot, old).await {
+            Some(promoted) => promoted,
+            None => panic!("no other node serves slot {slot} by now. {}", self.told().await),
+        }
+    }
+
+    /// As [`promoted`](Self::promoted), for so long at the most.
+    pub async fn promoted_within(
+        &self,
+        patience: Duration,
+        slot: Slot,
+        old: usize,
+    ) -> Option<(usize, Instant)> {
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
             for node in self.answering() {
                 if node != old && self.takes_commands(node, slot).await {
-                    return (node, Instant::now());
+                    return Some((node, Instant::now()));
                 }
             }
-            assert!(Instant::now() < deadline, "no other node serves slot {slot} by now");
             sleep(ms(1)).await;
         }
+        None
     }
 
     async fn takes_commands(&self, node: usize, slot: Slot) -> bool {

@@ -18,7 +18,7 @@ use slots::SLOTS;
 use view::View;
 
 /// A primary that has just started takes no writes for 2 s, and a replica needs to be seen by all.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 
 /// How a [`RedisCluster`] is started.
 ///

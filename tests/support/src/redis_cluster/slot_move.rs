@@ -109,6 +109,10 @@ impl SlotMove<'_> {
         self.began
     }
 
+    pub fn slot(&self) -> Slot {
+        self.slot
+    }
+
     pub fn from(&self) -> &RedisServer {
         &self.cluster.nodes[self.from]
     }
@@ -176,7 +180,8 @@ impl SlotMove<'_> {
         }
     }
 
-    /// Leaves the slot where it was. Keys that have moved are moved back.
+    /// Leaves the slot where it was. Keys that have moved are moved back, and take the place of those that were made
+    /// there meanwhile. No order avoids that: a node that says MIGRATING does not take keys back.
     pub async fn give_up(self) {
         let back = SlotMove { from: self.to, to: self.from, ..self };
         // The owner first: it takes keys that it does not know once it no longer sends them away.

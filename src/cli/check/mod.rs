@@ -1,0 +1,75 @@
+//! `zsem check`: whether Redis is as semaphores need it.
+
+mod finding;
+mod rights;
+mod server;
+mod turns;
+
+use zset_semaphore::Client;
+
+use crate::args::Global;
+use crate::client::own_label;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
+use crate::status::Status;
+
+use finding::{Finding, Level};
+
+/// The name of the semaphore that the check uses, if none is given.
+const NAME: &str = "zsem-check";
+
+/// The URL that counts if none is given.
+const URL: &str = "redis://127.0.0.1:6379";
+
+pub(crate) async fn check(global: &Global, name: Option<&str>) -> Result<Status, Failure> {
+    global.may_change()?;
+    let mut findings = Vec::new();
+    let end = examine(global, name.unwrap_or(NAME), &mut findings).await;
+    if let Err(failure) = &end {
+        findings.push(Finding::fail("connection", failure.message()));
+    }
+    tell(global, &findings)?;
+    if let Err(failure) = end {
+        return Ok(failure.status());
+    }
+    let failed = findings.iter().any(|finding| finding.level == Level::Fail);
+    Ok(if failed { Status::NO } else { Status::OK })
+}
+
+async fn examine(global: &Global, name: &str, findings: &mut Vec<Finding>) -> Result<(), Failure> {
+    let url = global.url()?.unwrap_or_else(|| URL.to_owned());
+    let client = global.connect(&own_label()).await?;
+    findings.push(Finding::ok("connection", "Redis answers"));
+    match server::direct(&url) {
+        Some(direct) => {
+            server::examine(&direct, findings).await?;
+            rights::examine(&direct, &global.prefix, findings).await?;
+        }
+        None => findings.push(Finding::ok(
+            "server",
+            "settings and rights are not looked at here: name one server by redis://",
+        )),
+    }
+    let other = global.connect(&own_label()).await?;
+    use_it(&client, &other, name, findings).await
+}
+
+async fn use_it(
+    client: &Client,
+    other: &Client,
+    name: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    if findings.iter().any(|finding| finding.level == Level::Fail) {
+        return Ok(()); // what fails is told already
+    }
+    findings.extend(turns::examine(client, other, name).await?);
+    Ok(())
+}
+
+fn tell(global: &Global, findings: &[Finding]) -> Result<(), Failure> {
+    if global.json {
+        return print_json(&findings);
+    }
+    print(&finding::table(findings).text(global.colors()))
+}

@@ -1,0 +1,183 @@
+//! What the server says of itself: version, role, eviction, persistence, clock.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use redis::aio::MultiplexedConnection;
+use redis::{RedisError, RedisResult, cmd};
+
+use crate::failure::Failure;
+use crate::status::Status;
+use crate::times::short;
+
+use super::finding::Finding;
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A difference of clocks that is worth a warning. Leases are counted by the server alone, but after a failover another
+/// clock counts.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
+
+/// Schemes of URLs that name one server, as the redis crate knows them.
+const SCHEMES: [(&str, &str); 6] = [
+    ("redis://", "redis://"),
+    ("rediss://", "rediss://"),
+    ("valkey://", "redis://"),
+    ("valkeys://", "rediss://"),
+    ("unix://", "unix://"),
+    ("redis+unix://", "redis+unix://"),
+];
+
+/// Returns a client of the redis crate, if the URL names one server.
+pub(crate) fn direct(url: &str) -> Option<redis::Client> {
+    let (rest, scheme) = SCHEMES
+        .iter()
+        .find_map(|(ours, theirs)| url.strip_prefix(ours).map(|rest| (rest, theirs)))?;
+    redis::Client::open(format!("{scheme}{rest}")).ok()
+}
+
+pub(crate) async fn connect(client: &redis::Client) -> Result<MultiplexedConnection, Failure> {
+    let connecting = client.get_multiplexed_async_connection();
+    match tokio::time::timeout(PATIENCE, connecting).await {
+        Ok(connection) => connection.map_err(|error| away(&error)),
+        Err(_) => Err(Failure::new(Status::AWAY, "no connection in time")),
+    }
+}
+
+fn away(error: &RedisError) -> Failure {
+    Failure::new(Status::AWAY, error)
+}
+
+pub(crate) async fn examine(
+    client: &redis::Client,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
+    let mut connection = connect(client).await?;
+    let info: RedisResult<String> = cmd("INFO").query_async(&mut connection).await;
+    match info {
+        Ok(info) => {
+            findings.extend([version(&info), role(&info), eviction(&info), persistence(&info)])
+        }
+        Err(error) => findings.push(Finding::warn("version", format!("INFO is refused: {error}"))),
+    }
+    let asked = SystemTime::now();
+    let time: RedisResult<(u64, u64)> = cmd("TIME").query_async(&mut connection).await;
+    if let Ok((seconds, micros)) = time {
+        findings.push(clock(
+            asked,
+            SystemTime::now(),
+            Duration::new(seconds, 0) + Duration::from_micros(micros),
+        ));
+    }
+    Ok(())
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+}
+
+fn version(info: &str) -> Finding {
+    let valkey = field(info, "valkey_version").map(|version| ("Valkey", version, 8));
+    let redis = || field(info, "redis_version").map(|version| ("Redis", version, 7));
+    let Some((engine, version, least)) = valkey.or_else(redis) else {
+        return Finding::warn("version", "the server tells no version");
+    };
+    let told = format!("{engine} {version}");
+    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
+        Some(major) if major >= least => Finding::ok("version", told),
+        _ => Finding::warn("version", format!("{told}; promised from {least} on")),
+    }
+}
+
+fn role(info: &str) -> Finding {
+    match field(info, "role") {
+        Some("master") => Finding::ok("role", "a primary"),
+        Some("slave") => {
+            let of = |name| field(info, name).unwrap_or("?");
+            let primary = format!("{}:{}", of("master_host"), of("master_port"));
+            Finding::fail(
+                "role",
+                format!("this is a replica, which takes no writes; its primary is {primary}"),
+            )
+        }
+        other => Finding::warn("role", format!("the role is {}", other.unwrap_or("not told"))),
+    }
+}
+
+fn eviction(info: &str) -> Finding {
+    match field(info, "maxmemory_policy") {
+        Some("noeviction") => Finding::ok("eviction", "maxmemory-policy is noeviction"),
+        Some(policy) => {
+            let told = format!(
+                "maxmemory-policy is {policy}: keys of semaphores may be evicted; set noeviction"
+            );
+            Finding::warn("eviction", told)
+        }
+        None => Finding::warn("eviction", "the server does not tell its maxmemory-policy"),
+    }
+}
+
+fn persistence(info: &str) -> Finding {
+    let told = match (field(info, "aof_enabled"), field(info, "rdb_last_bgsave_status")) {
+        (Some("1"), _) => "an append-only file; not needed",
+        (Some(_), _) => "no append-only file; not needed, since clients put their permits back",
+        (None, _) => "not told; not needed",
+    };
+    Finding::ok("persistence", told)
+}
+
+/// The server's time lies between the two instants, if the clocks agree.
+fn clock(before: SystemTime, after: SystemTime, server: Duration) -> Finding {
+    let since = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (ahead, behind) =
+        (server.saturating_sub(since(after)), since(before).saturating_sub(server));
+    match ahead.max(behind) {
+        off if off >= CLOCKS_DIFFER => {
+            let way = if ahead > behind { "ahead of" } else { "behind" };
+            Finding::warn(
+                "clock",
+                format!("the server's is {} {way} this one; set NTP on both", short(off)),
+            )
+        }
+        _ => Finding::ok("clock", "that of the server agrees with this one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Level;
+    use super::*;
+
+    #[test]
+    fn a_url_of_one_server_leads_to_it_and_no_other_does() {
+        for url in ["redis://h", "rediss://h:1/2", "valkey://u:p@h", "unix:///tmp/s"] {
+            assert!(direct(url).is_some(), "{url}");
+        }
+        for url in ["redis+cluster://h", "redis+sentinel://h/m", "http://h", ""] {
+            assert!(direct(url).is_none(), "{url}");
+        }
+    }
+
+    #[test]
+    fn versions_before_those_that_are_promised_are_a_warning() {
+        for (info, level) in [
+            ("redis_version:7.0.15\r\n", Level::Ok),
+            ("redis_version:7.2.4\r\nvalkey_version:8.0.1\r\n", Level::Ok),
+            ("redis_version:6.2.14\r\n", Level::Warn),
+            ("redis_version:7.2.4\r\nvalkey_version:7.2.4\r\n", Level::Warn),
+            ("", Level::Warn),
+        ] {
+            assert_eq!(version(info).level, level, "{info}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_off_by_what_the_round_trip_cannot_explain() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let level = |server| clock(at(100), at(103), Duration::from_secs(server)).level;
+        assert_eq!(
+            [98, 99, 100, 103, 104, 113].map(level),
+            [Level::Warn, Level::Warn, Level::Ok, Level::Ok, Level::Warn, Level::Warn]
+        );
+    }
+}

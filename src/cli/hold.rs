@@ -1,0 +1,63 @@
+//! `zsem hold`: a permit for as long as standard input is open.
+
+use std::io;
+use std::thread;
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::args::{Global, HoldArgs};
+use crate::failure::Failure;
+use crate::output::{print, print_json};
+use crate::signals::Signals;
+use crate::status::Status;
+use crate::waiting::{Granted, Waited, leave, wait};
+
+#[derive(Debug, Serialize)]
+struct Held {
+    id: String,
+    token: u64,
+    units: u32,
+}
+
+pub(crate) async fn hold(global: &Global, args: HoldArgs) -> Result<Status, Failure> {
+    global.may_change()?;
+    let mut signals = Signals::catch()?;
+    let granted = match wait(global, &args.permit, &mut signals).await? {
+        Waited::Granted(granted) => granted,
+        Waited::Signal(received) => return Ok(Status::of_signal(received.signal.as_raw())),
+    };
+    let Granted { client, permit, .. } = *granted;
+    let (id, token, units) = (permit.id().to_string(), permit.fencing_token(), permit.units());
+    if global.json {
+        print_json(&Held { id, token, units })?;
+    } else {
+        print(&format!("id={id} token={token} units={units}\n"))?;
+    }
+    let lost = tokio::select! {
+        biased;
+        reason = permit.lost() => Some(reason),
+        _ = signals.next_end() => None,
+        () = end_of_input()? => None,
+    };
+    drop(permit);
+    leave(&client).await;
+    match lost {
+        Some(reason) => Err(Failure::new(Status::LOST, format!("the permit was lost: {reason}"))),
+        None => Ok(Status::OK),
+    }
+}
+
+/// Resolves when standard input ends. A thread reads it, since a read cannot be given up.
+fn end_of_input() -> Result<impl Future<Output = ()>, Failure> {
+    let (ended, end) = oneshot::channel();
+    let read = move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = ended.send(());
+    };
+    let reading = thread::Builder::new().name("input".to_owned()).spawn(read);
+    reading.map_err(|error| Failure::of_system("standard input", &error))?;
+    Ok(async move {
+        let _ = end.await;
+    })
+}

@@ -1,0 +1,84 @@
+//! `zsem run`: waits for a permit, runs a command, and gives the permit back.
+
+mod child;
+mod exec;
+mod watch;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::args::{Global, RunArgs};
+use crate::failure::Failure;
+use crate::signals::Signals;
+use crate::status::Status;
+use crate::waiting::{Granted, Waited, leave, wait};
+
+use child::Child;
+pub(crate) use exec::step;
+use watch::{Ended, Watch};
+
+/// The longest grace that is set by default.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failure> {
+    global.may_change()?;
+    let watch = Watch { grace: grace(&args)?, signal: args.signal, when_lost: args.when_lost };
+    let mut signals = Signals::catch()?;
+    let waited = wait(global, &args.permit, &mut signals).await;
+    let granted = match waited.map_err(|failure| failure.or_no_permit(args.conflict_status))? {
+        Waited::Granted(granted) => granted,
+        Waited::Signal(received) => return Ok(Status::of_signal(received.signal.as_raw())),
+    };
+    let Granted { client, semaphore, permit } = *granted;
+    let ended = match Child::start(&command(&args), &semaphore, &permit) {
+        Ok(child) => watch.until_end(child, &permit, &mut signals).await,
+        Err(failure) => {
+            drop(permit);
+            leave(&client).await;
+            return Err(failure);
+        }
+    };
+    match ended {
+        Ended::ByItself(status) => {
+            release(global, permit).await;
+            Ok(status)
+        }
+        Ended::Stopped(reason) => {
+            drop(permit);
+            leave(&client).await;
+            let why = reason.map_or_else(|| "its end was near".to_owned(), |why| why.to_string());
+            let told = format!("the permit was lost, and the command was stopped: {why}");
+            Err(Failure::new(Status::LOST, told))
+        }
+    }
+}
+
+/// A release that is not confirmed changes nothing of what the command has done.
+async fn release(global: &Global, permit: zset_semaphore::Permit) {
+    let told = match tokio::time::timeout(global.call_deadline, permit.release()).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {:?}", global.call_deadline),
+    };
+    eprintln!("zsem: warning: the units are in use until the lease ends: {told}");
+}
+
+fn command(args: &RunArgs) -> Vec<OsString> {
+    match &args.shell {
+        Some(line) => vec!["/bin/sh".into(), "-c".into(), line.clone()],
+        None => args.command.clone(),
+    }
+}
+
+/// A permit has two thirds of its lease left when it is renewed. With less grace than that, a command is asked to
+/// end only if a renewal fails.
+fn grace(args: &RunArgs) -> Result<Duration, Failure> {
+    let lease = args.permit.lease;
+    let grace = args.grace.unwrap_or_else(|| GRACE.min(lease / 3));
+    if grace > lease / 2 {
+        let told =
+            format!("--grace is {grace:?}; allowed: up to half of the lease, {:?}", lease / 2);
+        return Err(Failure::new(Status::CONFIG, told));
+    }
+    Ok(grace)
+}

@@ -1,0 +1,213 @@
+//! `zsem show`: one semaphore, with all who hold and wait.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use zset_semaphore::{Holder, Inspection, QueuedWaiter};
+
+use crate::args::Global;
+use crate::client::own_label;
+use crate::failure::Failure;
+use crate::output::{print, print_json};
+use crate::printable::Printable;
+use crate::status::Status;
+use crate::table::{Cell, Table, Tone};
+use crate::times::short;
+
+/// How a permit is, as far as its lease tells. A client renews when a third of the lease has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum State {
+    Live,
+    /// Less than two thirds of the lease are left.
+    RenewalOverdue,
+    /// Less than a third is left.
+    Silent,
+    Kicked,
+}
+
+impl State {
+    pub(crate) fn of(holder: &Holder) -> Self {
+        let (left, lease) = (holder.expires_in, holder.lease);
+        match () {
+            () if holder.kicked => Self::Kicked,
+            () if left * 3 < lease => Self::Silent,
+            () if left * 3 < lease * 2 => Self::RenewalOverdue,
+            () => Self::Live,
+        }
+    }
+
+    fn cell(self) -> Cell {
+        let (text, tone) = match self {
+            Self::Live => ("live", Tone::Good),
+            Self::RenewalOverdue => ("renewal overdue", Tone::Warning),
+            Self::Silent => ("silent", Tone::Bad),
+            Self::Kicked => ("kicked", Tone::Bad),
+        };
+        Cell::new(text, tone)
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    in_use: u64,
+    limit: Option<u32>,
+    declared_limit: Option<u32>,
+    limit_override: Option<u32>,
+    failover_grace_ms: Option<u64>,
+    holders_total: u64,
+    waiters_total: u64,
+    holders: Vec<HolderRow<'a>>,
+    waiters: Vec<WaiterRow<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct HolderRow<'a> {
+    id: String,
+    client: String,
+    label: Option<&'a str>,
+    units: u32,
+    lease_ms: u64,
+    expires_in_ms: u64,
+    state: State,
+}
+
+#[derive(Debug, Serialize)]
+struct WaiterRow<'a> {
+    id: String,
+    client: String,
+    label: Option<&'a str>,
+    units: u32,
+    waited_ms: u64,
+}
+
+pub(crate) async fn show(global: &Global, name: &str) -> Result<Status, Failure> {
+    let client = global.connect(&own_label()).await?;
+    let seen = client.semaphore(name, 0).build()?.inspect().await?;
+    if global.json {
+        print_json(&Shown::new(name, &seen))?;
+    } else {
+        print(&text(name, &seen, global.colors()))?;
+    }
+    Ok(Status::OK)
+}
+
+impl<'a> Shown<'a> {
+    fn new(name: &'a str, seen: &'a Inspection) -> Self {
+        Self {
+            name,
+            in_use: seen.in_use,
+            limit: seen.limit_override.or(seen.declared_limit),
+            declared_limit: seen.declared_limit,
+            limit_override: seen.limit_override,
+            failover_grace_ms: seen.failover_grace.map(millis),
+            holders_total: seen.holders_total,
+            waiters_total: seen.waiters_total,
+            holders: seen.holders.iter().map(HolderRow::new).collect(),
+            waiters: seen.waiters.iter().map(WaiterRow::new).collect(),
+        }
+    }
+}
+
+impl<'a> HolderRow<'a> {
+    fn new(holder: &'a Holder) -> Self {
+        Self {
+            id: holder.id.to_string(),
+            client: holder.client.to_string(),
+            label: holder.label.as_deref(),
+            units: holder.units,
+            lease_ms: millis(holder.lease),
+            expires_in_ms: millis(holder.expires_in),
+            state: State::of(holder),
+        }
+    }
+}
+
+impl<'a> WaiterRow<'a> {
+    fn new(waiter: &'a QueuedWaiter) -> Self {
+        Self {
+            id: waiter.id.to_string(),
+            client: waiter.client.to_string(),
+            label: waiter.label.as_deref(),
+            units: waiter.units,
+            waited_ms: millis(waiter.waited),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What is said of the limit: which one is in force, and why.
+pub(crate) fn limit_of(seen: &Inspection) -> String {
+    let declared = seen.declared_limit.map(|limit| limit.to_string());
+    match (seen.limit_override, declared) {
+        (Some(0), _) => "paused".to_owned(),
+        (Some(limit), Some(declared)) => format!("{limit}, an override of {declared}"),
+        (Some(limit), None) => format!("{limit}, an override"),
+        (None, Some(declared)) => declared,
+        (None, None) => "not known".to_owned(),
+    }
+}
+
+fn text(name: &str, seen: &Inspection, colors: bool) -> String {
+    let mut text = format!(
+        "{}: {} in use, limit {}; {} held, {} waiting\n",
+        Printable::new(name),
+        seen.in_use,
+        limit_of(seen),
+        seen.holders_total,
+        seen.waiters_total,
+    );
+    if let Some(grace) = seen.failover_grace {
+        text += &format!("nothing new is granted for {}, after a failover\n", short(grace));
+    }
+    if !seen.holders.is_empty() {
+        text += "\n";
+        text += &holders(&seen.holders).text(colors);
+        text += &more(seen.holders_total, seen.holders.len());
+    }
+    if !seen.waiters.is_empty() {
+        text += "\n";
+        text += &waiters(&seen.waiters).text(colors);
+        text += &more(seen.waiters_total, seen.waiters.len());
+    }
+    text
+}
+
+fn more(total: u64, shown: usize) -> String {
+    match total.saturating_sub(shown as u64) {
+        0 => String::new(),
+        more => format!("and {more} more\n"),
+    }
+}
+
+fn holders(holders: &[Holder]) -> Table {
+    let mut table = Table::new(&["HOLDER", "LABEL", ">UNITS", ">LEASE", ">LEFT", "STATE"]);
+    for holder in holders {
+        table.add(vec![
+            Cell::plain(holder.id.to_string()),
+            Cell::plain(holder.label.as_deref().unwrap_or_default()),
+            Cell::plain(holder.units.to_string()),
+            Cell::plain(short(holder.lease)),
+            Cell::plain(short(holder.expires_in)),
+            State::of(holder).cell(),
+        ]);
+    }
+    table
+}
+
+fn waiters(waiters: &[QueuedWaiter]) -> Table {
+    let mut table = Table::new(&["WAITER", "LABEL", ">UNITS", ">WAITED"]);
+    for waiter in waiters {
+        table.add(vec![
+            Cell::plain(waiter.id.to_string()),
+            Cell::plain(waiter.label.as_deref().unwrap_or_default()),
+            Cell::plain(waiter.units.to_string()),
+            Cell::plain(short(waiter.waited)),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,16 @@
+//! The program `zsem`, as a real process over a real Redis.
+
+// `allow-unwrap-in-tests` does not reach the helpers of tests.
+#![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
+
+mod check;
+mod command;
+mod crowd;
+mod listing;
+mod lost;
+mod program;
+mod queue;
+mod signals;
+mod status;
+mod steering;
+mod terminal;

@@ -1,0 +1,145 @@
+//! The table of exit statuses, each once.
+
+use rustix::process::Signal;
+use test_support::redis_server::RedisServer;
+use test_support::reserved_port::ReservedPort;
+
+use crate::program::{Program, semaphore, until, zsem};
+
+async fn status_of(server: &RedisServer, line: &str) -> i32 {
+    Program::start(server, line).status().await
+}
+
+#[tokio::test]
+async fn the_status_is_that_of_the_command_whatever_it_is() {
+    let server = RedisServer::start().await;
+    assert_eq!(status_of(&server, "run s -- true").await, 0);
+    for status in [1, 64, 69, 75, 76, 125, 255] {
+        let program = Program::run(&server.url(), "s", &format!("exit {status}"));
+        assert_eq!(program.status().await, status);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_a_signal_ends_has_128_and_its_number() {
+    let server = RedisServer::start().await;
+    for (name, number) in [("TERM", 15), ("KILL", 9), ("SEGV", 11)] {
+        let program = Program::run(&server.url(), "s", &format!("kill -{name} $$"));
+        assert_eq!(program.status().await, 128 + number, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_command_line_has_64() {
+    let server = RedisServer::start().await;
+    for line in [
+        "",
+        "run",
+        "run s",
+        "run s --",
+        "walk s",
+        "run --units x s -- true",
+        "run --units 0 s -- true",
+    ] {
+        let end = Program::start(&server, line).end().await;
+        assert_eq!((end.status, end.stdout.as_str()), (64, ""), "{line}: {end:?}");
+        assert!(!end.stderr.is_empty(), "{line}");
+    }
+    for line in ["--help", "run --help", "--version"] {
+        let end = Program::start(&server, line).end().await;
+        assert_eq!((end.status, end.stderr.as_str()), (0, ""), "{line}");
+        assert!(end.stdout.contains("zsem"), "{line}: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_redis_it_has_69_and_says_where_it_looked() {
+    let port = ReservedPort::any();
+    let url = format!("redis://{}", port.addr());
+    for line in ["run s -- true", "ls", "show s", "limit s 3", "hold s"] {
+        let end = Program::of(&mut zsem(&url, line.split_whitespace())).end().await;
+        assert_eq!(end.status, 69, "{line}: {end:?}");
+        assert!(end.stderr.starts_with("zsem: ") && end.stderr.contains("127.0.0.1"), "{end:?}");
+        assert_eq!(end.stderr.lines().count(), 1, "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_permit_it_has_75_or_what_was_chosen_and_runs_nothing() {
+    let server = RedisServer::start().await;
+    let held = semaphore(&server, "s", 1).await.acquire(1).await.unwrap();
+    for (line, status) in
+        [("--try s", 75), ("-w 50ms s", 75), ("-E 0 --try s", 0), ("--units 2 s", 75)]
+    {
+        let end = Program::run(&server.url(), line, "echo ran").end().await;
+        assert_eq!((end.status, end.stdout.as_str()), (status, ""), "{line}: {end:?}");
+        assert!(end.stderr.starts_with("zsem: "), "{end:?}");
+    }
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_permit_that_was_lost_has_76() {
+    let server = RedisServer::start().await;
+    let program = Program::run(&server.url(), "--max-hold 200ms s", "sleep 60");
+    let end = program.end().await;
+    assert_eq!(end.status, 76, "{end:?}");
+    assert!(end.stderr.contains("the permit was lost"), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_of_redis_has_77() {
+    let server = RedisServer::builder().password("secret").start().await;
+    let url = format!("redis://:wrong@{}", server.addr());
+    let end = Program::run(&url, "s", "echo ran").end().await;
+    assert_eq!((end.status, end.stdout.as_str()), (77, ""), "{end:?}");
+    assert!(!end.stderr.contains("wrong"), "the password is shown: {end:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_setting_has_78() {
+    let server = RedisServer::start().await;
+    for line in ["--url http://localhost", "--lease 1ms", "--grace 20s", "--url-file /nowhere"] {
+        let end = Program::run(&server.url(), &format!("{line} s"), "echo ran").end().await;
+        assert_eq!((end.status, end.stdout.as_str()), (78, ""), "{line}: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_run_has_126_one_that_is_not_there_127() {
+    let server = RedisServer::start().await;
+    for (command, status) in
+        [("/etc/passwd", 126), ("/", 126), ("/nowhere", 127), ("no-such-command", 127)]
+    {
+        let end = Program::start(&server, &format!("run s -- {command}")).end().await;
+        assert_eq!(end.status, status, "{command}: {end:?}");
+        assert!(end.stderr.starts_with(&format!("zsem: {command}: ")), "{end:?}");
+    }
+    // Nothing is held then.
+    until(&semaphore(&server, "s", 1).await, "it is given back", |seen| seen.in_use == 0).await;
+}
+
+#[tokio::test]
+async fn a_signal_during_the_wait_has_128_and_its_number_and_leaves_no_place_in_the_queue() {
+    let server = RedisServer::start().await;
+    let full = semaphore(&server, "s", 1).await;
+    let _held = full.acquire(1).await.unwrap();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let program = Program::run(&server.url(), "s", "echo ran");
+        until(&full, "it waits", |seen| seen.waiters_total == 1).await;
+        program.send(Signal::USR1); // for a command, so it ends no wait
+        program.send(signal);
+        let end = program.end().await;
+        assert_eq!((end.status, end.stdout.as_str()), (128 + signal.as_raw(), ""), "{end:?}");
+        assert_eq!(full.inspect().await.unwrap().waiters_total, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_no_has_1() {
+    let server = RedisServer::start().await;
+    assert_eq!(status_of(&server, "ls").await, 1, "there is no semaphore");
+    let released = semaphore(&server, "s", 1).await.acquire(1).await.unwrap().id();
+    assert_eq!(status_of(&server, &format!("kick s {released} --yes")).await, 1);
+    assert_eq!(status_of(&server, "--read-only limit s 3").await, 1);
+}

@@ -1,0 +1,129 @@
+//! `limit`, `pause`, `resume`, `kick`, `hash`, `completions`, `man`.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use serde_json::Value;
+use test_support::redis_server::RedisServer;
+use test_support::wait::within;
+use zset_semaphore::{Client, LostReason};
+
+use crate::program::{LONG, Program, semaphore, zsem};
+
+async fn said(server: &RedisServer, line: &str) -> String {
+    let end = Program::start(server, line).end().await;
+    assert_eq!((end.status, end.stderr.as_str()), (0, ""), "{line}");
+    end.stdout
+}
+
+#[tokio::test]
+async fn a_limit_is_shown_set_and_cleared_with_what_it_was_before() {
+    let server = RedisServer::start().await;
+    let jobs = semaphore(&server, "jobs", 4).await;
+    let _held = jobs.acquire(1).await.unwrap();
+    assert_eq!(said(&server, "limit jobs").await, "4\n");
+    assert_eq!(
+        said(&server, "limit jobs 9").await,
+        "jobs: the limit was 4; it is 9, an override of 4\n"
+    );
+    assert_eq!(jobs.inspect().await.unwrap().limit_override, Some(9));
+    assert_eq!(
+        said(&server, "pause jobs").await,
+        "jobs: the limit was 9, an override of 4; it is paused\n"
+    );
+    assert!(jobs.try_acquire(1).await.is_err());
+    assert_eq!(said(&server, "resume jobs").await, "jobs: the limit was paused; it is 4\n");
+    assert_eq!(jobs.inspect().await.unwrap().limit_override, None);
+    let change: Value = serde_json::from_str(&said(&server, "limit jobs 5 --json").await).unwrap();
+    assert_eq!((&change["before"]["limit"], &change["after"]["limit"]), (&4.into(), &5.into()));
+    said(&server, "limit jobs --clear").await;
+    assert_eq!(said(&server, "limit jobs").await, "4\n");
+}
+
+#[tokio::test]
+async fn where_nothing_may_be_changed_nothing_is() {
+    let server = RedisServer::start().await;
+    let jobs = semaphore(&server, "jobs", 4).await;
+    let held = jobs.acquire(1).await.unwrap();
+    let kick = format!("kick jobs {} --yes", held.id());
+    for line in [
+        "limit jobs 9",
+        "limit jobs --clear",
+        "pause jobs",
+        "resume jobs",
+        &kick,
+        "run jobs -- true",
+        "hold jobs",
+    ] {
+        let end = Program::start(&server, &format!("--read-only {line}")).end().await;
+        assert_eq!((end.status, end.stdout.as_str()), (1, ""), "{line}: {end:?}");
+    }
+    assert_eq!(jobs.inspect().await.unwrap().limit_override, None);
+    assert!(!held.is_lost());
+    assert_eq!(said(&server, "--read-only limit jobs").await, "4\n");
+}
+
+#[tokio::test]
+async fn permits_are_kicked_by_id_by_client_and_by_label() {
+    let server = RedisServer::start().await;
+    for by in ["id", "client", "label"] {
+        let client = Client::builder().url(server.url()).label("worker").connect().await.unwrap();
+        let lease = std::time::Duration::from_secs(3);
+        let jobs = client.semaphore("jobs", 9).lease(lease).build().unwrap();
+        let (one, other) = (jobs.acquire(2).await.unwrap(), semaphore(&server, "jobs", 9).await);
+        let other = other.acquire(1).await.unwrap();
+        let whom = match by {
+            "id" => one.id().to_string(),
+            "client" => format!("--client {}", client.id()),
+            _ => "--label worker".to_owned(),
+        };
+        let said = said(&server, &format!("kick jobs {whom} --yes")).await;
+        assert_eq!(said, format!("{}: kicked\nin use: 3 before, 3 after\n", one.id()));
+        assert_eq!(within(LONG, one.lost()).await, LostReason::Kicked);
+        assert!(!other.is_lost());
+        one.release().await.unwrap();
+        other.release().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_kick_now_frees_the_units_at_once_and_asks_first() {
+    let server = RedisServer::start().await;
+    let jobs = semaphore(&server, "jobs", 2).await;
+    let held = jobs.acquire(2).await.unwrap();
+    let line = format!("kick jobs {} --now", held.id());
+    let end = Program::start(&server, &line).end().await;
+    assert_eq!(end.status, 64, "without a terminal nobody can be asked: {end:?}");
+    let said = said(&server, &format!("{line} --yes")).await;
+    assert_eq!(said, format!("{}: removed\nin use: 2 before, 0 after\n", held.id()));
+}
+
+#[tokio::test]
+async fn a_secret_is_hashed_as_the_keyed_limit_does_and_is_no_argument() {
+    let server = RedisServer::start().await;
+    let hash = |secret: &str| {
+        let mut command = zsem(&server.url(), ["hash"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(secret.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let key = zset_semaphore::tower::Key::secret(b"sk-123".to_vec()).name();
+    assert_eq!(hash("sk-123"), (0, format!("{key}\n")));
+    assert_eq!(hash("sk-123\r\n"), (0, format!("{key}\n")));
+    assert_eq!(hash("\n"), (64, String::new()));
+}
+
+#[tokio::test]
+async fn completions_and_the_manual_name_every_verb_and_none_that_is_hidden() {
+    let server = RedisServer::start().await;
+    for line in ["completions bash", "completions zsh", "completions fish", "man"] {
+        let text = said(&server, line).await;
+        for verb in ["run", "hold", "ls", "show", "limit", "pause", "resume", "kick", "hash"] {
+            assert!(text.contains(verb), "{line} does not name {verb}");
+        }
+        assert!(!text.contains("__exec"), "{line}");
+    }
+    let manual = said(&server, "man").await;
+    assert!(manual.contains("max\\-queue") && manual.contains("76"), "{manual}");
+}

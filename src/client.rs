@@ -69,7 +69,9 @@ impl Client {
     /// `?sentinelMasterId=master` in place of the path, too.
     ///
     /// In a cluster, the primary that has the slot of a name counts its units. One node that answers is enough,
-    /// since it tells of the others. `redis-cluster://` means the same.
+    /// since it tells of the others. So this returns once any node has answered. A primary is connected to when a
+    /// name first needs it, and one that is down fails only the calls about its own names. `redis-cluster://` means
+    /// the same.
     ///
     /// `rediss` instead of `redis` means TLS (feature `tls-rustls`), `valkey` the same as `redis`, and
     /// `valkeys` the same as `rediss`. An IPv6 address stands in brackets: `redis://[::1]:6379`. In a user or
@@ -141,7 +143,8 @@ impl Client {
     ///   call. A server that hangs is noticed only when the next calls have had no answer: until then this
     ///   returns true. [`last_heard`](Self::last_heard) tells how old the latest answer is.
     /// - In a cluster, a connection to one primary is enough for true. So a primary that is down does not take
-    ///   a service out of traffic whose other names are well.
+    ///   a service out of traffic whose other names are well. To learn whether the primary of one name answers, call
+    ///   [`inspect`](crate::ZSetSemaphore::inspect) on a semaphore of that name.
     /// - While the server refuses calls, say because it is out of memory, this returns true.
     /// - Before the first call, a client made by [`open`](Self::open) or
     ///   [`ClientBuilder::build`] has not tried to connect, so this returns false. A service that gets no
@@ -182,9 +185,9 @@ impl Client {
     /// [`inspect`](crate::ZSetSemaphore::inspect), or the opening of a connection. `None` before its first
     /// answer. It makes no call.
     ///
-    /// In a cluster, it is the latest answer of any node. A refusal is an answer, too. A client that has nothing
-    /// to ask hears nothing, so an old instant alone is no reason for an alarm. It is one if the client holds permits that it renews: then it asks at least
-    /// every third of the lease.
+    /// In a cluster, it is the latest answer of any node, so it does not show that one primary is silent. A refusal
+    /// is an answer, too. A client that has nothing to ask hears nothing, so an old instant alone is no reason for
+    /// an alarm. It is one if the client holds permits that it renews: then it asks at least every third of the lease.
     ///
     /// # Examples
     ///

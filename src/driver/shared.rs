@@ -165,6 +165,7 @@ impl Shared {
         if closes {
             place.link().idle();
             place.give_up_connection();
+            self.store.leave(place.id());
         }
         closes
     }

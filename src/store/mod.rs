@@ -62,6 +62,10 @@ pub(crate) trait Store: Send + Sync {
         None
     }
 
+    /// Notes that no name uses a place, and that its connection was closed. The store may forget the place until it is
+    /// opened again.
+    fn leave(&self, _place: PlaceId) {}
+
     /// Runs a turn immediately, without a session. A store that has to be awaited returns `None`. One that
     /// need not be has a single place.
     fn turn_inline(&self, _: &Turn) -> Option<TurnOutcome> {

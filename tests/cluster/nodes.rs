@@ -94,3 +94,23 @@ async fn nodes_that_do_not_know_sharded_channels_wake_waiters_too() {
         wake_waiters(&cluster).await;
     }
 }
+
+// Behaviour 77
+#[tokio::test]
+async fn the_connections_to_the_nodes_of_a_cluster_are_named_after_their_use() {
+    let cluster = RedisCluster::start(1).await;
+    let builder = crate::load::builder(cluster.url()).label("api-7");
+    let client = crate::common::connect::connected(builder).await;
+    let semaphore = client.semaphore("jobs", 1).build().unwrap();
+    let held = semaphore.acquire(1).await.unwrap();
+    let waiting = tokio::spawn(semaphore.acquire(1));
+    eventually("the node lists all names", PATIENCE, async || {
+        let clients: String = cluster.nodes[0].query(&["CLIENT", "LIST"]).await;
+        let is_named =
+            |used_for| clients.contains(&format!(" name=zset-semaphore:api-7:{used_for} "));
+        ["turns", "slots", "wake-ups"].into_iter().all(is_named)
+    })
+    .await;
+    held.release().await.unwrap();
+    drop(within(PATIENCE, waiting).await.unwrap().unwrap());
+}

@@ -32,6 +32,7 @@ mod transports;
 mod waiting;
 mod wake;
 mod weighted;
+mod wrong_mode;
 
 use test_support::child_role;
 

@@ -191,3 +191,19 @@ async fn whoever_was_misled_is_told_as_soon_as_another_sentinel_answers() {
     leaves(&deployment, 0, &client).await;
     assert_eq!(left.calls("zadd").await, granted, "it was misled again");
 }
+
+// Behaviour 77
+#[tokio::test]
+async fn the_connections_to_the_sentinels_are_named() {
+    let deployment = SentinelDeployment::builder().replicas(0).sentinels(2).start().await;
+    let builder = Client::builder().url(deployment.url()).label("api-7");
+    let client = within(PATIENCE, builder.connect()).await.unwrap();
+    takes_turns_at(&deployment, 0, &client).await;
+    for sentinel in &deployment.sentinels {
+        eventually("the sentinel lists the name", PATIENCE, async || {
+            let clients: String = sentinel.query(&["CLIENT", "LIST"]).await.unwrap();
+            clients.contains(" name=zset-semaphore:api-7:sentinel ")
+        })
+        .await;
+    }
+}

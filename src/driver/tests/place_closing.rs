@@ -28,6 +28,22 @@ async fn a_place_that_no_name_uses_is_closed_after_a_minute_and_opened_again() {
     drop(kept);
 }
 
+// Behaviour 81
+#[tokio::test(start_paused = true)]
+async fn the_store_is_told_of_a_place_that_was_closed() {
+    let spread = Spread::new();
+    spread.move_name_and_tell("b", B);
+    let node = Node::new(&spread);
+    let kept = node.handle("a");
+    node.hold("a").await.release();
+    for _ in 0..2 {
+        node.hold("b").await.leave();
+        sleep(Duration::from_secs(61)).await;
+    }
+    assert_eq!(spread.left(), [(B, 0); 2]);
+    drop(kept);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_only_place_stays_open_though_no_name_uses_it() {
     let spread = Spread::new();

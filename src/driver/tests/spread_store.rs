@@ -36,6 +36,8 @@ pub(super) struct Spread {
     news: watch::Sender<BTreeMap<PlaceId, usize>>,
     /// Whether there is news of all places at all times.
     always_has_news: AtomicBool,
+    /// The places that a client has closed, since it needs them no more, and how many connections there were still.
+    left: Mutex<Vec<(PlaceId, usize)>>,
     /// When each place was connected to, or tried.
     tries: Mutex<Vec<(PlaceId, Instant)>>,
     /// The turns that each place has run.
@@ -69,6 +71,7 @@ impl Spread {
             held_answers: watch::Sender::default(),
             news: watch::Sender::default(),
             always_has_news: AtomicBool::new(false),
+            left: Mutex::default(),
             tries: Mutex::default(),
             ran: Mutex::default(),
             sent_on: Mutex::default(),
@@ -113,6 +116,11 @@ impl Spread {
 
     pub(super) fn always_has_news(&self) {
         self.always_has_news.store(true, Ordering::SeqCst);
+    }
+
+    /// Returns which places a client has closed, and how many connections there were still.
+    pub(super) fn left(&self) -> Vec<(PlaceId, usize)> {
+        self.left.lock().unwrap().clone()
     }
 
     /// Returns when a place was connected to, or tried, since an instant.
@@ -258,6 +266,10 @@ impl Store for SpreadStore {
         Some(Box::pin(async move {
             let _ = news.wait_for(|news| of_place(news) != before).await;
         }))
+    }
+
+    fn leave(&self, place: PlaceId) {
+        self.0.left.lock().unwrap().push((place, self.0.connections(place)));
     }
 
     fn address(&self) -> String {

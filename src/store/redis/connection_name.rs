@@ -5,11 +5,19 @@ use redis::{Cmd, ProtocolVersion, Value, cmd};
 
 use crate::id::ClientId;
 
+use super::server_mode::ServerMode;
+
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     Turns,
     Replicas,
+    /// The wake-ups of a cluster.
+    WakeUps,
+    /// The map of the slots of a cluster.
+    Slots,
+    /// The watch over a primary behind sentinels.
+    Sentinel,
 }
 
 /// Returns `zset-semaphore:<label>:<use>`, with the id of the client if it has no label.
@@ -24,33 +32,55 @@ pub(super) fn connection_name(label: &str, client: ClientId, used_for: Use) -> S
     let used_for = match used_for {
         Use::Turns => "turns",
         Use::Replicas => "replicas",
+        Use::WakeUps => "wake-ups",
+        Use::Slots => "slots",
+        Use::Sentinel => "sentinel",
     };
     format!("zset-semaphore:{who}:{used_for}")
 }
 
-/// Tells the server the name of a connection. A connection works without it.
+/// Tells the server the name of a connection. A connection works without it. Returns the mode of the server, if its
+/// reply tells it.
 pub(super) async fn say_name(
-    mut connection: MultiplexedConnection,
+    connection: MultiplexedConnection,
     name: &str,
     protocol: ProtocolVersion,
-) {
-    let said = connection.send_packed_command(&name_connection(name, protocol)).await;
-    if let Err(error) = said.and_then(Value::extract_error) {
-        tracing::debug!(%error, "the connection has no name");
+) -> Option<ServerMode> {
+    say(connection, name_connection(name, protocol)).await
+}
+
+/// Does the same on a connection with RESP2, where a server without `HELLO` need not learn the name.
+pub(super) async fn say_name_by_hello(
+    connection: MultiplexedConnection,
+    name: &str,
+) -> Option<ServerMode> {
+    say(connection, hello(2, name)).await
+}
+
+async fn say(mut connection: MultiplexedConnection, command: Cmd) -> Option<ServerMode> {
+    match connection.send_packed_command(&command).await.and_then(Value::extract_error) {
+        Ok(reply) => ServerMode::read(reply),
+        Err(error) => {
+            tracing::debug!(%error, "the connection has no name");
+            None
+        }
     }
 }
 
 /// Returns the command that names a connection. `HELLO` needs no right, unlike `CLIENT SETNAME`; but not every
 /// server without RESP3 knows it.
 fn name_connection(name: &str, protocol: ProtocolVersion) -> Cmd {
-    let mut command;
     if protocol.supports_resp3() {
-        command = cmd("HELLO");
-        command.arg(3);
-    } else {
-        command = cmd("CLIENT");
+        return hello(3, name);
     }
+    let mut command = cmd("CLIENT");
     command.arg("SETNAME").arg(name);
+    command
+}
+
+fn hello(protocol: u8, name: &str) -> Cmd {
+    let mut command = cmd("HELLO");
+    command.arg(protocol).arg("SETNAME").arg(name);
     command
 }
 

@@ -12,6 +12,7 @@ mod role;
 mod scripts;
 mod sentinel;
 mod server_info;
+mod server_mode;
 mod session;
 mod store;
 mod subscription;

@@ -6,7 +6,8 @@ use std::sync::{Arc, OnceLock};
 use futures_util::future::{join, join4};
 use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, RedisError, RedisResult, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, RedisResult,
+    Value,
 };
 
 use crate::error::StoreError;
@@ -26,6 +27,7 @@ use super::replication::ReplicationDial;
 use super::role::RoleCheck;
 use super::scripts::Scripts;
 use super::server_info::ServerInfo;
+use super::server_mode::ServerMode;
 use super::subscription::{Health, Subscriber, push_sender};
 use super::transport::Transport;
 use super::wire::{self, Args};
@@ -40,10 +42,18 @@ pub(super) struct Parts {
     /// The name of the connection that asks about replicas.
     pub(super) replication_name: String,
     pub(super) listener: Arc<dyn WakeListener>,
+    /// What kind of server it turned out to be.
+    pub(super) mode: OnceLock<ServerMode>,
     /// If the server may turn out to be a replica.
     pub(super) role: Option<RoleCheck>,
     /// Whether the store has opened a connection with RESP3.
     pub(super) speaks_resp3: Arc<AtomicBool>,
+}
+
+impl Parts {
+    pub(super) fn leads_to_sentinel(&self) -> bool {
+        self.mode.get() == Some(&ServerMode::Sentinel)
+    }
 }
 
 pub(super) struct RedisSession {
@@ -121,7 +131,13 @@ impl RedisSession {
         let named = say_name(self.connection.clone(), &parts.name, protocol);
         let server = ServerInfo::ask(self.connection.clone());
         let is_there = self.turn.is_there(&self.connection);
-        let (_, role, server, is_there) = join4(named, role, server, is_there).await;
+        let (mode, role, server, is_there) = join4(named, role, server, is_there).await;
+        if let Some(mode) = mode {
+            let _ = parts.mode.set(mode); // the first attempt has told it
+        }
+        if parts.leads_to_sentinel() {
+            return Err((ErrorKind::InvalidClientConfig, "the server is a sentinel").into());
+        }
         role?;
         if let Some(server) = server {
             let _ = self.server.set(server); // nobody else sets it

@@ -1,11 +1,11 @@
 //! The store in Redis, which opens sessions.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use redis::{ProtocolVersion, RedisError};
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::id::ClientId;
 use crate::numbers::PlaceId;
 use crate::store::{BoxFuture, Opened, Store, WakeListener};
@@ -89,6 +89,12 @@ impl Store for RedisStore {
         }
     }
 
+    fn leave(&self, place: PlaceId) {
+        if let Reach::Cluster(cluster) = &self.reach {
+            cluster.leave(place);
+        }
+    }
+
     fn address(&self) -> String {
         match &self.reach {
             Reach::Direct(client) => client.get_connection_info().addr().to_string(),
@@ -145,7 +151,8 @@ impl RedisStore {
                     );
                     Box::pin(opening) as BoxFuture<'_, _>
                 };
-                sentinels.open(Box::new(connect)).await
+                let name = connection_name(&self.label, id, Use::Sentinel);
+                sentinels.open(Box::new(connect), name.into()).await
             }
             Reach::Cluster(cluster) => {
                 let heard_by = Arc::clone(&listener);
@@ -158,7 +165,10 @@ impl RedisStore {
                     Box::pin(opening) as BoxFuture<'_, _>
                 };
                 let prefix = Arc::clone(&self.prefix);
-                let channels = Channels { prefix, client: id.to_string() };
+                let name = |used_for| connection_name(&self.label, id, used_for);
+                let (client, connection) = (id.to_string(), name(Use::WakeUps));
+                let channels = Channels { prefix, client, connection };
+                cluster.set_name(name(Use::Slots).into());
                 cluster.open(place, listener, channels, Box::new(connect)).await
             }
         }
@@ -172,6 +182,7 @@ impl RedisStore {
             name: connection_name(&self.label, id, Use::Turns),
             replication_name: connection_name(&self.label, id, Use::Replicas),
             listener,
+            mode: OnceLock::new(),
             role: None,
             speaks_resp3: Arc::clone(&self.speaks_resp3),
         }
@@ -224,11 +235,19 @@ async fn connect_to(
         }
         Err(error) => Err(error),
     }
-    .map_err(|error| store_error(error, &format!("connecting to {name}")))
+    .map_err(|error| {
+        let doing = format!("connecting to {name}");
+        if parts.leads_to_sentinel() {
+            let what =
+                format!("{doing}: it is a sentinel; use redis+sentinel://{name}/<its master>");
+            return StoreError::with_source(StoreErrorKind::WrongMode, what, error);
+        }
+        store_error(error, &doing)
+    })
 }
 
 /// Some proxies close the connection on `HELLO`. A server that has spoken RESP3 closes it because it goes down.
 fn may_lack_resp3(error: &RedisError, parts: &Parts) -> bool {
     let dropped = error.is_connection_dropped() && !parts.speaks_resp3.load(Ordering::SeqCst);
-    dropped || !is_hopeless(error)
+    (dropped || !is_hopeless(error)) && !parts.leads_to_sentinel()
 }

@@ -1,7 +1,7 @@
 //! The nodes of a cluster, as one client knows them.
 
-use std::sync::Mutex as SyncMutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex as SyncMutex};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -22,6 +22,8 @@ pub(super) const SPACING: Duration = Duration::from_millis(100);
 pub(in super::super) struct Cluster {
     pub(super) seeds: Vec<Address>,
     dial: Dial,
+    /// The name of the connection that reads the map.
+    name: SyncMutex<Arc<str>>,
     map: SyncMutex<SlotMap>,
     /// Locked during a refresh.
     pub(super) last: Mutex<LastRefresh>,
@@ -45,6 +47,7 @@ impl Cluster {
         Self {
             seeds,
             dial,
+            name: SyncMutex::new(Arc::from("")),
             map: SyncMutex::new(SlotMap::new()),
             last: Mutex::default(),
             refreshes_soon: AtomicBool::new(false),
@@ -55,6 +58,15 @@ impl Cluster {
         &self.dial
     }
 
+    /// Sets the name of the connection that reads the map.
+    pub(in super::super) fn set_name(&self, name: Arc<str>) {
+        *lock(&self.name) = name;
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.name))
+    }
+
     pub(in super::super) fn place_of(&self, name: &str) -> PlaceId {
         self.map().place_of(Slot::of(name))
     }
@@ -62,6 +74,11 @@ impl Cluster {
     /// Returns the places that have slots, as far as is known.
     pub(in super::super) fn places(&self) -> Vec<PlaceId> {
         self.map().places()
+    }
+
+    /// Notes that there is no connection to a place, and that no name uses it.
+    pub(in super::super) fn leave(&self, place: PlaceId) {
+        self.map().leave(place);
     }
 
     /// The address of the cluster, or of a place of it, as the log shows it.

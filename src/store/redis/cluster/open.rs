@@ -34,7 +34,7 @@ impl Cluster {
         channels: Channels,
         connect: Connect<'_>,
     ) -> Result<Opened, StoreError> {
-        let known = self.map().address(place).cloned();
+        let known = self.map().enter(place).cloned();
         let (at, opened) = match known {
             Some(at) => {
                 let opened = self.open_known(&at, &listener, &connect).await?;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::OptionFuture;
+use futures_util::future::{OptionFuture, join};
 use futures_util::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::WakeListener;
 
+use super::super::connection_name::say_name_by_hello;
 use super::super::errors::store_error;
+use super::super::server_mode::ServerMode;
 use super::super::url::Address;
 use super::nodes::{Cluster, LastRefresh, SPACING, spaced};
 use super::nodes_reply::Told;
@@ -129,7 +131,7 @@ impl Cluster {
         };
         let doing = format!("asking {} for its slots", self.address());
         Err(match error {
-            Some(error) => refused(error, &doing),
+            Some(Unasked { error, mode }) => refused(error, mode, &doing),
             None => StoreError::new(StoreErrorKind::Unreachable, doing),
         })
     }
@@ -150,13 +152,29 @@ impl Cluster {
         nodes
     }
 
-    async fn connect_and_ask(&self, node: Address) -> RedisResult<Answer> {
+    async fn connect_and_ask(&self, node: Address) -> Result<Answer, Unasked> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE));
         let client = self.dial().to(&node)?;
         let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
-        ask(node, connection).await
+        let name = self.name();
+        let named = say_name_by_hello(connection.clone(), &name);
+        let (mode, asked) = join(named, ask(node, connection)).await;
+        asked.map_err(|error| Unasked { error, mode })
+    }
+}
+
+/// Why a node did not tell the map.
+struct Unasked {
+    error: RedisError,
+    /// What kind of server it is, if it has told.
+    mode: Option<ServerMode>,
+}
+
+impl From<RedisError> for Unasked {
+    fn from(error: RedisError) -> Self {
+        Self { error, mode: None }
     }
 }
 
@@ -172,10 +190,16 @@ async fn ask(node: Address, mut connection: MultiplexedConnection) -> RedisResul
 }
 
 /// A server that is no node of a cluster does not know its slots.
-fn refused(error: RedisError, doing: &str) -> StoreError {
+fn refused(error: RedisError, mode: Option<ServerMode>, doing: &str) -> StoreError {
     if error.code() != Some("ERR") {
         return store_error(error, doing);
     }
-    let what = format!("{doing}: {error}; for a server that is in no cluster, use redis://");
+    let advice = match mode {
+        Some(ServerMode::Sentinel) => {
+            "it is a sentinel; use redis+sentinel://<sentinels>/<their master>"
+        }
+        _ => "for a server that is in no cluster, use redis://",
+    };
+    let what = format!("{doing}: {error}; {advice}");
     StoreError::with_source(StoreErrorKind::WrongMode, what, error)
 }

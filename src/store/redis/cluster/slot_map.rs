@@ -1,19 +1,22 @@
 //! Which node has which slot. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::numbers::PlaceId;
 
 use super::super::url::Address;
 use super::slots::{SLOTS, Slot};
 
-/// Knows the primary of each slot. A primary is a place, and an address keeps its place for ever.
+/// Knows the primary of each slot. A primary is a place. An address keeps its place while it has slots, or while there
+/// is a connection to it. Otherwise another address may get the place, since nodes may come and go for months.
 pub(super) struct SlotMap {
     /// The place of each slot. The first place stands for those of which nothing is known.
     places: Vec<PlaceId>,
     /// The addresses of the places after the first one.
     addresses: Vec<Address>,
     by_address: HashMap<Address, PlaceId>,
+    /// The places to which there may be a connection.
+    in_use: HashSet<PlaceId>,
 }
 
 /// Slots in a row, and the primary that has them.
@@ -31,6 +34,7 @@ impl SlotMap {
             places: vec![PlaceId::FIRST; SLOTS.into()],
             addresses: Vec::new(),
             by_address: HashMap::new(),
+            in_use: HashSet::new(),
         }
     }
 
@@ -50,6 +54,17 @@ impl SlotMap {
     pub(super) fn address(&self, place: PlaceId) -> Option<&Address> {
         let index = (place.get() as usize).checked_sub(1)?;
         self.addresses.get(index)
+    }
+
+    /// Notes that a place is to be connected to. Returns its address.
+    pub(super) fn enter(&mut self, place: PlaceId) -> Option<&Address> {
+        self.in_use.insert(place);
+        self.address(place)
+    }
+
+    /// Notes that there is no connection to a place any more.
+    pub(super) fn leave(&mut self, place: PlaceId) {
+        self.in_use.remove(&place);
     }
 
     /// Notes that a slot is at a node.
@@ -86,9 +101,26 @@ impl SlotMap {
         if let Some(place) = self.by_address.get(address) {
             return *place;
         }
-        self.addresses.push(address.clone());
-        let place = PlaceId::new(self.addresses.len() as u32);
+        let place = match self.unused() {
+            Some((index, place)) => {
+                let forgotten = std::mem::replace(&mut self.addresses[index], address.clone());
+                self.by_address.remove(&forgotten);
+                place
+            }
+            None => {
+                self.addresses.push(address.clone());
+                PlaceId::new(self.addresses.len() as u32)
+            }
+        };
         self.by_address.insert(address.clone(), place);
         place
+    }
+
+    /// Returns a place that has no slots and no connection, and the index of its address.
+    fn unused(&self) -> Option<(usize, PlaceId)> {
+        let mut used: HashSet<_> = self.places.iter().copied().collect();
+        used.extend(&self.in_use);
+        let places = (0..self.addresses.len()).map(|index| (index, PlaceId::new(index as u32 + 1)));
+        places.into_iter().find(|(_, place)| !used.contains(place))
     }
 }

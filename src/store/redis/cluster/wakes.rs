@@ -28,6 +28,7 @@ use crate::retry_delay::RetryDelay;
 use crate::store::WakeListener;
 use crate::sync::lock;
 
+use super::super::connection_name::say_name;
 use super::super::dial::with_protocol;
 use super::super::subscription::deliver;
 use super::nodes::Cluster;
@@ -43,6 +44,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(in super::super) struct Channels {
     pub(in super::super) prefix: Arc<str>,
     pub(in super::super) client: String,
+    /// The name of the connection.
+    pub(in super::super) connection: String,
 }
 
 impl Channels {
@@ -177,7 +180,9 @@ impl Shared {
             .set_response_timeout(Some(PATIENCE))
             .set_push_sender(move |push| shared.hear(&push));
         let client = with_protocol(&self.client, ProtocolVersion::RESP3)?;
-        client.get_multiplexed_async_connection_with_config(&config).await
+        let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        say_name(connection.clone(), &self.channels.connection, ProtocolVersion::RESP3).await;
+        Ok(connection)
     }
 
     fn hear(&self, push: &PushInfo) -> Result<(), Infallible> {

@@ -53,7 +53,7 @@ pub(super) fn read(replies: Vec<Value>) -> Result<Answer, Refusal> {
         return Err(Refusal::UnknownMaster);
     }
     let address = Option::<(String, u16)>::from_redis_value(address);
-    let Ok(Some((host, port))) = address else { return Err(Refusal::NoSentinel) };
+    let Ok(Some((host, port))) = address else { return Err(Refusal::NoSentinel(None)) };
     let details = next().map_err(Refusal::Failed)?;
     let details = HashMap::<String, String>::from_redis_value(details).unwrap_or_default();
     let epoch = details.get("config-epoch").and_then(|epoch| epoch.parse().ok()).unwrap_or(0);

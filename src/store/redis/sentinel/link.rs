@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 
-use futures_util::future::join;
+use futures_util::future::join3;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::store::BoxFuture;
+use crate::store::redis::connection_name::say_name;
 use crate::store::redis::dial::with_protocol;
 use crate::store::redis::transport::Transport;
 use crate::store::redis::url::Address;
@@ -50,11 +51,13 @@ impl Link {
         let opening = async {
             let mut link = Self::connect(sentinels, address).await.map_err(Refusal::Failed)?;
             let mut connection = link.connection.clone();
+            let name = sentinels.name();
+            let named = say_name(link.connection.clone(), &name, ProtocolVersion::RESP3);
             let asked = ask(link.connection.clone(), sentinels);
-            let both = async { Ok(join(connection.subscribe(&CHANNELS), asked).await) };
-            let both = Transport::while_moving(&mut link.io, both).await;
-            let (subscribed, answer) = both.map_err(Refusal::Failed)?;
-            let answer = answer?;
+            let all = async { Ok(join3(connection.subscribe(&CHANNELS), asked, named).await) };
+            let all = Transport::while_moving(&mut link.io, all).await;
+            let (subscribed, answer, mode) = all.map_err(Refusal::Failed)?;
+            let answer = answer.map_err(|refusal| refusal.of_server(mode))?;
             subscribed.map_err(Refusal::Failed)?;
             Ok((link, answer))
         };

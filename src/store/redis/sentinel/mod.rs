@@ -69,6 +69,8 @@ struct Deployment {
     tried: Mutex<Vec<Known>>,
     /// The replica that has said last that it was promoted, and when.
     promoted: Mutex<Option<(Known, Instant)>>,
+    /// The name of the connections to the sentinels.
+    name: Mutex<Arc<str>>,
 }
 
 impl Sentinels {
@@ -91,12 +93,20 @@ impl Sentinels {
             epoch: AtomicU64::new(0),
             tried: Mutex::default(),
             promoted: Mutex::default(),
+            name: Mutex::new(Arc::from("")),
         }))
     }
 
     /// Finds the primary, and returns the connection to it that `connect` has opened. The connection ends when
     /// the primary has moved.
-    pub(super) async fn open(&self, connect: Connect<'_>) -> Result<Opened, StoreError> {
+    ///
+    /// `name` is that of the connections to the sentinels.
+    pub(super) async fn open(
+        &self,
+        connect: Connect<'_>,
+        name: Arc<str>,
+    ) -> Result<Opened, StoreError> {
+        *lock(&self.0.name) = name;
         Search::new(self.clone(), connect).run().await
     }
 
@@ -116,6 +126,10 @@ impl Sentinels {
     /// How the primary and the replicas are connected to.
     pub(super) fn primary(&self) -> &Dial {
         &self.0.primary
+    }
+
+    fn name(&self) -> Arc<str> {
+        Arc::clone(&lock(&self.0.name))
     }
 
     fn note_promoted(&self, replica: &Known) {

@@ -7,6 +7,7 @@ use redis::RedisError;
 
 use crate::error::{StoreError, StoreErrorKind};
 use crate::store::redis::errors::kind_of;
+use crate::store::redis::server_mode::ServerMode;
 use crate::store::redis::url::Address;
 
 /// Why one sentinel has not told where the primary is.
@@ -17,8 +18,8 @@ pub(super) enum Refusal {
     /// Its connection broke.
     Left,
     Failed(RedisError),
-    /// It is a server of another kind.
-    NoSentinel,
+    /// It is a server of another kind, if that is known.
+    NoSentinel(Option<ServerMode>),
     UnknownMaster,
 }
 
@@ -26,8 +27,16 @@ impl Refusal {
     /// The reason why the first question has failed.
     pub(super) fn of_first_question(error: RedisError) -> Self {
         match kind_of(&error) {
-            StoreErrorKind::Server => Self::NoSentinel,
+            StoreErrorKind::Server => Self::NoSentinel(None),
             _ => Self::Failed(error),
+        }
+    }
+
+    /// Returns the reason, where the server has told of which kind it is.
+    pub(super) fn of_server(self, mode: Option<ServerMode>) -> Self {
+        match self {
+            Self::NoSentinel(_) => Self::NoSentinel(mode),
+            other => other,
         }
     }
 
@@ -36,7 +45,7 @@ impl Refusal {
             Self::Silent(_) => StoreErrorKind::Timeout,
             Self::Left => StoreErrorKind::Disconnected,
             Self::Failed(error) => kind_of(error),
-            Self::NoSentinel | Self::UnknownMaster => StoreErrorKind::Server,
+            Self::NoSentinel(_) | Self::UnknownMaster => StoreErrorKind::Server,
         }
     }
 }
@@ -47,7 +56,13 @@ impl fmt::Display for Refusal {
             Self::Silent(patience) => write!(f, "no answer within {patience:?}"),
             Self::Left => f.write_str("the connection broke"),
             Self::Failed(error) => write!(f, "{error}"),
-            Self::NoSentinel => f.write_str("it is no sentinel"),
+            Self::NoSentinel(mode) => f.write_str(match mode {
+                Some(ServerMode::Standalone) => "it is no sentinel; use redis:// for one server",
+                Some(ServerMode::Cluster) => {
+                    "it is no sentinel; use redis+cluster:// for a cluster"
+                }
+                Some(ServerMode::Sentinel) | None => "it is no sentinel",
+            }),
             Self::UnknownMaster => f.write_str("it knows no master of this name"),
         }
     }

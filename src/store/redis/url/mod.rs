@@ -88,7 +88,7 @@ fn unix(parts: &Parts<'_>, access: Access, query: &mut Query) -> Result<Single, 
 fn sentinel(parts: &Parts<'_>, access: Access, query: &mut Query) -> Result<Sentinel, Problem> {
     let mut seeds = hosts::list(parts.hosts, SENTINEL_PORT)?;
     hosts::more(&mut seeds, query, SENTINEL_PORT)?;
-    let named = query.take(&["sentinelMasterId", "sentinelServiceName"])?;
+    let named = query.take(&query::MASTER)?;
     let (master, database) = parts.master_and_database(named)?;
     let login = query.take_login(
         &["sentinel_user", "sentinel_username", "sentinelUsername"],

@@ -5,6 +5,9 @@ use super::problem::Problem;
 use super::scheme::Mode;
 use super::target::Login;
 
+/// The parameters that name the master.
+pub(super) const MASTER: [&str; 2] = ["sentinelMasterId", "sentinelServiceName"];
+
 /// The parameters that nobody has taken yet.
 pub(super) struct Query {
     pairs: Vec<(String, String)>,

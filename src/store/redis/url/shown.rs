@@ -1,26 +1,36 @@
 //! A URL as errors and logs show it.
 
-use super::scheme::is_name;
+use std::net::Ipv6Addr;
+
+use super::address::{Address, Wrong};
+use super::parts;
+use super::query::MASTER;
+use super::scheme::{Mode, Scheme, is_name};
 
 /// The maximum number of characters of a URL that an error shows.
 const LONGEST: usize = 160;
 
-/// Returns the URL without what may be a password: the part before an `@`, the part after a `?` or `#`, and a
-/// port that is no number.
+/// Returns the URL without what may be a password: the part before an `@`, the part after a `?` or `#`, and what is no
+/// host, port or database where one stands.
 pub(crate) fn shown(url: &str) -> String {
     let (scheme, rest) = split(url);
     let mut text = scheme.to_owned();
     if hides_its_end(url) {
         text.push_str("***");
     } else {
+        let query = &rest[without_query(rest).len()..];
         let rest = without_query(rest);
         let at = rest.rfind('@').map_or(0, |at| at + 1);
         if at > 0 {
             text.push_str("***@");
         }
         let (hosts, path) = rest[at..].split_at(rest[at..].find('/').unwrap_or(rest.len() - at));
-        text.push_str(&hosts.split(',').map(with_numeric_port).collect::<Vec<_>>().join(","));
-        text.push_str(path);
+        if scheme.is_empty() && at == 0 && !hosts.contains(':') && !url.is_empty() {
+            text.push_str("***"); // a password alone looks like this
+        } else {
+            text.push_str(&hosts.split(',').map(shown_host).collect::<Vec<_>>().join(","));
+            text.push_str(&shown_path(scheme, path, query));
+        }
     }
     text.chars().take(LONGEST).collect()
 }
@@ -53,12 +63,42 @@ fn without_query(rest: &str) -> &str {
 }
 
 /// A user and password without a host look like a host and port.
-fn with_numeric_port(host: &str) -> String {
-    let from = host.find(']').unwrap_or(0);
-    match host[from..].find(':') {
-        Some(colon) if !host[from + colon..].chars().all(|c| c.is_ascii_digit() || c == ':') => {
-            format!("{}:***", &host[..from + colon])
+fn shown_host(text: &str) -> String {
+    let hidden = "***".to_owned();
+    match Address::read(text, 1) {
+        Ok(_) | Err(Wrong::Missing | Wrong::Wildcard) => text.to_owned(),
+        Err(Wrong::Port) => {
+            let host = &text[..text.rfind(':').unwrap_or(0)];
+            match Address::read(host, 1) {
+                Ok(_) | Err(Wrong::Missing | Wrong::Wildcard) => format!("{host}:***"),
+                Err(_) => hidden,
+            }
         }
-        _ => host.to_owned(),
+        Err(Wrong::Brackets) if text.parse::<Ipv6Addr>().is_ok() => text.to_owned(),
+        Err(Wrong::Brackets | Wrong::Character) => hidden,
+    }
+}
+
+/// A password that stands behind the host looks like a database.
+fn shown_path(scheme: &str, path: &str, query: &str) -> String {
+    let mode = match Scheme::split(&format!("{scheme}host")) {
+        Ok((scheme, _)) => scheme.mode,
+        Err(_) => Mode::Single,
+    };
+    let inner = path.trim_matches('/');
+    let in_query = |name: &&str| query.contains(*name);
+    let names_master = mode == Mode::Sentinel && !MASTER.iter().any(in_query);
+    let (master, database) = match inner.split_once('/') {
+        Some((master, database)) if names_master => (Some(master), database),
+        None if names_master => (Some(inner), ""),
+        _ => (None, inner),
+    };
+    let is_odd = |c: char| c.is_whitespace() || c.is_control();
+    match (parts::database(database), master) {
+        _ if mode == Mode::Unix => path.to_owned(),
+        (_, Some(master)) if master.contains(is_odd) => "/***".to_owned(),
+        (Ok(_), _) => path.to_owned(),
+        (Err(_), Some(master)) => format!("/{master}/***"),
+        (Err(_), None) => "/***".to_owned(),
     }
 }

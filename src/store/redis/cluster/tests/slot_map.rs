@@ -1,5 +1,7 @@
 //! The map: what a node told of all slots, and what redirections told of one.
 
+use std::collections::HashSet;
+
 use super::super::slot_map::{SlotMap, SlotRange};
 use super::super::slots::Slot;
 use crate::numbers::PlaceId;
@@ -62,4 +64,32 @@ fn the_primaries_are_those_that_have_slots() {
     map.take_in(&[range(0, 9, 1), range(10, 19, 2), range(20, 16_383, 3)]);
     map.take_in(&[range(10, 19, 3)]);
     assert_eq!(map.primaries(), [node(1), node(3)]);
+}
+
+// Behaviour 81
+#[test]
+fn a_map_of_nodes_that_come_and_go_keeps_the_places_of_those_in_use_alone() {
+    let mut map = SlotMap::new();
+    map.take_in(&[range(0, 99, 1), range(100, 16_383, 2)]);
+    let [first, second] = [0, 100].map(|slot| map.place_of(Slot::new(slot).unwrap()));
+    assert_eq!(map.enter(first), Some(&node(1)));
+    let mut places = HashSet::new();
+    for port in 3..2_000 {
+        map.take_in(&[range(0, 99, port)]);
+        let place = map.place_of(Slot::new(0).unwrap());
+        assert_eq!(map.address(place), Some(&node(port)));
+        assert!(![first, second].contains(&place), "it is in use");
+        places.insert(place);
+    }
+    assert!(places.len() <= 2, "{places:?}");
+    assert_eq!(map.address(first), Some(&node(1)), "there is a connection to it");
+    assert_eq!(map.address(second), Some(&node(2)), "it has slots");
+
+    // Once the connection is closed, another node may have the place, and the first one gets another.
+    map.leave(first);
+    map.take_in(&[range(50, 99, 2_000)]);
+    assert_eq!(ports(&map, [0, 50, 100]), [1_999, 2_000, 2]);
+    assert_eq!(map.place_of(Slot::new(50).unwrap()), first);
+    map.take_in(&[range(50, 60, 1)]);
+    assert_eq!(ports(&map, [50, 61]), [1, 2_000]);
 }

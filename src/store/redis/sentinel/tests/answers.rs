@@ -61,8 +61,8 @@ fn other_replies_are_told_apart() {
     };
     let refusal = |first: Value| read(vec![first, Value::Nil, Value::Nil]).unwrap_err();
     assert!(matches!(refusal(Value::Nil), Refusal::UnknownMaster));
-    assert!(matches!(refusal(error("ERR")), Refusal::NoSentinel));
-    assert!(matches!(refusal(Value::Okay), Refusal::NoSentinel));
+    assert!(matches!(refusal(error("ERR")), Refusal::NoSentinel(None)));
+    assert!(matches!(refusal(Value::Okay), Refusal::NoSentinel(None)));
     assert!(matches!(refusal(error("NOPERM")), Refusal::Failed(_)));
     assert!(matches!(refusal(error("NOAUTH")), Refusal::Failed(_)));
     assert!(matches!(read(Vec::new()), Err(Refusal::UnknownMaster)));

@@ -12,8 +12,8 @@ fn a_shown_url_hides_the_password() {
         ("redis://:p@ss@host", "redis://***@host"),
         ("unix:///tmp/s?pass=p", "unix:///tmp/s"),
         ("app:p@host:6379", "***@host:6379"),
-        ("u:p@x://host", "***@x://host"),
-        ("nonsense", "nonsense"),
+        ("u:p@x://host", "***@x:/***"),
+        ("nonsense", "***"),
         // A list, and passwords of sentinels.
         ("redis+cluster://u:p@a:1,b:2", "redis+cluster://***@a:1,b:2"),
         ("redis+cluster://u:p@a,u:p@b", "redis+cluster://***@b"),
@@ -27,8 +27,30 @@ fn a_shown_url_hides_the_password() {
         ("redis://u:pass", "redis://u:***"),
         ("redis://:pass", "redis://:***"),
         ("u:pass", "u:***"),
-        ("redis://host:99999", "redis://host:99999"),
+        ("redis://host:99999", "redis://host:***"),
         ("redis://::1:6379", "redis://::1:6379"),
+        // A password in the place of a host, a port, a database or a parameter.
+        ("redis://u:p@ss@host:pass/pass", "redis://***@host:***/***"),
+        ("redis://host/pass", "redis://host/***"),
+        ("redis://host/0", "redis://host/0"),
+        ("redis://host/", "redis://host/"),
+        ("redis://host:1/0/pass", "redis://host:1/***"),
+        ("redis://u:pass:6379", "redis://***"),
+        ("redis://pa$$/0", "redis://***/0"),
+        ("redis://[pass]:1", "redis://***"),
+        ("redis://[::1]:pass", "redis://[::1]:***"),
+        ("redis://0.0.0.0:pass", "redis://0.0.0.0:***"),
+        ("redis://host?auth=pass", "redis://host"),
+        ("redis+cluster://a,b:pass,c/pass", "redis+cluster://a,b:***,c/***"),
+        ("redis+sentinel://a/m/pass", "redis+sentinel://a/m/***"),
+        ("redis+sentinel://a/m/3", "redis+sentinel://a/m/3"),
+        ("redis+sentinel://a//\u{e4}/x", "redis+sentinel://a/\u{e4}/***"),
+        ("redis+sentinel://a/my pass", "redis+sentinel://a/***"),
+        ("redis-sentinel://a/pass?sentinelMasterId=m", "redis-sentinel://a/***"),
+        ("redis-sentinel://a/2?sentinelServiceName=m", "redis-sentinel://a/2"),
+        ("http://host/pass", "http://host/***"),
+        ("redis:pass", "redis:***"),
+        ("host:6379", "host:6379"),
     ] {
         assert_eq!(shown(url), shown_as);
     }
@@ -356,6 +378,56 @@ fn a_bad_url_is_refused_with_what_is_wrong_and_with_what_is_allowed() {
         ),
     ] {
         refused(url, problem, allowed);
+    }
+}
+
+// Behaviour 71
+#[test]
+fn a_password_that_nothing_marks_as_one_is_in_no_error() {
+    for form in [
+        "PW",
+        "redis:PW",
+        "redis:user:PW",
+        "user:PW",
+        "redis://host:PW",
+        "redis://host:6379PW",
+        "redis://:PW",
+        "redis://user:PW/0",
+        "redis://user:PW:6379",
+        "redis://host/PW",
+        "redis://host/0/PW",
+        "redis://p$PW/0",
+        "redis://p PW",
+        "redis://[PW]",
+        "redis://user:pa@ss@ho$PW",
+        "redis://host#PW",
+        "redis://host?PW",
+        "redis://host?password=PW",
+        "redis://host?pass=PW",
+        "redis://host?auth=PW",
+        "redis://host?token=PW&PW",
+        "redis://host?protocol=PW",
+        "redis+cluster://a,b:PW",
+        "redis+cluster://a,PW$",
+        "redis+cluster://a,b/PW",
+        "redis+cluster://a?node=b:PW",
+        "redis+sentinel://a/m/PW",
+        "redis+sentinel://a/m PW",
+        "redis+sentinel://a:PW/m",
+        "redis+sentinel://a/m?sentinel_tls=PW",
+        "redis+sentinel://a/m?auth=PW",
+        "redis-sentinel://a/PW?sentinelMasterId=m",
+        "redis-sentinel://a?sentinelMasterId=m PW",
+        "unix:///s?db=PW",
+        "unix:///s?password=PW&x=PW",
+        "http://host/PW",
+    ] {
+        for password in [SECRET, "31415926535"] {
+            let url = form.replace("PW", password);
+            let Err(error) = parse(&url) else { panic!("{url} is accepted") };
+            let told = format!("{error} {error:?} {} {:?}", error.value(), error.problem());
+            assert!(!told.contains(password), "{url}: {told}");
+        }
     }
 }
 

@@ -17,7 +17,8 @@ async fn names_where_nobody_waits_are_forgotten_though_others_come_all_the_time(
     let node = &server.nodes[0];
     let info: ::redis::ConnectionInfo = node.url().parse().unwrap();
     let cluster = Arc::new(Cluster::new(Vec::new(), Dial::new(info.clone())));
-    let channels = Channels { prefix: "zsem:".into(), client: "me".into() };
+    let channels =
+        Channels { prefix: "zsem:".into(), client: "me".into(), connection: "me".into() };
     let client = ::redis::Client::open(info).unwrap();
     let unused = Duration::from_millis(200);
     let wakes = Wakes::with_unused(client, channels, cluster, Arc::new(Deaf), unused);

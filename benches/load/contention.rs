@@ -28,7 +28,8 @@ pub(crate) async fn run(server: &RedisServer) -> Vec<Must> {
              sends. Tokio's has no tokens: 3 ms, and by who ran again first.
              By the server: in one round more it tells (MONITOR) which id it heard of first, so no
              clock of a process matters. MONITOR slows it down: that round counts for nothing else.
-             A waiter that finds its grant by asking gets a later token, and counts as overtaken.",
+             A waiter that asks just after its grant gets a second token; the one that the server
+             published counts.",
         ),
     );
     say(format_args!("  Everybody asks again at once.\n"));

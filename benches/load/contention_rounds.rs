@@ -99,9 +99,9 @@ impl Contenders {
     pub(crate) async fn witnessed_round(&mut self, server: &RedisServer) {
         let mut monitor = Monitor::start(server).await;
         let (reports, _) = self.fight().await;
-        let heard = monitor.scripts().await;
+        let seen = monitor.look().await;
         let grants = reports.into_iter().flat_map(|report| report.grants);
-        self.witnessed = Witnessed::of(&heard, grants);
+        self.witnessed = Witnessed::of(&seen, grants);
     }
 
     /// What all tasks tell of one round, and its window.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::monitor::Sent;
+use crate::monitor::Seen;
 
 /// How much later somebody of another process must have asked to count as later: the order in
 /// which the server hears of two processes is not known to them.
@@ -55,7 +55,10 @@ impl Grant {
     }
 }
 
-/// How many waiters were overtaken, by the order in which the server heard of them.
+/// How many waiters were overtaken, by the order in which the server heard of them and granted to them.
+///
+/// A waiter that asks just after its grant, before it has heard of it, gets a second token, which is higher. So the
+/// token that the server published counts, where it has published one.
 pub(crate) struct Witnessed {
     grants: usize,
     overtaken: usize,
@@ -65,14 +68,21 @@ pub(crate) struct Witnessed {
 
 impl Witnessed {
     /// None where no script call named any of the ids.
-    pub(crate) fn of(heard: &[Sent], grants: impl Iterator<Item = Grant>) -> Option<Self> {
+    pub(crate) fn of(seen: &Seen, grants: impl Iterator<Item = Grant>) -> Option<Self> {
+        let published = published(seen);
+        let first_token = |grant: &Grant| {
+            let published = published.get(&grant.id).copied();
+            Some(grant.token?.min(published.unwrap_or(u64::MAX)))
+        };
         let mut places = HashMap::new();
-        for word in heard.iter().flat_map(|sent| &sent.words) {
+        for word in seen.scripts.iter().flat_map(|sent| &sent.words) {
             let next = places.len();
             places.entry(word.as_slice()).or_insert(next);
         }
         let mut tokens_and_places: Vec<_> = grants
-            .filter_map(|grant| Some((grant.token?, places.get(grant.id.as_bytes()).copied())))
+            .filter_map(|grant| {
+                Some((first_token(&grant)?, places.get(grant.id.as_bytes()).copied()))
+            })
             .collect();
         tokens_and_places.sort_unstable();
         let places: Vec<usize> = tokens_and_places.iter().filter_map(|&(_, place)| place).collect();
@@ -96,6 +106,22 @@ impl Witnessed {
             unseen => format!("{unseen} of {} unseen", self.grants),
         }
     }
+}
+
+/// The token of the first wake-up of each id: `<name>\n<id> <token> ..`. Token 0 tells of no grant.
+fn published(seen: &Seen) -> HashMap<String, u64> {
+    let mut published = HashMap::new();
+    for text in seen.wake_ups.iter().filter_map(|sent| sent.words.get(2)) {
+        let text = String::from_utf8_lossy(text);
+        let Some((_, pairs)) = text.split_once('\n') else { continue };
+        let words: Vec<&str> = pairs.split(' ').collect();
+        for pair in words.chunks_exact(2) {
+            if let Some(token) = pair[1].parse().ok().filter(|&token| token > 0) {
+                published.entry(pair[0].to_owned()).or_insert(token);
+            }
+        }
+    }
+    published
 }
 
 /// How many waiters were overtaken, summed over all grants; each comes with its process.

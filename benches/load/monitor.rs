@@ -1,21 +1,38 @@
-//! What clients send to a server, in the order in which it runs it: by MONITOR.
+//! What clients send to a server, and what its scripts publish, in the order in which it runs it: by MONITOR.
 
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use test_support::redis_server::RedisServer;
 
-/// A command as a client has sent it; what scripts call is left out.
+/// A command as a client has sent it, or as a script has called it.
 pub(crate) struct Sent {
-    /// The address of the client.
+    /// The address of the client, or `lua`.
     pub(crate) by: String,
     pub(crate) words: Vec<Vec<u8>>,
 }
 
 impl Sent {
-    pub(crate) fn is_script(&self) -> bool {
-        self.words.first().is_some_and(|name| name.to_ascii_uppercase().starts_with(b"EVAL"))
+    fn is_script(&self) -> bool {
+        self.by != LUA
+            && self.words.first().is_some_and(|name| name.to_ascii_uppercase().starts_with(b"EVAL"))
     }
+
+    fn is_wake_up(&self) -> bool {
+        self.by == LUA && self.words.first().is_some_and(|name| name == b"PUBLISH")
+    }
+}
+
+/// Who sends what a script calls.
+const LUA: &str = "lua";
+
+/// What was seen since the last look.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// The calls of scripts by clients.
+    pub(crate) scripts: Vec<Sent>,
+    /// What scripts published.
+    pub(crate) wake_ups: Vec<Sent>,
 }
 
 /// Sees all commands from its start on.
@@ -43,15 +60,21 @@ impl<'a> Monitor<'a> {
 
     /// The scripts that were called since the last time, up to now.
     pub(crate) async fn scripts(&mut self) -> Vec<Sent> {
+        self.look().await.scripts
+    }
+
+    /// What was called and published since the last time, up to now.
+    pub(crate) async fn look(&mut self) -> Seen {
         const MARK: &str = "end of what is looked at";
         self.server.cmd(&["ECHO", MARK]).await;
-        let mut scripts = Vec::new();
+        let mut seen = Seen::default();
         loop {
             let line = self.lines.recv().await.expect("the server shows the mark");
             match parse(&line) {
-                Some(sent) if sent.is_script() => scripts.push(sent),
+                Some(sent) if sent.is_script() => seen.scripts.push(sent),
+                Some(sent) if sent.is_wake_up() => seen.wake_ups.push(sent),
                 Some(sent) if sent.words.last().is_some_and(|word| word == MARK.as_bytes()) => {
-                    return scripts;
+                    return seen;
                 }
                 _ => {}
             }
@@ -59,12 +82,12 @@ impl<'a> Monitor<'a> {
     }
 }
 
-/// `1700000000.000000 [0 127.0.0.1:6379] "WORD" "WORD"`; none where a script has sent it.
+/// `1700000000.000000 [0 127.0.0.1:6379] "WORD" "WORD"`, or with `lua` for the address.
 fn parse(line: &str) -> Option<Sent> {
     let (_, rest) = line.split_once(" [")?;
     let (source, quoted) = rest.split_once("] ")?;
     let (_database, by) = source.split_once(' ')?;
-    (by != "lua").then(|| Sent { by: by.to_owned(), words: words(quoted) })
+    Some(Sent { by: by.to_owned(), words: words(quoted) })
 }
 
 /// Takes the words out of their quotes.

@@ -312,7 +312,7 @@ impl SemaphoreState {
             return; // older than what the last reply told
         };
         if lease::provable_until(counted_from, claim) < now + claim / 2 {
-            self.waiters.ask_again(counter);
+            self.waiters.ask_for(counter, wake_up);
         } else {
             self.grant(counter, token, counted_from, Term::Claim, now);
         }

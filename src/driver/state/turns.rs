@@ -188,8 +188,8 @@ impl SemaphoreState {
         let mut missed = false;
         let counters = named.asked.iter().chain(&named.admitted).copied();
         for (counter, outcome) in counters.zip(reply.asked.iter().chain(&reply.admitted)) {
-            let granted_before = self.take_in_waiter(counter, *outcome, &reply, sent, now);
-            missed |= granted_before && named.heartbeat == Some(counter);
+            let unheard = self.take_in_waiter(counter, *outcome, &reply, sent, now);
+            missed |= unheard && named.heartbeat == Some(counter);
         }
         self.take_in_others(&reply, sent, now);
         if missed {
@@ -244,8 +244,8 @@ impl SemaphoreState {
         }
     }
 
-    /// Takes in what a reply tells of one waiter. Returns whether the waiter had been granted before
-    /// that turn.
+    /// Takes in what a reply tells of one waiter. Returns whether the waiter had been granted before that turn, and
+    /// no wake-up has told so.
     fn take_in_waiter(
         &mut self,
         counter: u64,
@@ -262,7 +262,7 @@ impl SemaphoreState {
                 let unheard = earlier && wake_up.is_none();
                 self.notices.wake_up_missed |= unheard && self.waiters.is_subscribed();
                 self.grant(counter, token, sent, Term::Lease, now);
-                return earlier;
+                return unheard;
             }
             WaiterOutcome::Queued { ticket, place } => {
                 let by = AnsweredTurn { sent, last: reply.last };

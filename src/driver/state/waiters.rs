@@ -231,6 +231,14 @@ impl Waiters {
         Some(wake_up)
     }
 
+    /// Makes the next turn ask about the waiter for a wake-up, which is kept until the answer: it was not missed.
+    pub(super) fn ask_for(&mut self, counter: u64, wake_up: WakeUp) {
+        if let Some(waiter) = self.by_counter.get_mut(&counter) {
+            waiter.wake_up = Some(wake_up);
+        }
+        self.ask_again(counter);
+    }
+
     /// Returns whether the waiter is in the store's queue, as far as the client knows.
     pub(super) fn is_queued(&self, counter: u64) -> bool {
         let waiter = self.by_counter.get(&counter);

@@ -128,6 +128,52 @@ async fn a_wake_up_that_comes_while_the_waiter_is_asked_about_is_kept_until_the_
     assert!(harness.granted(waiter).is_some());
 }
 
+/// Asks about the waiter of a harness that is granted. `wakes` is whether the wake-up comes before the answer. Returns
+/// whether it counts as missed, and whether that makes the client ask again.
+fn missed(harness: &mut Harness, wakes: bool) -> (bool, bool) {
+    let (id, wake_up) = grant(harness);
+    let asks = harness.next().unwrap();
+    assert_eq!(asks.turn.ask.len(), 1);
+    if wakes {
+        harness.state.wake(id, wake_up, Instant::now());
+    }
+    harness.run_and_settle(asks);
+    assert!(harness.granted(id.counter()).is_some());
+    let missed = harness.state.take_missed_wake_up();
+    assert!(!harness.state.take_missed_wake_up(), "it is told once");
+    (missed, harness.next().is_some_and(|next| !next.turn.ask.is_empty()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_heartbeat_that_finds_a_grant_has_missed_its_wake_up_unless_that_comes_before_the_answer()
+{
+    for wakes in [true, false] {
+        let mut harness = Harness::new(1);
+        let _granted = queued(&mut harness, Renew::Auto);
+        let behind = harness.enter();
+        let turn = harness.next().unwrap();
+        harness.run_and_settle(turn);
+        harness.state.set_subscribed(true, Instant::now());
+        harness.pass(1_000).await;
+        assert_eq!(missed(&mut harness, wakes), (!wakes, !wakes), "{wakes}");
+        assert!(harness.granted(behind).is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_up_that_is_asked_about_was_not_missed() {
+    let mut harness = Harness::new(1);
+    let waiter = queued(&mut harness, Renew::Auto);
+    harness.state.set_subscribed(true, Instant::now());
+    harness.pass(CLAIM_MS / 2).await;
+    let (id, wake_up) = grant(&mut harness);
+    harness.state.wake(id, wake_up, Instant::now()); // of which less than half is left
+    let asks = harness.next().unwrap();
+    harness.run_and_settle(asks);
+    assert!(harness.granted(waiter).is_some());
+    assert!(!harness.state.take_missed_wake_up());
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_wake_up_of_a_kick_has_the_permit_looked_at_by_the_next_turn() {
     let mut harness = Harness::new(1);
@@ -137,7 +183,7 @@ async fn the_wake_up_of_a_kick_has_the_permit_looked_at_by_the_next_turn() {
     let looks = harness.next().unwrap();
     harness.run_and_settle(looks);
     assert!(matches!(hold.truth(), Truth::Lost(_)));
-    assert!(harness.next().is_none(), "it is in use until its holder gives it back");
+    assert!(harness.next().is_none(), "its holder may still be at work");
     harness.state.give_back(hold.id.counter(), None);
     assert_eq!(harness.next().unwrap().turn.release, [hold.id]);
 }

@@ -22,7 +22,7 @@ use redis::{
 };
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::retry_delay::RetryDelay;
 use crate::store::WakeListener;
@@ -34,7 +34,7 @@ use super::super::subscription::deliver;
 use super::nodes::Cluster;
 use super::refresh::Doubt;
 
-/// A name is unsubscribed after nobody has waited there for this time.
+/// How long a name stays subscribed to after the last wait there.
 const UNUSED: Duration = Duration::from_secs(60);
 /// The timeout for the answer to a subscription, and for a new connection.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -67,6 +67,8 @@ struct Shared {
     channels: Channels,
     cluster: Arc<Cluster>,
     listener: Arc<dyn WakeListener>,
+    /// A name is unsubscribed after nobody has waited there for this time.
+    unused: Duration,
     wanted: Mutex<BTreeMap<Arc<str>, Wanted>>,
     /// Whether all that is wanted is subscribed to, or soon will be.
     up: AtomicBool,
@@ -97,11 +99,23 @@ impl Wakes {
         cluster: Arc<Cluster>,
         listener: Arc<dyn WakeListener>,
     ) -> Self {
+        Self::with_unused(client, channels, cluster, listener, UNUSED)
+    }
+
+    /// As [`new`](Self::new), with the time after which a name is unsubscribed.
+    pub(super) fn with_unused(
+        client: redis::Client,
+        channels: Channels,
+        cluster: Arc<Cluster>,
+        listener: Arc<dyn WakeListener>,
+        unused: Duration,
+    ) -> Self {
         let shared = Shared {
             client,
             channels,
             cluster,
             listener,
+            unused,
             wanted: Mutex::default(),
             up: AtomicBool::new(false),
             broken: Notify::new(),
@@ -191,6 +205,7 @@ impl Shared {
 
     /// Subscribes to what is wanted, until the connection is of no use any more.
     async fn read(&self, mut connection: MultiplexedConnection, delay: &mut RetryDelay) -> Next {
+        let mut look_at = Instant::now() + self.unused;
         loop {
             for name in self.missing() {
                 let mut subscribe = redis::cmd("SSUBSCRIBE");
@@ -207,10 +222,11 @@ impl Shared {
             tokio::select! {
                 () = self.broken.notified() => return Next::Reconnect,
                 () = self.more.notified() => {}
-                () = sleep(UNUSED) => {
+                () = sleep_until(look_at) => {
                     if self.forget_unused() {
                         return Next::Reconnect; // with those that are left
                     }
+                    look_at = Instant::now() + self.unused;
                 }
             }
         }
@@ -236,7 +252,7 @@ impl Shared {
     /// it did.
     fn forget_unused(&self) -> bool {
         let mut wanted = lock(&self.wanted);
-        let is_used = |wanted: &Wanted| wanted.last.elapsed() < UNUSED;
+        let is_used = |wanted: &Wanted| wanted.last.elapsed() < self.unused;
         let used = wanted.values().filter(|wanted| is_used(wanted)).count();
         let forgets = used * 2 <= wanted.len() && used < wanted.len();
         if forgets {

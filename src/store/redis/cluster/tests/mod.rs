@@ -5,3 +5,4 @@ mod nodes_reply;
 mod refresh;
 mod slot_map;
 mod slots;
+mod wakes;

@@ -9,6 +9,8 @@ mod store;
 pub use acquire::{AcquireError, TryAcquireError};
 pub use client::{ConnectError, ControlError, ShutdownError};
 pub use config::ConfigError;
-pub(crate) use config::{has_forbidden_characters, is_semaphore_name};
+#[cfg(any(feature = "redis", feature = "tower"))]
+pub(crate) use config::has_forbidden_characters;
+pub(crate) use config::is_semaphore_name;
 pub use permit::{ExtendError, ReleaseError};
 pub use store::{StoreError, StoreErrorKind};

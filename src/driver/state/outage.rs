@@ -231,11 +231,10 @@ impl Outage {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tower"))]
 mod tests {
     use super::*;
 
-    #[cfg(feature = "tower")]
     #[test]
     fn too_few_replicas_are_an_outage_for_those_who_want_as_many() {
         let error = || StoreError::timeout("too few");

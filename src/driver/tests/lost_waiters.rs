@@ -195,6 +195,7 @@ async fn a_queue_that_is_lost_again_during_the_questions_is_asked_about_again() 
 }
 
 // Behaviour 84
+#[cfg(feature = "redis")]
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_is_cut_short_makes_the_client_ask_about_all() {
     let (mut harness, _) = full(1);

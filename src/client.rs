@@ -62,16 +62,16 @@ impl Client {
     /// | `redis+sentinel://[user][:password@]host[:26379][,host..]/master[/db]` | the primary that sentinels know as `master` |
     /// | `redis+cluster://[user][:password@]host[:port][,host..]` | the primaries of a cluster |
     ///
-    /// The sentinels are asked where the primary is each time that a connection is opened, and tell when it
-    /// has moved. One of them that answers is enough, since it tells of the others. User and password are those
-    /// of the primary. The parameters `sentinel_user` and `sentinel_password` are those of the sentinels, and
-    /// `sentinel_tls=yes` or `no` sets TLS for them alone. `redis-sentinel://` means the same, with
-    /// `?sentinelMasterId=master` in place of the path, too.
+    /// With Sentinel, the client asks the sentinels for the primary each time it opens a connection. They also tell it
+    /// when the primary has moved. One reachable sentinel is enough, because it lists the others. User and password
+    /// in front of the `@` are those of the primary. The parameters `sentinel_user` and `sentinel_password` are those
+    /// of the sentinels. The parameter `sentinel_tls` (`yes` or `no`) sets TLS for the sentinels alone.
+    /// `redis-sentinel://` means the same as `redis+sentinel://`. `?sentinelMasterId=master` can replace the path.
     ///
-    /// In a cluster, the primary that has the slot of a name counts its units. One node that answers is enough,
-    /// since it tells of the others. So this returns once any node has answered. A primary is connected to when a
-    /// name first needs it, and one that is down fails only the calls about its own names. `redis-cluster://` means
-    /// the same.
+    /// In a cluster, the primary that has the slot of a name counts its units. One reachable node is enough, because
+    /// it lists the others. So this returns once any node has answered. The client connects to a primary when a name
+    /// first needs it. If a primary is down, only the calls about its own names fail. `redis-cluster://` means the same
+    /// as `redis+cluster://`.
     ///
     /// `rediss` instead of `redis` means TLS (feature `tls-rustls`), `valkey` the same as `redis`, and
     /// `valkeys` the same as `rediss`. An IPv6 address stands in brackets: `redis://[::1]:6379`. In a user or
@@ -142,8 +142,8 @@ impl Client {
     /// - A connection that breaks is noticed at once; over TLS to a server without RESP3, only by the next
     ///   call. A server that hangs is noticed only when the next calls have had no answer: until then this
     ///   returns true. [`last_heard`](Self::last_heard) tells how old the latest answer is.
-    /// - In a cluster, a connection to one primary is enough for true. So a primary that is down does not take
-    ///   a service out of traffic whose other names are well. To learn whether the primary of one name answers, call
+    /// - In a cluster, a connection to one primary is enough for true. So a service stays in traffic while only some
+    ///   of its names are affected. To check the primary of one name, call
     ///   [`inspect`](crate::ZSetSemaphore::inspect) on a semaphore of that name.
     /// - While the server refuses calls, say because it is out of memory, this returns true.
     /// - Before the first call, a client made by [`open`](Self::open) or
@@ -186,8 +186,9 @@ impl Client {
     /// answer. It makes no call.
     ///
     /// In a cluster, it is the latest answer of any node, so it does not show that one primary is silent. A refusal
-    /// is an answer, too. A client that has nothing to ask hears nothing, so an old instant alone is no reason for
-    /// an alarm. It is one if the client holds permits that it renews: then it asks at least every third of the lease.
+    /// is an answer, too. A client without work makes no calls, so an old instant alone is no reason for an alarm. If
+    /// the client holds permits that it renews, it makes a call at least every third of the lease. Then an instant
+    /// that is older than that is a reason for an alarm.
     ///
     /// # Examples
     ///

@@ -49,9 +49,9 @@ impl ZSetSemaphore {
         Ok(())
     }
 
-    /// Kicks a permit, whoever holds it: it cannot be renewed any more, and its holder is told by
-    /// [`lost()`](crate::Permit::lost). Its units are free when the holder has dropped or released it, or at the
-    /// end of its lease at the latest.
+    /// Kicks a permit, whoever holds it. The permit cannot be renewed any more. A wake-up tells its holder, and
+    /// [`lost()`](crate::Permit::lost) resolves there; without wake-ups, at the next renewal. The units stay in use
+    /// until the holder drops or releases the permit, or until its lease ends.
     ///
     /// # Errors
     ///

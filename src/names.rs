@@ -20,12 +20,13 @@ pub struct Names {
 }
 
 impl Client {
-    /// Returns the names that the store knows and that `wanted` accepts: those that somebody holds or waits
-    /// for, those with an [override](crate::ZSetSemaphore::set_limit), and those used not long ago.
+    /// Returns the names that the store knows and that `wanted` accepts. The store knows names that somebody holds or
+    /// waits for, names with an [override](crate::ZSetSemaphore::set_limit), and names whose keys have not expired yet,
+    /// about a minute after their last use.
     ///
-    /// It is for the tools of operators, since it looks at all keys of the server, a thousand with each call
-    /// (`SCAN`). The server answers other calls in between. In a cluster it looks at the keys of each primary.
-    /// A name that comes or goes meanwhile may be missed.
+    /// It is meant for the tools of operators, because it scans all keys of the server (`SCAN`), about a thousand with
+    /// each call. The server answers other calls in between. In a cluster, it scans each primary. A name that appears
+    /// or disappears during the scan may be missed.
     ///
     /// The user of Redis needs the right to call `SCAN`.
     ///

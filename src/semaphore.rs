@@ -88,9 +88,10 @@ impl ZSetSemaphore {
     /// It is for a service whose configuration has changed while it runs. It returns at once. The store learns the
     /// limit with the next turn, which follows immediately if the client has made a call before.
     ///
-    /// A higher limit serves waiters. A lower limit takes no permit from anybody: nobody is let in until enough
-    /// have left. While another handle in the cluster has a higher limit, that one stays the cap. Once it is the
-    /// cap, waiters for more units than the limit end with [`TooLarge`](crate::AcquireError::TooLarge).
+    /// A higher limit serves waiters. A lower limit ends no permit: nobody is let in until enough units are released.
+    /// The highest limit in the cluster is the cap, so a lower limit has no effect while another handle has a higher
+    /// one. Once the lower limit is the cap, waiters for more units than it end with
+    /// [`TooLarge`](crate::AcquireError::TooLarge).
     ///
     /// An operator uses [`set_limit`](Self::set_limit) instead, which overrides the limits of all handles.
     ///

@@ -144,13 +144,14 @@ impl SemaphoreBuilder {
     /// A new primary may lack the last writes of the old one. Clients put back what it lacks when they reconnect,
     /// while there is room. Without a grace, others may have taken that room by then. Then the limit is passed
     /// until the late holder hears that its permit is lost, or until its lease ends. With a grace of at least the
-    /// longest lease, the limit is not passed: during the grace permits are renewed, put back and released,
-    /// waiters keep their places, and a try is refused.
+    /// longest lease, the limit is not exceeded for names that the new server knows. During the grace, permits are
+    /// renewed, put back and released. Waiters keep their places. A try ends with
+    /// [`TryAcquireError::Full`](crate::TryAcquireError::Full).
     ///
-    /// The grace counts from the first turn about the name on the new server. A name of which that server knows
-    /// nothing may be new, or its data was lost with the server. So its grace counts from the start of the
-    /// server, and is over for all servers that have been up for longer. If clients want different graces, the
-    /// longest one counts that was wanted since the last change of the server.
+    /// The grace of a name starts with its first turn on the new server. If the server has no data of the name, the
+    /// grace counts from the start of the server instead, because the name may be new. So there is no grace for such
+    /// a name on a server that has been up for longer than the grace. If clients set different graces, the longest
+    /// one that was set since the last change of the server counts.
     ///
     /// A grace costs its whole length after each restart, planned failover and move of the name to another
     /// server, even where nothing was lost, since the server cannot know. Therefore there is none by default.
@@ -159,8 +160,8 @@ impl SemaphoreBuilder {
     /// excess. With all 30 grants lost, and holders that reconnect half a second later than waiters, there were
     /// 30 units too many for half a second. A grace of one lease of 2 s left no excess, and no grant for 2 s.
     ///
-    /// Permits that had been released are among the older data, too. They take room until their leases end, and
-    /// a permit that finds no room is lost. The user of Redis needs the right to call `INFO`.
+    /// The older data may also contain permits that were released meanwhile. They take room until their leases end.
+    /// A permit that finds no room is lost. The Redis user needs the right to call `INFO`.
     pub fn failover_grace(mut self, grace: Duration) -> Self {
         self.failover_grace = grace;
         self
@@ -169,15 +170,15 @@ impl SemaphoreBuilder {
     /// Sets how many replicas must have a grant before it is handed out. Default: 0, so a grant is handed out when
     /// the primary has it.
     ///
-    /// Redis replicates asynchronously. A primary that dies takes with it what it had not sent to the replica that
-    /// is promoted. With `replicated(1)` and one replica, that replica has each grant before its holder works. So a
-    /// failover to it loses no permit that somebody holds.
+    /// Redis replicates asynchronously. If a primary dies, the promoted replica lacks what it had not received yet.
+    /// With `replicated(1)` and one replica, that replica has each grant before the holder starts to work. So a
+    /// failover to it loses no grant that was handed out.
     ///
-    /// The acquire goes on while the replicas are asked: the permit is granted, is renewed, and takes its units.
-    /// Callers at the same time share one question, the command `WAIT`, which goes over a second connection to the
-    /// primary. That connection is opened by the first caller, and closed after a minute without one. A grant costs
-    /// one more round trip to the primary and from there to the replicas. With one replica on the same machine, a pair
-    /// of acquire and release took 2.4 times as long alone, and twice as long with 64 tasks.
+    /// While the client waits for the replicas, the permit takes its units and is renewed. Concurrent callers share
+    /// one `WAIT` command, which is sent over a second connection to the primary. The first caller opens that
+    /// connection. It is closed after a minute without a caller. A grant costs one more round trip to the primary, and
+    /// from there to the replicas. With one replica on the same machine, a pair of acquire and release took 2.4 times
+    /// as long for one task, and twice as long for 64 tasks.
     ///
     /// While too few replicas acknowledge, an acquire waits as it does in an outage of the store, and keeps its units.
     /// A [`timeout`](crate::Acquire::timeout) ends it with
@@ -185,7 +186,8 @@ impl SemaphoreBuilder {
     /// [`TryAcquireError::Unavailable`](crate::TryAcquireError::Unavailable). The error in it is
     /// [`TooFewReplicas`](crate::StoreErrorKind::TooFewReplicas), with both numbers. The permit is given back. The
     /// tower layer treats it as an outage: its policy decides. A permit that is lost while replicas are asked was
-    /// never handed out, so the acquire goes back to the end of the queue.
+    /// never handed out, so the acquire goes back to the end of the queue. If the permit was kicked, the acquire ends
+    /// with [`AcquireError::Kicked`](crate::AcquireError::Kicked).
     ///
     /// # What it does not promise
     ///

@@ -8,11 +8,8 @@ use zset_semaphore::{
     TryAcquireError,
 };
 
-use crate::printable::Printable;
+use crate::output::warn;
 use crate::status::Status;
-
-/// The longest message that is printed.
-const LONGEST: usize = 2_000;
 
 /// Why a verb failed, and the status that says so.
 #[derive(Debug)]
@@ -41,7 +38,7 @@ impl Failure {
 
     /// Prints it on standard error. Returns the status.
     pub(crate) fn print(self) -> Status {
-        eprintln!("zsem: {}", Printable::of_length(&self.message, LONGEST));
+        warn(&self.message);
         self.status
     }
 
@@ -108,6 +105,7 @@ impl From<AcquireError> for Failure {
             AcquireError::Timeout { outage: Some(outage), .. } => status_of(outage),
             AcquireError::Refused(refused) => status_of(refused),
             AcquireError::ZeroUnits => Status::USAGE,
+            AcquireError::TooLarge { .. } => Status::CONFIG,
             AcquireError::Closed | AcquireError::NoRuntime => Status::SYSTEM,
             _ => Status::NO_PERMIT,
         };
@@ -120,6 +118,7 @@ impl From<TryAcquireError> for Failure {
         let status = match &error {
             TryAcquireError::Unavailable(unavailable) => status_of(unavailable),
             TryAcquireError::ZeroUnits => Status::USAGE,
+            TryAcquireError::TooLarge { .. } => Status::CONFIG,
             TryAcquireError::Closed | TryAcquireError::NoRuntime => Status::SYSTEM,
             _ => Status::NO_PERMIT,
         };

@@ -30,6 +30,9 @@ pub(crate) fn hash(global: &Global, file: Option<&Path>) -> Result<Status, Failu
         }
         None => io::stdin().lock().take(LONGEST).read_to_end(&mut secret),
     };
+    if secret.len() as u64 == LONGEST {
+        return Err(Failure::new(Status::USAGE, "the secret is too long"));
+    }
     read.map_err(|error| Failure::of_system("the secret cannot be read", &error))?;
     while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         secret.pop();

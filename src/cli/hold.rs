@@ -29,23 +29,24 @@ pub(crate) async fn hold(global: &Global, args: HoldArgs) -> Result<Status, Fail
     };
     let Granted { client, permit, .. } = *granted;
     let (id, token, units) = (permit.id().to_string(), permit.fencing_token(), permit.units());
-    if global.json {
-        print_json(&Held { id, token, units })?;
-    } else {
-        print(&format!("id={id} token={token} units={units}\n"))?;
-    }
-    let lost = tokio::select! {
-        biased;
-        reason = permit.lost() => Some(reason),
-        _ = signals.next_end() => None,
-        () = end_of_input()? => None,
+    let held = async {
+        match global.json {
+            true => print_json(&Held { id, token, units })?,
+            false => print(&format!("id={id} token={token} units={units}\n"))?,
+        }
+        tokio::select! {
+            biased;
+            reason = permit.lost() => {
+                Err(Failure::new(Status::LOST, format!("the permit was lost: {reason}")))
+            }
+            _ = signals.next_end() => Ok(Status::OK),
+            () = end_of_input()? => Ok(Status::OK),
+        }
     };
+    let end = held.await;
     drop(permit);
     leave(&client).await;
-    match lost {
-        Some(reason) => Err(Failure::new(Status::LOST, format!("the permit was lost: {reason}"))),
-        None => Ok(Status::OK),
-    }
+    end
 }
 
 /// Resolves when standard input ends. A thread reads it, since a read cannot be given up.

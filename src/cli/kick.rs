@@ -8,7 +8,7 @@ use zset_semaphore::{Inspection, KickOutcome, PermitId};
 use crate::args::{Global, KickArgs};
 use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, warn};
 use crate::printable::Printable;
 use crate::status::Status;
 
@@ -40,6 +40,10 @@ pub(crate) async fn kick(global: &Global, args: &KickArgs) -> Result<Status, Fai
     }
     let after = semaphore.inspect().await?;
     tell(global, &outcomes, (seen.in_use, after.in_use))?;
+    let by_mark = args.client.is_some() || args.label.is_some();
+    if by_mark && seen.holders_total > seen.holders.len() as u64 {
+        warn("there are more holders than one look shows; kick again");
+    }
     let any = outcomes.iter().any(|(_, outcome)| *outcome != KickOutcome::NotHeld);
     Ok(if any { Status::OK } else { Status::NO })
 }
@@ -63,9 +67,9 @@ fn confirmed(args: &KickArgs, ids: &[PermitId]) -> Result<bool, Failure> {
         return Err(Failure::new(Status::USAGE, "without a terminal, say --yes"));
     }
     let what = if args.now { "free at once the units of" } else { "kick" };
-    eprint!("zsem: {what} {} permits of {}? [y/N] ", ids.len(), Printable::new(&args.name));
     let read = |error: io::Error| Failure::of_system("the terminal", &error);
-    io::stderr().flush().map_err(read)?;
+    let name = Printable::new(&args.name);
+    write!(io::stderr(), "zsem: {what} {} permits of {name}? [y/N] ", ids.len()).map_err(read)?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).map_err(read)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -1,6 +1,6 @@
 //! `zsem ls`: the semaphores, with what is in use and who waits.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 use glob::Pattern;
 use serde::Serialize;
 use zset_semaphore::{Client, Inspection};
@@ -8,7 +8,7 @@ use zset_semaphore::{Client, Inspection};
 use crate::args::Global;
 use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::output::{print, print_json, warn};
 use crate::status::Status;
 use crate::table::{Cell, Table, Tone};
 use crate::times::short;
@@ -43,16 +43,28 @@ pub(crate) async fn ls(global: &Global, pattern: Option<&str>) -> Result<Status,
     let matches = |name: &str| pattern.as_ref().is_none_or(|pattern| pattern.matches(name));
     let found = client.names(matches).await?;
     let rows = stream::iter(found.names).map(|name| row(&client, name)).buffered(AT_ONCE);
-    let listing = Listing { semaphores: rows.try_collect().await?, complete: found.complete };
+    let (mut semaphores, mut failed) = (Vec::new(), None);
+    let mut rows = std::pin::pin!(rows);
+    while let Some(row) = rows.next().await {
+        match row {
+            Ok(row) => semaphores.push(row),
+            Err(failure) => {
+                warn(failure.message());
+                failed = Some(failure.status());
+            }
+        }
+    }
+    let listing = Listing { semaphores, complete: found.complete };
     if global.json {
         print_json(&listing)?;
     } else {
         print(&table(&listing).text(global.colors()))?;
         if !listing.complete {
-            eprintln!("zsem: there are more; name a pattern");
+            warn("there are more; name a pattern");
         }
     }
-    Ok(if listing.semaphores.is_empty() { Status::NO } else { Status::OK })
+    let nothing = listing.semaphores.is_empty();
+    Ok(failed.unwrap_or(if nothing { Status::NO } else { Status::OK }))
 }
 
 async fn row(client: &Client, name: String) -> Result<Row, Failure> {

@@ -50,7 +50,9 @@ fn start(cli: Cli) -> Result<Status, Failure> {
     // One thread: the parent-death signal of a command counts for the thread that has started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::of_system("no runtime", &error))?;
-    runtime.block_on(perform(cli))
+    let end = runtime.block_on(perform(cli));
+    runtime.shutdown_background(); // a look-up of a name may still be under way
+    end
 }
 
 async fn perform(Cli { global, verb }: Cli) -> Result<Status, Failure> {

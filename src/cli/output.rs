@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use crate::args::{Color, Global};
 use crate::failure::Failure;
+use crate::printable::Printable;
+
+/// The longest line on standard error.
+const LONGEST: usize = 2_000;
 
 /// Writes to standard output. A reader that has gone, such as `head`, is no failure.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -16,6 +20,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to standard error, if that can be written.
+pub(crate) fn warn(text: &str) {
+    let line = format!("zsem: {}\n", Printable::of_length(text, LONGEST));
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
 /// Writes one line of JSON.

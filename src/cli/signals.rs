@@ -57,6 +57,8 @@ impl Signals {
         let ignored = ignored();
         let is_caught = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) == 0;
         let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
+        // The end of a command is not told where its signal is ignored.
+        let caught = caught.chain([Signal::CHILD]);
         let caught: Vec<i32> = caught.map(Signal::as_raw).collect();
         let signals = SignalsInfo::<WithRawSiginfo>::new(&caught);
         let mut signals = signals.map_err(|error| Failure::of_system("signals", &error))?;
@@ -66,6 +68,7 @@ impl Signals {
                 let signal = Signal::from_named_raw(info.si_signo);
                 let by_terminal = info.si_code > 0 && info.si_code != BY_PROCESS;
                 let told = signal
+                    .filter(|signal| *signal != Signal::CHILD)
                     .is_none_or(|signal| sender.send(Received { signal, by_terminal }).is_ok());
                 if !told {
                     return; // nobody listens any more

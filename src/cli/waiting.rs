@@ -45,6 +45,11 @@ pub(crate) async fn wait(
         let semaphore = args.semaphore(&client).await?;
         Ok::<_, Failure>((client, semaphore))
     };
+    let prepared = async {
+        let Some(most) = args.longest(global) else { return prepared.await };
+        let late = |_| Failure::new(Status::AWAY, format!("no connection within {most:?}"));
+        tokio::time::timeout(most, prepared).await.map_err(late)?
+    };
     let (client, semaphore) = tokio::select! {
         biased;
         received = signals.next_end() => return Ok(Waited::Signal(received)),
@@ -58,10 +63,14 @@ pub(crate) async fn wait(
     let waited = tokio::select! {
         biased;
         received = signals.next_end() => Err(received),
-        permit = granted => Ok(permit?),
+        permit = granted => Ok(permit),
     };
     match waited {
-        Ok(permit) => Ok(Waited::Granted(Box::new(Granted { client, semaphore, permit }))),
+        Ok(Err(failure)) => {
+            leave(&client).await;
+            Err(failure)
+        }
+        Ok(Ok(permit)) => Ok(Waited::Granted(Box::new(Granted { client, semaphore, permit }))),
         Err(received) => {
             leave(&client).await;
             Ok(Waited::Signal(received))
@@ -76,6 +85,12 @@ pub(crate) async fn leave(client: &Client) {
 }
 
 impl PermitArgs {
+    /// How long it may take to connect, where the wait is bounded.
+    fn longest(&self, global: &Global) -> Option<Duration> {
+        let tries = self.tries.then_some(global.call_deadline);
+        tries.or_else(|| self.wait.map(|wait| wait.max(global.call_deadline)))
+    }
+
     async fn semaphore(&self, client: &Client) -> Result<ZSetSemaphore, Failure> {
         let limit = match self.limit {
             Some(limit) => limit,

@@ -60,10 +60,10 @@ async fn no_redis_and_a_wrong_password() {
 async fn each_right_that_lacks_is_named() {
     let server = RedisServer::start().await;
     let rights = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist +pexpireat +hget \
-                  +hmget +hset +hdel +zadd +zcard +zmscore +zrange +zrangebyscore +zrank +zrem +zscore +info +ping";
+                  +hmget +hset +hdel +zadd +zcard +zmscore +zrange +zrangebyscore +zrank +zrem +zscore +info";
     let all: Vec<&str> = rights.split_whitespace().collect();
     for right in all.iter().filter(|right| right.starts_with('+')) {
-        if ["+ping", "+subscribe", "+info"].contains(right) {
+        if ["+subscribe", "+info"].contains(right) {
             continue;
         }
         let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">pw", "resetchannels"];
@@ -119,4 +119,18 @@ async fn a_clock_that_is_off_is_told_with_its_difference() {
     let end = check(&server.url()).await;
     assert_eq!(end.status, 0);
     complains(&end, "warn", &["clock", "ahead"]);
+}
+
+#[tokio::test]
+async fn a_check_disturbs_neither_the_next_one_nor_a_semaphore_in_use() {
+    let server = RedisServer::builder().arg("--maxmemory-policy").arg("noeviction").start().await;
+    for line in ["check", "check jobs", "check jobs"] {
+        let end = Program::start(&server, line).end().await;
+        assert_eq!((end.status, complaints(&end)), (0, vec![]), "{line}: {end:?}");
+    }
+    let jobs = crate::program::semaphore(&server, "jobs", 1).await;
+    let _held = jobs.acquire(1).await.unwrap();
+    let end = Program::start(&server, "check jobs").end().await;
+    assert_eq!((end.status, complaints(&end)), (0, vec![]), "{end:?}");
+    assert_eq!(jobs.inspect().await.unwrap().in_use, 1);
 }

@@ -118,3 +118,27 @@ async fn the_url_comes_from_an_argument_a_file_or_the_environment_in_this_order(
     assert_eq!(seen_by(zsem(&there, run).env("REDIS_URL", &here)).await, (false, true));
     assert_eq!(seen_by(zsem("", run).env("REDIS_URL", &here)).await, (true, false));
 }
+
+/// Runs a line of bash in which `$0` is `zsem`.
+fn bash(server: &RedisServer, line: &str) -> Option<i32> {
+    let mut command = std::process::Command::new("setsid");
+    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
+    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL").stdout(Stdio::null());
+    command.status().unwrap().code()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_nobody_can_read_change_no_status() {
+    let server = RedisServer::start().await;
+    let held = semaphore(&server, "full", 1).await.acquire(1).await.unwrap();
+    assert_eq!(bash(&server, "exec \"$0\" run --try full -- true 2>/dev/full"), Some(75));
+    let kept = "exec \"$0\" run --when-lost keep --max-hold 100ms s -- sh -c 'sleep 0.5; exit 5' 2>/dev/full";
+    assert_eq!(bash(&server, kept), Some(5));
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_parent_that_ignores_the_end_of_children_changes_no_status() {
+    let server = RedisServer::start().await;
+    assert_eq!(bash(&server, "trap '' CHLD; exec \"$0\" run s -- sh -c 'exit 3'"), Some(3));
+}

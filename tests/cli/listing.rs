@@ -140,3 +140,13 @@ async fn a_list_goes_on_where_nobody_reads_it_any_more() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[tokio::test]
+async fn a_key_that_is_damaged_hides_no_other_semaphore() {
+    let server = RedisServer::start().await;
+    let _held = semaphore(&server, "jobs", 1).await.acquire(1).await.unwrap();
+    server.cmd(&["SET", "zsem:{bad}:meta", "1"]).await;
+    let end = Program::start(&server, "ls").end().await;
+    assert_eq!(end.status, 77);
+    assert!(end.stdout.contains("jobs") && end.stderr.contains("bad"), "{end:?}");
+}

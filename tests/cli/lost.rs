@@ -135,3 +135,25 @@ async fn an_outage_that_is_shorter_than_the_lease_is_not_noticed_by_the_command(
     let end = program.end().await;
     assert_eq!((end.status, end.stderr.as_str()), (0, ""));
 }
+
+#[tokio::test]
+async fn a_short_maximum_hold_leaves_the_command_its_time() {
+    let server = RedisServer::start().await;
+    let end = Program::run(&server.url(), "--max-hold 5s s", "exit 3").end().await;
+    assert_eq!((end.status, end.stderr.as_str()), (3, ""), "{end:?}");
+    let end = Program::run(&server.url(), "--max-hold 5s --grace 5s s", "exit 3").end().await;
+    assert_eq!(end.status, 78, "{end:?}");
+}
+
+#[tokio::test]
+async fn what_a_stopped_command_leaves_behind_is_killed() {
+    let server = RedisServer::start().await;
+    let operator = semaphore(&server, "s", 1).await;
+    let script = "sh -c 'trap \"\" TERM; echo pid $$; while :; do sleep 0.02; done' & wait";
+    let program = Program::run(&server.url(), "--lease 3s --grace 500ms s", script);
+    let left = program.pid_of_command().await;
+    let holder = operator.inspect().await.unwrap().holders[0].id;
+    operator.kick(holder).await.unwrap();
+    assert_eq!(program.status().await, 76);
+    eventually("what it left is gone", LONG, async || !is_alive(left)).await;
+}

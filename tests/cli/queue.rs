@@ -87,3 +87,23 @@ async fn a_permit_is_held_until_input_ends_or_a_signal_comes() {
         assert_eq!(seen.inspect().await.unwrap().in_use, 0, "it is given back before the end");
     }
 }
+
+#[tokio::test]
+async fn a_wait_that_has_ended_leaves_no_place_in_the_queue() {
+    let server = RedisServer::start().await;
+    let full = semaphore(&server, "s", 1).await;
+    let _held = full.acquire(1).await.unwrap();
+    assert_eq!(Program::run(&server.url(), "-w 100ms s", "echo ran").status().await, 75);
+    assert_eq!(full.inspect().await.unwrap().waiters_total, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permit_that_cannot_be_printed_is_given_back() {
+    let server = RedisServer::start().await;
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = crate::program::zsem(&server.url(), ["hold", "s"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).stdout(full).spawn().unwrap();
+    let _input = child.stdin.take(); // it stays open
+    assert_eq!(child.wait().unwrap().code(), Some(71));
+    assert_eq!(semaphore(&server, "s", 1).await.inspect().await.unwrap().in_use, 0);
+}

@@ -69,7 +69,7 @@ async fn without_a_permit_it_has_75_or_what_was_chosen_and_runs_nothing() {
     let server = RedisServer::start().await;
     let held = semaphore(&server, "s", 1).await.acquire(1).await.unwrap();
     for (line, status) in
-        [("--try s", 75), ("-w 50ms s", 75), ("-E 0 --try s", 0), ("--units 2 s", 75)]
+        [("--try s", 75), ("-w 50ms s", 75), ("-E 0 --try s", 0), ("-E 0 --try --units 2 s", 78)]
     {
         let end = Program::run(&server.url(), line, "echo ran").end().await;
         assert_eq!((end.status, end.stdout.as_str()), (status, ""), "{line}: {end:?}");

@@ -12,10 +12,11 @@ use crate::client::own_label;
 use crate::failure::Failure;
 use crate::output::{print, print_json};
 use crate::status::Status;
+use crate::waiting::leave;
 
 use finding::{Finding, Level};
 
-/// The name of the semaphore that the check uses, if none is given.
+/// The name of the semaphore that the check uses, if none is given, with a random end.
 const NAME: &str = "zsem-check";
 
 /// The URL that counts if none is given.
@@ -24,7 +25,8 @@ const URL: &str = "redis://127.0.0.1:6379";
 pub(crate) async fn check(global: &Global, name: Option<&str>) -> Result<Status, Failure> {
     global.may_change()?;
     let mut findings = Vec::new();
-    let end = examine(global, name.unwrap_or(NAME), &mut findings).await;
+    let name = name.map_or_else(|| format!("{NAME}-{:08x}", fastrand::u32(..)), str::to_owned);
+    let end = examine(global, &name, &mut findings).await;
     if let Err(failure) = &end {
         findings.push(Finding::fail("connection", failure.message()));
     }
@@ -51,7 +53,10 @@ async fn examine(global: &Global, name: &str, findings: &mut Vec<Finding>) -> Re
         )),
     }
     let other = global.connect(&own_label()).await?;
-    use_it(&client, &other, name, findings).await
+    let end = use_it(&client, &other, name, findings).await;
+    leave(&other).await;
+    leave(&client).await;
+    end
 }
 
 async fn use_it(

@@ -52,7 +52,13 @@ pub(crate) async fn examine(
     client: &redis::Client,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Failure> {
-    let mut connection = connect(client).await?;
+    let mut connection = match connect(client).await {
+        Ok(connection) => connection,
+        Err(failure) => {
+            findings.push(Finding::warn("server", format!("not looked at: {}", failure.message())));
+            return Ok(());
+        }
+    };
     let info: RedisResult<String> = cmd("INFO").query_async(&mut connection).await;
     match info {
         Ok(info) => {
@@ -77,15 +83,19 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn version(info: &str) -> Finding {
-    let valkey = field(info, "valkey_version").map(|version| ("Valkey", version, 8));
-    let redis = || field(info, "redis_version").map(|version| ("Redis", version, 7));
+    let valkey = field(info, "valkey_version").map(|version| ("Valkey", version, (8, 0)));
+    let redis = || field(info, "redis_version").map(|version| ("Redis", version, (6, 2)));
     let Some((engine, version, least)) = valkey.or_else(redis) else {
         return Finding::warn("version", "the server tells no version");
     };
     let told = format!("{engine} {version}");
-    match version.split('.').next().and_then(|major| major.parse::<u32>().ok()) {
-        Some(major) if major >= least => Finding::ok("version", told),
-        _ => Finding::warn("version", format!("{told}; promised from {least} on")),
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let present = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    match present >= least {
+        true => Finding::ok("version", told),
+        false => {
+            Finding::warn("version", format!("{told}; promised from {}.{} on", least.0, least.1))
+        }
     }
 }
 
@@ -163,7 +173,8 @@ mod tests {
         for (info, level) in [
             ("redis_version:7.0.15\r\n", Level::Ok),
             ("redis_version:7.2.4\r\nvalkey_version:8.0.1\r\n", Level::Ok),
-            ("redis_version:6.2.14\r\n", Level::Warn),
+            ("redis_version:6.2.14\r\n", Level::Ok),
+            ("redis_version:6.0.16\r\n", Level::Warn),
             ("redis_version:7.2.4\r\nvalkey_version:7.2.4\r\n", Level::Warn),
             ("", Level::Warn),
         ] {

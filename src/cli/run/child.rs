@@ -78,6 +78,13 @@ impl Child {
         };
     }
 
+    /// Kills what the command has started and left behind in a group of its own.
+    pub(crate) fn end_group(&self) {
+        if self.group == Group::Own {
+            let _ = kill_process_group(self.pid, Signal::KILL); // there may be nobody
+        }
+    }
+
     /// Passes a signal on, unless the command has got it, too.
     pub(crate) fn pass_on(&self, received: Received) {
         if !(self.group == Group::Shared && received.by_terminal) {

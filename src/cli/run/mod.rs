@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::args::{Global, RunArgs};
 use crate::failure::Failure;
+use crate::output::warn;
 use crate::signals::Signals;
 use crate::status::Status;
 use crate::waiting::{Granted, Waited, leave, wait};
@@ -60,7 +61,7 @@ async fn release(global: &Global, permit: zset_semaphore::Permit) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("no answer within {:?}", global.call_deadline),
     };
-    eprintln!("zsem: warning: the units are in use until the lease ends: {told}");
+    warn(&format!("warning: the units are in use until the lease ends: {told}"));
 }
 
 fn command(args: &RunArgs) -> Vec<OsString> {
@@ -74,10 +75,13 @@ fn command(args: &RunArgs) -> Vec<OsString> {
 /// end only if a renewal fails.
 fn grace(args: &RunArgs) -> Result<Duration, Failure> {
     let lease = args.permit.lease;
-    let grace = args.grace.unwrap_or_else(|| GRACE.min(lease / 3));
-    if grace > lease / 2 {
-        let told =
-            format!("--grace is {grace:?}; allowed: up to half of the lease, {:?}", lease / 2);
+    let longest = args.permit.max_hold.unwrap_or(Duration::MAX);
+    let grace = args.grace.unwrap_or_else(|| GRACE.min(lease / 3).min(longest / 3));
+    if grace > lease / 2 || grace >= longest {
+        let told = format!(
+            "--grace is {grace:?}; allowed: up to half of the lease, {:?}, and less than --max-hold",
+            lease / 2
+        );
         return Err(Failure::new(Status::CONFIG, told));
     }
     Ok(grace)

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use zset_semaphore::{LostReason, Permit};
 
 use crate::args::WhenLost;
+use crate::output::warn;
 use crate::signals::Signals;
 use crate::status::Status;
 
@@ -32,7 +33,7 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Running,
-    /// It was asked to end: no renewal was confirmed in time.
+    /// It was asked to end: no renewal was confirmed in time, or it was about to be held for too long.
     Asked,
     /// The permit is lost. It is killed at that instant.
     Lost(LostReason, Instant),
@@ -55,7 +56,7 @@ impl Watch {
             let look_at = self.look_at(stage, permit);
             tokio::select! {
                 biased;
-                status = child.ended() => return ended(stage, status),
+                status = child.ended() => return ended(&child, stage, status),
                 reason = permit.lost(), if matches!(stage, Stage::Running | Stage::Asked) => {
                     stage = self.lost(&child, stage, reason, permit.deadline());
                 }
@@ -82,11 +83,17 @@ impl Watch {
         deadline.checked_sub(self.grace).unwrap_or(deadline)
     }
 
+    /// Asks the command to end. One that is stopped has to go on for that.
+    fn ask(&self, child: &Child) {
+        child.send(self.signal);
+        child.send(Signal::CONT);
+    }
+
     /// Does what is due.
     fn look(&self, child: &Child, stage: Stage, permit: &Permit) -> Stage {
         match stage {
             Stage::Running if self.ask_at(permit) <= Instant::now() => {
-                child.send(self.signal);
+                self.ask(child);
                 Stage::Asked
             }
             Stage::Lost(reason, _) => {
@@ -101,12 +108,12 @@ impl Watch {
     /// has the grace to end.
     fn lost(&self, child: &Child, stage: Stage, reason: LostReason, deadline: Instant) -> Stage {
         if self.when_lost == WhenLost::Keep {
-            eprintln!("zsem: warning: the permit was lost, and the command goes on: {reason}");
+            warn(&format!("warning: the permit was lost, and the command goes on: {reason}"));
             return Stage::Kept;
         }
         if reason == LostReason::Kicked {
             if stage == Stage::Running {
-                child.send(self.signal);
+                self.ask(child);
             }
             return Stage::Lost(reason, deadline.min(Instant::now() + self.grace));
         }
@@ -115,10 +122,13 @@ impl Watch {
     }
 }
 
-fn ended(stage: Stage, status: Status) -> Ended {
-    match stage {
-        Stage::Running | Stage::Kept => Ended::ByItself(status),
-        Stage::Asked => Ended::Stopped(None),
-        Stage::Lost(reason, _) | Stage::Killed(reason) => Ended::Stopped(Some(reason)),
-    }
+/// What the command has started ends with it where its permit is lost.
+fn ended(child: &Child, stage: Stage, status: Status) -> Ended {
+    let reason = match stage {
+        Stage::Running | Stage::Kept => return Ended::ByItself(status),
+        Stage::Asked => None,
+        Stage::Lost(reason, _) | Stage::Killed(reason) => Some(reason),
+    };
+    child.end_group();
+    Ended::Stopped(reason)
 }

@@ -1,8 +1,10 @@
 //! The rights a Redis user needs: the list is enough, and nothing on it is superfluous.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use redis::{FromRedisValue, Value};
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{AcquireError, Client, ConnectError, StoreErrorKind};
@@ -18,6 +20,19 @@ pub(crate) async fn give_rights<'a>(server: &RedisServer, rights: impl Iterator<
     words.extend(rights);
     server.cmd(&words).await;
     server.cmd(&["ACL", "LOG", "RESET"]).await;
+}
+
+/// The commands that were denied.
+pub(crate) async fn denied(node: &RedisServer) -> Vec<String> {
+    let log: Vec<HashMap<String, Value>> = node.query(&["ACL", "LOG"]).await;
+    let commands = log.iter().map(|entry| String::from_redis_value_ref(&entry["object"]).unwrap());
+    commands.collect()
+}
+
+/// A server from 7.2 on lists the library where that is allowed. Nothing depends on it. Redis 6.2 names the command
+/// alone.
+pub(crate) fn lists_library(command: &String) -> bool {
+    matches!(&**command, "client|setinfo" | "client")
 }
 
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -84,7 +99,7 @@ async fn a_user_with_the_listed_rights_can_do_everything() {
     within(PATIENCE, use_it_all(&server, &url_of(&server), "jobs")).await.unwrap();
 
     // Nor was anything denied in silence, but for the name a newer redis-server may be told.
-    let log: redis::Value = server.cmd(&["ACL", "LOG"]).await;
+    let log: Value = server.cmd(&["ACL", "LOG"]).await;
     let log = format!("{log:?}");
     assert!(!log.contains("object") || log.contains("client"), "{log}");
 }
@@ -160,6 +175,6 @@ async fn grants_on_replicas_need_one_right_more() {
     }
     give_rights(&server, RIGHTS.split_whitespace().chain(["+wait", "+info"])).await;
     acquire().await.unwrap().release().await.unwrap();
-    let denied: Vec<redis::Value> = server.query(&["ACL", "LOG"]).await;
-    assert!(denied.is_empty(), "{denied:?}");
+    let denied = denied(&server).await;
+    assert!(denied.iter().all(lists_library), "{denied:?}");
 }

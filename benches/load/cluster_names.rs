@@ -21,7 +21,7 @@ const ROUNDS: usize = 7;
 const WARM_UP: Duration = Duration::from_millis(300);
 const WINDOW: Duration = Duration::from_secs(1);
 /// The most that a pair may cost the servers where the names are on three primaries, beside one.
-const MOST: f64 = 1.25;
+const MOST: f64 = 1.15;
 
 /// All clients of one cluster.
 struct Side {

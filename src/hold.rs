@@ -123,6 +123,12 @@ impl Hold {
         self.end(End::Released)
     }
 
+    /// Ends the permit as released, unless it has ended. Returns whether it is to be given back: by the one caller
+    /// that ended it, or because it was kicked.
+    pub(crate) fn leave(&self) -> bool {
+        self.release() || self.is_kicked()
+    }
+
     /// Whether an operator has kicked the permit. The store keeps it until its holder gives it back.
     pub(crate) fn is_kicked(&self) -> bool {
         self.lost_for() == Some(LostReason::Kicked)

@@ -263,7 +263,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.hold.release() || self.hold.is_kicked() {
+        if self.hold.leave() {
             self.driver.update_unawaited(|state| state.give_back(self.hold.id.counter(), None));
         }
     }

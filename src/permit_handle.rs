@@ -138,13 +138,8 @@ pub(crate) async fn release(
     hold: &Hold,
     give_back: impl FnOnce(ReleaseDone),
 ) -> Result<Released, ReleaseError> {
-    let ends_here = match hold.truth() {
-        Truth::HeldUntil(_) => hold.release(),
-        Truth::Lost(LostReason::Kicked) => true,
-        // Past its deadline the permit is lost, and the driver removes it from the store.
-        Truth::Lost(_) | Truth::Released => false,
-    };
-    if !ends_here {
+    hold.truth(); // past its deadline the permit is lost, and the driver removes it from the store
+    if !hold.leave() {
         return Ok(Released::AlreadyGone);
     }
     let (done, answer) = oneshot::channel();

@@ -233,13 +233,14 @@ impl Wait {
         let end = ready!(polled);
         *self.as_mut().project().stage = Stage::Outside;
         Poll::Ready(match end {
-            WaitEnd::Granted(hold) => Ok(match hold.truth() {
-                Truth::HeldUntil(_) => {
-                    let permit = Permit::new(hold, self.semaphore.driver.clone());
-                    self.hand_out_or_replicate(permit)
-                }
-                Truth::Lost(_) | Truth::Released => None,
-            }),
+            WaitEnd::Granted(hold) => {
+                // If it is lost, the drop gives it back where that is left to its holder.
+                let permit = Permit::new(hold, self.semaphore.driver.clone());
+                Ok(match permit.hold().truth() {
+                    Truth::HeldUntil(_) => self.hand_out_or_replicate(permit),
+                    Truth::Lost(_) | Truth::Released => None,
+                })
+            }
             WaitEnd::Full { in_use, limit, waiting } => {
                 Err(NoPermit::Full { in_use, limit, waiting })
             }

@@ -192,7 +192,7 @@ impl Shared {
             Arc::clone(state.name())
         });
         let away = self.places.all().flat_map(|place| place.lines().send_away(&name));
-        for hold in away.filter(|hold| hold.release()) {
+        for hold in away.filter(|hold| hold.leave()) {
             self.update_unawaited(cell, |state| state.give_back(hold.id.counter(), None));
         }
     }

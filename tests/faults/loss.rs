@@ -303,6 +303,32 @@ async fn a_kicked_permit_that_nobody_gives_back_is_free_when_its_lease_ends() {
     }
 }
 
+// Behaviour 57
+#[tokio::test(start_paused = true)]
+async fn a_kicked_permit_that_its_future_has_not_handed_out_is_given_back_with_the_future() {
+    let memory = MemoryStore::new();
+    let client = || Client::with_memory(&memory);
+    let (holder, control) = (semaphore(&client(), 1), semaphore(&client(), 1));
+    for polls_again in [false, true] {
+        let held = holder.acquire(1).await.unwrap();
+        let mut granted = Box::pin(semaphore(&client(), 1).acquire(1));
+        assert!((&mut granted).now_or_never().is_none());
+        eventually_found("it waits", &control, |found| found.waiters_total == 1).await;
+        held.release().await.unwrap();
+        let unseen = control.inspect().await.unwrap().holders[0].id;
+        control.kick(unseen).await.unwrap();
+        sleep(LEASE / 2).await; // its client has learnt of the kick from a renewal
+        if polls_again {
+            let next = timeout(LEASE / 4, granted).await.expect("no room").unwrap();
+            assert_ne!(next.id(), unseen);
+        } else {
+            drop(granted);
+        }
+        let free = timeout(LEASE / 4, control.acquire(1)).await.expect("nobody has given it back");
+        free.unwrap().release().await.unwrap();
+    }
+}
+
 // Behaviours 21, 57
 #[tokio::test]
 async fn a_kicked_permit_is_not_put_back_after_a_loss_of_data_and_holds_up_nobody() {

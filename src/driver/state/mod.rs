@@ -272,7 +272,7 @@ impl SemaphoreState {
 
     fn give_back_unclaimed(&mut self, grants: impl IntoIterator<Item = Arc<Hold>>) {
         for hold in grants {
-            if hold.release() {
+            if hold.leave() {
                 self.give_back(hold.id.counter(), None);
             }
         }

@@ -69,16 +69,16 @@ impl SlotMap {
 
     /// Notes that a slot is at a node.
     pub(super) fn set(&mut self, slot: Slot, primary: &Address) {
-        let place = self.place_at(primary);
+        let place = self.place_at(primary, &mut None);
         self.places[slot.index()] = place;
     }
 
     /// Takes in what a node knows of all slots. A slot that it does not name stays where it was. Returns
     /// whether a slot has come to another place.
     pub(super) fn take_in(&mut self, ranges: &[SlotRange]) -> bool {
-        let mut changed = false;
+        let (mut changed, mut unused) = (false, None);
         for SlotRange { first, last, primary } in ranges {
-            let place = self.place_at(primary);
+            let place = self.place_at(primary, &mut unused);
             for at in self.places[first.index()..=last.index()].iter_mut() {
                 changed |= *at != place;
                 *at = place;
@@ -97,12 +97,17 @@ impl SlotMap {
         self.places().into_iter().filter_map(|place| self.address(place).cloned()).collect()
     }
 
-    fn place_at(&mut self, address: &Address) -> PlaceId {
+    /// Returns the place of an address. A new one gets the first place that is not used, which are looked for once.
+    fn place_at(&mut self, address: &Address, unused: &mut Option<Vec<PlaceId>>) -> PlaceId {
         if let Some(place) = self.by_address.get(address) {
             return *place;
         }
-        let place = match self.unused() {
-            Some((index, place)) => {
+        let unused = unused.get_or_insert_with(|| self.unused());
+        // Its own address may have got slots again meanwhile.
+        let reused = std::iter::from_fn(|| unused.pop()).find(|place| !self.has_slots(*place));
+        let place = match reused {
+            Some(place) => {
+                let index = place.get() as usize - 1;
                 let forgotten = std::mem::replace(&mut self.addresses[index], address.clone());
                 self.by_address.remove(&forgotten);
                 place
@@ -116,11 +121,11 @@ impl SlotMap {
         place
     }
 
-    /// Returns a place that has no slots and no connection, and the index of its address.
-    fn unused(&self) -> Option<(usize, PlaceId)> {
+    /// Returns the places that have no slots and no connection, the first one last.
+    fn unused(&self) -> Vec<PlaceId> {
         let mut used: HashSet<_> = self.places.iter().copied().collect();
         used.extend(&self.in_use);
-        let places = (0..self.addresses.len()).map(|index| (index, PlaceId::new(index as u32 + 1)));
-        places.into_iter().find(|(_, place)| !used.contains(place))
+        let places = (1..=self.addresses.len()).rev().map(|number| PlaceId::new(number as u32));
+        places.filter(|place| !used.contains(place)).collect()
     }
 }

@@ -93,3 +93,13 @@ fn a_map_of_nodes_that_come_and_go_keeps_the_places_of_those_in_use_alone() {
     map.take_in(&[range(50, 60, 1)]);
     assert_eq!(ports(&map, [50, 61]), [1, 2_000]);
 }
+
+// Behaviour 81
+#[test]
+fn a_node_that_gets_slots_again_keeps_its_place_from_the_new_nodes_of_the_same_answer() {
+    let mut map = SlotMap::new();
+    map.take_in(&[range(0, 9, 1), range(10, 19, 2), range(20, 16_383, 3)]);
+    map.take_in(&[range(0, 19, 3)]); // the nodes 1 and 2 have no slots now
+    map.take_in(&[range(0, 0, 4), range(1, 1, 2), range(2, 2, 5)]);
+    assert_eq!(ports(&map, [0, 1, 2, 3]), [4, 2, 5, 3]);
+}

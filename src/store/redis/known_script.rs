@@ -87,6 +87,13 @@ impl KnownScript {
         Ok(Loads(self.loads.fetch_add(1, Ordering::SeqCst) + 1))
     }
 
+    /// Loads the script on a new connection that did not find it.
+    pub(super) async fn provide(&self, connection: &MultiplexedConnection) -> RedisResult<()> {
+        let loads = self.loads().await;
+        self.load(loads, Load::IfMissing, connection).await?;
+        Ok(())
+    }
+
     /// Returns whether the server has the script. It calls the script without keys, which fails before it
     /// reads or writes anything. That needs no right that turns do not need, unlike `SCRIPT EXISTS`.
     pub(super) async fn is_there(&self, connection: &MultiplexedConnection) -> RedisResult<bool> {

@@ -22,10 +22,9 @@ use crate::store::{Acknowledged, BoxFuture, Grants, Replication};
 use super::connection_name::say_name;
 use super::errors::{is_noscript, store_error};
 use super::known_script::{KnownScript, Load};
-use super::scripts::Script;
+use super::scripts::{KEYS, Script};
 use super::server_info::ServerInfo;
-use super::session::config;
-use super::transport::Transport;
+use super::transport::{Transport, config};
 
 /// How such a connection is opened.
 pub(super) struct ReplicationDial {
@@ -65,13 +64,12 @@ impl ReplicationDial {
             let server = ServerInfo::ask(connection.clone());
             let (_, server, is_there) = join3(named, server, touch.is_there(&connection)).await;
             if !is_there? {
-                let loads = touch.loads().await;
-                touch.load(loads, Load::IfMissing, &connection).await?;
+                touch.provide(&connection).await?;
             }
             Ok(server)
         };
         let server = Transport::while_moving(&mut io, prepare).await?;
-        let server = server.map(|server| server.now().id);
+        let server = server.as_ref().map(ServerInfo::id);
         let asks = Asks { touch, prefix: Arc::clone(&self.prefix) };
         Ok(RedisReplication { connection, io, asks, server })
     }
@@ -111,7 +109,7 @@ impl Asks {
         for (name, _) in grants.iter().filter(|_| writes) {
             let mut touch = cmd("EVALSHA");
             touch.arg(self.touch.hash()).arg(4);
-            for key in ["permits", "queue", "clients", "meta"] {
+            for key in KEYS {
                 touch.arg(self.key(name, key));
             }
             pipe.add_command(touch);

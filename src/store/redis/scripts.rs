@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 use super::wire::names;
 
+/// The ends of the keys of a name, in the order in which the scripts take them.
+pub(super) const KEYS: [&str; 4] = ["permits", "queue", "clients", "meta"];
+
 /// A script, and the SHA-1 hash by which Redis finds it once it is loaded.
 pub(super) struct Script {
     pub(super) text: String,

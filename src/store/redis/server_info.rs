@@ -42,6 +42,10 @@ impl ServerInfo {
         Some(Self { id: ServerId::new(id)?, up, asked })
     }
 
+    pub(super) fn id(&self) -> ServerId {
+        self.id
+    }
+
     pub(super) fn now(&self) -> Server {
         Server { id: self.id, up: Millis::from(self.up + self.asked.elapsed()) }
     }

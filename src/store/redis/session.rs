@@ -5,10 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures_util::future::{join, join4};
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, RedisResult,
-    Value,
-};
+use redis::{Cmd, ErrorKind, Pipeline, ProtocolVersion, RedisError, RedisResult, Value};
 
 use crate::error::StoreError;
 use crate::id::PermitId;
@@ -25,11 +22,11 @@ use super::known_script::{KnownScript, Load};
 use super::names::{page_call, read_page};
 use super::replication::ReplicationDial;
 use super::role::RoleCheck;
-use super::scripts::Scripts;
+use super::scripts::{KEYS, Scripts};
 use super::server_info::ServerInfo;
 use super::server_mode::ServerMode;
 use super::subscription::{Health, Subscriber, push_sender};
-use super::transport::Transport;
+use super::transport::{Transport, config};
 use super::wire::{self, Args};
 
 /// The data of a session that both versions of the protocol need.
@@ -71,21 +68,10 @@ pub(super) struct RedisSession {
     subscriber: Option<Subscriber>,
 }
 
-/// The maximum number of calls that wait for the connection's future. More than the driver has in flight.
-const CALLS_TO_WRITE: usize = 8_192;
-
 /// For how many words, and bytes of them, a call has room from the start: those of a turn that names a few
 /// ids.
 const WORDS: usize = 24;
 const BYTES: usize = 512;
-
-/// The timeouts of the redis crate are off, because the driver has its own.
-pub(super) fn config() -> AsyncConnectionConfig {
-    AsyncConnectionConfig::new()
-        .set_connection_timeout(None)
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(CALLS_TO_WRITE)
-}
 
 impl RedisSession {
     /// Connects. Wake-ups come as push messages over the same connection.
@@ -142,12 +128,10 @@ impl RedisSession {
         if let Some(server) = server {
             let _ = self.server.set(server); // nobody else sets it
         }
-        if is_there? {
-            return Ok(());
+        match is_there? {
+            true => Ok(()),
+            false => self.turn.provide(&self.connection).await,
         }
-        let loads = self.turn.loads().await;
-        self.turn.load(loads, Load::IfMissing, &self.connection).await?;
-        Ok(())
     }
 
     fn new(
@@ -182,7 +166,7 @@ impl RedisSession {
         let mut cmd = Cmd::with_capacity(WORDS, BYTES);
         cmd.arg("EVALSHA").arg(script.hash()).arg(4);
         let mut args = Args::new(&mut cmd);
-        for key in ["permits", "queue", "clients", "meta"] {
+        for key in KEYS {
             args.put(format_args!("{}{{{name}}}:{key}", self.prefix));
         }
         arguments(&mut args);
@@ -327,7 +311,7 @@ impl Session for RedisSession {
     }
 
     fn server(&self) -> Option<ServerId> {
-        self.server.get().map(|server| server.now().id)
+        self.server.get().map(ServerInfo::id)
     }
 
     fn replication(&self) -> BoxFuture<'_, Result<Box<dyn Replication>, StoreError>> {

@@ -52,7 +52,7 @@ impl Store for RedisStore {
 
     fn places(&self) -> Vec<PlaceId> {
         match &self.reach {
-            Reach::Direct(_) | Reach::Sentinels { .. } => vec![PlaceId::FIRST],
+            Reach::Direct(_) | Reach::Sentinels(_) => vec![PlaceId::FIRST],
             Reach::Cluster(cluster) => cluster.places(),
         }
     }

@@ -12,6 +12,17 @@ use tokio::net::{TcpStream, lookup_host};
 
 use crate::store::BoxFuture;
 
+/// The maximum number of calls that wait for the connection's future. More than the driver has in flight.
+const CALLS_TO_WRITE: usize = 8_192;
+
+/// The timeouts of the redis crate are off, because its callers have their own.
+pub(super) fn config() -> AsyncConnectionConfig {
+    AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(CALLS_TO_WRITE)
+}
+
 /// A connection, and the future that moves its bytes, if nothing else does.
 pub(super) struct Transport {
     pub(super) connection: MultiplexedConnection,

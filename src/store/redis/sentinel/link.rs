@@ -4,14 +4,14 @@ use std::convert::Infallible;
 
 use futures_util::future::join3;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
+use redis::{ProtocolVersion, PushInfo, PushKind, RedisResult, Value};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::store::BoxFuture;
 use crate::store::redis::connection_name::say_name;
 use crate::store::redis::dial::with_protocol;
-use crate::store::redis::transport::Transport;
+use crate::store::redis::transport::{Transport, config};
 use crate::store::redis::url::Address;
 
 use super::Sentinels;
@@ -75,10 +75,7 @@ impl Link {
             }
             Ok::<_, Infallible>(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(None)
-            .set_response_timeout(None)
-            .set_push_sender(tell);
+        let config = config().set_push_sender(tell);
         let Transport { connection, io } = Transport::open(&client, config).await?;
         Ok(Self { sentinels: sentinels.clone(), connection, io, news })
     }

@@ -51,6 +51,12 @@ impl Opinions {
         self.answers().chain(&self.promoted)
     }
 
+    /// Returns those of the highest epoch among them.
+    pub(super) fn newest(&self) -> impl Iterator<Item = &Known> {
+        let epoch = self.known().map(|known| known.epoch).max();
+        self.known().filter(move |known| Some(known.epoch) == epoch)
+    }
+
     /// Returns what the sentinels name that answer.
     pub(super) fn answers(&self) -> impl Iterator<Item = &Known> {
         self.each.iter().filter_map(|opinion| opinion.latest.as_ref().ok())

@@ -9,11 +9,11 @@
 
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, RedisResult};
+use redis::RedisResult;
 use tokio::time::{sleep, timeout};
 
 use crate::store::redis::role::RoleCheck;
-use crate::store::redis::transport::Transport;
+use crate::store::redis::transport::{Transport, config};
 use crate::store::redis::url::Address;
 
 use super::Sentinels;
@@ -42,9 +42,7 @@ pub(super) async fn promoted(sentinels: &Sentinels, replica: &Address) -> bool {
 
 async fn is_primary(sentinels: &Sentinels, replica: &Address) -> RedisResult<()> {
     let client = sentinels.primary().to(replica)?;
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    let Transport { connection, mut io } = Transport::open(&client, config).await?;
+    let Transport { connection, mut io } = Transport::open(&client, config()).await?;
     let role = RoleCheck::default();
     Transport::while_moving(&mut io, role.run(connection)).await
 }

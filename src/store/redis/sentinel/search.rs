@@ -119,14 +119,12 @@ impl<'a> Search<'a> {
     /// Connects to the newest primary that the sentinels name, unless that has failed. Gives up an attempt to
     /// connect to an older one.
     fn follow_newest(&mut self) {
-        let known = || self.council.opinions().known();
-        let Some(epoch) = known().map(|known| known.epoch).max() else { return };
-        if epoch < self.sentinels.epoch() && !self.council.has_spoken() {
+        let has_failed = |known: &Known| self.failed.iter().any(|(failed, _)| failed == known);
+        let mut newest = self.council.opinions().newest();
+        let Some(newest) = newest.find(|known| !has_failed(known)) else { return };
+        if newest.epoch < self.sentinels.epoch() && !self.council.has_spoken() {
             return; // the sentinel that knew a newer primary may still say so
         }
-        let has_failed = |known: &Known| self.failed.iter().any(|(failed, _)| failed == known);
-        let newest = known().find(|known| known.epoch == epoch && !has_failed(known));
-        let Some(newest) = newest else { return };
         let attempt = self.attempt.as_ref().map(|attempt| &attempt.to);
         let present = attempt.or(self.found.as_ref().map(|found| &found.primary));
         if present.is_none_or(|present| newest.follows(present)) {

@@ -17,12 +17,8 @@ pub(super) async fn news(sentinels: Sentinels) {
     let mut council = Council::new(sentinels.clone());
     loop {
         poll_fn(|cx| council.poll(cx)).await;
-        let newest = || {
-            let known = council.opinions().known();
-            let epoch = council.opinions().known().map(|known| known.epoch).max();
-            known.filter(move |known| Some(known.epoch) == epoch)
-        };
-        if council.is_heard_out() && newest().any(|known| !sentinels.has_tried(known)) {
+        let mut newest = council.opinions().newest();
+        if council.is_heard_out() && newest.any(|known| !sentinels.has_tried(known)) {
             return;
         }
     }

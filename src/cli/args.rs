@@ -76,7 +76,7 @@ pub(crate) enum Verb {
     /// Waits for a permit, runs a command, and gives the permit back
     Run(RunArgs),
     /// Holds a permit until standard input ends, or a signal comes
-    Hold(HoldArgs),
+    Hold(PermitArgs),
     /// Lists the semaphores
     Ls {
         /// Lists only names that match: * stands for any text, ? for one character
@@ -178,12 +178,6 @@ pub(crate) enum WhenLost {
     Stop,
     /// The command goes on, and a warning is printed
     Keep,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct HoldArgs {
-    #[command(flatten)]
-    pub(crate) permit: PermitArgs,
 }
 
 #[derive(Debug, Args)]

@@ -3,11 +3,14 @@
 use std::env;
 use std::fs;
 
-use zset_semaphore::{Client, ClientBuilder};
+use zset_semaphore::{Client, ZSetSemaphore};
 
 use crate::args::Global;
 use crate::failure::Failure;
 use crate::status::Status;
+
+/// The URL that counts if none is given.
+const URL: &str = "redis://127.0.0.1:6379";
 
 /// The variables that may have the URL, in the order in which they count.
 const VARIABLES: [&str; 2] = ["ZSEM_URL", "REDIS_URL"];
@@ -15,38 +18,36 @@ const VARIABLES: [&str; 2] = ["ZSEM_URL", "REDIS_URL"];
 impl Global {
     /// Connects. `label` is what others see of this process.
     pub(crate) async fn connect(&self, label: &str) -> Result<Client, Failure> {
-        Ok(self.builder()?.label(label).connect().await?)
+        let builder = Client::builder().url(self.url()?).prefix(&self.prefix);
+        Ok(builder.call_timeout(self.call_deadline).label(label).connect().await?)
     }
 
-    fn builder(&self) -> Result<ClientBuilder, Failure> {
-        let builder = Client::builder().prefix(&self.prefix).call_timeout(self.call_deadline);
-        Ok(match self.url()? {
-            Some(url) => builder.url(url),
-            None => builder,
-        })
+    /// Connects, and returns a semaphore to look at and to steer: it has no limit of its own.
+    pub(crate) async fn semaphore(&self, name: &str) -> Result<ZSetSemaphore, Failure> {
+        Ok(self.connect(&own_label()).await?.semaphore(name, 0).build()?)
     }
 
-    /// Returns the URL, wherever it was given.
-    pub(crate) fn url(&self) -> Result<Option<String>, Failure> {
+    /// Returns the URL, wherever it was given, or the one that counts otherwise.
+    pub(crate) fn url(&self) -> Result<String, Failure> {
         if let Some(url) = &self.url {
-            return Ok(Some(url.clone()));
+            return Ok(url.clone());
         }
         if let Some(file) = &self.url_file {
             let text = fs::read_to_string(file).map_err(|error| {
                 Failure::new(Status::CONFIG, format!("--url-file {}: {error}", file.display()))
             })?;
-            return Ok(Some(text.trim().to_owned()));
+            return Ok(text.trim().to_owned());
         }
         for name in VARIABLES {
             match env::var(name) {
-                Ok(url) if !url.is_empty() => return Ok(Some(url)),
+                Ok(url) if !url.is_empty() => return Ok(url),
                 Err(env::VarError::NotUnicode(_)) => {
                     return Err(Failure::new(Status::CONFIG, format!("${name} is not text")));
                 }
                 Ok(_) | Err(env::VarError::NotPresent) => {}
             }
         }
-        Ok(None)
+        Ok(URL.to_owned())
     }
 
     /// Fails if nothing may be changed.

@@ -9,7 +9,6 @@ use zset_semaphore::tower::Key;
 
 use crate::args::Global;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
 use crate::status::Status;
 
 /// No secret is longer.
@@ -30,21 +29,17 @@ pub(crate) fn hash(global: &Global, file: Option<&Path>) -> Result<Status, Failu
         }
         None => io::stdin().lock().take(LONGEST).read_to_end(&mut secret),
     };
+    read.map_err(|error| Failure::of_system("the secret cannot be read", &error))?;
     if secret.len() as u64 == LONGEST {
         return Err(Failure::new(Status::USAGE, "the secret is too long"));
     }
-    read.map_err(|error| Failure::of_system("the secret cannot be read", &error))?;
     while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         secret.pop();
     }
     if secret.is_empty() {
         return Err(Failure::new(Status::USAGE, "the secret is empty"));
     }
-    let key = Key::secret(secret).name();
-    if global.json {
-        print_json(&Hash { key })?;
-    } else {
-        print(&format!("{key}\n"))?;
-    }
+    let hash = Hash { key: Key::secret(secret).name() };
+    global.tell(&hash, || format!("{}\n", hash.key))?;
     Ok(Status::OK)
 }

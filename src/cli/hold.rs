@@ -6,9 +6,8 @@ use std::thread;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::args::{Global, HoldArgs};
+use crate::args::{Global, PermitArgs};
 use crate::failure::Failure;
-use crate::output::{print, print_json};
 use crate::signals::Signals;
 use crate::status::Status;
 use crate::waiting::{Granted, Waited, leave, wait};
@@ -20,20 +19,21 @@ struct Held {
     units: u32,
 }
 
-pub(crate) async fn hold(global: &Global, args: HoldArgs) -> Result<Status, Failure> {
+pub(crate) async fn hold(global: &Global, args: &PermitArgs) -> Result<Status, Failure> {
     global.may_change()?;
     let mut signals = Signals::catch()?;
-    let granted = match wait(global, &args.permit, &mut signals).await? {
+    let granted = match wait(global, args, &mut signals).await? {
         Waited::Granted(granted) => granted,
         Waited::Signal(received) => return Ok(Status::of_signal(received.signal.as_raw())),
     };
     let Granted { client, permit, .. } = *granted;
     let (id, token, units) = (permit.id().to_string(), permit.fencing_token(), permit.units());
-    let held = async {
-        match global.json {
-            true => print_json(&Held { id, token, units })?,
-            false => print(&format!("id={id} token={token} units={units}\n"))?,
-        }
+    let held = Held { id, token, units };
+    let holding = async {
+        global.tell(&held, || {
+            let Held { id, token, units } = &held;
+            format!("id={id} token={token} units={units}\n")
+        })?;
         tokio::select! {
             biased;
             reason = permit.lost() => {
@@ -43,7 +43,7 @@ pub(crate) async fn hold(global: &Global, args: HoldArgs) -> Result<Status, Fail
             () = end_of_input()? => Ok(Status::OK),
         }
     };
-    let end = held.await;
+    let end = holding.await;
     drop(permit);
     leave(&client).await;
     end

@@ -6,9 +6,8 @@ use serde::Serialize;
 use zset_semaphore::{Inspection, KickOutcome, PermitId};
 
 use crate::args::{Global, KickArgs};
-use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json, warn};
+use crate::output::warn;
 use crate::printable::Printable;
 use crate::status::Status;
 
@@ -20,8 +19,7 @@ struct Kicked {
 
 pub(crate) async fn kick(global: &Global, args: &KickArgs) -> Result<Status, Failure> {
     global.may_change()?;
-    let client = global.connect(&own_label()).await?;
-    let semaphore = client.semaphore(&args.name, 0).build()?;
+    let semaphore = global.semaphore(&args.name).await?;
     let seen = semaphore.inspect().await?;
     let ids = chosen(args, &seen);
     if ids.is_empty() {
@@ -85,12 +83,12 @@ fn tell(
         KickOutcome::Removed => "removed",
         _ => "not held",
     };
-    if global.json {
-        let kicked = outcomes.iter();
-        let kicked =
-            kicked.map(|(id, outcome)| Kicked { id: id.to_string(), outcome: named(*outcome) });
-        return print_json(&kicked.collect::<Vec<_>>());
-    }
-    let lines = outcomes.iter().map(|(id, outcome)| format!("{id}: {}\n", named(*outcome)));
-    print(&format!("{}in use: {before} before, {after} after\n", lines.collect::<String>()))
+    let kicked = outcomes.iter();
+    let kicked: Vec<_> = kicked
+        .map(|(id, outcome)| Kicked { id: id.to_string(), outcome: named(*outcome) })
+        .collect();
+    global.tell(&kicked, || {
+        let lines = kicked.iter().map(|Kicked { id, outcome }| format!("{id}: {outcome}\n"));
+        format!("{}in use: {before} before, {after} after\n", lines.collect::<String>())
+    })
 }

@@ -1,20 +1,21 @@
 //! `zsem limit`, `pause`, `resume`: the limit of the whole cluster.
 
+use std::fmt;
+
 use serde::Serialize;
-use zset_semaphore::{Inspection, ZSetSemaphore};
+use zset_semaphore::Inspection;
 
 use crate::args::Global;
-use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
 use crate::printable::Printable;
-use crate::show::limit_of;
 use crate::status::Status;
 
+/// The limit of a semaphore, and where it comes from.
 #[derive(Debug, Serialize)]
-struct Limit {
-    limit: Option<u32>,
-    limit_override: Option<u32>,
+pub(crate) struct Limit {
+    /// The one in force, if it is known.
+    pub(crate) limit: Option<u32>,
+    pub(crate) limit_override: Option<u32>,
     declared_limit: Option<u32>,
 }
 
@@ -25,9 +26,21 @@ struct Change {
 }
 
 impl Limit {
-    fn of(seen: &Inspection) -> Self {
+    pub(crate) fn of(seen: &Inspection) -> Self {
         let Inspection { limit_override, declared_limit, .. } = *seen;
         Self { limit: limit_override.or(declared_limit), limit_override, declared_limit }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.limit_override, self.declared_limit) {
+            (Some(0), _) => f.write_str("paused"),
+            (Some(limit), Some(declared)) => write!(f, "{limit}, an override of {declared}"),
+            (Some(limit), None) => write!(f, "{limit}, an override"),
+            (None, Some(declared)) => write!(f, "{declared}"),
+            (None, None) => f.write_str("not known"),
+        }
     }
 }
 
@@ -41,12 +54,8 @@ pub(crate) async fn limit(
     if limit.is_some() || clear {
         return change(global, name, limit).await;
     }
-    let seen = semaphore(global, name).await?.inspect().await?;
-    if global.json {
-        print_json(&Limit::of(&seen))?;
-    } else {
-        print(&format!("{}\n", limit_of(&seen)))?;
-    }
+    let limit = Limit::of(&global.semaphore(name).await?.inspect().await?);
+    global.tell(&limit, || format!("{limit}\n"))?;
     Ok(Status::OK)
 }
 
@@ -58,26 +67,20 @@ pub(crate) async fn resume(global: &Global, name: &str) -> Result<Status, Failur
     change(global, name, None).await
 }
 
-async fn semaphore(global: &Global, name: &str) -> Result<ZSetSemaphore, Failure> {
-    let client = global.connect(&own_label()).await?;
-    Ok(client.semaphore(name, 0).build()?)
-}
-
 /// Sets the override or clears it, and prints the limit before and after.
 async fn change(global: &Global, name: &str, limit: Option<u32>) -> Result<Status, Failure> {
     global.may_change()?;
-    let semaphore = semaphore(global, name).await?;
-    let before = semaphore.inspect().await?;
+    let semaphore = global.semaphore(name).await?;
+    let before = Limit::of(&semaphore.inspect().await?);
     match limit {
         Some(limit) => semaphore.set_limit(limit).await?,
         None => semaphore.clear_limit().await?,
     }
-    let after = semaphore.inspect().await?;
-    if global.json {
-        print_json(&Change { before: Limit::of(&before), after: Limit::of(&after) })?;
-    } else {
-        let (name, before, after) = (Printable::new(name), limit_of(&before), limit_of(&after));
-        print(&format!("{name}: the limit was {before}; it is {after}\n"))?;
-    }
+    let after = Limit::of(&semaphore.inspect().await?);
+    let change = Change { before, after };
+    global.tell(&change, || {
+        let (name, Change { before, after }) = (Printable::new(name), &change);
+        format!("{name}: the limit was {before}; it is {after}\n")
+    })?;
     Ok(Status::OK)
 }

@@ -3,15 +3,16 @@
 use futures_util::{StreamExt, stream};
 use glob::Pattern;
 use serde::Serialize;
-use zset_semaphore::{Client, Inspection};
+use zset_semaphore::Client;
 
 use crate::args::Global;
 use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json, warn};
+use crate::limit::Limit;
+use crate::output::warn;
 use crate::status::Status;
 use crate::table::{Cell, Table, Tone};
-use crate::times::short;
+use crate::times::{millis, short};
 
 /// How many semaphores are asked about at the same time.
 const AT_ONCE: usize = 32;
@@ -55,13 +56,9 @@ pub(crate) async fn ls(global: &Global, pattern: Option<&str>) -> Result<Status,
         }
     }
     let listing = Listing { semaphores, complete: found.complete };
-    if global.json {
-        print_json(&listing)?;
-    } else {
-        print(&table(&listing).text(global.colors()))?;
-        if !listing.complete {
-            warn("there are more; name a pattern");
-        }
+    global.tell(&listing, || table(&listing).text(global.colors()))?;
+    if !listing.complete && !global.json {
+        warn("there are more; name a pattern");
     }
     let nothing = listing.semaphores.is_empty();
     Ok(failed.unwrap_or(if nothing { Status::NO } else { Status::OK }))
@@ -69,16 +66,16 @@ pub(crate) async fn ls(global: &Global, pattern: Option<&str>) -> Result<Status,
 
 async fn row(client: &Client, name: String) -> Result<Row, Failure> {
     let seen = client.semaphore(name.clone(), 0).build()?.inspect().await?;
-    let Inspection { in_use, limit_override, declared_limit, .. } = seen;
+    let Limit { limit, limit_override, .. } = Limit::of(&seen);
     let oldest = seen.waiters.iter().map(|waiter| waiter.waited).max();
     Ok(Row {
         name,
-        in_use,
-        limit: limit_override.or(declared_limit),
+        in_use: seen.in_use,
+        limit,
         overridden: limit_override.is_some(),
         holders: seen.holders_total,
         waiters: seen.waiters_total,
-        oldest_wait_ms: oldest.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        oldest_wait_ms: oldest.map(millis),
     })
 }
 

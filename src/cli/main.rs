@@ -58,7 +58,7 @@ fn start(cli: Cli) -> Result<Status, Failure> {
 async fn perform(Cli { global, verb }: Cli) -> Result<Status, Failure> {
     match verb {
         Verb::Run(args) => run::run(&global, args).await,
-        Verb::Hold(args) => hold::hold(&global, args).await,
+        Verb::Hold(args) => hold::hold(&global, &args).await,
         Verb::Ls { pattern } => ls::ls(&global, pattern.as_deref()).await,
         Verb::Show { name } => show::show(&global, &name).await,
         Verb::Limit { name, limit, clear } => limit::limit(&global, &name, limit, clear).await,

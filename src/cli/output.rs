@@ -29,13 +29,25 @@ pub(crate) fn warn(text: &str) {
 }
 
 /// Writes one line of JSON.
-pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(value).map_err(io::Error::from);
     let line = line.map_err(|error| Failure::of_system("JSON", &error))?;
     print(&(line + "\n"))
 }
 
 impl Global {
+    /// Writes what a verb has to tell: as JSON where that is asked for, else as text.
+    pub(crate) fn tell(
+        &self,
+        json: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        match self.json {
+            true => print_json(json),
+            false => print(&text()),
+        }
+    }
+
     /// Returns whether tables are in colour: by default on a terminal, unless `NO_COLOR` is set.
     pub(crate) fn colors(&self) -> bool {
         match self.color {

@@ -1,18 +1,15 @@
 //! `zsem show`: one semaphore, with all who hold and wait.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use zset_semaphore::{Holder, Inspection, QueuedWaiter};
 
 use crate::args::Global;
-use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
+use crate::limit::Limit;
 use crate::printable::Printable;
 use crate::status::Status;
 use crate::table::{Cell, Table, Tone};
-use crate::times::short;
+use crate::times::{millis, short};
 
 /// How a permit is, as far as its lease tells. A client renews when a third of the lease has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,9 +49,8 @@ impl State {
 struct Shown<'a> {
     name: &'a str,
     in_use: u64,
-    limit: Option<u32>,
-    declared_limit: Option<u32>,
-    limit_override: Option<u32>,
+    #[serde(flatten)]
+    limit: Limit,
     failover_grace_ms: Option<u64>,
     holders_total: u64,
     waiters_total: u64,
@@ -83,13 +79,8 @@ struct WaiterRow<'a> {
 }
 
 pub(crate) async fn show(global: &Global, name: &str) -> Result<Status, Failure> {
-    let client = global.connect(&own_label()).await?;
-    let seen = client.semaphore(name, 0).build()?.inspect().await?;
-    if global.json {
-        print_json(&Shown::new(name, &seen))?;
-    } else {
-        print(&text(name, &seen, global.colors()))?;
-    }
+    let seen = global.semaphore(name).await?.inspect().await?;
+    global.tell(&Shown::new(name, &seen), || text(name, &seen, global.colors()))?;
     Ok(Status::OK)
 }
 
@@ -98,9 +89,7 @@ impl<'a> Shown<'a> {
         Self {
             name,
             in_use: seen.in_use,
-            limit: seen.limit_override.or(seen.declared_limit),
-            declared_limit: seen.declared_limit,
-            limit_override: seen.limit_override,
+            limit: Limit::of(seen),
             failover_grace_ms: seen.failover_grace.map(millis),
             holders_total: seen.holders_total,
             waiters_total: seen.waiters_total,
@@ -136,28 +125,12 @@ impl<'a> WaiterRow<'a> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What is said of the limit: which one is in force, and why.
-pub(crate) fn limit_of(seen: &Inspection) -> String {
-    let declared = seen.declared_limit.map(|limit| limit.to_string());
-    match (seen.limit_override, declared) {
-        (Some(0), _) => "paused".to_owned(),
-        (Some(limit), Some(declared)) => format!("{limit}, an override of {declared}"),
-        (Some(limit), None) => format!("{limit}, an override"),
-        (None, Some(declared)) => declared,
-        (None, None) => "not known".to_owned(),
-    }
-}
-
 fn text(name: &str, seen: &Inspection, colors: bool) -> String {
     let mut text = format!(
         "{}: {} in use, limit {}; {} held, {} waiting\n",
         Printable::new(name),
         seen.in_use,
-        limit_of(seen),
+        Limit::of(seen),
         seen.holders_total,
         seen.waiters_total,
     );

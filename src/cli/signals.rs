@@ -1,9 +1,11 @@
 //! The signals that `zsem` gets.
 
 use std::fs;
+use std::sync::Arc;
 use std::thread;
 
 use rustix::process::Signal;
+use signal_hook::flag;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithRawSiginfo;
 use tokio::sync::mpsc;
@@ -57,18 +59,17 @@ impl Signals {
         let ignored = ignored();
         let is_caught = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) == 0;
         let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
-        // The end of a command is not told where its signal is ignored.
-        let caught = caught.chain([Signal::CHILD]);
         let caught: Vec<i32> = caught.map(Signal::as_raw).collect();
-        let signals = SignalsInfo::<WithRawSiginfo>::new(&caught);
-        let mut signals = signals.map_err(|error| Failure::of_system("signals", &error))?;
+        let refused = |error| Failure::of_system("signals", &error);
+        // Where the parent ignores it, the system would not tell how a command has ended.
+        flag::register(Signal::CHILD.as_raw(), Arc::default()).map_err(refused)?;
+        let mut signals = SignalsInfo::<WithRawSiginfo>::new(&caught).map_err(refused)?;
         let (sender, received) = mpsc::unbounded_channel();
         let hear = move || {
             for info in signals.forever() {
                 let signal = Signal::from_named_raw(info.si_signo);
                 let by_terminal = info.si_code > 0 && info.si_code != BY_PROCESS;
                 let told = signal
-                    .filter(|signal| *signal != Signal::CHILD)
                     .is_none_or(|signal| sender.send(Received { signal, by_terminal }).is_ok());
                 if !told {
                     return; // nobody listens any more
@@ -76,7 +77,7 @@ impl Signals {
             }
         };
         let hearing = thread::Builder::new().name("signals".to_owned()).spawn(hear);
-        hearing.map_err(|error| Failure::of_system("signals", &error))?;
+        hearing.map_err(refused)?;
         Ok(Self { received })
     }
 

@@ -11,6 +11,11 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write it as 500ms, 2s or 1m30s"))
 }
 
+/// A duration as programs read it.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A duration in one or two units: `250ms`, `4.2s`, `1m 30s`, `3h 20m`, `2d 4h`.
 pub(crate) fn short(duration: Duration) -> String {
     let (millis, seconds) = (duration.as_millis(), duration.as_secs());

@@ -7,7 +7,7 @@ use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
 
-use crate::program::{LONG, Program, is_alive, semaphore, until};
+use crate::program::{LONG, Program, is_alive, semaphore, until, until_told};
 
 /// A command that does not let itself be asked.
 const DEAF: &str = "trap '' TERM; echo pid $$; while :; do sleep 0.02; done";
@@ -88,8 +88,8 @@ async fn a_kicked_command_has_its_grace_and_the_units_are_free_when_it_is_gone()
 #[tokio::test]
 async fn where_it_is_kept_the_command_goes_on_and_its_status_counts() {
     let server = RedisServer::start().await;
-    let script = "echo ready; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 5";
-    let program = Program::run(&server.url(), "--when-lost keep --max-hold 100ms s", script);
+    let program =
+        Program::run(&server.url(), "--when-lost keep --max-hold 100ms s", &until_told(5));
     program.says("ready").await;
     eventually("the loss is told", LONG, async || program.stderr().contains("warning")).await;
     let seen = semaphore(&server, "s", 1).await;
@@ -103,8 +103,7 @@ async fn where_it_is_kept_the_command_goes_on_and_its_status_counts() {
 async fn a_release_that_is_not_confirmed_is_a_warning_and_no_other_status() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let script = "echo ready; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 7";
-    let program = Program::run(&proxy.url(), "--call-deadline 300ms s", script);
+    let program = Program::run(&proxy.url(), "--call-deadline 300ms s", &until_told(7));
     program.says("ready").await;
     proxy.black_hole();
     program.touch("go");
@@ -119,8 +118,7 @@ async fn a_release_that_is_not_confirmed_is_a_warning_and_no_other_status() {
 async fn an_outage_that_is_shorter_than_the_lease_is_not_noticed_by_the_command() {
     let server = RedisServer::start().await;
     let proxy = FaultProxy::start(server.addr()).await;
-    let script = "echo ready; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 0";
-    let program = Program::run(&proxy.url(), "--lease 3s --grace 500ms s", script);
+    let program = Program::run(&proxy.url(), "--lease 3s --grace 500ms s", &until_told(0));
     program.says("ready").await;
     proxy.refuse(true);
     proxy.cut();

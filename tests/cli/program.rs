@@ -113,6 +113,11 @@ impl Program {
     }
 }
 
+/// A script that says that it is `ready`, and ends with this status once the test has touched `go`.
+pub(crate) fn until_told(status: i32) -> String {
+    format!("echo ready; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit {status}")
+}
+
 /// Whether a process is there and not only waits to be collected.
 pub(crate) fn is_alive(pid: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));

@@ -10,7 +10,6 @@ use zset_semaphore::Client;
 use crate::args::Global;
 use crate::client::own_label;
 use crate::failure::Failure;
-use crate::output::{print, print_json};
 use crate::status::Status;
 use crate::waiting::leave;
 
@@ -18,9 +17,6 @@ use finding::{Finding, Level};
 
 /// The name of the semaphore that the check uses, if none is given, with a random end.
 const NAME: &str = "zsem-check";
-
-/// The URL that counts if none is given.
-const URL: &str = "redis://127.0.0.1:6379";
 
 pub(crate) async fn check(global: &Global, name: Option<&str>) -> Result<Status, Failure> {
     global.may_change()?;
@@ -30,7 +26,7 @@ pub(crate) async fn check(global: &Global, name: Option<&str>) -> Result<Status,
     if let Err(failure) = &end {
         findings.push(Finding::fail("connection", failure.message()));
     }
-    tell(global, &findings)?;
+    global.tell(&findings, || finding::table(&findings).text(global.colors()))?;
     if let Err(failure) = end {
         return Ok(failure.status());
     }
@@ -39,14 +35,17 @@ pub(crate) async fn check(global: &Global, name: Option<&str>) -> Result<Status,
 }
 
 async fn examine(global: &Global, name: &str, findings: &mut Vec<Finding>) -> Result<(), Failure> {
-    let url = global.url()?.unwrap_or_else(|| URL.to_owned());
     let client = global.connect(&own_label()).await?;
     findings.push(Finding::ok("connection", "Redis answers"));
-    match server::direct(&url) {
-        Some(direct) => {
-            server::examine(&direct, findings).await?;
-            rights::examine(&direct, &global.prefix, findings).await?;
-        }
+    match server::direct(&global.url()?) {
+        Some(direct) => match server::connect(&direct, global.call_deadline).await {
+            Ok(mut connection) => {
+                server::examine(&mut connection, findings).await;
+                rights::examine(&mut connection, &global.prefix, findings).await?;
+            }
+            Err(failure) => findings
+                .push(Finding::warn("server", format!("not looked at: {}", failure.message()))),
+        },
         None => findings.push(Finding::ok(
             "server",
             "settings and rights are not looked at here: name one server by redis://",
@@ -70,11 +69,4 @@ async fn use_it(
     }
     findings.extend(turns::examine(client, other, name).await?);
     Ok(())
-}
-
-fn tell(global: &Global, findings: &[Finding]) -> Result<(), Failure> {
-    if global.json {
-        return print_json(&findings);
-    }
-    print(&finding::table(findings).text(global.colors()))
 }

@@ -7,7 +7,6 @@ use crate::failure::Failure;
 use crate::status::Status;
 
 use super::finding::Finding;
-use super::server::connect;
 
 /// The commands with their arguments. `K` stands for a key of hashes, `Z` for one of sorted sets, `C` for a channel.
 /// The last ones remove what the others have written.
@@ -36,14 +35,13 @@ const NEEDED: [(&str, &str); 21] = [
 ];
 
 pub(crate) async fn examine(
-    client: &redis::Client,
+    connection: &mut MultiplexedConnection,
     prefix: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Failure> {
-    let Ok(mut connection) = connect(client).await else { return Ok(()) }; // told already
     let mut missing = Vec::new();
     for (right, line) in NEEDED {
-        match refusal(&mut connection, &command(line, prefix)).await? {
+        match refusal(connection, &command(line, prefix)).await? {
             None => {}
             Some(Refused::Command) if right == "info" => {
                 let told = "+info is missing: failovers are noticed later, and failover_grace has no effect";

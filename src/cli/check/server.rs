@@ -3,16 +3,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use redis::aio::MultiplexedConnection;
-use redis::{RedisError, RedisResult, cmd};
+use redis::{RedisResult, cmd};
 
 use crate::failure::Failure;
 use crate::status::Status;
 use crate::times::short;
 
 use super::finding::Finding;
-
-/// How long one answer may take.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A difference of clocks that is worth a warning. Leases are counted by the server alone, but after a failover another
 /// clock counts.
@@ -36,30 +33,18 @@ pub(crate) fn direct(url: &str) -> Option<redis::Client> {
     redis::Client::open(format!("{scheme}{rest}")).ok()
 }
 
-pub(crate) async fn connect(client: &redis::Client) -> Result<MultiplexedConnection, Failure> {
-    let connecting = client.get_multiplexed_async_connection();
-    match tokio::time::timeout(PATIENCE, connecting).await {
-        Ok(connection) => connection.map_err(|error| away(&error)),
+pub(crate) async fn connect(
+    client: &redis::Client,
+    patience: Duration,
+) -> Result<MultiplexedConnection, Failure> {
+    match tokio::time::timeout(patience, client.get_multiplexed_async_connection()).await {
+        Ok(connection) => connection.map_err(|error| Failure::new(Status::AWAY, error)),
         Err(_) => Err(Failure::new(Status::AWAY, "no connection in time")),
     }
 }
 
-fn away(error: &RedisError) -> Failure {
-    Failure::new(Status::AWAY, error)
-}
-
-pub(crate) async fn examine(
-    client: &redis::Client,
-    findings: &mut Vec<Finding>,
-) -> Result<(), Failure> {
-    let mut connection = match connect(client).await {
-        Ok(connection) => connection,
-        Err(failure) => {
-            findings.push(Finding::warn("server", format!("not looked at: {}", failure.message())));
-            return Ok(());
-        }
-    };
-    let info: RedisResult<String> = cmd("INFO").query_async(&mut connection).await;
+pub(crate) async fn examine(connection: &mut MultiplexedConnection, findings: &mut Vec<Finding>) {
+    let info: RedisResult<String> = cmd("INFO").query_async(connection).await;
     match info {
         Ok(info) => {
             findings.extend([version(&info), role(&info), eviction(&info), persistence(&info)])
@@ -67,15 +52,11 @@ pub(crate) async fn examine(
         Err(error) => findings.push(Finding::warn("version", format!("INFO is refused: {error}"))),
     }
     let asked = SystemTime::now();
-    let time: RedisResult<(u64, u64)> = cmd("TIME").query_async(&mut connection).await;
+    let time: RedisResult<(u64, u64)> = cmd("TIME").query_async(connection).await;
     if let Ok((seconds, micros)) = time {
-        findings.push(clock(
-            asked,
-            SystemTime::now(),
-            Duration::new(seconds, 0) + Duration::from_micros(micros),
-        ));
+        let server = Duration::from_secs(seconds) + Duration::from_micros(micros);
+        findings.push(clock(asked, SystemTime::now(), server));
     }
-    Ok(())
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

@@ -92,7 +92,7 @@ impl Connection {
         Poll::Ready(())
     }
 
-    /// Cuts the pause short. The delays begin anew, since the outage may be over soon: so clients that have heard the
+    /// Cuts the pause short. The delays begin again, since the outage may be over soon: so clients that have heard the
     /// same news come back spread over the first bound.
     fn heed_news(&mut self) {
         let now = Instant::now();

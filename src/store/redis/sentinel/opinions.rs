@@ -22,7 +22,7 @@ struct Opinion {
 
 impl Opinion {
     /// Returns whether the sentinel has told a higher epoch before. Epochs fall only where an operator has set the
-    /// sentinel up anew. One that was cut off never knew the higher epoch.
+    /// sentinel up again. One that was cut off never knew the higher epoch.
     fn begins_again(&self) -> bool {
         self.latest.as_ref().is_ok_and(|known| known.epoch < self.highest)
     }

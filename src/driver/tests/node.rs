@@ -29,6 +29,14 @@ impl Node {
         Self::with_call_timeout(spread, CALL_TIMEOUT)
     }
 
+    /// One of a store that has the name "b" at the second place, and all others at the first.
+    pub(super) fn of_two_places() -> (Arc<Spread>, Self) {
+        let spread = Spread::new();
+        spread.move_name_and_tell("b", B);
+        let node = Self::new(&spread);
+        (spread, node)
+    }
+
     pub(super) fn with_call_timeout(spread: &Arc<Spread>, call_timeout: Duration) -> Self {
         let store = Box::new(SpreadStore(Arc::clone(spread)));
         let shared = Shared::new(store, call_timeout, "".into());

@@ -13,9 +13,7 @@ use crate::store::WakeUp;
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_no_name_uses_is_closed_after_a_minute_and_opened_again() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let kept = node.handle("a");
     node.hold("a").await.release();
     node.hold("b").await.leave();
@@ -31,9 +29,7 @@ async fn a_place_that_no_name_uses_is_closed_after_a_minute_and_opened_again() {
 // Behaviour 81
 #[tokio::test(start_paused = true)]
 async fn the_store_is_told_of_a_place_that_was_closed() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let kept = node.handle("a");
     node.hold("a").await.release();
     for _ in 0..2 {
@@ -61,9 +57,7 @@ async fn the_only_place_stays_open_though_no_name_uses_it() {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_place_is_closed_where_all_names_are_at_others() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     node.guard.ensure_driver().unwrap();
     sleep(SOON).await;
     let _held = node.hold("b").await;
@@ -74,9 +68,7 @@ async fn the_first_place_is_closed_where_all_names_are_at_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_stayed_open_while_the_others_were_down_is_closed_later() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let left = node.hold("a").await;
     let _used = node.hold("b").await;
     left.leave();
@@ -90,9 +82,7 @@ async fn a_place_that_stayed_open_while_the_others_were_down_is_closed_later() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_with_a_name_that_nobody_holds_stays_open() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let _kept = [node.handle("a"), node.handle("b")];
     node.hold("a").await.release();
     node.hold("b").await.release();
@@ -133,9 +123,7 @@ async fn a_name_that_comes_while_its_place_is_closed_is_served() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_connection_to_a_closed_place_tells_counts_for_nothing() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let _kept = node.hold("a").await;
     node.hold("b").await.leave();
     let of_closed = spread.listeners(B).remove(0);

@@ -10,9 +10,7 @@ use super::spread_store::Spread;
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_down_costs_the_names_of_others_nothing() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let held = node.hold("b").await;
     let other = node.hold("a").await;
     let waiting = node.enter("b");
@@ -44,9 +42,7 @@ async fn a_place_that_is_down_costs_the_names_of_others_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_silent_costs_the_names_of_others_nothing() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let held = node.hold("b").await;
     let other = node.hold("a").await;
     let waiting = node.enter("b");
@@ -65,9 +61,7 @@ async fn a_place_that_is_silent_costs_the_names_of_others_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_ends_when_the_drivers_of_all_its_places_have_given_back_what_is_left() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let held = [node.hold("a").await, node.hold("b").await];
     spread.hold(B);
     held.into_iter().for_each(Held::release);
@@ -85,9 +79,7 @@ async fn a_client_ends_when_the_drivers_of_all_its_places_have_given_back_what_i
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_down_does_not_keep_the_end_of_a_client_up() {
-    let spread = Spread::new();
-    spread.move_name_and_tell("b", B);
-    let node = Node::new(&spread);
+    let (spread, node) = Node::of_two_places();
     let held = [node.hold("a").await, node.hold("b").await];
     spread.take_down(B);
     held.into_iter().for_each(Held::release);

@@ -1,6 +1,6 @@
 --- Adds permits, for all steps that grant: they count at once, and flush() writes them together.
 ---
---- Reads   now_ms; all permits where `extra` would be negative
+--- Reads   now_ms; all permits where `extra` would be negative, or where an added id was there already
 --- Writes  permits, meta `state`; held, extra, kicked, earliest, needed_until
 --- Twin    src/store/memory/turn/permits.rs
 
@@ -48,6 +48,12 @@ local function flush()
   local added
   if by > 0 then
     added = change(by, 'ZADD', unpack(adding, 1, count))
+    if added < count / 2 then
+      -- One was there already, so its units are counted twice by now.
+      local known = kicked
+      --- @include "recount"
+      kicked, changed = known, true
+    end
   else
     added = call('ZADD', permits, unpack(adding, 1, count))
   end

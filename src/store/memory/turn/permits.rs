@@ -11,7 +11,10 @@ impl RunningTurn<'_> {
         let score = deadline_score(deadline);
         self.needed_until = self.needed_until.max(deadline);
         self.earliest = self.earliest.map(|earliest| earliest.min(score));
-        self.meta().extra += extra_units(&id);
+        // An id that was there already is one permit.
+        if self.state.permits.score(&id).is_none() {
+            self.meta().extra += extra_units(&id);
+        }
         self.state.permits.insert(id, score);
     }
 

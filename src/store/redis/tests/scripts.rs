@@ -10,7 +10,7 @@ use crate::store::redis::wire::names;
 fn the_code_of_the_scripts_is_pinned() {
     let scripts = Scripts::new();
     for (script, hash) in [
-        (&scripts.turn, "a730d09f06869fb9d0edc08f580cc268247efba2"),
+        (&scripts.turn, "f7e8124bb91ea224bf247a30e7afd503abe12f94"),
         (&scripts.inspect, "bd689c74aeab3e6dd491ab1366d5b8ae8c62831e"),
         (&scripts.set_limit, "1e3a3ff5435df0c1514cf2faa0b4b17484a4a2d4"),
         (&scripts.kick, "00d740cdb6f3db2470ae06caaf2e27821b6f44ff"),

@@ -20,6 +20,10 @@ pub(super) struct Client {
     incarnation: Option<Incarnation>,
     seen: Option<Seq>,
     sent: Vec<Turn>,
+    /// How many of `sent` came before a loss of data that nobody may have noticed.
+    sent_before_loss: usize,
+    /// The incarnation that replies told of since that loss.
+    incarnation_after_loss: Option<Incarnation>,
     /// The connection is new: the next turn meets the server.
     must_meet: bool,
 }
@@ -34,6 +38,8 @@ impl Client {
             incarnation: None,
             seen: None,
             sent: Vec::new(),
+            sent_before_loss: 0,
+            incarnation_after_loss: None,
             must_meet: true,
         }
     }
@@ -42,17 +48,31 @@ impl Client {
         self.ids.get(pick % self.ids.len().max(1)).map(|&(id, _)| id)
     }
 
-    /// Returns one of the turns that are stale by now, unless what the store knows of this client
-    /// was lost meanwhile.
+    /// Returns one of the turns that the store knows to be stale by now: by its epoch, or by an incarnation
+    /// that began after the turn.
     pub(super) fn pick_stale_turn(&self, pick: usize) -> Option<Turn> {
-        let stale = |turn: &&Turn| turn.epoch < self.epoch && turn.seen.is_some();
-        let turns: Vec<&Turn> = self.sent.iter().filter(stale).collect();
+        let stale = |&(at, turn): &(usize, &Turn)| {
+            let Some(seen) = turn.seen else { return false };
+            let began_after_it = |incarnation: Incarnation| incarnation.began_after(seen);
+            turn.epoch < self.epoch
+                && (at >= self.sent_before_loss
+                    || self.incarnation_after_loss.is_some_and(began_after_it))
+        };
+        let sent = self.sent.iter().enumerate();
+        let turns: Vec<&Turn> = sent.filter(stale).map(|(_, turn)| turn).collect();
         turns.get(pick % turns.len().max(1)).map(|&turn| turn.clone())
     }
 
     /// The client has a new connection.
     pub(super) fn reconnect(&mut self) {
         self.must_meet = true;
+    }
+
+    /// The store has older data, and perhaps the epoch of an earlier turn.
+    pub(super) fn roll_back(&mut self) {
+        self.sent_before_loss = self.sent.len();
+        self.incarnation_after_loss = None;
+        self.forget_tokens();
     }
 
     /// Forgets all tokens. So no release claims that its permit must be there.
@@ -149,6 +169,7 @@ impl Client {
     pub(super) fn learn(&mut self, turn: &Turn, reply: &TurnReply, now: u64) {
         self.seen = self.seen.max(reply.last);
         self.incarnation = Some(reply.incarnation);
+        self.incarnation_after_loss = Some(reply.incarnation);
         let ids = turn.ask.iter().map(|ask| ask.id).chain(turn.admit.iter().map(|&(id, _)| id));
         for (id, outcome) in ids.zip(reply.asked.iter().chain(&reply.admitted)) {
             let ticket = match *outcome {

@@ -203,6 +203,25 @@ fn a_second_request_with_the_same_id_is_one_permit() {
     ]);
 }
 
+/// A client cannot know that all its permits were granted before, where data was lost unnoticed.
+#[test]
+fn a_second_request_for_a_permit_of_more_units_counts_them_once() {
+    let heavy = |again: &[usize]| {
+        let Step::Turn(turn) = admit(0, 1, 1, LEASE) else { unreachable!() };
+        Step::Turn(RandomTurn { again: again.to_vec(), ..turn })
+    };
+    let again = |picks: &[usize], counts_as: Vec<Step>| {
+        let kicked = vec![admit(0, 1, 4, LEASE), mark(0)];
+        let begin = [kicked, vec![admit(0, 2, 4, 2 * LEASE), heavy(picks), Step::Inspect]].concat();
+        [begin, counts_as, vec![silent(0), Step::Inspect]].concat()
+    };
+    run(vec![
+        again(&[0, 1, 2], vec![]),
+        again(&[1, 2], vec![release(0, 0, 0), release(0, 0, 0)]),
+        again(&[0], vec![LOSE_META]),
+    ]);
+}
+
 /// The short ways of the script end where these cases begin.
 #[test]
 fn a_turn_beside_a_short_way_is_told_the_same() {

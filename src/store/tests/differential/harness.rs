@@ -142,8 +142,9 @@ impl Harness {
         self.memory.roll_back(memory);
         self.redis.roll_back(redis).await;
         self.memory.set_server(self.server());
-        // On the same server nobody may notice. Then no turn can know that not all permits are there.
-        self.clients.iter_mut().for_each(Client::forget_tokens);
+        // On the same server nobody may notice. Then no turn can know that not all permits are there, and none
+        // from before is known to be stale.
+        self.clients.iter_mut().for_each(Client::roll_back);
     }
 
     async fn change_server(&mut self) {

@@ -16,7 +16,7 @@ use crate::unbooked::Absence;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Who holds a permit has told so by then.
-const TOLD: Duration = Duration::from_secs(2);
+const TOLD: Duration = Duration::from_secs(1);
 
 /// What was lost in one or more failovers, and what became of it.
 #[derive(Clone, Copy, Default)]

@@ -96,7 +96,7 @@ pub async fn soak(plan: &Plan) {
     stop(&scene, stations.iter_mut().map(|station| &mut station.child).collect()).await;
     end::nothing_is_left(&scene, &cluster, plan.failover_grace).await;
     scene.witness.state().judge_all();
-    end::prove(&scene, &record);
+    end::prove(&scene, &record, plan);
     report::report(&scene, &record, start.elapsed());
     nothing_was_found(&scene, plan);
 }

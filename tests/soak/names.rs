@@ -189,8 +189,12 @@ impl Name {
     /// A length of time to hold a permit for.
     pub fn holding(&self, random: &mut Rng) -> Duration {
         // Some hold for longer than a lease, so that renewals matter and who is kicked would be seen to go on.
-        let is_long = !matches!(self.kind, Kind::Called | Kind::Graceful | Kind::Roomy);
-        let times = if is_long && random.u32(..10) == 0 { 6 } else { 1 };
+        let (one_in, times) = match self.kind {
+            Kind::Called | Kind::Graceful => (1, 1),
+            Kind::Roomy => (4, 3),
+            _ => (10, 6),
+        };
+        let times = if random.u32(..one_in) == 0 { times } else { 1 };
         ms(random, self.hold_ms.clone()) * times
     }
 

@@ -57,12 +57,12 @@ const KINDS: [Name; 10] = [
         kind: Kind::Called,
         ..PLAIN
     },
-    // Twelve processes hold two units each. Those of the dead, and those that an old copy has, need room, too.
+    // Twelve processes hold two units each, some of them for longer than an election takes. Those of the dead, and those that an old copy has, need room, too.
     Name {
         limit: 200,
         other_limit: 200,
         leases_ms: LONG_MS,
-        hold_ms: 1_000..7_000,
+        hold_ms: 1_000..4_000,
         tasks: 2,
         kind: Kind::Roomy,
         ..PLAIN

@@ -191,7 +191,7 @@ impl Name {
         // Some hold for longer than a lease, so that renewals matter and who is kicked would be seen to go on.
         let (one_in, times) = match self.kind {
             Kind::Called | Kind::Graceful => (1, 1),
-            Kind::Roomy => (4, 3),
+            Kind::Roomy => (2, 3),
             _ => (10, 6),
         };
         let times = if random.u32(..one_in) == 0 { times } else { 1 };

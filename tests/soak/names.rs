@@ -35,6 +35,21 @@ pub enum Kind {
     Moved,
     /// All tasks are of one client; they come at once, when the parent says so.
     Rush,
+    /// There is room for more permits than there ever are, so that none is lost for want of room.
+    Roomy,
+    /// Its tasks ask once each time the parent says so, and it is idle before and after.
+    Called,
+    /// As `Called`, and its handles have a failover grace of the longest lease, whatever the others have.
+    Graceful,
+    /// Its grants are handed out when a replica has them.
+    Replicated,
+}
+
+impl Kind {
+    /// Whether its tasks wait until the parent says a word.
+    pub fn is_called(self) -> bool {
+        matches!(self, Self::Rush | Self::Called | Self::Graceful)
+    }
 }
 
 pub const PLAIN: Name = Name {
@@ -140,7 +155,23 @@ pub fn limit_of(name: &str) -> u32 {
     known.map_or(PASSING_LIMIT, |known| known.limit)
 }
 
+/// The longest lease of the handles of a name.
+pub fn longest_lease_of(name: &str) -> Duration {
+    let known = NAMES.iter().chain(spread::names()).find(|known| known.name == name);
+    known.map_or(PASSING_LEASE, Name::longest_lease)
+}
+
 impl Name {
+    pub fn longest_lease(&self) -> Duration {
+        let longest = self.leases_ms.iter().max().expect("a name has a lease");
+        Duration::from_millis(*longest)
+    }
+
+    /// The grace of its handles where all others have `grace`.
+    pub fn grace(&self, grace: Duration) -> Duration {
+        if self.kind == Kind::Graceful { grace.max(self.longest_lease()) } else { grace }
+    }
+
     /// Whether the process of that number uses it.
     pub fn is_used_by(&self, index: usize) -> bool {
         self.kind != Kind::Rush || index == 0
@@ -151,9 +182,11 @@ impl Name {
         let limit = if other { self.other_limit } else { self.limit };
         let handle = |&ms| {
             let builder = client.semaphore(self.name, limit).lease(Duration::from_millis(ms));
-            let builder = builder.failover_grace(grace);
+            let builder = builder.failover_grace(self.grace(grace));
             let builder = match self.kind {
-                Kind::Plain | Kind::Moved | Kind::Rush => builder,
+                Kind::Plain | Kind::Moved | Kind::Rush | Kind::Roomy => builder,
+                Kind::Called | Kind::Graceful => builder,
+                Kind::Replicated => builder.replicated(1),
                 Kind::Manual => builder.renew(Renew::Manual),
                 Kind::Polled => {
                     builder.wake(Wake::Poll).backoff(Backoff::fixed(Duration::from_millis(60)))

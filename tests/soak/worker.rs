@@ -206,7 +206,7 @@ async fn toil(worker: Arc<Worker>, place: usize, name: &'static Name, task: u32,
     let side = &worker.sides[side];
     let mut rushes = worker.rushes.clone();
     while !*worker.stop.borrow() {
-        if name.kind == Kind::Rush {
+        if name.kind.is_called() {
             worker.next_rush(&mut rushes).await;
         }
         let semaphore = side.handle(place, random.usize(..name.leases_ms.len()));

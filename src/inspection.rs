@@ -139,7 +139,8 @@ pub enum KickOutcome {
     Removed,
 }
 
-#[cfg(all(test, feature = "serde"))]
+#[cfg(test)]
+#[cfg(feature = "serde")]
 mod tests {
     use serde_json::{Value, json};
 

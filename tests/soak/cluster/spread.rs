@@ -52,26 +52,26 @@ const KINDS: [Name; 10] = [
         limit: 4,
         other_limit: 4,
         leases_ms: LONG_MS,
-        hold_ms: 500..2_000,
+        hold_ms: 2_000..4_000,
         tasks: 1,
         kind: Kind::Called,
         ..PLAIN
     },
-    // Twelve processes hold one unit each. Those of the dead, and those that an old copy has, need room, too.
+    // Twelve processes hold two units each, some of them for longer than an election takes. Those of the dead, and those that an old copy has, need room, too.
     Name {
-        limit: 100,
-        other_limit: 100,
+        limit: 200,
+        other_limit: 200,
         leases_ms: LONG_MS,
-        hold_ms: 100..3_000,
-        tasks: 1,
+        hold_ms: 1_000..4_000,
+        tasks: 2,
         kind: Kind::Roomy,
         ..PLAIN
     },
     Name {
         limit: 3,
         other_limit: 3,
-        leases_ms: &[5_000],
-        hold_ms: 500..2_000,
+        leases_ms: &[4_000],
+        hold_ms: 2_000..4_000,
         tasks: 1,
         kind: Kind::Graceful,
         ..PLAIN

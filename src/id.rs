@@ -241,6 +241,28 @@ impl FromStr for PermitId {
     }
 }
 
+/// Serializes an id as `Display` writes it, and reads it as `FromStr` does.
+#[cfg(feature = "serde")]
+macro_rules! serialize_as_text {
+    ($($id:ty),*) => {$(
+        impl serde::Serialize for $id {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $id {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+#[cfg(feature = "serde")]
+serialize_as_text!(ClientId, PermitId);
+
 fn parse_client(text: &str) -> Option<ClientId> {
     let hex = |digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
     if text.len() != 16 || !text.bytes().all(hex) {

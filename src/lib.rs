@@ -42,6 +42,8 @@ mod sync;
 pub mod tower;
 mod try_acquire;
 mod wait;
+#[cfg(feature = "serde")]
+mod whole_millis;
 
 pub use acquire::Acquire;
 pub use backoff::Backoff;

@@ -10,7 +10,10 @@ use crate::store::NamesCursor;
 const MOST: usize = 10_000;
 
 /// The names of semaphores that a store knows; made by [`Client::names`].
+///
+/// With the feature `serde`, it is a map with the keys `names` and `complete`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Names {
     /// The names, sorted, at most 10 000.

@@ -35,19 +35,19 @@ use status::Status;
 
 fn main() -> ExitCode {
     let end = match run::step(std::env::args_os()) {
-        Some(failure) => Err(failure),
+        Some(end) => end,
         None => match Cli::try_parse() {
             Ok(cli) => start(cli),
             Err(told) => failure::by_clap(&told),
         },
     };
-    end.unwrap_or_else(|failure| failure.print()).into()
+    end.unwrap_or_else(Failure::print).end()
 }
 
 fn start(cli: Cli) -> Result<Status, Failure> {
     // Only one who has installed a provider before could make this fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // One thread: the parent-death signal of a command counts for the thread that has started it.
+    // One thread: the parent-death signal of the guard counts for the thread that has started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::of_system("no runtime", &error))?;
     let end = runtime.block_on(perform(cli));

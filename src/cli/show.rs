@@ -45,6 +45,8 @@ impl State {
     }
 }
 
+/// An [`Inspection`] as the library serializes it, with the name, with the state of each holder, and with a limit
+/// only where it is known.
 #[derive(Debug, Serialize)]
 struct Shown<'a> {
     name: &'a str,
@@ -55,27 +57,14 @@ struct Shown<'a> {
     holders_total: u64,
     waiters_total: u64,
     holders: Vec<HolderRow<'a>>,
-    waiters: Vec<WaiterRow<'a>>,
+    waiters: &'a [QueuedWaiter],
 }
 
 #[derive(Debug, Serialize)]
 struct HolderRow<'a> {
-    id: String,
-    client: String,
-    label: Option<&'a str>,
-    units: u32,
-    lease_ms: u64,
-    expires_in_ms: u64,
+    #[serde(flatten)]
+    holder: &'a Holder,
     state: State,
-}
-
-#[derive(Debug, Serialize)]
-struct WaiterRow<'a> {
-    id: String,
-    client: String,
-    label: Option<&'a str>,
-    units: u32,
-    waited_ms: u64,
 }
 
 pub(crate) async fn show(global: &Global, name: &str) -> Result<Status, Failure> {
@@ -94,34 +83,14 @@ impl<'a> Shown<'a> {
             holders_total: seen.holders_total,
             waiters_total: seen.waiters_total,
             holders: seen.holders.iter().map(HolderRow::new).collect(),
-            waiters: seen.waiters.iter().map(WaiterRow::new).collect(),
+            waiters: &seen.waiters,
         }
     }
 }
 
 impl<'a> HolderRow<'a> {
     fn new(holder: &'a Holder) -> Self {
-        Self {
-            id: holder.id.to_string(),
-            client: holder.client.to_string(),
-            label: holder.label.as_deref(),
-            units: holder.units,
-            lease_ms: millis(holder.lease),
-            expires_in_ms: millis(holder.expires_in),
-            state: State::of(holder),
-        }
-    }
-}
-
-impl<'a> WaiterRow<'a> {
-    fn new(waiter: &'a QueuedWaiter) -> Self {
-        Self {
-            id: waiter.id.to_string(),
-            client: waiter.client.to_string(),
-            label: waiter.label.as_deref(),
-            units: waiter.units,
-            waited_ms: millis(waiter.waited),
-        }
+        Self { holder, state: State::of(holder) }
     }
 }
 

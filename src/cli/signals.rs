@@ -4,11 +4,11 @@ use std::fs;
 use std::sync::Arc;
 use std::thread;
 
-use rustix::process::Signal;
-use signal_hook::flag;
+use rustix::process::{Pid, Signal};
 use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithRawSiginfo;
-use tokio::sync::mpsc;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::{Cause, Origin};
+use tokio::sync::{Notify, mpsc};
 
 use crate::failure::Failure;
 
@@ -30,18 +30,22 @@ const NAMES: [(&str, Signal); 9] = [
     ("ABRT", Signal::ABORT),
 ];
 
-/// `si_code` of a signal that a process has sent.
-const BY_PROCESS: i32 = if cfg!(target_os = "linux") { 0 } else { 0x10001 };
-
 /// A signal that has come.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received {
     pub(crate) signal: Signal,
-    /// Whether the terminal has sent it, to all processes in the foreground.
-    pub(crate) by_terminal: bool,
+    /// The process that has sent it. None if the terminal has sent it, to all processes in the foreground.
+    pub(crate) sender: Option<Pid>,
 }
 
 impl Received {
+    /// `None` for a signal without a name, which nobody catches here.
+    pub(crate) fn new(origin: &Origin) -> Option<Self> {
+        let sender = origin.process.filter(|_| origin.cause != Cause::Kernel);
+        let sender = sender.map(|process| Pid::from_raw(process.pid).unwrap_or(Pid::INIT));
+        Some(Self { signal: Signal::from_named_raw(origin.signal)?, sender })
+    }
+
     pub(crate) fn ends_a_wait(self) -> bool {
         ENDING.contains(&self.signal)
     }
@@ -50,35 +54,43 @@ impl Received {
 /// The signals that come from now on.
 pub(crate) struct Signals {
     received: mpsc::UnboundedReceiver<Received>,
+    children: Arc<Notify>,
+}
+
+/// The signals to catch: all that end a wait or that a command wants, and the end of a child. One that the parent
+/// has ignored stays ignored, as by `nohup`.
+pub(crate) fn caught() -> Vec<i32> {
+    let ignored = ignored();
+    let is_caught = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) == 0;
+    let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
+    // Where the parent ignores the end of children, the system would not tell how a command has ended.
+    caught.chain([Signal::CHILD]).map(Signal::as_raw).collect()
 }
 
 impl Signals {
-    /// Catches all signals that end a wait or that a command wants. One that the parent has ignored stays ignored,
-    /// as by `nohup`.
     pub(crate) fn catch() -> Result<Self, Failure> {
-        let ignored = ignored();
-        let is_caught = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) == 0;
-        let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
-        let caught: Vec<i32> = caught.map(Signal::as_raw).collect();
         let refused = |error| Failure::of_system("signals", &error);
-        // Where the parent ignores it, the system would not tell how a command has ended.
-        flag::register(Signal::CHILD.as_raw(), Arc::default()).map_err(refused)?;
-        let mut signals = SignalsInfo::<WithRawSiginfo>::new(&caught).map_err(refused)?;
+        let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
         let (sender, received) = mpsc::unbounded_channel();
+        let children = Arc::new(Notify::new());
+        let changes = Arc::clone(&children);
         let hear = move || {
-            for info in signals.forever() {
-                let signal = Signal::from_named_raw(info.si_signo);
-                let by_terminal = info.si_code > 0 && info.si_code != BY_PROCESS;
-                let told = signal
-                    .is_none_or(|signal| sender.send(Received { signal, by_terminal }).is_ok());
-                if !told {
+            for received in signals.forever().filter_map(|origin| Received::new(&origin)) {
+                if received.signal == Signal::CHILD {
+                    changes.notify_one();
+                } else if sender.send(received).is_err() {
                     return; // nobody listens any more
                 }
             }
         };
         let hearing = thread::Builder::new().name("signals".to_owned()).spawn(hear);
         hearing.map_err(refused)?;
-        Ok(Self { received })
+        Ok(Self { received, children })
+    }
+
+    /// Returns what is notified whenever a child has ended.
+    pub(crate) fn children(&self) -> Arc<Notify> {
+        Arc::clone(&self.children)
     }
 
     /// The next one. Cancel-safe.

@@ -24,14 +24,15 @@ pub enum AcquireError {
     #[error(
         "no permit within {waited:?}{}{}",
         place.map(|n| format!(", {n} ahead in the queue when last heard")).unwrap_or_default(),
-        outage.as_ref().map(|e| format!("; the store is unavailable: {e}")).unwrap_or_default()
+        outage.as_ref().map(|e| format!("; {}", e.why_unavailable())).unwrap_or_default()
     )]
     Timeout {
         /// How long it waited.
         waited: Duration,
         /// How many waiters stood ahead when the store last told. `None` if the store never told.
         place: Option<u64>,
-        /// The error of the store, if the store was unavailable at the end of the wait.
+        /// The error of the store, if the store was unavailable at the end of the wait, or too few replicas had the
+        /// grant.
         outage: Option<StoreError>,
     },
     /// The queue is as long as [`max_queue`](crate::SemaphoreBuilder::max_queue) allows.
@@ -100,6 +101,6 @@ pub enum TryAcquireError {
     NoRuntime,
     /// The store refused, or did not answer within the
     /// [call timeout](crate::ClientBuilder::call_timeout).
-    #[error("the store is unavailable: {0}")]
+    #[error("{}", .0.why_unavailable())]
     Unavailable(#[source] StoreError),
 }

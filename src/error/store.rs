@@ -72,6 +72,15 @@ pub enum StoreErrorKind {
 }
 
 impl StoreError {
+    /// Returns what the errors say that hold this one.
+    pub(super) fn why_unavailable(&self) -> String {
+        match self.kind {
+            // The store has answered.
+            StoreErrorKind::TooFewReplicas { .. } => format!("too few replicas: {self}"),
+            _ => format!("the store is unavailable: {self}"),
+        }
+    }
+
     pub(crate) fn new(kind: StoreErrorKind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into().into(), source: None, place: Place::Right }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use test_support::redis_server::RedisServer;
-use zset_semaphore::Client;
+use zset_semaphore::{Client, Inspection};
 
 use crate::program::{End, Program, semaphore, until, zsem};
 
@@ -71,6 +71,27 @@ async fn one_semaphore_is_shown_with_holders_waiters_and_their_state() {
 
     jobs.kick(held.id()).await.unwrap();
     assert!(told(&server, "show jobs").await.stdout.contains("kicked"));
+}
+
+#[tokio::test]
+async fn what_show_prints_as_json_reads_as_an_inspection_of_the_library() {
+    let server = RedisServer::start().await;
+    let jobs = semaphore(&server, "jobs", 2).await;
+    let _held = jobs.acquire(2).await.unwrap();
+    let _waiter = tokio::spawn(jobs.acquire(1));
+    until(&jobs, "one waits", |seen| seen.waiters_total == 1).await;
+    let text = told(&server, "show jobs --json").await.stdout;
+    let read: Inspection = serde_json::from_str(&text).unwrap();
+    let seen = jobs.inspect().await.unwrap();
+    assert_eq!((read.limit, read.declared_limit, read.in_use), (2, Some(2), 2));
+    assert_eq!(
+        (read.holders[0].id, read.holders[0].lease),
+        (seen.holders[0].id, seen.holders[0].lease)
+    );
+    assert_eq!(
+        (read.waiters[0].id, read.waiters[0].ticket),
+        (seen.waiters[0].id, seen.waiters[0].ticket)
+    );
 }
 
 #[tokio::test]

@@ -155,3 +155,44 @@ async fn what_a_stopped_command_leaves_behind_is_killed() {
     assert_eq!(program.status().await, 76);
     eventually("what it left is gone", LONG, async || !is_alive(left)).await;
 }
+
+#[tokio::test]
+async fn a_command_that_was_asked_and_kept_its_permit_has_its_own_status() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let script =
+        "trap 'echo asked' TERM; echo ready; while [ ! -e $DIR/go ]; do sleep 0.02; done; exit 3";
+    let program = Program::run(&proxy.url(), "--lease 6s --grace 3s s", script);
+    program.says("ready").await;
+    proxy.refuse(true);
+    proxy.cut();
+    program.says("asked").await;
+    proxy.refuse(false);
+    let seen = semaphore(&server, "s", 1).await;
+    until(&seen, "it is renewed", |seen| {
+        seen.holders.first().is_some_and(|holder| holder.expires_in > Duration::from_secs(5))
+    })
+    .await;
+    program.touch("go");
+    let end = program.end().await;
+    // The shell may tell that its `sleep` was asked, too.
+    assert!(end.status == 3 && !end.stderr.contains("zsem"), "{end:?}");
+    assert_eq!(end.stdout.matches("asked").count(), 1, "{end:?}");
+}
+
+#[tokio::test]
+async fn what_a_shell_has_started_has_the_grace_to_end_although_the_shell_is_gone() {
+    let server = RedisServer::start().await;
+    let operator = semaphore(&server, "s", 1).await;
+    let script = "sh -c 'trap \"sleep 0.3; echo tidy; exit\" TERM; echo ready; while :; do sleep 0.02; done' &
+        echo pid $$; wait";
+    let program = Program::run(&server.url(), "--lease 30s --grace 9s s", script);
+    program.says("ready").await;
+    let holder = operator.inspect().await.unwrap().holders[0].id;
+    let since = Instant::now();
+    operator.kick(holder).await.unwrap();
+    let end = program.end().await;
+    assert_eq!(end.status, 76, "{end:?}");
+    assert!(end.stdout.contains("tidy"), "it was killed: {end:?}");
+    assert!(since.elapsed() < Duration::from_secs(8), "it is over once nothing runs");
+}

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -85,7 +85,12 @@ impl Program {
 
     /// Waits for a line `pid N`, which the command has printed.
     pub(crate) async fn pid_of_command(&self) -> Pid {
-        Pid::from_raw(self.says("pid ").await.parse().unwrap()).unwrap()
+        self.pid_of("pid").await
+    }
+
+    /// Waits for a line with this word and a number of a process.
+    pub(crate) async fn pid_of(&self, word: &str) -> Pid {
+        Pid::from_raw(self.says(&format!("{word} ")).await.parse().unwrap()).unwrap()
     }
 
     pub(crate) fn send(&self, signal: Signal) {
@@ -103,14 +108,23 @@ impl Program {
     }
 
     pub(crate) async fn end(mut self) -> End {
-        let status = self.process.wait_for_exit(LONG).await;
-        let status = status.code().unwrap_or_else(|| panic!("signal {:?}", status.signal()));
+        let status = as_in_a_shell(self.process.wait_for_exit(LONG).await);
         End { status, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// How it has ended, as its parent learns it.
+    pub(crate) async fn exit(mut self) -> ExitStatus {
+        self.process.wait_for_exit(LONG).await
     }
 
     pub(crate) async fn status(self) -> i32 {
         self.end().await.status
     }
+}
+
+/// The status that a shell has of a process in `$?`.
+pub(crate) fn as_in_a_shell(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
 }
 
 /// A script that says that it is `ready`, and ends with this status once the test has touched `go`.

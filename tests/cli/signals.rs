@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, kill_process};
 use test_support::redis_server::RedisServer;
-use test_support::wait::eventually;
+use test_support::wait::{eventually, within};
 
 use crate::program::{LONG, Program, is_alive, semaphore, until};
 
@@ -60,6 +60,109 @@ async fn a_zsem_that_is_killed_takes_its_command_along() {
             std::thread::yield_now();
         }
     }
+}
+
+/// A command that starts a process which leaves its group and its session. Neither ends by itself.
+const STARTER: &str = "\
+    setsid sh -c 'echo left $$; exec sleep 600' &
+    echo guard $PPID
+    echo pid $$
+    wait";
+
+#[tokio::test]
+async fn a_zsem_that_is_killed_takes_along_what_its_command_has_started() {
+    let server = RedisServer::start().await;
+    let mut program = Program::run(&server.url(), "-n 9 s", STARTER);
+    let (command, left) = (program.pid_of_command().await, program.pid_of("left").await);
+    program.process().kill();
+    eventually("both are gone", LONG, async || !is_alive(command) && !is_alive(left)).await;
+}
+
+#[tokio::test]
+async fn a_guard_that_is_killed_ends_the_command_and_what_it_has_started_before_the_release() {
+    let server = RedisServer::start().await;
+    let seen = semaphore(&server, "s", 1).await;
+    let program = Program::run(&server.url(), "s", STARTER);
+    let (command, left) = (program.pid_of_command().await, program.pid_of("left").await);
+    let next = tokio::spawn(seen.acquire(1));
+    kill_process(program.pid_of("guard").await, Signal::KILL).unwrap();
+    let permit = within(LONG, next).await.unwrap().unwrap();
+    assert!(!is_alive(command) && !is_alive(left), "the next one was let in before");
+    assert_eq!(program.status().await, 128 + 9);
+    drop(permit);
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_behind_goes_on_if_it_has_ended_by_itself() {
+    let server = RedisServer::start().await;
+    let program = Program::run(&server.url(), "s", "sleep 600 & echo pid $!; exit 4");
+    let left = program.pid_of_command().await;
+    assert_eq!(program.status().await, 4);
+    assert!(is_alive(left));
+    kill_process(left, Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn children_from_before_are_not_those_of_the_command() {
+    let server = RedisServer::start().await;
+    let line = "sleep 600 & echo pid $!; exec \"$0\" run --max-hold 300ms s -- sleep 60";
+    let mut command = std::process::Command::new("setsid");
+    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
+    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
+    let program = Program::of(&mut command);
+    let stranger = program.pid_of_command().await;
+    assert_eq!(program.status().await, 76);
+    assert!(is_alive(stranger));
+    kill_process(stranger, Signal::KILL).unwrap();
+}
+
+/// A command that prints each TERM, and ends by itself after a while.
+const COUNTER: &str = "trap 'echo got TERM' TERM; echo guard $PPID; i=0
+    while [ $i -lt 25 ]; do sleep 0.02; i=$((i + 1)); done; echo over";
+
+#[tokio::test]
+async fn a_sender_that_signals_twice_at_once_is_heard_once() {
+    let server = RedisServer::start().await;
+    // `timeout` signals its child, and then its group.
+    let mut command = std::process::Command::new("setsid");
+    command.args(["timeout", "600", env!("CARGO_BIN_EXE_zsem")]);
+    command.args(["run", "s", "--", "sh", "-c", COUNTER]);
+    command
+        .env("ZSEM_URL", server.url())
+        .env_remove("REDIS_URL")
+        .stdin(std::process::Stdio::null());
+    let program = Program::of(&mut command);
+    program.says("guard ").await;
+    program.send(Signal::TERM);
+    program.says("over").await;
+    assert_eq!(program.stdout().matches("got TERM").count(), 1, "{}", program.stdout());
+    program.status().await;
+}
+
+#[tokio::test]
+async fn a_sender_that_signals_every_process_is_heard_once() {
+    let server = RedisServer::start().await;
+    let program = Program::run(&server.url(), "s", &format!("echo pid $$; {COUNTER}"));
+    let (command, guard) = (program.pid_of_command().await, program.pid_of("guard").await);
+    program.send(Signal::TERM); // as systemd does to all processes of a unit
+    for process in [guard, command] {
+        kill_process(process, Signal::TERM).unwrap();
+    }
+    program.says("over").await;
+    assert_eq!(program.stdout().matches("got TERM").count(), 1, "{}", program.stdout());
+    assert_eq!(program.status().await, 0);
+}
+
+#[tokio::test]
+async fn orphans_of_the_command_are_collected() {
+    let server = RedisServer::start().await;
+    let script = "(sh -c 'echo pid $$' &); echo ready; while [ ! -e $DIR/go ]; do sleep 0.02; done";
+    let program = Program::run(&server.url(), "s", script);
+    let orphan = program.pid_of_command().await;
+    let stat = format!("/proc/{}/stat", orphan.as_raw_nonzero());
+    eventually("it is collected", LONG, async || !std::path::Path::new(&stat).exists()).await;
+    program.touch("go");
+    assert_eq!(program.status().await, 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The table of exit statuses, each once.
 
+use std::os::unix::process::ExitStatusExt;
+
 use rustix::process::Signal;
 use test_support::redis_server::RedisServer;
 use test_support::reserved_port::ReservedPort;
@@ -27,6 +29,27 @@ async fn a_command_that_a_signal_ends_has_128_and_its_number() {
         let program = Program::run(&server.url(), "s", &format!("kill -{name} $$"));
         assert_eq!(program.status().await, 128 + number, "{name}");
     }
+}
+
+#[tokio::test]
+async fn zsem_ends_by_the_signal_that_has_ended_the_command_or_the_wait() {
+    let server = RedisServer::start().await;
+    for (name, number) in
+        [("INT", 2), ("QUIT", 3), ("TERM", 15), ("KILL", 9), ("SEGV", 11), ("PIPE", 13)]
+    {
+        let program = Program::run(&server.url(), "s", &format!("ulimit -c 0; kill -{name} $$"));
+        let exit = program.exit().await;
+        assert_eq!((exit.signal(), exit.core_dumped()), (Some(number), false), "{name}");
+    }
+    // A trap that exits is no end by a signal.
+    let script = "trap 'exit 130' INT; kill -INT $$; sleep 1";
+    assert_eq!(Program::run(&server.url(), "s", script).exit().await.code(), Some(130));
+    let full = semaphore(&server, "full", 1).await;
+    let _held = full.acquire(1).await.unwrap();
+    let program = Program::run(&server.url(), "full", "echo ran");
+    until(&full, "it waits", |seen| seen.waiters_total == 1).await;
+    program.send(Signal::TERM);
+    assert_eq!(program.exit().await.signal(), Some(15));
 }
 
 #[tokio::test]

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::process::Pid;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use test_support::owned_process::OwnedProcess;
 use test_support::redis_server::RedisServer;
-use test_support::wait::eventually;
+use test_support::wait::{eventually, within};
 
-use crate::program::{LONG, semaphore, until};
+use crate::program::{LONG, as_in_a_shell, is_alive, semaphore, until};
 
 /// A terminal, and a process that it controls.
 struct Terminal {
@@ -24,6 +25,15 @@ struct Terminal {
 
 impl Terminal {
     fn run(server: &RedisServer, args: &[&str]) -> Self {
+        Self::start(server, &[&[env!("CARGO_BIN_EXE_zsem")], args].concat())
+    }
+
+    /// Runs a line of bash in which `$0` is `zsem`.
+    fn bash(server: &RedisServer, line: &str) -> Self {
+        Self::start(server, &["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")])
+    }
+
+    fn start(server: &RedisServer, command_line: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -31,7 +41,7 @@ impl Terminal {
         let side =
             || -> OwnedFd { open(&*path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap() };
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(env!("CARGO_BIN_EXE_zsem")).args(args);
+        command.arg("--ctty").args(command_line);
         command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL").env_remove("NO_COLOR");
         command.stdin(Stdio::from(side())).stdout(Stdio::from(side())).stderr(Stdio::from(side()));
         let process = OwnedProcess::spawn(&mut command).unwrap();
@@ -63,7 +73,21 @@ impl Terminal {
     }
 
     async fn status(&mut self) -> Option<i32> {
-        self.process.wait_for_exit(LONG).await.code()
+        Some(as_in_a_shell(self.process.wait_for_exit(LONG).await))
+    }
+
+    /// Waits for a line with this word and a number of a process.
+    async fn pid_of(&self, word: &str) -> Pid {
+        let word = format!("{word} ");
+        let mut found = None;
+        eventually(&format!("the screen shows {word:?} and a number"), LONG, async || {
+            let screen = self.screen();
+            let mut lines = screen.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            found = lines.find_map(|line| line.trim_end().strip_prefix(&word)?.parse().ok());
+            found.is_some()
+        })
+        .await;
+        Pid::from_raw(found.unwrap()).unwrap()
     }
 }
 
@@ -159,4 +183,69 @@ async fn a_table_is_in_colour_on_a_terminal() {
         terminal.screen().contains("\u{1b}[1mNAME")
     })
     .await;
+}
+
+/// A command that starts a process which leaves the session and lets itself not be asked. Neither ends by itself.
+const STARTER: &str = "trap '' TERM HUP
+    setsid sh -c 'echo left $$; while :; do sleep 0.02; done' &
+    echo pid $$
+    while :; do sleep 0.02; done";
+
+#[tokio::test]
+async fn on_a_terminal_all_that_was_started_is_dead_before_the_next_one_is_let_in() {
+    let server = RedisServer::start().await;
+    let operator = semaphore(&server, "s", 1).await;
+    let line = ["run", "--lease", "4s", "--grace", "500ms", "s", "--", "sh", "-c", STARTER];
+    let mut terminal = Terminal::run(&server, &line);
+    let (command, left) = (terminal.pid_of("pid").await, terminal.pid_of("left").await);
+    let holder = operator.inspect().await.unwrap().holders[0].id;
+    let next = tokio::spawn(operator.acquire(1));
+    operator.kick(holder).await.unwrap();
+    let permit = within(LONG, next).await.unwrap().unwrap();
+    assert!(!is_alive(command) && !is_alive(left), "the next one was let in before");
+    assert_eq!(terminal.status().await, Some(76));
+    drop(permit);
+}
+
+#[tokio::test]
+async fn on_a_terminal_a_zsem_that_is_killed_takes_along_all_that_was_started() {
+    let server = RedisServer::start().await;
+    let mut terminal = Terminal::run(&server, &["run", "s", "--", "sh", "-c", STARTER]);
+    let (command, left) = (terminal.pid_of("pid").await, terminal.pid_of("left").await);
+    terminal.process.kill();
+    eventually("both are gone", LONG, async || !is_alive(command) && !is_alive(left)).await;
+}
+
+#[tokio::test]
+async fn a_loop_of_the_shell_ends_by_ctrl_c() {
+    let server = RedisServer::start().await;
+    let full = semaphore(&server, "full", 1).await;
+    let _held = full.acquire(1).await.unwrap();
+    let mut terminal = Terminal::bash(
+        &server,
+        "while :; do \"$0\" run s -- sh -c 'echo ready; exec sleep 600'; done",
+    );
+    terminal.shows("ready").await;
+    terminal.types(CTRL_C);
+    assert_eq!(terminal.status().await, Some(130), "{}", terminal.screen());
+    let mut terminal = Terminal::bash(&server, "while :; do \"$0\" run full -- true; done");
+    until(&full, "it waits", |seen| seen.waiters_total == 1).await;
+    terminal.types(CTRL_C);
+    assert_eq!(terminal.status().await, Some(130), "{}", terminal.screen());
+}
+
+#[tokio::test]
+async fn on_a_terminal_a_signal_to_the_group_reaches_the_command_once() {
+    let server = RedisServer::start().await;
+    let script = "trap 'echo got TERM' TERM; echo ready; i=0
+        while [ $i -lt 25 ]; do sleep 0.02; i=$((i + 1)); done; echo over";
+    let line = format!(
+        "timeout --signal TERM 0.01 true; exec timeout 600 \"$0\" run s -- sh -c \"{script}\""
+    );
+    let mut terminal = Terminal::bash(&server, &line.replace("$i", "\\$i").replace("$((", "\\$(("));
+    terminal.shows("ready").await;
+    terminal.process.terminate();
+    terminal.shows("over").await;
+    assert_eq!(terminal.screen().matches("got TERM").count(), 1, "{}", terminal.screen());
+    terminal.status().await;
 }

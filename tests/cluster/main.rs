@@ -7,6 +7,7 @@
 mod common;
 
 mod atomic_moves;
+mod endpoints;
 mod failover;
 mod holder;
 mod isolated;

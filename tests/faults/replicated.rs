@@ -92,6 +92,8 @@ async fn too_few_replicas_end_an_acquire_by_its_timeout_with_the_numbers() {
         emptied(&semaphore).await;
     }
     let zero = within(PATIENCE, semaphore.acquire(1).timeout(Duration::ZERO)).await;
+    let told = zero.as_ref().unwrap_err().to_string();
+    assert!(told.contains("; too few replicas: 1 of the 2 replicas"), "{told}");
     let Err(AcquireError::Timeout { outage: Some(error), .. }) = zero else { panic!("{zero:?}") };
     assert_eq!(counts(&error), (2, 1));
     emptied(&semaphore).await;

@@ -91,6 +91,29 @@ pub(crate) async fn use_it_all(server: &RedisServer, url: &str, name: &str) -> R
     Ok(())
 }
 
+/// Panics unless a page has a user with exactly these rights.
+pub(crate) fn assert_page_has_user(page: &str, user: &str, rights: &[&str]) {
+    let begin = format!("ACL SETUSER {user} reset on >secret resetchannels ");
+    let mut wanted = rights.to_vec();
+    wanted.sort_unstable();
+    let users: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(&begin)).collect();
+    let has = users.iter().any(|user| {
+        let mut told: Vec<&str> = user.split_whitespace().collect();
+        told.sort_unstable();
+        told == wanted
+    });
+    assert!(has, "no {begin}{} among {users:#?}", rights.join(" "));
+}
+
+pub(crate) const WHERE_IT_RUNS: &str = include_str!("../../docs/where-it-runs.md");
+
+#[test]
+fn the_pages_give_the_user_of_one_server() {
+    let rights: Vec<&str> = RIGHTS.split_whitespace().chain(["+info"]).collect();
+    assert_page_has_user(include_str!("../../README.md"), "app", &rights);
+    assert_page_has_user(WHERE_IT_RUNS, "app", &rights);
+}
+
 // Behaviour 41
 #[tokio::test]
 async fn a_user_with_the_listed_rights_can_do_everything() {

@@ -8,7 +8,7 @@ use test_support::server_program;
 use test_support::wait::{PATIENCE, eventually, within};
 use zset_semaphore::{Client, ConnectError, StoreErrorKind};
 
-use crate::acl::{RIGHTS, denied, give_rights, lists_library};
+use crate::acl::{RIGHTS, WHERE_IT_RUNS, assert_page_has_user, denied, give_rights, lists_library};
 
 /// What the user needs beside the rights of a single server.
 const OF_CLUSTER: [&str; 2] = ["+cluster|slots", "+info"];
@@ -23,6 +23,12 @@ fn rights() -> impl Iterator<Item = &'static str> {
 
 fn url_of(node: &RedisServer) -> String {
     format!("redis+cluster://app:pw@{}", node.addr())
+}
+
+#[test]
+fn the_page_gives_the_user_of_a_cluster() {
+    let all = RIGHTS.split_whitespace().chain(OF_CLUSTER).chain(OF_SHARDED_CHANNELS);
+    assert_page_has_user(WHERE_IT_RUNS, "app", &all.collect::<Vec<_>>());
 }
 
 // Behaviour 80

@@ -5,7 +5,7 @@ use test_support::sentinel::{MASTER, SentinelDeployment, SentinelServer};
 use test_support::wait::{PATIENCE, within};
 use zset_semaphore::{Client, ConnectError, StoreErrorKind};
 
-use crate::acl::{RIGHTS, give_rights, use_it_all};
+use crate::acl::{RIGHTS, WHERE_IT_RUNS, assert_page_has_user, give_rights, use_it_all};
 
 /// What the user of the primary needs beside the rights of a single server.
 const OF_PRIMARY: &str = "+role";
@@ -65,6 +65,12 @@ fn of_sentinels() -> Vec<&'static str> {
 
 fn without<'a>(rights: &[&'a str], missing: &str) -> Vec<&'a str> {
     rights.iter().copied().filter(|right| *right != missing).collect()
+}
+
+#[test]
+fn the_page_gives_the_two_users_behind_sentinel() {
+    assert_page_has_user(WHERE_IT_RUNS, "app", &[&of_primary()[..], &["+info"]].concat());
+    assert_page_has_user(WHERE_IT_RUNS, "watcher", &of_sentinels());
 }
 
 // Behaviour 74

@@ -20,7 +20,8 @@
 //!
 //! **Excuses.** Where a primary may have lost writes that it had acknowledged, nothing of this can hold at once. So what is
 //! over the limit is measured until every holder has heard, and is found from then on. Tokens must rise all the same:
-//! they are above the clock. Only where an operator puts an old copy of the numbers in place of a newer one, they may
+//! they are above the clock. Where it is known which permits a new primary lacks, these alone are left out, as
+//! [`unbooked`](crate::unbooked) tells. Only where an operator puts an old copy of the numbers in place of a newer one, they may
 //! fall, until the clock has passed those that were ahead of it.
 
 use std::collections::{BTreeMap, HashMap};
@@ -28,6 +29,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::excess::{Cause, Excess, Excuses};
+use crate::unbooked::{Belief, Unbooked};
 use zset_semaphore::PermitId;
 
 /// Longer than any acquire takes; of what is older, only the sum is kept.
@@ -113,6 +115,7 @@ pub struct Book {
     highest: Vec<(u64, u64)>,
     tokens: HashMap<u64, (u64, String)>,
     excuses: Excuses,
+    pub unbooked: Unbooked,
     pub most_units: u64,
     pub last_heard: u64,
 }
@@ -138,6 +141,7 @@ impl Book {
             highest: Vec::new(),
             tokens: HashMap::new(),
             excuses: Excuses::default(),
+            unbooked: Unbooked::default(),
             most_units: 0,
             last_heard: 0,
         }
@@ -170,13 +174,17 @@ impl Book {
         self.excuses.end(at, tokens_at);
     }
 
-    /// A permit that was held since `from` was missing in the store at `to`. Returns whether that is excused.
-    pub fn excuses_missing(&mut self, from: u64, to: u64) -> bool {
-        self.excuses.excuses_missing(from, to)
+    /// A permit that was held since `from` was missing in the store at `to`. Returns whether that is excused. Where
+    /// there is always room, it is put back.
+    pub fn excuses_missing(&mut self, id: &str, from: u64, to: u64, is_roomy: bool) -> bool {
+        !is_roomy && self.unbooked.excuses_missing(id)
+            || self.excuses.excuses_missing(from, to, is_roomy)
     }
 
     pub fn take_excess(&mut self) -> Vec<(&'static str, Excess)> {
-        self.excuses.take()
+        let mut excess = self.excuses.take();
+        excess.extend(self.unbooked.take());
+        excess
     }
 
     /// The highest limit that may have been in force at some instant between the two.
@@ -204,16 +212,42 @@ impl Book {
         pieces
     }
 
+    /// Those stretches in which the permit must be in the books.
+    fn booked<'a>(&self, hold: &'a Hold) -> Vec<Piece<'a>> {
+        let booked = |piece: Piece<'a>| {
+            let left = self.unbooked.cut(&hold.id, piece.from, piece.until);
+            left.into_iter().map(move |(from, until)| Piece { from, until, ..piece })
+        };
+        self.pieces(hold).into_iter().flat_map(booked).collect()
+    }
+
+    /// Measures how far the name is over its limit with those that are unbooked.
+    fn measure_unbooked(&mut self, from: u64, to: u64) {
+        if !self.unbooked.concerns(from, to) {
+            return;
+        }
+        let belief = |piece: Piece<'_>| Belief {
+            from: piece.from,
+            until: piece.until,
+            units: u64::from(piece.hold.units),
+        };
+        let all = self.holds.values().flat_map(|hold| self.pieces(hold));
+        let beliefs: Vec<_> = all.map(belief).collect();
+        let limit = u64::from(self.limit_now());
+        self.unbooked.measure(limit, &beliefs, from, to);
+    }
+
     /// Judges all up to `to`, given that it was judged up to `from`.
     pub fn judge(&mut self, from: u64, to: u64, found: &mut Vec<String>) {
         self.read_tokens(to, found);
         self.sweep(from, to, found);
+        self.measure_unbooked(from, to);
         self.read_kicks(to, found);
         self.forget(to);
     }
 
     fn sweep(&mut self, judged: u64, to: u64, found: &mut Vec<String>) {
-        let pieces: Vec<_> = self.holds.values().flat_map(|hold| self.pieces(hold)).collect();
+        let pieces: Vec<_> = self.holds.values().flat_map(|hold| self.booked(hold)).collect();
         // At equal instants those who leave go first: they do not overlap with those who come.
         let mut edges: Vec<(u64, bool, usize)> = Vec::new();
         for (index, piece) in pieces.iter().enumerate() {
@@ -399,6 +433,7 @@ impl Book {
         self.kicks.retain(|_, kick| kick.to > old);
         self.losses.retain(|loss| loss.to > old);
         self.excuses.forget_before(old);
+        self.unbooked.forget_before(old);
         self.meta_lost.retain(|&at| at > old);
         self.tokens.retain(|_, (from, _)| *from > old);
         let from = self.highest.partition_point(|&(from, _)| from <= old);
@@ -411,6 +446,7 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unbooked::Absence;
 
     const MS: u64 = 1_000_000;
 
@@ -502,6 +538,23 @@ mod tests {
         // It goes on after all know what was lost.
         assert_eq!(killed(25, 60), (1, thirty));
         assert_eq!(killed(75, 80), (1, Excess::default()));
+    }
+
+    #[test]
+    fn who_is_unbooked_is_left_out_and_nobody_else() {
+        let lacked = |id: &str| {
+            let absence =
+                Absence { from: 25 * MS, until: 80 * MS, kind: "overtaken", is_excused: true };
+            let mut book = Book::new("b", 1);
+            book.unbooked.add(id, absence);
+            book
+        };
+        let (first, second) = (hold(1, 10, 20, 90), hold(2, 30, 40, 70));
+        assert_eq!(found(lacked(&first.id), [first.clone(), second.clone()]), [""; 0]);
+        assert_eq!(found(lacked("another"), [first.clone(), second]).len(), 1);
+        // The second one goes on when the first one is in the books again.
+        let found = found(lacked(&first.id), [first, hold(2, 30, 40, 85)]);
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 
     #[test]

@@ -44,7 +44,13 @@ impl Excess {
 #[derive(Default)]
 pub struct Excuses {
     all: Vec<Excuse>,
-    measured: Vec<(&'static str, Excess)>,
+    measure: Measure,
+}
+
+/// What was measured, by cause.
+#[derive(Default)]
+pub struct Measure {
+    taken: Vec<(&'static str, Excess)>,
     /// A stretch over the limit that was judged up to its end, and may go on from there.
     last: Option<Stretch>,
 }
@@ -55,6 +61,32 @@ struct Stretch {
     from: u64,
     to: u64,
     units: u64,
+}
+
+impl Measure {
+    pub fn count(&mut self, kind: &'static str, excess: Excess) {
+        self.taken.push((kind, excess));
+    }
+
+    /// The name was over its limit by so many units.
+    pub fn over(&mut self, kind: &'static str, from: u64, to: u64, units: u64) {
+        let goes_on = self.last.filter(|last| last.to == from);
+        let began = goes_on.map_or(from, |last| last.from);
+        let units = units.max(goes_on.map_or(0, |last| last.units));
+        let excess = Excess {
+            times: u64::from(goes_on.is_none()),
+            most_units: units,
+            longest: to - began,
+            total: to - from,
+            ..Excess::default()
+        };
+        self.count(kind, excess);
+        self.last = Some(Stretch { from: began, to, units });
+    }
+
+    pub fn take(&mut self) -> Vec<(&'static str, Excess)> {
+        std::mem::take(&mut self.taken)
+    }
 }
 
 impl Excuses {
@@ -75,17 +107,19 @@ impl Excuses {
         let mut all = self.all.iter().filter(|excuse| excuse.cause.forgets_numbers);
         let Some(excuse) = all.find(within) else { return false };
         let fallen = Excess { fallen_tokens: 1, ..Excess::default() };
-        self.measured.push((excuse.cause.kind, fallen));
+        self.measure.count(excuse.cause.kind, fallen);
         true
     }
 
     /// The store did not know a permit that was held from one instant to the other. Returns whether that is
-    /// excused.
-    pub fn excuses_missing(&mut self, from: u64, to: u64) -> bool {
-        let within = |excuse: &&Excuse| excuse.from <= to && from <= excuse.to;
+    /// excused. Where there is always room, it is put back, unless older copies of keys were put in place.
+    pub fn excuses_missing(&mut self, from: u64, to: u64, is_roomy: bool) -> bool {
+        let within = |excuse: &&Excuse| {
+            excuse.from <= to && from <= excuse.to && (!is_roomy || excuse.cause.forgets_numbers)
+        };
         let Some(excuse) = self.all.iter().find(within) else { return false };
         let missing = Excess { missing_permits: 1, ..Excess::default() };
-        self.measured.push((excuse.cause.kind, missing));
+        self.measure.count(excuse.cause.kind, missing);
         true
     }
 
@@ -96,23 +130,12 @@ impl Excuses {
     /// The name was over its limit by so many units. Returns the first instant that no excuse covers, if any.
     pub fn over(&mut self, from: u64, to: u64, units: u64) -> Option<u64> {
         let excuse = self.all.iter().find(|excuse| excuse.from <= from && from <= excuse.to)?;
-        let goes_on = self.last.filter(|last| last.to == from);
-        let began = goes_on.map_or(from, |last| last.from);
-        let units = units.max(goes_on.map_or(0, |last| last.units));
-        let excess = Excess {
-            times: u64::from(goes_on.is_none()),
-            most_units: units,
-            longest: to - began,
-            total: to - from,
-            ..Excess::default()
-        };
-        self.measured.push((excuse.cause.kind, excess));
-        self.last = Some(Stretch { from: began, to, units });
+        self.measure.over(excuse.cause.kind, from, to, units);
         (to > excuse.to).then_some(excuse.to)
     }
 
     pub fn take(&mut self) -> Vec<(&'static str, Excess)> {
-        std::mem::take(&mut self.measured)
+        self.measure.take()
     }
 
     pub fn forget_before(&mut self, old: u64) {
@@ -153,7 +176,8 @@ mod tests {
     fn tokens_may_fall_only_where_numbers_are_forgotten_and_for_longer() {
         let mut killed = Excuses::default();
         killed.begin(10, KILLED);
-        assert!(!killed.excuses_token(20, 30) && killed.excuses_missing(20, 30));
+        assert!(!killed.excuses_token(20, 30) && killed.excuses_missing(20, 30, false));
+        assert!(!killed.excuses_missing(20, 30, true));
         let mut given_up = Excuses::default();
         given_up.begin(10, Cause { kind: "given up", forgets_numbers: true });
         given_up.end(40, 60);
@@ -165,7 +189,7 @@ mod tests {
             (61, 70, false, false),
         ] {
             assert_eq!(given_up.excuses_token(from, to), tokens, "{from} to {to}");
-            assert_eq!(given_up.excuses_missing(from, to), missing, "{from} to {to}");
+            assert_eq!(given_up.excuses_missing(from, to, true), missing, "{from} to {to}");
         }
         let mut sum = Excess::default();
         given_up.take().into_iter().for_each(|(_, excess)| sum.add(excess));

@@ -27,6 +27,7 @@ mod reports;
 mod scene;
 mod server_faults;
 mod station;
+mod unbooked;
 mod verdict;
 mod visitors;
 mod witness;

@@ -3,7 +3,10 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::cluster::spread;
+use crate::scene::ms;
 use zset_semaphore::{Backoff, Client, Renew, Wake, ZSetSemaphore};
 
 #[derive(Clone)]
@@ -35,6 +38,21 @@ pub enum Kind {
     Moved,
     /// All tasks are of one client; they come at once, when the parent says so.
     Rush,
+    /// There is room for more permits than there ever are, so that none is lost for want of room.
+    Roomy,
+    /// Its tasks ask once each time the parent says so, and it is idle before and after.
+    Called,
+    /// As `Called`, and its handles have a failover grace of the longest lease, whatever the others have.
+    Graceful,
+    /// Its grants are handed out when a replica has them.
+    Replicated,
+}
+
+impl Kind {
+    /// Whether its tasks wait until the parent says a word.
+    pub fn is_called(self) -> bool {
+        matches!(self, Self::Rush | Self::Called | Self::Graceful)
+    }
 }
 
 pub const PLAIN: Name = Name {
@@ -125,6 +143,8 @@ pub const NAMES: [Name; 10] = [
     Name { name: "rolled", limit: 5, other_limit: 3, hold_ms: 10..120, tasks: 3, ..PLAIN },
 ];
 
+/// So many processes use the names that are idle until they are called.
+const CALLED: usize = 6;
 pub const MAX_QUEUE: u32 = 12;
 pub const MAX_HOLD: Duration = Duration::from_millis(250);
 pub const LONGEST_LEASE: Duration = Duration::from_millis(3_000);
@@ -140,10 +160,42 @@ pub fn limit_of(name: &str) -> u32 {
     known.map_or(PASSING_LIMIT, |known| known.limit)
 }
 
+/// The longest lease of the handles of a name.
+pub fn longest_lease_of(name: &str) -> Duration {
+    let known = NAMES.iter().chain(spread::names()).find(|known| known.name == name);
+    known.map_or(PASSING_LEASE, Name::longest_lease)
+}
+
 impl Name {
+    pub fn longest_lease(&self) -> Duration {
+        let longest = self.leases_ms.iter().max().expect("a name has a lease");
+        Duration::from_millis(*longest)
+    }
+
+    /// The grace of its handles where all others have `grace`.
+    pub fn grace(&self, grace: Duration) -> Duration {
+        if self.kind == Kind::Graceful { grace.max(self.longest_lease()) } else { grace }
+    }
+
     /// Whether the process of that number uses it.
     pub fn is_used_by(&self, index: usize) -> bool {
-        self.kind != Kind::Rush || index == 0
+        match self.kind {
+            Kind::Rush => index == 0,
+            Kind::Called | Kind::Graceful => index < CALLED,
+            _ => true,
+        }
+    }
+
+    /// A length of time to hold a permit for.
+    pub fn holding(&self, random: &mut Rng) -> Duration {
+        // Some hold for longer than a lease, so that renewals matter and who is kicked would be seen to go on.
+        let (one_in, times) = match self.kind {
+            Kind::Called | Kind::Graceful => (1, 1),
+            Kind::Roomy => (2, 3),
+            _ => (10, 6),
+        };
+        let times = if random.u32(..one_in) == 0 { times } else { 1 };
+        ms(random, self.hold_ms.clone()) * times
     }
 
     /// One handle for each lease.
@@ -151,9 +203,11 @@ impl Name {
         let limit = if other { self.other_limit } else { self.limit };
         let handle = |&ms| {
             let builder = client.semaphore(self.name, limit).lease(Duration::from_millis(ms));
-            let builder = builder.failover_grace(grace);
+            let builder = builder.failover_grace(self.grace(grace));
             let builder = match self.kind {
-                Kind::Plain | Kind::Moved | Kind::Rush => builder,
+                Kind::Plain | Kind::Moved | Kind::Rush | Kind::Roomy => builder,
+                Kind::Called | Kind::Graceful => builder,
+                Kind::Replicated => builder.replicated(1),
                 Kind::Manual => builder.renew(Renew::Manual),
                 Kind::Polled => {
                     builder.wake(Wake::Poll).backoff(Backoff::fixed(Duration::from_millis(60)))

@@ -11,9 +11,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::book::{Book, Hold, Kick, Loss, nanos};
+use crate::cluster::spread;
 use crate::excess::{Cause, Excess};
 use crate::names::{Kind, Name, PASSING, limit_of};
 use crate::reports::{Event, decode};
+use crate::unbooked::Absence;
 use test_support::ledger::monotonic_nanos;
 
 /// What happened this long ago has been reported, even by one who was frozen meanwhile.
@@ -183,7 +185,7 @@ impl State {
                     hold.until = Some(until.max(hold.from));
                     hold.how.clone_from(&how);
                 }
-                if how == "MissingInStore" && self.finds_missing_permits {
+                if how == "MissingInStore" {
                     self.missing(process, hold);
                 }
                 if how != "done" {
@@ -246,7 +248,9 @@ impl State {
                 continue;
             };
             let (id, from) = (hold.id.clone(), hold.from);
-            if !book.excuses_missing(from, now) {
+            let is_roomy = spread::is_of(Kind::Roomy, name);
+            let is_excused = book.excuses_missing(&id, from, now, is_roomy);
+            if !is_excused && (is_roomy || self.finds_missing_permits) {
                 finding = Some(format!(
                     "{name}: the store does not know {id} of process {process}, and nothing was lost"
                 ));
@@ -344,6 +348,21 @@ impl State {
         self.book(name).end_of_excuse(at, tokens_at);
     }
 
+    /// A new primary lacks the last word about a permit.
+    pub fn is_unbooked(&mut self, name: &str, id: &str, absence: Absence) {
+        self.book(name).unbooked.add(id, absence);
+    }
+
+    /// The new primary has that permit again.
+    pub fn is_booked(&mut self, name: &str, id: &str) {
+        self.book(name).unbooked.booked(id, monotonic_nanos());
+    }
+
+    /// What is known of the holder of a permit, if one has told that it holds it.
+    pub fn hold_of(&self, name: &str, id: &str) -> Option<&Hold> {
+        self.books.get(name)?.holds.values().find(|hold| hold.id == id)
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.books.keys().cloned().collect()
     }
@@ -396,7 +415,7 @@ impl State {
         let mut stuck: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for &process in processes {
             // Who comes only now and then is among those who wait.
-            for name in self.names.iter().filter(|name| name.kind != Kind::Rush) {
+            for name in self.names.iter().filter(|name| !name.kind.is_called()) {
                 let last = self.last_entered.get(&(process, name.name.to_owned()));
                 if last.is_none_or(|&last| last <= since) {
                     let who = format!("process {process} was not let in");

@@ -2,32 +2,38 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::process::ExitStatusExt;
-use std::process::ExitStatus;
+use std::os::unix::process::CommandExt;
+use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use tokio::process::Command;
+use tokio::sync::Notify;
 use zset_semaphore::{Permit, ZSetSemaphore};
 
 use crate::failure::Failure;
-use crate::signals::Received;
+use crate::signals::{Received, Signals};
 use crate::status::Status;
 
-use super::exec::STEP;
+use super::exec::{GUARD, next_step};
+use super::tree;
 
-/// This program, also after it was replaced on the disk.
-const OWN_PROGRAM: &str = "/proc/self/exe";
-
+/// The command, as `zsem` sees it: the guard, and all that is below it.
 pub(crate) struct Child {
-    process: tokio::process::Child,
-    pid: Pid,
+    guard: Pid,
     group: Group,
+    /// Children that this process had before: a shell may have become `zsem` by `exec`.
+    strangers: Vec<Pid>,
+    /// Notified whenever a child has ended.
+    changes: Arc<Notify>,
 }
+
+/// How often a look is taken at whom to ask. What is started between the first look and its signals is found by the
+/// second one.
+const LOOKS: usize = 2;
 
 /// The process group of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Group {
-    /// Its own: signals go to all that the command has started.
+    /// Its own: signals go to all processes of the group.
     Own,
     /// That of `zsem`: on a terminal, so that the command may read from it, and Ctrl-C and Ctrl-Z reach both.
     Shared,
@@ -39,14 +45,12 @@ impl Child {
         command: &[OsString],
         semaphore: &ZSetSemaphore,
         permit: &Permit,
+        signals: &Signals,
     ) -> Result<Self, Failure> {
-        let program = match std::env::current_exe() {
-            _ if cfg!(target_os = "linux") => OWN_PROGRAM.into(),
-            own => own.map_err(|error| Failure::of_system("zsem itself", &error))?,
-        };
+        let strangers = tree::children();
+        tree::adopt_orphans();
         let group = if has_terminal() { Group::Shared } else { Group::Own };
-        let mut step = Command::new(program);
-        step.arg(STEP).arg(std::process::id().to_string()).args(command);
+        let mut step = next_step(GUARD, command)?;
         step.env("ZSEM_NAME", semaphore.name())
             .env("ZSEM_ID", permit.id().to_string())
             .env("ZSEM_TOKEN", permit.fencing_token().to_string())
@@ -55,52 +59,74 @@ impl Child {
         if group == Group::Own {
             step.process_group(0);
         }
-        let process = step.spawn().map_err(|error| Failure::of_system("the command", &error))?;
-        let pid = process.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let pid = pid.ok_or_else(|| Failure::new(Status::SYSTEM, "the command has no number"))?;
-        Ok(Self { process, pid, group })
+        let guard = step.spawn().map_err(|error| Failure::of_system("the command", &error))?;
+        Ok(Self { guard: Pid::from_child(&guard), group, strangers, changes: signals.children() })
     }
 
-    /// Resolves when the command has ended. Cancel-safe.
-    pub(crate) async fn ended(&mut self) -> Status {
-        match self.process.wait().await {
-            Ok(status) => status_of(status),
-            Err(_) => Status::SYSTEM,
+    /// Resolves when the command has ended, once. Cancel-safe.
+    pub(crate) async fn ended(&self) -> Status {
+        loop {
+            match tree::collect(self.guard) {
+                Some(status) => return Status::of(status),
+                None => self.changed().await,
+            }
         }
     }
 
-    /// Sends a signal to the command, and to all that it has started where it has a group of its own.
-    pub(crate) fn send(&self, signal: Signal) {
-        // It may have ended a moment ago.
-        let _ = match self.group {
-            Group::Own => kill_process_group(self.pid, signal),
-            Group::Shared => kill_process(self.pid, signal),
+    /// Resolves when a child has ended, or may have. Cancel-safe.
+    pub(crate) async fn changed(&self) {
+        self.changes.notified().await;
+    }
+
+    /// Collects what the command has left behind and has ended. Returns whether nothing of it runs any more.
+    pub(crate) fn has_left_nothing(&self) -> bool {
+        tree::collect(self.guard);
+        tree::below_this(&self.strangers).iter().all(|process| process.is_dead)
+    }
+
+    /// Sends a signal to all that the command has started. What is stopped goes on, to act on it.
+    pub(crate) fn ask(&self, signal: Signal) {
+        if !cfg!(target_os = "linux") {
+            return self.ask_guard(signal);
+        }
+        let mut asked = vec![self.guard];
+        for _ in 0..LOOKS {
+            let found = tree::below_this(&self.strangers).into_iter().map(|process| process.pid);
+            let new: Vec<Pid> = found.filter(|pid| !asked.contains(pid)).collect();
+            for pid in &new {
+                let _ = kill_process(*pid, signal); // it may have ended a moment ago
+                let _ = kill_process(*pid, Signal::CONT);
+            }
+            asked.extend(new);
+        }
+    }
+
+    /// Sends a signal to the guard, which passes it on.
+    fn ask_guard(&self, signal: Signal) {
+        let _ = kill_process(self.guard, signal); // it may have ended a moment ago
+    }
+
+    /// Kills all that the command has started, as it is found now. What it starts meanwhile is found by the next
+    /// call. Returns whether there was anything.
+    pub(crate) fn kill(&self) -> bool {
+        if cfg!(target_os = "linux") {
+            return tree::kill_below_this(&self.strangers);
+        }
+        let killed = match self.group {
+            Group::Own => kill_process_group(self.guard, Signal::KILL),
+            Group::Shared => kill_process(self.guard, Signal::KILL),
         };
+        killed.is_ok()
     }
 
-    /// Kills what the command has started and left behind in a group of its own.
-    pub(crate) fn end_group(&self) {
-        if self.group == Group::Own {
-            let _ = kill_process_group(self.pid, Signal::KILL); // there may be nobody
-        }
-    }
-
-    /// Passes a signal on, unless the command has got it, too.
+    /// Passes a signal on, by the guard, unless the terminal has sent it to all in the foreground.
     pub(crate) fn pass_on(&self, received: Received) {
-        if !(self.group == Group::Shared && received.by_terminal) {
-            self.send(received.signal);
+        if received.sender.is_some() || self.group == Group::Own {
+            self.ask_guard(received.signal);
         }
     }
 }
 
 fn has_terminal() -> bool {
     File::open("/dev/tty").is_ok()
-}
-
-fn status_of(status: ExitStatus) -> Status {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => u8::try_from(code).map_or(Status::SYSTEM, Status::new),
-        (None, Some(signal)) => Status::of_signal(signal),
-        (None, None) => Status::SYSTEM,
-    }
 }

@@ -1,47 +1,82 @@
-//! The step between `zsem` and a command: it ties the end of the command to that of `zsem`.
+//! The hidden steps between `zsem` and a command, each a process of this program.
+//!
+//! `zsem run` starts the guard, and the guard starts the tie, which becomes the command.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getpid, getppid};
 
 use crate::failure::Failure;
 use crate::status::Status;
 
-/// The first argument of a `zsem` that is such a step. The others are its parent and the command.
-pub(super) const STEP: &str = "__exec";
+use super::guard;
 
-/// If this process is a step, it becomes the command, which the kernel kills when the parent dies. Returns why it
-/// could not.
-pub(crate) fn step(mut arguments: impl Iterator<Item = OsString>) -> Option<Failure> {
-    if arguments.nth(1).is_none_or(|first| first != STEP) {
+/// The first argument of the guard. The others are its parent and the command.
+pub(super) const GUARD: &str = "__guard";
+
+/// The first argument of the tie. The others are its parent and the command.
+const TIE: &str = "__exec";
+
+/// This program, also after it was replaced on the disk.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// If this process is one of the steps, it takes it. Returns how it has ended, or why the command cannot be run.
+pub(crate) fn step(
+    mut arguments: impl Iterator<Item = OsString>,
+) -> Option<Result<Status, Failure>> {
+    let step = arguments.nth(1)?;
+    let guards = step == GUARD;
+    if !guards && step != TIE {
         return None;
     }
     let parent = arguments.next().unwrap_or_default();
-    let command = arguments.next().unwrap_or_default();
-    Some(tie_to(&parent).err().unwrap_or_else(|| become_command(&command, arguments)))
+    let command: Vec<OsString> = arguments.collect();
+    Some(match guards {
+        true => tie_to(&parent, Signal::TERM).and_then(|parent| guard::guard(parent, &command)),
+        false => tie_to(&parent, Signal::KILL).and_then(|_| Err(become_command(&command))),
+    })
 }
 
-fn tie_to(parent: &OsStr) -> Result<(), Failure> {
-    if cfg!(target_os = "linux") {
-        let tied = set_parent_process_death_signal(Some(Signal::KILL));
-        tied.map_err(|error| Failure::of_system("prctl", &error.into()))?;
-    }
+/// Returns a command that is such a step of this program, with this process as its parent.
+pub(super) fn next_step(step: &str, command: &[OsString]) -> Result<Command, Failure> {
+    let program = match std::env::current_exe() {
+        _ if cfg!(target_os = "linux") => OWN_PROGRAM.into(),
+        own => own.map_err(|error| Failure::of_system("zsem itself", &error))?,
+    };
+    let mut next = Command::new(program);
+    next.arg0("zsem").arg(step).arg(getpid().to_string()).args(command);
+    Ok(next)
+}
+
+/// Returns the command that ties a command to this process.
+pub(super) fn tie(command: &[OsString]) -> Result<Command, Failure> {
+    next_step(TIE, command)
+}
+
+/// Makes the kernel send a signal to this process when its parent dies.
+fn tie_to(parent: &OsStr, signal: Signal) -> Result<Pid, Failure> {
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(signal))
+        .map_err(|error| Failure::of_system("prctl", &error.into()))?;
+    #[cfg(not(target_os = "linux"))]
+    let _ = signal;
     // It may have died before.
-    let present = getppid().map(|parent| parent.as_raw_nonzero().to_string());
-    match present {
-        Some(present) if *present == *parent => Ok(()),
+    match getppid() {
+        Some(present) if *present.to_string() == *parent => Ok(present),
         _ => Err(Failure::new(Status::SYSTEM, "zsem has ended")),
     }
 }
 
-fn become_command(command: &OsStr, arguments: impl Iterator<Item = OsString>) -> Failure {
-    let error = Command::new(command).args(arguments).exec();
+fn become_command(command: &[OsString]) -> Failure {
+    let (program, arguments) =
+        command.split_first().map_or((OsStr::new(""), command), |(program, rest)| (program, rest));
+    let error = Command::new(program).args(arguments).exec();
     let status = match error.kind() {
         io::ErrorKind::NotFound => Status::NOT_FOUND,
         _ => Status::CANNOT_RUN,
     };
-    Failure::new(status, format!("{}: {error}", command.display()))
+    Failure::new(status, format!("{}: {error}", program.display()))
 }

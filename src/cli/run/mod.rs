@@ -2,6 +2,8 @@
 
 mod child;
 mod exec;
+mod guard;
+mod tree;
 mod watch;
 
 use std::ffi::OsString;
@@ -31,8 +33,8 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failur
         Waited::Signal(received) => return Ok(Status::of_signal(received.signal.as_raw())),
     };
     let Granted { client, semaphore, permit } = *granted;
-    let ended = match Child::start(&command(&args), &semaphore, &permit) {
-        Ok(child) => watch.until_end(child, &permit, &mut signals).await,
+    let ended = match Child::start(&command(&args), &semaphore, &permit, &signals) {
+        Ok(child) => watch.until_end(&child, &permit, &mut signals).await,
         Err(failure) => {
             drop(permit);
             leave(&client).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use zset_semaphore::{LostReason, Permit};
 
 use crate::args::WhenLost;
@@ -33,47 +33,74 @@ pub(crate) enum Ended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Running,
-    /// It was asked to end: no renewal was confirmed in time, or it was about to be held for too long.
-    Asked,
-    /// The permit is lost. It is killed at that instant.
+    /// It was asked to end: no renewal was confirmed in time, or it was about to be held for too long. The permit
+    /// ends at that instant, unless it is renewed after all.
+    Asked(Instant),
+    /// The permit is lost. All that runs is killed at that instant.
     Lost(LostReason, Instant),
-    Killed(LostReason),
+    /// It is being killed. What was started meanwhile is killed at that instant.
+    Killed(LostReason, Instant),
     /// The permit is lost, and the command goes on.
     Kept,
 }
 
+/// How long what was killed may take to end, before a look at what it has started meanwhile.
+const ENDING: Duration = Duration::from_millis(2);
+
 impl Watch {
-    /// Resolves when the command has ended. It asks the command to end when the permit has no more than the grace
-    /// left, and kills it when the permit is lost: nobody else can be let in before.
+    /// Resolves when the command has ended, and all that it has started, too, if its permit is lost. It asks them
+    /// to end when the permit has no more than the grace left, and kills them when the permit is lost: nobody else
+    /// can be let in before.
     pub(crate) async fn until_end(
         &self,
-        mut child: Child,
+        child: &Child,
         permit: &Permit,
         signals: &mut Signals,
     ) -> Ended {
         let mut stage = Stage::Running;
+        let mut has_ended = false;
         loop {
             let look_at = self.look_at(stage, permit);
             tokio::select! {
                 biased;
-                status = child.ended() => return ended(&child, stage, status),
-                reason = permit.lost(), if matches!(stage, Stage::Running | Stage::Asked) => {
-                    stage = self.lost(&child, stage, reason, permit.deadline());
+                status = child.ended(), if !has_ended => {
+                    if self.has_ended_by_itself(stage, permit) {
+                        end_rest(child, status).await;
+                        return Ended::ByItself(status);
+                    }
+                    has_ended = true;
+                }
+                () = child.changed(), if has_ended => {}
+                reason = permit.lost(), if matches!(stage, Stage::Running | Stage::Asked(_)) => {
+                    stage = self.lost(child, stage, reason, permit.deadline());
                 }
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                    stage = self.look(&child, stage, permit);
+                    stage = self.look(child, stage, permit);
                 }
                 received = signals.next() => child.pass_on(received),
+            }
+            if has_ended && child.has_left_nothing() {
+                return Ended::Stopped(stage.reason());
             }
         }
     }
 
-    /// Returns when the command is to be asked or killed, if it has not ended by then.
+    /// Returns whether the end of the command has nothing to do with its permit: that is not lost, and was renewed
+    /// if the command was asked to end.
+    fn has_ended_by_itself(&self, stage: Stage, permit: &Permit) -> bool {
+        match stage {
+            Stage::Running | Stage::Kept => true,
+            Stage::Asked(_) => !permit.is_lost() && self.ask_at(permit) > Instant::now(),
+            Stage::Lost(..) | Stage::Killed(..) => false,
+        }
+    }
+
+    /// Returns when there is something to do, if the command has not ended by then.
     fn look_at(&self, stage: Stage, permit: &Permit) -> Option<Instant> {
         match stage {
             Stage::Running => (self.when_lost == WhenLost::Stop).then(|| self.ask_at(permit)),
-            Stage::Lost(_, kill_at) => Some(kill_at),
-            Stage::Asked | Stage::Killed(_) | Stage::Kept => None,
+            Stage::Asked(at) | Stage::Lost(_, at) | Stage::Killed(_, at) => Some(at),
+            Stage::Kept => None,
         }
     }
 
@@ -83,24 +110,20 @@ impl Watch {
         deadline.checked_sub(self.grace).unwrap_or(deadline)
     }
 
-    /// Asks the command to end. One that is stopped has to go on for that.
-    fn ask(&self, child: &Child) {
-        child.send(self.signal);
-        child.send(Signal::CONT);
-    }
-
     /// Does what is due.
     fn look(&self, child: &Child, stage: Stage, permit: &Permit) -> Stage {
+        let now = Instant::now();
         match stage {
-            Stage::Running if self.ask_at(permit) <= Instant::now() => {
-                self.ask(child);
-                Stage::Asked
+            Stage::Running if self.ask_at(permit) <= now => {
+                child.ask(self.signal);
+                Stage::Asked(permit.deadline())
             }
-            Stage::Lost(reason, _) => {
-                child.send(Signal::KILL);
-                Stage::Killed(reason)
-            }
-            _ => stage, // it was renewed
+            // It was renewed.
+            Stage::Running | Stage::Asked(_) if self.ask_at(permit) > now => Stage::Running,
+            // `lost` resolves next.
+            Stage::Running | Stage::Asked(_) => Stage::Asked(now + ENDING),
+            Stage::Lost(reason, _) | Stage::Killed(reason, _) => kill(child, reason),
+            Stage::Kept => stage,
         }
     }
 
@@ -113,22 +136,32 @@ impl Watch {
         }
         if reason == LostReason::Kicked {
             if stage == Stage::Running {
-                self.ask(child);
+                child.ask(self.signal);
             }
             return Stage::Lost(reason, deadline.min(Instant::now() + self.grace));
         }
-        child.send(Signal::KILL);
-        Stage::Killed(reason)
+        kill(child, reason)
     }
 }
 
-/// What the command has started ends with it where its permit is lost.
-fn ended(child: &Child, stage: Stage, status: Status) -> Ended {
-    let reason = match stage {
-        Stage::Running | Stage::Kept => return Ended::ByItself(status),
-        Stage::Asked => None,
-        Stage::Lost(reason, _) | Stage::Killed(reason) => Some(reason),
-    };
-    child.end_group();
-    Ended::Stopped(reason)
+/// A command that was killed could not end what it has started, and neither could a guard that was killed.
+async fn end_rest(child: &Child, status: Status) {
+    while status == Status::of_signal(Signal::KILL.as_raw()) && child.kill() {
+        sleep(ENDING).await;
+        child.has_left_nothing();
+    }
+}
+
+fn kill(child: &Child, reason: LostReason) -> Stage {
+    child.kill();
+    Stage::Killed(reason, Instant::now() + ENDING)
+}
+
+impl Stage {
+    fn reason(self) -> Option<LostReason> {
+        match self {
+            Self::Running | Self::Asked(_) | Self::Kept => None,
+            Self::Lost(reason, _) | Self::Killed(reason, _) => Some(reason),
+        }
+    }
 }

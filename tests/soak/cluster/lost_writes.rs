@@ -1,13 +1,15 @@
-//! The writes that a fault may have lost though they were acknowledged, as the witness is to judge them.
+//! The writes that a fault may have lost though they were acknowledged, as the witness is to judge them, where nobody
+//! can read which they are.
 
 use std::time::Duration;
 
 use test_support::ledger::monotonic_nanos;
 use test_support::redis_cluster::slots::{Slot, slot_of};
 
+use super::spread;
 use crate::book::nanos;
 use crate::excess::Cause;
-use crate::names::{LONGEST_LEASE, PASSING};
+use crate::names::longest_lease_of;
 use crate::scene::Scene;
 
 /// Every holder has said a word after a lease, and a busy machine hears of it a little later.
@@ -23,15 +25,15 @@ pub struct LostWrites<'a> {
 }
 
 impl<'a> LostWrites<'a> {
-    /// From now on, a primary may have acknowledged writes that its replica lacks. If the handles have a grace, this
-    /// excuses only names that were not used before.
+    /// From now on, a primary may have acknowledged writes that its replica lacks. This excuses only names without a
+    /// grace, and those that were not used before.
     pub fn of_primary(
         scene: &'a Scene,
         kind: &'static str,
-        has_grace: bool,
+        grace: Duration,
         serves: impl Fn(Slot) -> bool + Send + Sync + 'a,
     ) -> Self {
-        let excused = move |name: &str| !has_grace || name.starts_with(PASSING);
+        let excused = move |name: &str| !spread::has_grace(name, grace);
         let is_lost = move |name: &str| serves(slot_of(name)) && excused(name);
         Self::begin(scene, Cause { kind, forgets_numbers: false }, Box::new(is_lost))
     }
@@ -58,8 +60,9 @@ impl<'a> LostWrites<'a> {
         // Of names that were new meanwhile, too.
         self.tell();
         let late = monotonic_nanos() + nanos(TOLD_LATE);
-        let (known, rise) = (late + nanos(LONGEST_LEASE), late + nanos(NUMBERS_AHEAD));
+        let rise = late + nanos(NUMBERS_AHEAD);
         for name in self.names() {
+            let known = late + nanos(longest_lease_of(&name));
             self.scene.witness.state().knows_of_lost_writes(&name, known, rise);
         }
     }

@@ -1,20 +1,32 @@
 //! Processes that share names on a cluster, while its primaries are killed and its slots move.
 //!
 //! As in the soak of one server, an outside witness judges them. A primary that dies may have acknowledged writes that
-//! its replica has not. So the names of that primary may be over their limits from then on until every holder has
-//! said the word that tells it, a lease after the promotion at the latest. That is measured and told by cause. At all
-//! other times, and at all other names, nothing may be over its limit, and no permit may be missing. If the handles have
-//! a grace of the longest lease, names that were used before must not be over their limits, whatever was lost.
+//! its replica lacks.
 //!
-//! A slot whose move is given up is another cause: an operator puts older copies of keys in place of newer ones. There
-//! tokens may fall, too, as [`book`](crate::book) tells.
+//! - Where a replica lags that takes over, the soak reads which permits it lacks ([`lost_permits`]). Only their units may be
+//!   over the limit, until the new primary has them again or their leases end. How much that was is measured. Where
+//!   there is room, all of them must be put back. With a grace, their units must not be over the limit either,
+//!   unless the name is unknown to the new primary. A replicated grant must not be among them.
+//! - Where a primary dies that was not paused before, nobody can read what was lost. All names of that primary are excused
+//!   until every holder has said a word, a lease after the promotion at the latest ([`lost_writes`]).
+//! - A slot whose move is given up is excused, too: an operator puts older copies of keys in place of newer ones.
+//!   There tokens may fall as well, as [`book`](crate::book) tells.
+//!
+//! At all other times, and at all other names, nothing may be over its limit, and no permit may be missing.
 
+mod copy;
+mod election;
 mod end;
 mod faults;
+mod lost_permits;
 mod lost_writes;
+mod moves;
+mod overtaking;
+mod report;
 mod shard;
 pub mod spread;
 mod station;
+mod word;
 
 use std::time::Duration;
 
@@ -29,8 +41,9 @@ use crate::scene::{Scene, Tally};
 use crate::witness::Witness;
 use crate::{Plan, STORM, nothing_was_found};
 
-use faults::{Times, cluster_storm};
+use faults::{Faults, Record};
 use station::Station;
+use word::Words;
 
 const PROCESSES: usize = 12;
 /// On a machine that is busy, a node may be silent for long without being dead.
@@ -53,7 +66,7 @@ pub async fn soak(plan: &Plan) {
     }
     let scene = Scene { witness, tally: Tally::default(), operator };
     let mut random = Rng::with_seed(plan.seed);
-    let mut times = Times::default();
+    let mut record = Record::default();
     let mut stations = Vec::new();
     for index in 0..PROCESSES {
         let seeds = random.fork();
@@ -65,11 +78,12 @@ pub async fn soak(plan: &Plan) {
     while Instant::now() + STORM <= start + minutes && scene.witness.state().findings.is_empty() {
         round += 1;
         let end = Instant::now() + STORM;
-        let at_stations = stations.iter_mut().map(|s| s.storm(&scene, end, random.fork()));
+        let words = Words::new();
+        let at_stations = stations.iter_mut().map(|s| s.storm(&scene, &words, random.fork()));
         let at_stations = join_all(at_stations.collect::<Vec<_>>());
-        let graceful = !plan.failover_grace.is_zero();
-        let at_cluster =
-            cluster_storm(&mut cluster, &scene, graceful, end, random.fork(), &mut times);
+        let (grace, record) = (plan.failover_grace, &mut record);
+        let mut faults = Faults { scene: &scene, words: &words, grace, record };
+        let at_cluster = faults.storm(&mut cluster, end, random.fork());
         tokio::select! {
             _ = async { tokio::join!(at_stations, at_cluster) } => {}
             () = judge(&scene) => {}
@@ -85,10 +99,10 @@ pub async fn soak(plan: &Plan) {
         );
     }
     stop(&scene, stations.iter_mut().map(|station| &mut station.child).collect()).await;
-    end::nothing_is_left(&scene, &cluster).await;
+    end::nothing_is_left(&scene, &cluster, plan.failover_grace).await;
     scene.witness.state().judge_all();
-    end::prove(&scene);
-    end::report(&scene, &times, start.elapsed());
+    end::prove(&scene, &record, plan);
+    report::report(&scene, &record, start.elapsed());
     nothing_was_found(&scene, plan);
 }
 

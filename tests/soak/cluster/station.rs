@@ -5,9 +5,9 @@ use std::time::Duration;
 use fastrand::Rng;
 use test_support::processes::Child;
 use test_support::redis_cluster::RedisCluster;
-use test_support::wait::PATIENCE;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
+use super::word::{Word, Words};
 use crate::scene::{Deck, Scene, ms};
 
 #[derive(Clone, Copy)]
@@ -20,6 +20,9 @@ enum Of {
 }
 
 const OF_PROCESS: [Of; 5] = [Of::Kill, Of::Freeze, Of::Close, Of::CloseNow, Of::Drop];
+
+/// By then a process has started, however busy the machine is.
+const START: Duration = Duration::from_secs(60);
 
 pub struct Station {
     pub child: Child,
@@ -42,18 +45,41 @@ impl Station {
         Self { child, index, url, grace, seeds }
     }
 
-    pub async fn storm(&mut self, scene: &Scene, end: Instant, mut random: Rng) {
+    /// Lets faults strike until the storm is over.
+    pub async fn storm(&mut self, scene: &Scene, words: &Words, mut random: Rng) {
         let mut deck = Deck::new(&OF_PROCESS);
         loop {
-            sleep(ms(&mut random, 1_000..6_000)).await;
-            let kind = deck.draw(&mut random);
-            if Instant::now() >= end {
-                return;
+            tokio::select! {
+                () = sleep(ms(&mut random, 1_000..6_000)) => {}
+                () = words.other_than(Word::Storm) => {}
             }
+            match words.last() {
+                Word::Storm => {}
+                Word::Rush => {
+                    self.child.send("rush");
+                    words.other_than(Word::Rush).await;
+                    continue;
+                }
+                Word::Still => {
+                    self.be_still(words).await;
+                    continue;
+                }
+                Word::Calm => return,
+            }
+            let kind = deck.draw(&mut random);
             let span = ms(&mut random, 50..2_500);
             let name = self.strike(kind, scene, span).await;
             scene.done(name, Some(self.child.pid()));
         }
+    }
+
+    /// While half of the processes are to be frozen, every second one is.
+    async fn be_still(&mut self, words: &Words) {
+        if self.index.is_multiple_of(2) {
+            self.child.freeze();
+        }
+        words.other_than(Word::Still).await;
+        self.child.thaw();
     }
 
     /// Lets the fault come and go.
@@ -95,6 +121,6 @@ async fn spawn(index: usize, url: &str, grace: Duration, scene: &Scene, seeds: &
         ("GRACE_MS", grace.as_millis().to_string()),
     ];
     let mut child = Child::spawn("cluster worker", &env);
-    child.expect_line("@working", PATIENCE).await;
+    child.expect_line("@working", START).await;
     child
 }

@@ -33,6 +33,8 @@ impl View {
                 && seen.is_primary == other.is_primary
                 && seen.replica_of == other.replica_of
                 && seen.ranges == other.ranges
+                // Else a replica that has not heard of the last epoch of its primary may never be elected.
+                && seen.epoch == other.epoch
         })
     }
 

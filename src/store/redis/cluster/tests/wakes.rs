@@ -10,9 +10,13 @@ use super::super::wakes::{Channels, Wakes};
 use crate::store::redis::dial::Dial;
 use crate::store::redis::tests::deaf::Deaf;
 use test_support::redis_cluster::RedisCluster;
+use test_support::server_program;
 
 #[tokio::test]
 async fn names_where_nobody_waits_are_forgotten_though_others_come_all_the_time() {
+    if !server_program::has_sharded_channels() {
+        return server_program::skip("sharded channels");
+    }
     let server = RedisCluster::start(1).await;
     let node = &server.nodes[0];
     let info: ::redis::ConnectionInfo = node.url().parse().unwrap();

@@ -1,0 +1,114 @@
+//! The guard: a process between `zsem` and the command that outlives `zsem`, if only for a moment.
+//!
+//! It kills all that the command has started when `zsem` has died, passes on what `zsem` sends, and ends as the
+//! command does.
+
+use std::ffi::OsString;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, kill_process, kill_process_group};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+
+use crate::failure::Failure;
+use crate::signals::{Received, caught};
+use crate::status::Status;
+
+use super::{exec, tree};
+
+/// For how long a signal is held back. Who signals a whole group, or all processes of a unit, signals the command,
+/// too, and it must not hear of it twice. `timeout` and `systemd` do that, one process after the other.
+const HELD_BACK: Duration = Duration::from_millis(30);
+
+/// How often the guard looks while it holds a signal back.
+const LOOK: Duration = Duration::from_millis(2);
+
+struct Guard {
+    parent: Pid,
+    command: Pid,
+    /// What `zsem` has sent, and is to be passed on.
+    held_back: Vec<(Signal, Instant)>,
+    /// What came from others, so that the command has got it, too.
+    from_others: Vec<(Signal, Instant)>,
+}
+
+/// Starts the command, and guards it until it has ended.
+pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure> {
+    tree::adopt_orphans();
+    let refused = |error| Failure::of_system("signals", &error);
+    let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
+    let started = exec::tie(command)?.spawn();
+    let started = started.map_err(|error| Failure::of_system("the command", &error))?;
+    let command = Pid::from_child(&started);
+    let mut guard = Guard { parent, command, held_back: Vec::new(), from_others: Vec::new() };
+    loop {
+        let came = match guard.held_back.is_empty() {
+            true => signals.wait(),
+            false => {
+                sleep(LOOK);
+                signals.pending()
+            }
+        };
+        for received in came.filter_map(|origin| Received::new(&origin)) {
+            guard.note(received);
+        }
+        if let Some(status) = tree::collect(command) {
+            return Ok(Status::of(status));
+        }
+        if getppid() != Some(parent) {
+            guard.end_all();
+            return Ok(Status::of_signal(Signal::KILL.as_raw()));
+        }
+        guard.pass_on();
+    }
+}
+
+impl Guard {
+    fn note(&mut self, received: Received) {
+        let (signal, now) = (received.signal, Instant::now());
+        if received.sender == Some(getpid()) || signal == Signal::CHILD {
+            return;
+        }
+        if received.sender != Some(self.parent) {
+            self.from_others.push((signal, now));
+        } else if self.held_back.iter().all(|(held_back, _)| *held_back != signal) {
+            self.held_back.push((signal, now));
+        }
+    }
+
+    /// Passes on what nobody else has sent to the command meanwhile.
+    fn pass_on(&mut self) {
+        let now = Instant::now();
+        let is_recent = |at: Instant, age| now.saturating_duration_since(at) < age;
+        self.from_others.retain(|(_, at)| is_recent(*at, 3 * HELD_BACK));
+        let (from_others, command) = (&self.from_others, self.command);
+        self.held_back.retain(|(signal, at)| {
+            if is_recent(*at, HELD_BACK) {
+                return true;
+            }
+            if from_others.iter().all(|(other, _)| other != signal) {
+                send(command, *signal);
+            }
+            false
+        });
+    }
+
+    /// Kills all that the command has started, and the command first.
+    fn end_all(&self) {
+        let _ = kill_process(self.command, Signal::KILL);
+        while tree::kill_below_this(&[]) {
+            tree::collect(self.command);
+            sleep(LOOK);
+        }
+    }
+}
+
+/// Sends a signal to the command; or to its group, if the guard leads that.
+fn send(command: Pid, signal: Signal) {
+    // It may have ended a moment ago.
+    let _ = match getpgrp() == getpid() {
+        true => kill_process_group(getpid(), signal),
+        false => kill_process(command, signal),
+    };
+}

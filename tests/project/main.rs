@@ -5,3 +5,5 @@
 
 mod dependencies;
 mod map;
+#[cfg(feature = "metrics")]
+mod prometheus;

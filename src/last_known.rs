@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::metrics::Meter;
 use crate::semaphore::ZSetSemaphore;
 
 /// What a client knows of a semaphore without a call to the store.
@@ -26,6 +27,11 @@ pub(crate) struct Outage {
 impl ZSetSemaphore {
     pub(crate) fn clone_name(&self) -> Arc<str> {
         Arc::clone(&self.inner.name)
+    }
+
+    /// Returns where the metrics of the semaphore go.
+    pub(crate) fn meter(&self) -> &Meter {
+        self.inner.driver.meter()
     }
 
     /// Returns what is known without a call to the store.

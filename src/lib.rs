@@ -20,6 +20,10 @@ mod last_known;
 mod lease;
 mod lease_word;
 mod lost_reason;
+#[cfg(feature = "metrics")]
+pub mod metrics;
+#[cfg(not(feature = "metrics"))]
+mod metrics;
 mod names;
 mod numbers;
 mod options;

@@ -28,6 +28,7 @@ use crate::store::LABEL_BOUND;
 /// | [`label`](Self::label) | the label of the client |
 /// | [`failover_grace`](Self::failover_grace) | none |
 /// | [`replicated`](Self::replicated) | 0 |
+/// | [`metrics_name`](Self::metrics_name) | the name of the semaphore |
 ///
 /// # Examples
 ///
@@ -61,6 +62,7 @@ pub struct SemaphoreBuilder {
     label: Option<String>,
     failover_grace: Duration,
     replicated: u32,
+    metrics_name: Option<Arc<str>>,
 }
 
 impl SemaphoreBuilder {
@@ -78,6 +80,7 @@ impl SemaphoreBuilder {
             label: None,
             failover_grace: Duration::ZERO,
             replicated: 0,
+            metrics_name: None,
         }
     }
 
@@ -209,6 +212,27 @@ impl SemaphoreBuilder {
         self
     }
 
+    /// Sets the value of the label `semaphore` in metrics. Default: the name of the semaphore.
+    ///
+    /// It is for names that are made from data, such as one for each customer: without it, the first of them fill the
+    /// label, whose values are bounded. It has no effect without the feature `metrics`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use zset_semaphore::Client;
+    ///
+    /// let client = Client::in_memory();
+    /// let customer = 4711;
+    /// let name = format!("exports-of-{customer}");
+    /// let exports = client.semaphore(name, 2).metrics_name("exports").build()?;
+    /// # Ok::<(), zset_semaphore::ConfigError>(())
+    /// ```
+    pub fn metrics_name(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.metrics_name = Some(name.into());
+        self
+    }
+
     /// Checks the settings and makes the semaphore. It does not call the store.
     ///
     /// # Errors
@@ -244,7 +268,9 @@ impl SemaphoreBuilder {
             failover_grace,
             replicated,
         };
-        let cell = self.client.shared().semaphore(&self.name, self.limit, &label);
+        let shared = self.client.shared();
+        let metrics_name = self.metrics_name.as_deref().unwrap_or(&self.name);
+        let cell = shared.semaphore(&self.name, self.limit, &label, metrics_name);
         let driver = DriverHandle::new(cell, self.client);
         driver.with(|state| state.add_grace(failover_grace));
         let inner = SemaphoreInner::new(self.name.into(), self.limit, Arc::new(options), driver);

@@ -35,6 +35,7 @@ use crate::error::StoreError;
 use crate::hold::Truth;
 use crate::id::PermitId;
 use crate::lost_reason::LostReason;
+use crate::metrics::{WaitOutcome, Waiting};
 use crate::permit::Permit;
 use crate::replicated::{NotReplicated, replicated};
 use crate::semaphore_inner::SemaphoreInner;
@@ -50,6 +51,7 @@ pub(crate) struct Wait {
     stage: Stage,
     /// When it was first polled.
     started: Option<Instant>,
+    waiting: Waiting,
     #[pin]
     deadline: Option<Sleep>,
 }
@@ -97,6 +99,20 @@ pub(crate) enum NoPermit {
     },
 }
 
+impl NoPermit {
+    fn outcome(&self) -> WaitOutcome {
+        match self {
+            Self::ZeroUnits | Self::TooLarge { .. } => WaitOutcome::TooLarge,
+            Self::NoRuntime | Self::Closed => WaitOutcome::Closed,
+            Self::Kicked => WaitOutcome::Kicked,
+            Self::Full { .. } | Self::GaveUp { .. } => WaitOutcome::Full,
+            Self::QueueFull { .. } => WaitOutcome::QueueFull,
+            Self::Failed(_) => WaitOutcome::Refused,
+            Self::TimedOut { .. } => WaitOutcome::Timeout,
+        }
+    }
+}
+
 impl Wait {
     pub(crate) fn new(semaphore: Arc<SemaphoreInner>, units: u32) -> Self {
         let max_queue = semaphore.options.max_queue;
@@ -107,6 +123,7 @@ impl Wait {
             max_queue,
             stage: Stage::Outside,
             started: None,
+            waiting: Waiting::default(),
             deadline: None,
         }
     }
@@ -160,6 +177,14 @@ impl Wait {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Permit, NoPermit>> {
+        let end = ready!(self.as_mut().poll_end(cx));
+        self.project()
+            .waiting
+            .end(end.as_ref().map_or_else(NoPermit::outcome, |_| WaitOutcome::Granted));
+        Poll::Ready(end)
+    }
+
+    fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Permit, NoPermit>> {
         loop {
             // The grant is looked for before the deadline: one that arrives with it is returned.
             match self.as_mut().poll_stage(cx) {
@@ -196,6 +221,10 @@ impl Wait {
     fn enter(mut self: Pin<&mut Self>) -> Result<(), NoPermit> {
         let now = Instant::now();
         let when_full = self.when_full();
+        if self.started.is_none() {
+            let waiting = Waiting::begin(self.semaphore.driver.meter(), now);
+            *self.as_mut().project().waiting = waiting;
+        }
         let counter = enter(&self.semaphore, self.units, when_full)?;
         let mut this = self.as_mut().project();
         *this.stage = Stage::Queued { counter };

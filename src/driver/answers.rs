@@ -17,6 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::error::StoreError;
+use crate::metrics::SentAt;
 use crate::numbers::TurnNumber;
 use crate::store::{BoxFuture, Session, Turn, TurnAnswer};
 
@@ -36,6 +37,7 @@ pub(super) struct SentTurn {
     pub(super) session: Arc<dyn Session>,
     /// How many callers may await the answer.
     pub(super) callers: usize,
+    pub(super) sent: SentAt,
     /// Whether it counts towards the maximum number of turns in flight.
     pub(super) counts: bool,
 }
@@ -106,7 +108,8 @@ impl Answers {
         self.last_serial += 1;
         let (serial, Outgoing { number, turn, .. }) = (self.last_serial, outgoing);
         let (cell, callers) = (Arc::clone(cell), turn.callers());
-        let sent = SentTurn { cell, number, session: Arc::clone(session), callers, counts };
+        let sent = SentAt::new(now, turn.ids());
+        let sent = SentTurn { cell, number, session: Arc::clone(session), callers, sent, counts };
         let wait = Wait::new(now, patience);
         self.check_at = Some(self.check_at.map_or(wait.until, |at| at.min(wait.until)));
         self.counted += usize::from(counts);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::time::Instant;
 
+use crate::metrics::Meter;
 use crate::numbers::{PlaceId, TurnNumber};
 use crate::store::TurnOutcome;
 use crate::sync::lock;
@@ -20,13 +21,15 @@ pub(crate) struct SemaphoreCell {
     /// The number of the place that it belongs to.
     place: AtomicU32,
     key: u64,
+    meter: Meter,
 }
 
 impl SemaphoreCell {
     /// `key` distinguishes timers at the same instant.
     pub(super) fn new(state: SemaphoreState, place: PlaceId, key: u64) -> Self {
         let (ready, place) = (AtomicBool::new(false), AtomicU32::new(place.get()));
-        Self { state: Mutex::new(state), ready, place, key }
+        let meter = state.meter();
+        Self { state: Mutex::new(state), ready, place, key, meter }
     }
 
     /// Returns the place that it belongs to: the driver of that place sends its turns.
@@ -37,6 +40,11 @@ impl SemaphoreCell {
     /// Sets the place that it belongs to. Only the driver of its present place may call this.
     pub(super) fn set_place(&self, place: PlaceId) {
         self.place.store(place.get(), Ordering::SeqCst);
+    }
+
+    /// Returns the meter of the semaphore.
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     pub(super) fn key(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::metrics::Connected;
 use crate::retry_delay::RetryDelay;
 use crate::store::{BoxFuture, Opened, Session};
 
@@ -41,6 +42,7 @@ enum Step {
     Up {
         /// Moves the bytes of the connection, if the driver has to do that.
         io: Option<BoxFuture<'static, ()>>,
+        _connected: Connected,
     },
 }
 
@@ -81,13 +83,16 @@ impl Connection {
         match &mut self.step {
             Step::Open(opening) => match ready!(opening.as_mut().poll(cx)) {
                 Ok(opened) => self.up(shared, opened),
-                Err(error) => self.down(shared, error),
+                Err(error) => {
+                    shared.meter().failed_to_connect();
+                    self.down(shared, error);
+                }
             },
-            Step::Up { io: Some(io) } => {
+            Step::Up { io: Some(io), .. } => {
                 ready!(io.as_mut().poll(cx));
                 self.broke(shared);
             }
-            Step::Up { io: None } | Step::Wait(_) => return Poll::Pending,
+            Step::Up { io: None, .. } | Step::Wait(_) => return Poll::Pending,
         }
         Poll::Ready(())
     }
@@ -113,7 +118,7 @@ impl Connection {
         self.told = false;
         self.delay.reset();
         self.unanswered = 0;
-        self.step = Step::Up { io };
+        self.step = Step::Up { io, _connected: shared.meter().connected() };
         self.place.link().up(session, Instant::now());
     }
 

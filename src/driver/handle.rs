@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use crate::hold::Hold;
 use crate::id::ClientId;
+use crate::metrics::Meter;
 use crate::numbers::Replicas;
 use crate::store::BoxFuture;
 
@@ -67,6 +68,11 @@ impl DriverHandle {
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.0.guard.shared
+    }
+
+    /// Returns the meter of the semaphore.
+    pub(crate) fn meter(&self) -> &Meter {
+        self.0.cell.meter()
     }
 
     /// Returns the place that the semaphore belongs to.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::metrics::{ClientMeter, SentAt, TurnEnd};
 use crate::store::Store;
 
 use super::cell::SemaphoreCell;
@@ -25,6 +26,7 @@ pub(super) fn take_turns(
     store: &dyn Store,
     link: &LinkWatch,
     call_timeout: Duration,
+    meter: &ClientMeter,
 ) -> bool {
     let now = Instant::now();
     loop {
@@ -34,7 +36,9 @@ pub(super) fn take_turns(
             state.next_turn(now, call_timeout, None)
         });
         let Some(outgoing) = outgoing else { break };
+        let sent = SentAt::new(now, outgoing.turn.ids());
         let Some(outcome) = store.turn_inline(&outgoing.turn) else { return true };
+        meter.landed(sent, TurnEnd::of(&outcome), Instant::now);
         link.hear(now);
         let (_, effects) = cell.take_in(outgoing.number, outcome, now);
         effects.into_iter().for_each(Effect::run);

@@ -12,6 +12,7 @@ use crate::error::StoreError;
 use crate::hold::Hold;
 use crate::id::ClientId;
 use crate::lost_reason::LostReason;
+use crate::metrics::ClientMeter;
 use crate::numbers::{PlaceId, Replicas};
 use crate::store::{BoxFuture, Session, Store};
 
@@ -28,6 +29,7 @@ use super::state::SemaphoreState;
 pub(crate) struct Shared {
     pub(crate) call_timeout: Duration,
     pub(crate) label: Arc<str>,
+    meter: ClientMeter,
     store: Box<dyn Store>,
     counter: AtomicU64,
     registry: Registry,
@@ -70,6 +72,7 @@ impl Shared {
         Arc::new(Self {
             call_timeout,
             label,
+            meter: ClientMeter::new(),
             store,
             counter: AtomicU64::new(0),
             registry: Registry::default(),
@@ -84,6 +87,11 @@ impl Shared {
     /// The address of the store as the log shows it.
     pub(crate) fn address(&self) -> String {
         self.store.address()
+    }
+
+    /// Returns the meter of the client.
+    pub(crate) fn meter(&self) -> &ClientMeter {
+        &self.meter
     }
 
     pub(super) fn store(&self) -> &dyn Store {
@@ -240,9 +248,19 @@ impl Shared {
 
     // Changes of a semaphore.
 
-    /// The semaphore of this name, with one handle more.
-    pub(crate) fn semaphore(&self, name: &str, limit: u32, label: &Arc<str>) -> Arc<SemaphoreCell> {
+    /// The semaphore of this name, with one handle more. The first handle decides under which name the metrics count
+    /// it.
+    pub(crate) fn semaphore(
+        &self,
+        name: &str,
+        limit: u32,
+        label: &Arc<str>,
+        metrics_name: &str,
+    ) -> Arc<SemaphoreCell> {
+        let known = self.registry.find(name);
+        let meter = known.map_or_else(|| self.meter.of(metrics_name), |cell| cell.meter().clone());
         let prepare = |state: &mut SemaphoreState| {
+            state.set_meter(&meter);
             if self.lifecycle.is_closing() {
                 state.close(Instant::now());
             }
@@ -299,7 +317,8 @@ impl Shared {
             return true;
         }
         let link = self.places.first().link();
-        let wants_driver = inline::take_turns(cell, &*self.store, link, self.call_timeout);
+        let wants_driver =
+            inline::take_turns(cell, &*self.store, link, self.call_timeout, &self.meter);
         self.flushed.notify_waiters();
         wants_driver
     }

@@ -253,8 +253,13 @@ impl Turn {
         self.release.len() + self.ask.len() + self.admit.len()
     }
 
+    /// Returns how many ids it names.
+    pub(crate) fn ids(&self) -> usize {
+        self.callers() + self.cancel.len() + self.renew.len()
+    }
+
     fn says_nothing(&self) -> bool {
-        self.callers() == 0 && self.cancel.is_empty() && self.renew.is_empty()
+        self.ids() == 0
     }
 }
 

@@ -23,6 +23,7 @@ use super::select::{Single, Weighted};
 use super::service::ZSetSemaphoreService;
 use super::settings::Settings;
 use crate::ZSetSemaphore;
+use crate::metrics::LayerMeter;
 
 /// A layer that calls the inner service once the request has a permit.
 ///
@@ -90,7 +91,7 @@ impl ZSetSemaphoreLayer {
     ///
     /// The layer does not extend leases, so leave [`Renew::Auto`](crate::Renew) on.
     pub fn new(semaphore: ZSetSemaphore) -> Self {
-        let settings = Settings::new(semaphore.clone_name());
+        let settings = Settings::new(LayerMeter::of(semaphore.meter()));
         Self { selector: Single::new(semaphore), settings, mode: HoldBody::default() }
     }
 }
@@ -100,7 +101,7 @@ impl<K> ZSetSemaphoreLayer<HoldBody, Keyed<K>> {
     /// of the response has ended.
     pub fn keyed(keyed: Keyed<K>) -> Self {
         Self {
-            settings: Settings::new(keyed.limit_name()),
+            settings: Settings::new(LayerMeter::new(&keyed.limit_name())),
             selector: keyed,
             mode: HoldBody::default(),
         }

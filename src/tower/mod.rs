@@ -413,20 +413,9 @@
 //!
 //! # Metrics
 //!
-//! With the feature `metrics` each request counts once in `zset_semaphore_requests_total`, and its wait
-//! is recorded in the histogram `zset_semaphore_wait_seconds`. Both have the labels `limit` (a name, never a
-//! key) and `outcome`:
-//!
-//! | outcome | the request |
-//! |---|---|
-//! | `permit` | was let through with a permit |
-//! | `local`, `uncounted` | was let through by the outage policy |
-//! | `weightless` | weighed nothing |
-//! | `rejected` | was not let through; the label `reason` of the counter says why ([`Reason::label`]) |
-//! | `cancelled` | was dropped while it waited, most likely because its client went away |
-//!
-//! For all other outcomes the label `reason` is empty. The sum over all outcomes is the number of all
-//! requests except the exempt ones.
+//! With the feature `metrics`, a layer tells the recorder of the `metrics` crate what becomes of its requests and how
+//! long they wait. It also tells when the outage policy decides, which units rest after a refusal, and how many keys it
+//! knows. The module `zset_semaphore::metrics` lists the metrics of the layer and those of its semaphores.
 
 mod admission;
 mod body;

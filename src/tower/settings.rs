@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::metrics::Metrics;
 use super::outage::log::OutageLog;
 use super::outage::policy::OutagePolicy;
 use super::rejection::Reason;
+use crate::metrics::LayerMeter;
 
 /// The settings of a layer.
 #[derive(Debug, Clone)]
@@ -20,11 +20,12 @@ pub struct Settings {
     pub(crate) outage_after: Duration,
     pub(crate) min_retry_after: Duration,
     pub(crate) outage_log: Arc<OutageLog>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) meter: Arc<LayerMeter>,
 }
 
 impl Settings {
-    pub(crate) fn new(limit: Arc<str>) -> Self {
+    pub(crate) fn new(meter: LayerMeter) -> Self {
+        let meter = Arc::new(meter);
         Self {
             timeout: None,
             total_timeout: None,
@@ -32,8 +33,8 @@ impl Settings {
             outage_policy: OutagePolicy::FailClosed,
             outage_after: Duration::from_secs(1),
             min_retry_after: Duration::from_secs(1),
-            outage_log: Arc::default(),
-            metrics: Arc::new(Metrics::new(limit)),
+            outage_log: Arc::new(OutageLog::new(Arc::clone(&meter))),
+            meter,
         }
     }
 

@@ -33,6 +33,8 @@ async fn a_shard_whose_replica_hangs_holds_up_its_own_names_until_their_slot_mov
     println!("10 permits of the other shard: {:?}", begun.elapsed());
     assert!(begun.elapsed() < ms(1_000), "{:?}", begun.elapsed());
     found(&first, 1, 0).await;
+    // Valkey moves no slot before all replicas know of it that are connected.
+    cluster.nodes[0].cmd(&["CLIENT", "KILL", "TYPE", "replica"]).await;
     cluster.move_slot(slot_of(&names[0]), 1).await;
     let permit = within(PATIENCE, waiting).await.unwrap();
     let key = format!("zsem:{{{}}}:permits", names[0]);

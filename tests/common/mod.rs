@@ -6,4 +6,6 @@ pub(crate) mod certificates;
 pub(crate) mod connect;
 pub(crate) mod inspect;
 pub(crate) mod log;
+#[cfg(feature = "metrics")]
+pub(crate) mod recorder;
 pub(crate) mod stores;

@@ -6,3 +6,5 @@
 mod cases;
 mod dependencies;
 mod map;
+#[cfg(feature = "metrics")]
+mod prometheus;

@@ -3,7 +3,10 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use fastrand::Rng;
+
 use crate::cluster::spread;
+use crate::scene::ms;
 use zset_semaphore::{Backoff, Client, Renew, Wake, ZSetSemaphore};
 
 #[derive(Clone)]
@@ -140,6 +143,8 @@ pub const NAMES: [Name; 10] = [
     Name { name: "rolled", limit: 5, other_limit: 3, hold_ms: 10..120, tasks: 3, ..PLAIN },
 ];
 
+/// So many processes use the names that are idle until they are called.
+const CALLED: usize = 6;
 pub const MAX_QUEUE: u32 = 12;
 pub const MAX_HOLD: Duration = Duration::from_millis(250);
 pub const LONGEST_LEASE: Duration = Duration::from_millis(3_000);
@@ -174,7 +179,23 @@ impl Name {
 
     /// Whether the process of that number uses it.
     pub fn is_used_by(&self, index: usize) -> bool {
-        self.kind != Kind::Rush || index == 0
+        match self.kind {
+            Kind::Rush => index == 0,
+            Kind::Called | Kind::Graceful => index < CALLED,
+            _ => true,
+        }
+    }
+
+    /// A length of time to hold a permit for.
+    pub fn holding(&self, random: &mut Rng) -> Duration {
+        // Some hold for longer than a lease, so that renewals matter and who is kicked would be seen to go on.
+        let (one_in, times) = match self.kind {
+            Kind::Called | Kind::Graceful => (1, 1),
+            Kind::Roomy => (2, 3),
+            _ => (10, 6),
+        };
+        let times = if random.u32(..one_in) == 0 { times } else { 1 };
+        ms(random, self.hold_ms.clone()) * times
     }
 
     /// One handle for each lease.

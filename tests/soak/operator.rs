@@ -7,7 +7,7 @@ use redis::FromRedisValue;
 use zset_semaphore::{Client, KickOutcome, ZSetSemaphore};
 
 use crate::book::{Kick, Loss};
-use crate::names::limit_of;
+use crate::names::{limit_of, longest_lease_of};
 use crate::witness::Witness;
 use test_support::ledger::monotonic_nanos;
 use test_support::redis_cluster::RedisCluster;
@@ -51,7 +51,8 @@ impl Operator {
     }
 
     pub fn semaphore(&self, name: &str) -> ZSetSemaphore {
-        self.client.semaphore(name, limit_of(name)).build().expect("a name that is allowed")
+        let builder = self.client.semaphore(name, limit_of(name)).lease(longest_lease_of(name));
+        builder.build().expect("a name that is allowed")
     }
 
     /// Sets or clears the override, and tells the witness what may be in force meanwhile.

@@ -213,9 +213,7 @@ async fn toil(worker: Arc<Worker>, place: usize, name: &'static Name, task: u32,
         // Less than what a process of the other limit may ask for, too.
         let most = (*name.units.end()).min(semaphore.limit());
         let units = random.u32(*name.units.start()..=most);
-        // Some hold for longer than a lease, so that renewals matter and who is kicked would be seen to go on.
-        let times = if random.u32(..10) == 0 { 6 } else { 1 };
-        let holding = ms(&mut random, name.hold_ms.clone()) * times;
+        let holding = name.holding(&mut random);
         worker.ask_and_hold(&semaphore, units, task, holding, name.kind, &mut random).await;
     }
 }

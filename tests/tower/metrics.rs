@@ -2,84 +2,30 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ::http::{Request, Response};
-use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
-    SharedString, Unit,
-};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::Client;
+use zset_semaphore::metrics::{KEYS, OUTAGE, REQUEST_WAIT_SECONDS, REQUESTS_TOTAL, RESTING_UNITS};
 use zset_semaphore::tower::{KeyLimit, Keyed, OutagePolicy, ZSetSemaphoreLayer};
 
+use crate::common::recorder::Record;
 use crate::probe::{Probe, Script, Step, ask, idle, semaphore, settled};
 
-/// The value of each counter, and how many values each histogram has, by name and labels.
-#[derive(Clone, Default)]
-struct Record(Arc<Mutex<BTreeMap<String, u64>>>);
-
-impl Record {
-    fn of(&self, key: &Key) -> Cell {
-        let labels = key.labels().map(|label| label.value()).filter(|value| !value.is_empty());
-        let labels: Vec<_> = labels.collect();
-        Cell { name: format!("{} {}", key.name(), labels.join(" ")), record: self.clone() }
-    }
+/// The number of requests of the limit `chats` by outcome and reason.
+fn requests(record: &Record) -> BTreeMap<String, u64> {
+    let requests = record.counts(REQUESTS_TOTAL).into_iter();
+    requests
+        .filter_map(|(labels, count)| Some((labels.strip_prefix("chats ")?.to_owned(), count)))
+        .collect()
 }
 
-impl Record {
-    /// The number of requests by outcome and reason.
-    fn requests(&self) -> BTreeMap<String, u64> {
-        let record = self.0.lock().unwrap();
-        let requests = record.iter().filter_map(|(name, count)| {
-            let outcome = name.strip_prefix("zset_semaphore_requests_total chats ")?;
-            Some((outcome.to_owned(), *count))
-        });
-        requests.collect()
-    }
-
-    /// How many waits were recorded.
-    fn waits(&self) -> u64 {
-        let record = self.0.lock().unwrap();
-        let waits = record.iter().filter(|(name, _)| name.starts_with("zset_semaphore_wait_"));
-        waits.map(|(_, count)| count).sum()
-    }
-}
-
-struct Cell {
-    name: String,
-    record: Record,
-}
-
-impl CounterFn for Cell {
-    fn increment(&self, value: u64) {
-        *self.record.0.lock().unwrap().entry(self.name.clone()).or_default() += value;
-    }
-    fn absolute(&self, _: u64) {}
-}
-
-impl HistogramFn for Cell {
-    fn record(&self, _: f64) {
-        self.increment(1);
-    }
-}
-
-impl Recorder for Record {
-    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
-    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(self.of(key)))
-    }
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
-    }
-    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(Arc::new(self.of(key)))
-    }
+/// How many waits were recorded.
+fn waits(record: &Record) -> u64 {
+    record.observed(REQUEST_WAIT_SECONDS).values().sum()
 }
 
 fn counts<const N: usize>(expected: [(&str, u64); N]) -> BTreeMap<String, u64> {
@@ -97,8 +43,7 @@ fn numbers(mut state: u64) -> impl FnMut() -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn each_request_counts_once_by_what_became_of_it() {
-    let record = Record::default();
-    let _guard = metrics::set_default_local_recorder(&record);
+    let (record, _guard) = Record::of_this_thread();
 
     let chats = semaphore(1);
     let full = ZSetSemaphoreLayer::new(chats.clone()).reject_when_full();
@@ -117,24 +62,21 @@ async fn each_request_counts_once_by_what_became_of_it() {
     let keyed = Keyed::builder(&Client::in_memory(), "of-key", key, 1).build().unwrap();
     drop(ZSetSemaphoreLayer::keyed(keyed).layer(Probe::default()).oneshot(ask()).await.unwrap());
 
-    let expected = [
-        ("requests_total chats permit", 1),
-        ("requests_total chats rejected full", 2),
-        ("requests_total chats weightless", 1),
-        ("requests_total of-key permit", 1),
-        ("wait_seconds chats permit", 1),
-        ("wait_seconds chats rejected", 2),
-        ("wait_seconds chats weightless", 1),
-        ("wait_seconds of-key permit", 1),
+    let outcomes = [
+        ("chats permit", 1),
+        ("chats rejected full", 2),
+        ("chats weightless", 1),
+        ("of-key permit", 1),
     ];
-    let expected = expected.map(|(name, count)| (format!("zset_semaphore_{name}"), count));
-    assert_eq!(*record.0.lock().unwrap(), BTreeMap::from(expected));
+    assert_eq!(record.counts(REQUESTS_TOTAL), counts(outcomes));
+    let waits =
+        [("chats permit", 1), ("chats rejected", 2), ("chats weightless", 1), ("of-key permit", 1)];
+    assert_eq!(record.observed(REQUEST_WAIT_SECONDS), counts(waits));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_gives_up_in_the_queue_counts_as_cancelled() {
-    let record = Record::default();
-    let _guard = metrics::set_default_local_recorder(&record);
+    let (record, _guard) = Record::of_this_thread();
     let chats = semaphore(1);
     let service = ZSetSemaphoreLayer::new(chats.clone()).layer(Probe::default());
     let held = chats.acquire(1).await.unwrap();
@@ -145,14 +87,13 @@ async fn a_request_that_gives_up_in_the_queue_counts_as_cancelled() {
     drop(service.clone().call(ask())); // never polled, and yet it came in
     drop(held);
     drop(service.oneshot(ask()).await.unwrap()); // counted as let through, whatever comes then
-    assert_eq!(record.requests(), counts([("cancelled", 2), ("permit", 1)]));
-    assert_eq!(record.waits(), 3);
+    assert_eq!(requests(record), counts([("cancelled", 2), ("permit", 1)]));
+    assert_eq!(waits(record), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn every_rejection_has_its_reason() {
-    let record = Record::default();
-    let _guard = metrics::set_default_local_recorder(&record);
+    let (record, _guard) = Record::of_this_thread();
     let chats = semaphore(1);
     let layer = ZSetSemaphoreLayer::new(chats.clone());
     let held = chats.acquire(1).await.unwrap();
@@ -177,15 +118,14 @@ async fn every_rejection_has_its_reason() {
 
     let reasons = ["body", "closed", "full", "lookup", "queue_full", "timeout", "too_large"];
     let expected = reasons.map(|reason| (format!("rejected {reason}"), 1));
-    assert_eq!(record.requests(), BTreeMap::from(expected));
+    assert_eq!(requests(record), BTreeMap::from(expected));
 }
 
 /// Each request counts in one outcome, and has one wait, however it ends.
 #[tokio::test(start_paused = true)]
 async fn all_that_came_in_is_the_sum_of_what_became_of_it() {
     const CROWD: u64 = 500;
-    let record = Record::default();
-    let _guard = metrics::set_default_local_recorder(&record);
+    let (record, _guard) = Record::of_this_thread();
     let chats = semaphore(3);
     let layer = ZSetSemaphoreLayer::new(chats.clone()).timeout(Duration::from_millis(15));
     let service = layer.max_queue(8).layer(service_fn(async |request: Request<u64>| {
@@ -202,24 +142,103 @@ async fn all_that_came_in_is_the_sum_of_what_became_of_it() {
     }
     clients.join_all().await;
     idle(&chats).await;
-    let requests = record.requests();
+    let requests = requests(record);
     let became: Vec<_> = requests.keys().map(String::as_str).collect();
     assert_eq!(became, ["cancelled", "permit", "rejected queue_full", "rejected timeout"]);
     assert_eq!(requests.values().sum::<u64>(), CROWD, "{requests:?}");
-    assert_eq!(record.waits(), CROWD);
+    assert_eq!(waits(record), CROWD);
 }
 
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn what_an_outage_lets_through_is_marked() {
-    let record = Record::default();
-    let _guard = metrics::set_default_local_recorder(&record);
+    let (record, _guard) = Record::of_this_thread();
     let chats = Client::open("redis://127.0.0.1:1").unwrap().semaphore("chats", 1).build().unwrap();
     for policy in [OutagePolicy::FailOpen, OutagePolicy::LocalCap(1), OutagePolicy::FailClosed] {
         let layer = ZSetSemaphoreLayer::new(chats.clone()).outage_policy(policy);
         let service = layer.outage_after(Duration::from_millis(10)).layer(Probe::default());
         let _ = service.oneshot(ask()).await;
     }
-    let requests: Vec<_> = record.requests().into_keys().collect();
+    let requests: Vec<_> = requests(record).into_keys().collect();
     assert_eq!(requests, ["local", "rejected unavailable", "uncounted"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_no_label_and_the_cached_keys_are_counted() {
+    let (record, _guard) = Record::of_this_thread();
+    let key = |request: &Request<u64>| Some(format!("key-{}", request.body()));
+    let keyed = Keyed::builder(&Client::in_memory(), "of-key", key, 1);
+    let keyed = keyed.idle_timeout(Duration::from_secs(10)).build().unwrap();
+    let service = ZSetSemaphoreLayer::keyed(keyed).layer(service_fn(async |_: Request<u64>| {
+        Ok::<_, Infallible>(Response::new(Script::of([])))
+    }));
+    let keys = || record.gauge(&format!("{KEYS} of-key"));
+    for key in 0..50 {
+        drop(service.clone().oneshot(Request::new(key)).await.unwrap());
+    }
+    assert_eq!(keys(), 50.0);
+    for series in record.gauges().keys() {
+        assert!(!series.contains("key-"), "{series}");
+    }
+    assert_eq!(record.counts(REQUESTS_TOTAL), counts([("of-key permit", 50)]));
+    sleep(Duration::from_secs(20)).await;
+    for _ in 0..50 {
+        drop(service.clone().oneshot(Request::new(0)).await.unwrap());
+    }
+    assert_eq!(keys(), 1.0);
+    drop(service);
+    settle(record).await;
+}
+
+/// Waits until all gauges are 0.
+async fn settle(record: &Record) {
+    let nothing_left = async || record.gauges_left().is_empty();
+    test_support::wait::eventually("all gauges are 0", Duration::from_secs(60), nothing_left).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn units_that_rest_after_a_refusal_are_counted_until_they_are_given_back() {
+    let (record, _guard) = Record::of_this_thread();
+    let chats = semaphore(5);
+    let layer = ZSetSemaphoreLayer::new(chats.clone()).answer();
+    let layer = layer.cooldown_on_429(Duration::from_secs(3)).weight(|_: &Request<_>| 2);
+    let service = layer.layer(service_fn(async |_| {
+        let busy = Response::builder().status(429).header("retry-after", "9");
+        Ok::<_, Infallible>(busy.body(Script::of([])).unwrap())
+    }));
+    let resting = || record.gauge(&format!("{RESTING_UNITS} chats"));
+    drop(service.clone().oneshot(Request::new(Script::of([]))).await.unwrap());
+    assert_eq!(resting(), 2.0);
+    sleep(Duration::from_secs(4)).await;
+    idle(&chats).await;
+    assert_eq!(resting(), 0.0);
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_layer_counts_as_in_outage_until_requests_are_let_through_again_or_it_is_dropped() {
+    let mut server = test_support::redis_server::RedisServer::start().await;
+    server.kill();
+    let (record, _guard) = Record::of_this_thread();
+    let chats = Client::open(server.url()).unwrap().semaphore("chats", 1).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(chats).outage_policy(OutagePolicy::FailOpen);
+    let service = layer.outage_after(Duration::from_millis(10)).layer(Probe::default());
+    let outage = || record.gauge(&format!("{OUTAGE} chats"));
+    drop(service.clone().oneshot(ask()).await.unwrap());
+    assert_eq!(outage(), 1.0);
+    server.restart().await;
+    test_support::wait::eventually("it is over", Duration::from_secs(10), async || {
+        drop(service.clone().oneshot(ask()).await.unwrap());
+        outage() == 0.0
+    })
+    .await;
+    server.kill();
+    drop(service.clone().oneshot(ask()).await.unwrap());
+    test_support::wait::eventually("it is out again", Duration::from_secs(10), async || {
+        drop(service.clone().oneshot(ask()).await.unwrap());
+        outage() == 1.0
+    })
+    .await;
+    drop(service);
+    settle(record).await;
 }

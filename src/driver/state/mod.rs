@@ -54,6 +54,7 @@ use crate::hold::Hold;
 use crate::id::{ClientId, PermitId};
 use crate::lease;
 use crate::lost_reason::LostReason;
+use crate::metrics::{Meter, StateMeter};
 use crate::numbers::{Millis, Replicas, Seq};
 use crate::options::Options;
 use crate::released::Released;
@@ -105,6 +106,7 @@ pub(crate) struct SemaphoreState {
     requested: bool,
     timer: Timer,
     notices: Notices,
+    meter: StateMeter,
     /// Run by [`SemaphoreCell::with`](super::cell::SemaphoreCell::with), outside the lock.
     effects: Effects,
 }
@@ -141,12 +143,23 @@ impl SemaphoreState {
             requested: false,
             timer: Timer::default(),
             notices: Notices::default(),
+            meter: StateMeter::default(),
             effects: Effects::new(),
         }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Sets where the metrics of this state go.
+    pub(super) fn set_meter(&mut self, meter: &Meter) {
+        self.meter = StateMeter::new(meter);
+    }
+
+    /// Returns the meter of the semaphore.
+    pub(super) fn meter(&self) -> Meter {
+        self.meter.semaphore()
     }
 
     /// Sets a new client id, in a process that was forked.
@@ -334,6 +347,7 @@ impl SemaphoreState {
         let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
         let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
         let permit = NewPermit { hold: held, renew, incarnation, counted_from, lease, named_by };
+        self.meter.granted(hold.id, now);
         self.permits.insert(permit, now);
         self.end_wait(counter, WaitEnd::Granted(hold));
     }
@@ -423,6 +437,7 @@ impl SemaphoreState {
             return self.effects.extend(done.map(gone));
         };
         let EndedPermit { ended, hold, grant, after, server_until } = permit;
+        self.meter.gone(hold.id);
         self.effects.extend(self.permits.take_extends(counter).map(Effect::Unextended));
         let forgotten = grant.alive_until + lease::margin(hold.id.lease()) * 2;
         let forget_at = forgotten.max(server_until);
@@ -432,11 +447,12 @@ impl SemaphoreState {
     fn lose(&mut self, counter: u64, reason: LostReason, now: Instant) {
         let Some(permit) = self.permits.remove(counter) else { return };
         let EndedPermit { ended, hold, server_until, .. } = permit;
-        let was_kicked = hold.is_kicked();
+        let (id, was_kicked) = (hold.id, hold.is_kicked());
         hold.lose_unannounced(reason);
         if !was_kicked {
-            self.tell_loss(hold, reason);
+            self.tell_loss(hold, reason, now);
         }
+        self.meter.gone(id);
         self.removals.cancel(ended, self.in_flight.after_all_sent(), now.max(server_until));
     }
 
@@ -446,17 +462,18 @@ impl SemaphoreState {
         let Some(hold) = self.permits.hold(counter) else { return };
         if hold.lose_unannounced(LostReason::Kicked) {
             self.permits.leave_to_holder(counter);
-            self.tell_loss(hold, LostReason::Kicked);
+            self.tell_loss(hold, LostReason::Kicked, now);
         } else if !hold.is_kicked() {
             self.lose(counter, LostReason::Kicked, now); // it had ended before
         }
     }
 
-    /// Tells of a loss those who wait for it, those who want a longer lease, and the log.
-    fn tell_loss(&mut self, hold: Arc<Hold>, reason: LostReason) {
+    /// Tells of a loss those who wait for it, those who want a longer lease, the log, and the metrics.
+    fn tell_loss(&mut self, hold: Arc<Hold>, reason: LostReason, now: Instant) {
         let lost_for = hold.lost_for(); // `None` if it was released a moment ago
         if let Some(reason) = lost_for {
             self.notices.lost_permits.get_or_insert_default().note(&hold, reason);
+            self.meter.lost(hold.id, reason, now);
         }
         let reason = lost_for.unwrap_or(reason);
         let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
@@ -541,13 +558,14 @@ impl SemaphoreState {
             && self.is_flushed()
     }
 
-    /// Gives back the memory of a burst once nobody holds or waits.
+    /// Gives back the memory of a burst once nobody holds or waits, and what gauges show of the cluster.
     fn shrink_if_unused(&mut self) {
         if self.waiters.is_empty() && self.is_flushed() {
             self.waiters.shrink_idle();
             self.permits.shrink_idle();
             self.removals.shrink_idle();
             self.removed.shrink_idle();
+            self.meter.idle();
         }
     }
 

@@ -203,11 +203,13 @@ impl SemaphoreState {
     }
 
     fn note_data(&mut self, reply: &TurnReply, sent: Instant) {
+        self.meter.told(reply.in_use, reply.waiting, reply.limit);
         match self.known.note(reply, sent) {
             Data::New => {}
             Data::Kept => self.permits.data_kept(),
             Data::Lost => {
                 self.notices.data_lost = true;
+                self.meter.data_loss();
                 self.permits.data_lost();
                 self.waiters.ask_about_all();
             }
@@ -260,7 +262,10 @@ impl SemaphoreState {
         match outcome {
             WaiterOutcome::Granted { token, earlier } => {
                 let unheard = earlier && wake_up.is_none();
-                self.notices.wake_up_missed |= unheard && self.waiters.is_subscribed();
+                if unheard && self.waiters.is_subscribed() {
+                    self.notices.wake_up_missed = true;
+                    self.meter.unheard_grant();
+                }
                 self.grant(counter, token, sent, Term::Lease, now);
                 return unheard;
             }

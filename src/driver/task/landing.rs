@@ -6,6 +6,7 @@ use std::task::Context;
 use tokio::time::Instant;
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::metrics::TurnEnd;
 
 use super::super::answers::{Landed, SentTurn};
 use super::super::cell::SemaphoreCell;
@@ -28,6 +29,8 @@ impl Driver {
 
     pub(super) fn land(&mut self, Landed { turn, answer }: Landed) {
         let now = Instant::now();
+        let end = answer.as_ref().map_or_else(TurnEnd::of_error, TurnEnd::of);
+        self.shared.meter().landed(turn.sent, end, || now);
         match answer {
             Ok(outcome) => {
                 self.connection.answered();
@@ -107,7 +110,8 @@ impl Driver {
         });
         let given_up = self.answers.give_up();
         let Some(error) = error else { return };
-        for SentTurn { cell, number, .. } in unanswered.into_iter().chain(given_up) {
+        for SentTurn { cell, number, sent, .. } in unanswered.into_iter().chain(given_up) {
+            self.shared.meter().landed(sent, TurnEnd::Unanswered, || now);
             cell.with(|state| state.unanswered(number, &error, now));
             if !self.has(&cell) {
                 self.shared.make_ready(&cell);

@@ -14,8 +14,9 @@ use super::limiter::Limiter;
 use super::permit::RequestPermit;
 use super::request::PermitRequest;
 use super::wait::{AdmissionResult, PermitWait, PollTimes};
+use crate::metrics::RequestOutcome;
 use crate::store::BoxFuture;
-use crate::tower::metrics::{Outcome, OutcomeGuard};
+use crate::tower::metrics::OutcomeGuard;
 use crate::tower::rejection::{Reason, Rejection};
 use crate::tower::settings::Settings;
 
@@ -50,7 +51,7 @@ enum Stage {
 
 impl AdmissionFuture {
     fn new(stage: Stage, request: PermitRequest, settings: Arc<Settings>) -> Self {
-        let outcome = OutcomeGuard::new(&settings.metrics);
+        let outcome = OutcomeGuard::new(&settings.meter);
         Self { settings, request, outcome, stage }
     }
 
@@ -92,7 +93,7 @@ impl AdmissionFuture {
         let this = self.project();
         let Stage::Waiting(wait) = &*this.stage else { return None };
         let rejection = wait.limiter().reject(reason, this.request.units(), None);
-        this.outcome.record(Outcome::Rejected(rejection.reason().label()));
+        this.outcome.record(RequestOutcome::Rejected(rejection.reason().label()));
         Some(rejection.with_jitter(this.settings.min_retry_after))
     }
 }
@@ -108,7 +109,7 @@ impl Future for AdmissionFuture {
         let end = ready!(this.stage.poll(*this.request, times, settings, cx));
         this.outcome.record(match &end {
             Ok(permit) => permit.outcome(),
-            Err(rejection) => Outcome::Rejected(settings.label(rejection.reason())),
+            Err(rejection) => RequestOutcome::Rejected(settings.label(rejection.reason())),
         });
         let min_retry_after = settings.min_retry_after;
         Poll::Ready(match end {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::admitted::{Admission, Admitted, Counted, Units};
 use super::limiter::Limiter;
 use super::wait_deadline::WaitDeadline;
-use crate::tower::metrics::Outcome;
+use crate::metrics::RequestOutcome;
 use crate::tower::rejection::{Reason, Rejection};
 use crate::{LostReason, Permit, PermitHandle};
 
@@ -107,19 +107,19 @@ impl RequestPermit {
 
     /// Returns whether the store granted the permit.
     pub(crate) fn is_granted(&self) -> bool {
-        matches!(self.outcome(), Outcome::Permit)
+        matches!(self.outcome(), RequestOutcome::Permit)
     }
 
     pub(crate) fn waited(&self) -> Duration {
         self.admission.as_ref().map_or(Duration::ZERO, Admission::waited)
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> RequestOutcome {
         match self.admission.as_ref().map(Admission::counted) {
-            Some(Counted::Cluster(_)) => Outcome::Permit,
-            Some(Counted::Local) => Outcome::Local,
-            Some(Counted::No) => Outcome::Open,
-            None => Outcome::Weightless,
+            Some(Counted::Cluster(_)) => RequestOutcome::Permit,
+            Some(Counted::Local) => RequestOutcome::Local,
+            Some(Counted::No) => RequestOutcome::Open,
+            None => RequestOutcome::Weightless,
         }
     }
 

@@ -24,6 +24,7 @@ use super::limit::{KeyLimit, LookupError};
 use super::lookup::{FinishedLookup, PendingLookup, look_up, wait_for};
 use super::lookup_log::LookupLog;
 use crate::AcquireError;
+use crate::metrics::KeysMeter;
 use crate::sync::lock;
 use crate::tower::admission::limiter::{Limiter, LocalState};
 use crate::tower::rejection::{Details, Reason, Rejection};
@@ -58,11 +59,16 @@ struct Entries {
     by_key: LruCache<String, Entry>,
     /// How many there were at most since the map was shrunk.
     most: usize,
+    meter: KeysMeter,
 }
 
 impl Entries {
-    fn new() -> Self {
-        Self { by_key: LruCache::unbounded(), most: 0 }
+    fn new(meter: KeysMeter) -> Self {
+        Self { by_key: LruCache::unbounded(), most: 0, meter }
+    }
+
+    fn tell_number(&mut self) {
+        self.meter.set(self.by_key.len());
     }
 
     /// Gives back the memory of the map after a burst of keys.
@@ -79,7 +85,7 @@ impl Entries {
 
 impl KeyCache {
     pub(super) fn new(factory: SemaphoreFactory, limit: KeyLimit, settings: CacheSettings) -> Self {
-        let entries = Mutex::new(Entries::new());
+        let entries = Mutex::new(Entries::new(KeysMeter::new(&factory.limit_name)));
         Self { factory, limit, settings, entries, log: LookupLog::default() }
     }
 
@@ -142,6 +148,7 @@ impl KeyCache {
         replaced.extend(entry.finish_lookup(self.settings.refresh_after));
         let state = entry.state(now);
         self.evict(&mut entries, now, &mut replaced);
+        entries.tell_number();
         drop(entries);
         state
     }

@@ -23,7 +23,8 @@ impl SemaphoreFactory {
     }
 
     pub(super) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
-        (self.configure)(self.client.semaphore(self.semaphore_name(key), limit)).build()
+        let builder = self.client.semaphore(self.semaphore_name(key), limit);
+        (self.configure)(builder.metrics_name(Arc::clone(&self.limit_name))).build()
     }
 
     pub(super) fn limiter(

@@ -33,10 +33,11 @@ pub(super) fn keep_if_busy<B>(
 
 /// Keeps the permit for `cooldown`, or until it is lost. Nobody else gets its units in that time.
 fn keep(permit: RequestPermit, cooldown: Duration) {
-    let Some(handle) = permit.handle() else { return };
+    let (Some(handle), Some(limiter)) = (permit.handle(), permit.limiter()) else { return };
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        let resting = limiter.semaphore.meter().resting(handle.units());
         runtime.spawn(async move {
-            let _permit = permit;
+            let (_permit, _resting) = (permit, resting);
             let _ = timeout(cooldown, handle.lost()).await;
         });
     }

@@ -1,18 +1,25 @@
 //! The log lines of an outage: one when it begins, one when it ends.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::policy::OutagePolicy;
 use crate::StoreError;
+use crate::metrics::LayerMeter;
 
 /// Whether the present outage was logged.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OutageLog {
     logged: AtomicBool,
+    meter: Arc<LayerMeter>,
 }
 
 impl OutageLog {
+    pub(crate) fn new(meter: Arc<LayerMeter>) -> Self {
+        Self { logged: AtomicBool::new(false), meter }
+    }
+
     /// Logs that the policy decides now, unless that was logged for this outage.
     pub(crate) fn began(
         &self,
@@ -22,6 +29,7 @@ impl OutageLog {
         error: Option<&StoreError>,
     ) {
         if !self.logged.load(Ordering::Relaxed) && !self.logged.swap(true, Ordering::Relaxed) {
+            self.meter.outage(true);
             tracing::warn!(
                 limit = limit_name,
                 ?policy,
@@ -35,6 +43,7 @@ impl OutageLog {
     /// Logs the end of the outage, if its begin was logged.
     pub(crate) fn ended(&self, limit_name: &str) {
         if self.logged.load(Ordering::Relaxed) && self.logged.swap(false, Ordering::Relaxed) {
+            self.meter.outage(false);
             tracing::info!(limit = limit_name, "the store is back; requests are counted again");
         }
     }

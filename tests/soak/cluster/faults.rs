@@ -11,7 +11,7 @@ use super::election::{Replaced, come_back, fail_over, replaced};
 use super::lost_permits::Sum;
 use super::lost_writes::LostWrites;
 use super::moves::{give_up_a_move, move_at_once, move_slot};
-use super::overtaking::{How, Overtaking};
+use super::overtaking::{How, Overtaking, begin_graces};
 use super::shard::Shard;
 use super::word::{Word, Words};
 use crate::scene::{Deck, Scene, ms};
@@ -31,8 +31,9 @@ enum OfCluster {
     ScriptsFlushed,
 }
 
-const OF_CLUSTER: [OfCluster; 13] = [
+const OF_CLUSTER: [OfCluster; 14] = [
     OfCluster::Killed,
+    OfCluster::Overtaken(How::AtOnce),
     OfCluster::Overtaken(How::AtOnce),
     OfCluster::Overtaken(How::AtOnce),
     OfCluster::Overtaken(How::Elected),
@@ -89,6 +90,7 @@ impl Faults<'_> {
             self.record.times.entry(name).or_default().extend(took);
             self.scene.done(name, None);
             cluster.wait_until_ready().await;
+            begin_graces(self.scene).await;
         }
         self.words.say(Word::Calm);
     }
@@ -115,10 +117,9 @@ impl Faults<'_> {
             }
             OfCluster::Overtaken(how) => {
                 let overtaking = Overtaking { scene, words: self.words, grace: self.grace };
-                let (took, lost) = overtaking.run(cluster, &shard, how, random).await;
+                let (took, lost) = overtaking.run(cluster, how, random).await;
                 self.record.lost.entry(how.name()).or_default().add(lost);
                 let took = self.note(took);
-                come_back(cluster, &shard, random).await;
                 (how.name(), Some(took))
             }
             OfCluster::FrozenAndReplaced => {

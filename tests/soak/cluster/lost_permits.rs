@@ -16,7 +16,10 @@ use crate::unbooked::Absence;
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Who holds a permit has told so by then.
-const TOLD: Duration = Duration::from_secs(2);
+const TOLD: Duration = Duration::from_secs(1);
+
+/// A name that the new primary does not know has no grace there.
+const NEW_NAME: &str = "name new to the new primary";
 
 /// What was lost in one or more failovers, and what became of it.
 #[derive(Clone, Copy, Default)]
@@ -36,7 +39,8 @@ pub struct Sum {
     pub inspected: u64,
     /// Of the grants held: the holder was told that the permit is missing.
     pub told_missing: u64,
-    /// Of the grants held: given back, killed or run out before any word of the new primary.
+    /// Of the grants held: given back, and ended in other ways, before any word of the new primary.
+    pub given_back: u64,
     pub ended: u64,
     /// Grants of replicated names that somebody believed in at a failover. None of them may be lost.
     pub replicated_held: u64,
@@ -60,7 +64,19 @@ enum Fate {
     Open,
     PutBack,
     ToldMissing,
+    GivenBack,
     Ended,
+}
+
+impl Fate {
+    /// What became of a permit whose holder told that it ended so.
+    fn told(how: &str) -> Self {
+        match how {
+            "MissingInStore" => Self::ToldMissing,
+            "done" => Self::GivenBack,
+            _ => Self::Ended,
+        }
+    }
 }
 
 /// All that one failover has lost.
@@ -98,9 +114,11 @@ impl LostPermits {
             // The old primary was killed before `now`, and the new one gives out nothing before.
             let from = known.map_or(now, |known| has.earliest(known).max(now));
             let until = had.latest(end);
-            let has_grace = spread::has_grace(name, grace) && has.known.contains(name);
+            let has_grace = spread::has_grace(name, grace);
+            let is_new = !has.known.contains(name);
             if from < until {
-                let absence = Absence { from, until, kind, is_excused: !has_grace };
+                let kind = if has_grace && is_new { NEW_NAME } else { kind };
+                let absence = Absence { from, until, kind, is_excused: is_new || !has_grace };
                 state.is_unbooked(name, id, absence);
             }
             let units = u64::from(id.parse::<PermitId>().expect("a permit's id").units());
@@ -163,9 +181,9 @@ impl LostPermits {
         lost.is_held |= hold.is_some();
         if end.is_some_and(|end| lost.known.is_none_or(|known| end as u64 > known)) {
             state.is_booked(&lost.name, &lost.id);
-            lost.fate = if how.is_none() { Fate::PutBack } else { Fate::Ended };
+            lost.fate = how.map_or(Fate::PutBack, |how| Fate::told(&how));
         } else if let Some(how) = how {
-            lost.fate = if how == "MissingInStore" { Fate::ToldMissing } else { Fate::Ended };
+            lost.fate = Fate::told(&how);
         } else if monotonic_nanos() > lost.until {
             lost.fate = Fate::Ended;
         }
@@ -191,6 +209,7 @@ impl LostPermits {
             put_back: fate(Fate::PutBack),
             inspected: self.inspected,
             told_missing: fate(Fate::ToldMissing),
+            given_back: fate(Fate::GivenBack),
             ended: fate(Fate::Ended),
             replicated_held: self.replicated_held,
         }
@@ -235,6 +254,7 @@ impl Sum {
         self.put_back += other.put_back;
         self.inspected += other.inspected;
         self.told_missing += other.told_missing;
+        self.given_back += other.given_back;
         self.ended += other.ended;
         self.replicated_held += other.replicated_held;
     }

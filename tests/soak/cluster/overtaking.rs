@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use test_support::redis_cluster::RedisCluster;
+use test_support::redis_cluster::slots::slot_of;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::copy::Copy;
-use super::election::{Replaced, replaced};
+use super::election::{Replaced, come_back, replaced};
 use super::lost_permits::{LostPermits, Sum};
 use super::shard::Shard;
+use super::spread::{self, LONGEST_LEASE};
 use super::word::{Word, Words};
+use crate::names::{Kind, Name};
 use crate::scene::{Scene, ms};
 
 /// How the replica comes to be the primary.
@@ -44,16 +47,16 @@ pub struct Overtaking<'a> {
 }
 
 impl Overtaking<'_> {
-    /// Lets the replica of a shard take over. The old primary is dead then.
+    /// Lets the replica of some shard take over. The old primary comes back later.
     pub async fn run(
         &self,
         cluster: &mut RedisCluster,
-        shard: &Shard,
         how: How,
         random: &mut Rng,
     ) -> (Replaced, Sum) {
+        let shard = &self.shard_without_grace(cluster, random).await;
         let lag = ms(random, 400..1_500);
-        let late = ms(random, 500..1_500);
+        let late = ms(random, 1_500..2_500);
         cut_off(cluster, shard).await;
         self.words.say(Word::Rush);
         sleep(lag).await;
@@ -76,7 +79,40 @@ impl Overtaking<'_> {
             self.words.say(Word::Storm);
         };
         tokio::join!(others_are_let_in, lost.settle(cluster, shard.replica, self.scene));
+        come_back(cluster, shard, random).await;
         (took, lost.sum())
+    }
+
+    /// A shard whose names are granted, so that there is something to lose.
+    async fn shard_without_grace(&self, cluster: &RedisCluster, random: &mut Rng) -> Shard {
+        let patient_until = Instant::now() + 2 * LONGEST_LEASE.max(self.grace);
+        loop {
+            let shard = Shard::any(cluster, random).await.expect("each primary has a replica");
+            if Instant::now() > patient_until || !self.is_in_grace(&shard).await {
+                return shard;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn is_in_grace(&self, shard: &Shard) -> bool {
+        let has_grace = |name: &&Name| {
+            shard.serves(slot_of(name.name)) && spread::has_grace(name.name, self.grace)
+        };
+        for name in spread::names().iter().filter(has_grace) {
+            match self.scene.operator.semaphore(name.name).inspect().await {
+                Ok(books) if books.failover_grace.is_none() => {}
+                _ => return true,
+            }
+        }
+        false
+    }
+}
+
+/// Has the grace of names begin that nobody uses until they are called: it begins with the first turn.
+pub async fn begin_graces(scene: &Scene) {
+    for name in spread::names().iter().filter(|name| name.kind == Kind::Graceful) {
+        let _ = scene.operator.semaphore(name.name).try_acquire(1).await;
     }
 }
 

@@ -43,10 +43,10 @@ fn report_times(record: &Record) {
 
 fn report_lost(how: &str, lost: &Sum) {
     println!("  {how}, {} times:", lost.failovers);
-    println!(
-        "    {} grants, of which {} were held: {} put back ({} shown by `inspect`), {} told missing, {} ended before",
-        lost.grants, lost.grants_held, lost.put_back, lost.inspected, lost.told_missing, lost.ended,
-    );
+    println!("    {} grants, of which {} were held:", lost.grants, lost.grants_held);
+    println!("      {} put back, {} of them shown by `inspect`", lost.put_back, lost.inspected);
+    println!("      {} told missing, {} given back before", lost.told_missing, lost.given_back);
+    println!("      {} of killed processes, closed clients, or whose leases ended", lost.ended);
     println!(
         "    {} renewals, of which {} of permits that were held",
         lost.renewals, lost.renewals_held

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use test_support::redis_cluster::slots::{SLOTS, slot_of};
 
-use crate::names::{Kind, Name, PLAIN};
+use crate::names::{Kind, Name, PLAIN, longest_lease_of};
 
 /// How many names there are of each kind: one for each primary, on whose slots it is at the start.
 const OF_EACH_KIND: u16 = 3;
@@ -52,26 +52,26 @@ const KINDS: [Name; 10] = [
         limit: 4,
         other_limit: 4,
         leases_ms: LONG_MS,
-        hold_ms: 500..2_000,
+        hold_ms: 2_000..4_000,
         tasks: 1,
         kind: Kind::Called,
         ..PLAIN
     },
-    // Twelve processes hold one unit each. Those of the dead, and those that an old copy has, need room, too.
+    // Twelve processes hold two units each, some of them for longer than an election takes. Those of the dead, and those that an old copy has, need room, too.
     Name {
-        limit: 100,
-        other_limit: 100,
+        limit: 200,
+        other_limit: 200,
         leases_ms: LONG_MS,
-        hold_ms: 100..3_000,
-        tasks: 1,
+        hold_ms: 1_000..4_000,
+        tasks: 2,
         kind: Kind::Roomy,
         ..PLAIN
     },
     Name {
         limit: 3,
         other_limit: 3,
-        leases_ms: &[5_000],
-        hold_ms: 500..2_000,
+        leases_ms: &[4_000],
+        hold_ms: 2_000..4_000,
         tasks: 1,
         kind: Kind::Graceful,
         ..PLAIN
@@ -120,5 +120,5 @@ pub fn is_of(kind: Kind, of: &str) -> bool {
 
 /// Whether all handles of the name have a grace of its longest lease, where `grace` is that of the whole soak.
 pub fn has_grace(of: &str, grace: Duration) -> bool {
-    name(of).is_some_and(|name| name.grace(grace) >= name.longest_lease())
+    name(of).map_or(grace, |name| name.grace(grace)) >= longest_lease_of(of)
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use fastrand::Rng;
 use test_support::processes::Child;
 use test_support::redis_cluster::RedisCluster;
-use test_support::wait::PATIENCE;
 use tokio::time::sleep;
 
 use super::word::{Word, Words};
@@ -21,6 +20,9 @@ enum Of {
 }
 
 const OF_PROCESS: [Of; 5] = [Of::Kill, Of::Freeze, Of::Close, Of::CloseNow, Of::Drop];
+
+/// By then a process has started, however busy the machine is.
+const START: Duration = Duration::from_secs(60);
 
 pub struct Station {
     pub child: Child,
@@ -119,6 +121,6 @@ async fn spawn(index: usize, url: &str, grace: Duration, scene: &Scene, seeds: &
         ("GRACE_MS", grace.as_millis().to_string()),
     ];
     let mut child = Child::spawn("cluster worker", &env);
-    child.expect_line("@working", PATIENCE).await;
+    child.expect_line("@working", START).await;
     child
 }

@@ -1,0 +1,123 @@
+//! Metrics: what semaphores, clients and layers tell the recorder of the `metrics` crate.
+//!
+//! The feature `metrics` turns them on. Each metric has a constant here, which is its name.
+//!
+//! # Recorder
+//!
+//! **Install the recorder before the first client is made.** A client looks for a recorder once, when it is made. One
+//! that finds none records nothing for its whole life, and costs as much as without the feature. The same applies to a
+//! layer and to a [keyed limit](crate::tower::Keyed), which look when they are built.
+//!
+//! A client that finds a recorder also [describes](describe) all metrics to it.
+//!
+//! Some exporters, among them the one for Prometheus, turn a histogram into a summary unless they are given its
+//! buckets. A summary cannot be added up over processes, so give them [`BUCKETS`].
+//!
+//! # Label `semaphore`
+//!
+//! Its value is the name of the semaphore, or what [`SemaphoreBuilder::metrics_name`] sets. If handles of one client
+//! have the same name, the first one decides. For the semaphores of a keyed limit and for layers, it is the name of
+//! the limit, so a key is never a label.
+//!
+//! A process uses at most [`LABEL_VALUES`] values. All further names share the value `_other`.
+//!
+//! # Gauges
+//!
+//! - [`HELD_UNITS`], [`WAITERS`] and the gauges of the layer are of this process: add them up over processes.
+//! - [`IN_USE_UNITS`], [`QUEUE_LENGTH`] and [`LIMIT_UNITS`] are of the whole cluster, as the last turn told. All
+//!   processes that use a name tell the same, so take the highest: `max by (semaphore) (zsem_in_use_units)`. A process
+//!   that neither holds nor waits is no longer told of the first two, so it shows 0.
+//! - Where several names share a value of the label, the gauges show their sum. Two clients of a process that use the
+//!   same name count as two names; [`SemaphoreBuilder::metrics_name`] tells them apart.
+//! - When the last handle, permit and future of a name are dropped, its part of each gauge is 0.
+//!
+//! [`SemaphoreBuilder::metrics_name`]: crate::SemaphoreBuilder::metrics_name
+//!
+//! # Examples
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+//! use zset_semaphore::{Client, metrics};
+//!
+//! let mut builder = PrometheusBuilder::new();
+//! for (name, buckets) in metrics::BUCKETS {
+//!     builder = builder.set_buckets_for_metric(Matcher::Full((*name).to_owned()), buckets)?;
+//! }
+//! let prometheus = builder.install_recorder()?; // before the first client
+//!
+//! let jobs = Client::in_memory().semaphore("jobs", 4).build()?;
+//! let permit = jobs.acquire(3).await?;
+//! assert!(prometheus.render().contains("zsem_held_units{semaphore=\"jobs\"} 3"));
+//! drop(permit);
+//! assert!(prometheus.render().contains("zsem_held_units{semaphore=\"jobs\"} 0"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Implementation
+//!
+//! The core and the layer call the types that this module makes visible in the crate. Without the feature, those of
+//! [`silent`] stand in for them, which have no size and do nothing. With the feature, each has its instruments behind
+//! an `Option`, which is empty if nobody listens.
+
+mod outcome;
+#[cfg(not(feature = "metrics"))]
+mod silent;
+
+#[cfg(feature = "metrics")]
+mod buckets;
+#[cfg(feature = "metrics")]
+mod client;
+#[cfg(feature = "metrics")]
+mod describe;
+#[cfg(feature = "metrics")]
+mod histograms;
+#[cfg(feature = "metrics")]
+mod label;
+#[cfg(all(feature = "metrics", feature = "tower"))]
+mod layer;
+#[cfg(feature = "metrics")]
+mod listener;
+#[cfg(feature = "metrics")]
+mod names;
+#[cfg(feature = "metrics")]
+mod semaphore;
+#[cfg(feature = "metrics")]
+mod share;
+#[cfg(feature = "metrics")]
+mod state;
+#[cfg(feature = "metrics")]
+mod waiting;
+
+#[cfg(all(test, feature = "metrics"))]
+mod tests;
+
+#[cfg(feature = "metrics")]
+pub use buckets::{
+    BUCKETS, HELD_SECONDS_BUCKETS, TURN_IDS_BUCKETS, TURN_SECONDS_BUCKETS, WAIT_SECONDS_BUCKETS,
+};
+#[cfg(feature = "metrics")]
+pub use describe::describe;
+#[cfg(feature = "metrics")]
+pub use label::{LABEL_VALUES, OTHER};
+#[cfg(feature = "metrics")]
+pub use names::*;
+
+#[cfg(all(feature = "metrics", feature = "tower"))]
+pub(crate) use layer::{KeysMeter, LayerMeter};
+#[cfg(feature = "tower")]
+pub(crate) use outcome::RequestOutcome;
+pub(crate) use outcome::{TurnEnd, WaitOutcome};
+#[cfg(not(feature = "metrics"))]
+pub(crate) use silent::{ClientMeter, Connected, Meter, SentAt, StateMeter, Waiting};
+#[cfg(all(not(feature = "metrics"), feature = "tower"))]
+pub(crate) use silent::{KeysMeter, LayerMeter};
+#[cfg(feature = "metrics")]
+pub(crate) use {
+    client::{ClientMeter, Connected, SentAt},
+    semaphore::Meter,
+    state::StateMeter,
+    waiting::Waiting,
+};

@@ -1,0 +1,129 @@
+//! What stands in for the metrics without the feature: types without a size, whose calls do nothing.
+
+use tokio::time::Instant;
+
+use super::outcome::{TurnEnd, WaitOutcome};
+use crate::id::PermitId;
+use crate::lost_reason::LostReason;
+
+#[derive(Debug)]
+pub(crate) struct ClientMeter(());
+
+#[derive(Debug)]
+pub(crate) struct Connected(());
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SentAt(());
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Meter(());
+
+#[derive(Debug, Default)]
+pub(crate) struct StateMeter(());
+
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(());
+
+#[cfg(feature = "tower")]
+pub(crate) use layer::{KeysMeter, LayerMeter};
+
+#[cfg(feature = "tower")]
+mod layer {
+    use std::time::Duration;
+
+    use super::Meter;
+    use crate::metrics::outcome::RequestOutcome;
+
+    #[derive(Debug)]
+    pub(crate) struct LayerMeter(());
+
+    #[derive(Debug)]
+    pub(crate) struct KeysMeter(());
+
+    #[derive(Debug)]
+    pub(crate) struct Resting(());
+
+    impl LayerMeter {
+        pub(crate) fn new(_: &str) -> Self {
+            Self(())
+        }
+
+        pub(crate) fn of(_: &Meter) -> Self {
+            Self(())
+        }
+
+        pub(crate) fn request(&self, _: RequestOutcome, _: Duration) {}
+
+        pub(crate) fn outage(&self, _: bool) {}
+    }
+
+    impl KeysMeter {
+        pub(crate) fn new(_: &str) -> Self {
+            Self(())
+        }
+
+        pub(crate) fn set(&mut self, _: usize) {}
+    }
+
+    impl Meter {
+        pub(crate) fn resting(&self, _: u32) -> Resting {
+            Resting(())
+        }
+    }
+}
+
+impl SentAt {
+    pub(crate) fn new(_: Instant, _: usize) -> Self {
+        Self(())
+    }
+}
+
+impl ClientMeter {
+    pub(crate) fn new() -> Self {
+        Self(())
+    }
+
+    pub(crate) fn of(&self, _: &str) -> Meter {
+        Meter(())
+    }
+
+    pub(crate) fn connected(&self) -> Connected {
+        Connected(())
+    }
+
+    pub(crate) fn failed_to_connect(&self) {}
+
+    pub(crate) fn landed(&self, _: SentAt, _: TurnEnd, _: impl FnOnce() -> Instant) {}
+}
+
+impl StateMeter {
+    pub(crate) fn new(_: &Meter) -> Self {
+        Self(())
+    }
+
+    pub(crate) fn semaphore(&self) -> Meter {
+        Meter(())
+    }
+
+    pub(crate) fn granted(&mut self, _: PermitId, _: Instant) {}
+
+    pub(crate) fn lost(&mut self, _: PermitId, _: LostReason, _: Instant) {}
+
+    pub(crate) fn gone(&mut self, _: PermitId) {}
+
+    pub(crate) fn told(&mut self, _: u64, _: u64, _: u32) {}
+
+    pub(crate) fn idle(&mut self) {}
+
+    pub(crate) fn unheard_grant(&self) {}
+
+    pub(crate) fn data_loss(&self) {}
+}
+
+impl Waiting {
+    pub(crate) fn begin(_: &Meter, _: Instant) -> Self {
+        Self(())
+    }
+
+    pub(crate) fn end(&mut self, _: WaitOutcome) {}
+}

@@ -1,7 +1,10 @@
 //! The outside witness of a soak: it collects what all processes report, and judges it second by second, so that an
 //! hour takes no more memory than a minute.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod judging;
+mod told;
+
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +13,11 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::book::{Book, Hold, Kick, Loss, nanos};
+use crate::book::{Book, Hold};
 use crate::cluster::spread;
-use crate::excess::{Cause, Excess};
-use crate::names::{Kind, Name, PASSING, limit_of};
+use crate::excess::Excess;
+use crate::names::{Kind, Name, limit_of};
 use crate::reports::{Event, decode};
-use crate::unbooked::Absence;
 use test_support::ledger::monotonic_nanos;
 
 /// What happened this long ago has been reported, even by one who was frozen meanwhile.
@@ -272,178 +274,6 @@ impl State {
             println!("  FOUND: {finding}");
             self.findings.push(finding);
         }
-    }
-
-    // ---- what the parent did
-
-    /// Ends all holds of a process that was killed at that instant.
-    pub fn killed(&mut self, process: u32, at: u64) {
-        self.dead.insert(process, at);
-        self.struck.remove(&process);
-        self.asking.retain(|&(asking, _), _| asking != process);
-        self.last_entered.retain(|(entered, _), _| *entered != process);
-        for hold in self.books.values_mut().flat_map(|book| book.holds.values_mut()) {
-            if hold.process == process && hold.until.is_none() {
-                hold.until = Some(at.min(hold.sure_until).min(hold.unsure_from).max(hold.from));
-                hold.how = "killed".to_owned();
-            }
-        }
-    }
-
-    /// A fault of one process, or of all, has ended.
-    pub fn struck(&mut self, process: Option<u32>, kind: &'static str) {
-        let ended = monotonic_nanos();
-        let all: BTreeSet<u32> = match process {
-            Some(process) => [process].into(),
-            None => self.last_entered.keys().map(|(process, _)| *process).collect(),
-        };
-        for process in all {
-            self.struck.entry(process).or_default().push((kind, ended));
-        }
-    }
-
-    /// The process has ended by itself.
-    pub fn ended(&mut self, process: u32) {
-        self.killed(process, monotonic_nanos());
-    }
-
-    /// An operator kicks a permit.
-    pub fn kicked(&mut self, name: &str, id: &str, kick: Kick) {
-        let book = self.book(name);
-        if let Some(hold) = book.holds.values_mut().find(|hold| hold.id == id) {
-            kick.mark(hold);
-        }
-        book.kicks.insert(id.to_owned(), kick);
-    }
-
-    /// From now on the limit may be up to `most`.
-    pub fn limit(&mut self, name: &str, most: u32) {
-        self.book(name).limit(monotonic_nanos(), most);
-    }
-
-    /// Redis forgot the `meta` of a name, or is about to: the handles' limit may be in force.
-    pub fn lost_meta(&mut self, name: &str) {
-        let at = monotonic_nanos();
-        let book = self.book(name);
-        book.limit(at, book.limit_now().max(limit_of(name)));
-        book.lose_meta(at);
-    }
-
-    pub fn limit_now(&mut self, name: &str) -> u32 {
-        self.book(name).limit_now()
-    }
-
-    /// Redis forgot the permits of a name.
-    pub fn lost(&mut self, name: &str, loss: Loss) {
-        self.book(name).lose(loss);
-    }
-
-    /// From now on, acknowledged writes about a name may have been lost.
-    pub fn may_have_lost_writes(&mut self, name: &str, cause: Cause) {
-        self.book(name).excuse(monotonic_nanos(), cause);
-    }
-
-    /// From `at` on, holders know of all writes about a name that were lost. From `tokens_at` on, tokens rise again.
-    pub fn knows_of_lost_writes(&mut self, name: &str, at: u64, tokens_at: u64) {
-        self.book(name).end_of_excuse(at, tokens_at);
-    }
-
-    /// A new primary lacks the last word about a permit.
-    pub fn is_unbooked(&mut self, name: &str, id: &str, absence: Absence) {
-        self.book(name).unbooked.add(id, absence);
-    }
-
-    /// The new primary has that permit again.
-    pub fn is_booked(&mut self, name: &str, id: &str) {
-        self.book(name).unbooked.booked(id, monotonic_nanos());
-    }
-
-    /// What is known of the holder of a permit, if one has told that it holds it.
-    pub fn hold_of(&self, name: &str, id: &str) -> Option<&Hold> {
-        self.books.get(name)?.holds.values().find(|hold| hold.id == id)
-    }
-
-    pub fn names(&self) -> Vec<String> {
-        self.books.keys().cloned().collect()
-    }
-
-    // ---- what it finds
-
-    /// Judges all that has been reported for certain.
-    pub fn judge(&mut self) {
-        self.judge_up_to(monotonic_nanos().saturating_sub(REPORTED));
-    }
-
-    /// Once all processes have ended.
-    pub fn judge_all(&mut self) {
-        self.judge_up_to(monotonic_nanos());
-    }
-
-    fn judge_up_to(&mut self, to: u64) {
-        let (from, mut found) = (self.judged, Vec::new());
-        if to <= from {
-            return;
-        }
-        for (name, book) in &mut self.books {
-            book.judge(from, to, &mut found);
-            let name = if name.starts_with(PASSING) { PASSING } else { name };
-            let most = self.most_units.entry(name.to_owned()).or_default();
-            *most = (*most).max(book.most_units);
-            for (kind, excess) in book.take_excess() {
-                self.excess.entry(kind).or_default().add(excess);
-            }
-        }
-        self.judged = to;
-        self.dead.retain(|_, at| *at + 10 * REPORTED > to);
-        let (now, longest) = (monotonic_nanos(), self.longest_wait_allowed);
-        for ((process, task), asking) in &mut self.asking {
-            if now.saturating_sub(asking.since) > nanos(longest) && !asking.told {
-                asking.told = true;
-                found.push(format!(
-                    "{}: task {task} of process {process} has waited for {} units for more than {longest:?}",
-                    asking.name, asking.units
-                ));
-            }
-        }
-        for finding in found {
-            self.find(finding);
-        }
-    }
-
-    /// By name: who of these processes was not let in since then, and who still waits since before.
-    pub fn stuck_since(&self, processes: &[u32], since: u64) -> BTreeMap<String, Vec<String>> {
-        let mut stuck: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for &process in processes {
-            // Who comes only now and then is among those who wait.
-            for name in self.names.iter().filter(|name| !name.kind.is_called()) {
-                let last = self.last_entered.get(&(process, name.name.to_owned()));
-                if last.is_none_or(|&last| last <= since) {
-                    let who = format!("process {process} was not let in");
-                    stuck.entry(name.name.to_owned()).or_default().push(who);
-                }
-            }
-        }
-        let now = monotonic_nanos();
-        for ((process, task), asking) in &self.asking {
-            if asking.since <= since && processes.contains(process) {
-                let (units, waited) = (asking.units, now.saturating_sub(asking.since) as f64 / 1e9);
-                let who = format!(
-                    "task {task} of process {process} waits for {units} units since {waited:.1} s"
-                );
-                stuck.entry(asking.name.clone()).or_default().push(who);
-            }
-        }
-        stuck
-    }
-
-    /// A name that nobody will use again, and when it was last heard of.
-    pub fn passed(&self) -> Vec<(String, u64)> {
-        let passing = self.books.iter().filter(|(name, _)| name.starts_with(PASSING));
-        passing.map(|(name, book)| (name.clone(), book.last_heard)).collect()
-    }
-
-    pub fn forget_name(&mut self, name: &str) {
-        self.books.remove(name);
     }
 }
 

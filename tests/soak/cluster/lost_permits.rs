@@ -18,6 +18,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Who holds a permit has told so by then.
 const TOLD: Duration = Duration::from_secs(1);
 
+/// A name that the new primary does not know has no grace there.
+const NEW_NAME: &str = "name new to the new primary";
+
 /// What was lost in one or more failovers, and what became of it.
 #[derive(Clone, Copy, Default)]
 pub struct Sum {
@@ -111,9 +114,11 @@ impl LostPermits {
             // The old primary was killed before `now`, and the new one gives out nothing before.
             let from = known.map_or(now, |known| has.earliest(known).max(now));
             let until = had.latest(end);
-            let has_grace = spread::has_grace(name, grace) && has.known.contains(name);
+            let has_grace = spread::has_grace(name, grace);
+            let is_new = !has.known.contains(name);
             if from < until {
-                let absence = Absence { from, until, kind, is_excused: !has_grace };
+                let kind = if has_grace && is_new { NEW_NAME } else { kind };
+                let absence = Absence { from, until, kind, is_excused: is_new || !has_grace };
                 state.is_unbooked(name, id, absence);
             }
             let units = u64::from(id.parse::<PermitId>().expect("a permit's id").units());

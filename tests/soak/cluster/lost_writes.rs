@@ -9,7 +9,7 @@ use test_support::redis_cluster::slots::{Slot, slot_of};
 use super::spread;
 use crate::book::nanos;
 use crate::excess::Cause;
-use crate::names::longest_lease_of;
+use crate::names::{PASSING, longest_lease_of};
 use crate::scene::Scene;
 
 /// Every holder has said a word after a lease, and a busy machine hears of it a little later.
@@ -26,14 +26,15 @@ pub struct LostWrites<'a> {
 
 impl<'a> LostWrites<'a> {
     /// From now on, a primary may have acknowledged writes that its replica lacks. This excuses only names without a
-    /// grace, and those that were not used before.
+    /// grace, and those that may not have been used before.
     pub fn of_primary(
         scene: &'a Scene,
         kind: &'static str,
         grace: Duration,
         serves: impl Fn(Slot) -> bool + Send + Sync + 'a,
     ) -> Self {
-        let excused = move |name: &str| !spread::has_grace(name, grace);
+        let is_new = |name: &str| name.starts_with(PASSING);
+        let excused = move |name: &str| is_new(name) || !spread::has_grace(name, grace);
         let is_lost = move |name: &str| serves(slot_of(name)) && excused(name);
         Self::begin(scene, Cause { kind, forgets_numbers: false }, Box::new(is_lost))
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use test_support::redis_cluster::slots::{SLOTS, slot_of};
 
-use crate::names::{Kind, Name, PLAIN};
+use crate::names::{Kind, Name, PLAIN, longest_lease_of};
 
 /// How many names there are of each kind: one for each primary, on whose slots it is at the start.
 const OF_EACH_KIND: u16 = 3;
@@ -120,5 +120,5 @@ pub fn is_of(kind: Kind, of: &str) -> bool {
 
 /// Whether all handles of the name have a grace of its longest lease, where `grace` is that of the whole soak.
 pub fn has_grace(of: &str, grace: Duration) -> bool {
-    name(of).is_some_and(|name| name.grace(grace) >= name.longest_lease())
+    name(of).map_or(grace, |name| name.grace(grace)) >= longest_lease_of(of)
 }

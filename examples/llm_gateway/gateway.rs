@@ -19,7 +19,7 @@ use crate::common::output::say;
 use crate::common::shutdown::{serve_until_drained, terminated};
 use crate::common::{Result, server, store};
 use crate::options::Options;
-use crate::stand_in;
+use crate::{metrics, stand_in};
 
 /// How long the streams of a gateway that crashed still count.
 const LEASE: Duration = Duration::from_secs(10);
@@ -94,11 +94,12 @@ impl Upstream {
 /// Serves until the process is told to end, and then until all streams have ended.
 pub(crate) async fn serve(addr: &str, options: &Options) -> Result<()> {
     let mut background = JoinSet::new();
+    let metrics = metrics::routes(&mut background)?;
     let upstream = Upstream::of(options, &mut background).await?;
     let client = connect_or_go_on(options.outage).await?;
     let (app, _) = gateway(&client, upstream, options)?;
     let (listener, url) = server::listen(addr).await?;
-    let server = axum::serve(listener, app).with_graceful_shutdown(terminated());
+    let server = axum::serve(listener, app.merge(metrics)).with_graceful_shutdown(terminated());
     say(format_args!("listening on {url}"));
     serve_until_drained(server.into_future(), &client).await
 }

@@ -8,12 +8,15 @@
 //! curl -N http://127.0.0.1:8080/chat -d '{"max_tokens": 200}'         # twice, side by side
 //! ```
 //!
+//! With `--features metrics`, `GET /metrics` is for Prometheus; see `examples/prometheus`.
+//!
 //! `gateway.rs` is what to start from; the rest is the show. The shortest service of this kind is
 //! the example `axum`.
 
 #[path = "../common/mod.rs"]
 mod common;
 mod gateway;
+mod metrics;
 mod options;
 mod show;
 mod stand_in;

@@ -14,8 +14,9 @@ use crate::common::cli::{REDIS_URL_HELP, http_url, number, seconds};
 #[command(name = "llm_gateway", after_help = REDIS_URL_HELP)]
 #[command(verbatim_doc_comment, allow_negative_numbers = true)]
 pub(crate) struct Options {
-    /// serve as a gateway: curl -N http://ADDR/chat -d '{"max_tokens": 200}'
-    #[arg(long, value_name = "ADDR")]
+    /// serve as a gateway: curl -N http://ADDR/chat -d '{"max_tokens": 200}';
+    /// built with the feature `metrics`, it has http://ADDR/metrics, too
+    #[arg(verbatim_doc_comment, long, value_name = "ADDR")]
     pub(crate) serve: Option<String>,
     /// where the answers come from; without it, a stand-in of its own
     #[arg(long, value_name = "URL", value_parser = http_url)]

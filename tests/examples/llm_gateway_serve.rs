@@ -330,3 +330,34 @@ async fn sigterm_cuts_off_streams_that_do_not_end_and_leaves_nothing_behind() {
     client.expect_line("@cut", PATIENCE).await;
     assert_eq!(held_and_queued(&redis, "chat-streams").await, (0, 0));
 }
+
+#[cfg(feature = "metrics")]
+#[tokio::test]
+async fn the_gateway_exports_its_metrics_with_buckets() {
+    let gateway = Example::start("llm_gateway", "--serve 127.0.0.1:0", None);
+    let addr = gateway.says("listening on http://").await;
+    let metrics = async || {
+        let answer = http().get(format!("http://{addr}/metrics")).send().await.unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        (kind, answer.text().await.unwrap())
+    };
+    let mut client = curl(&addr, r#"{"max_tokens": 100}"#);
+    client.expect_line("@data: ", PATIENCE).await;
+    let held = r#"zsem_held_units{semaphore="chat-streams"}"#;
+    let (kind, text) = metrics().await;
+    assert!(text.contains(&format!("{held} 1\n")), "{text}");
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+
+    client.expect_line("@end", PATIENCE).await;
+    eventually("the permit is given back", PATIENCE, async || {
+        metrics().await.1.contains(&format!("{held} 0\n"))
+    })
+    .await;
+    let (_, text) = metrics().await;
+    let wait =
+        r#"zsem_wait_seconds_bucket{semaphore="chat-streams",outcome="granted",le="+Inf"} 1"#;
+    for wanted in ["# TYPE zsem_wait_seconds histogram", "# HELP zsem_wait_seconds ", wait] {
+        assert!(text.contains(wanted), "no {wanted} in:\n{text}");
+    }
+    assert!(!text.contains(" summary\n"), "{text}");
+}

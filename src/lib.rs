@@ -36,6 +36,7 @@ mod semaphore;
 mod semaphore_builder;
 mod semaphore_inner;
 mod shrink;
+mod span;
 mod store;
 mod sync;
 #[cfg(feature = "tower")]

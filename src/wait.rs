@@ -39,6 +39,7 @@ use crate::metrics::{WaitOutcome, Waiting};
 use crate::permit::Permit;
 use crate::replicated::{NotReplicated, replicated};
 use crate::semaphore_inner::SemaphoreInner;
+use crate::span::WaitSpan;
 use crate::store::WhenFull;
 
 /// A wait for a permit. Dropped at any point, it leaves no permit and no queue entry.
@@ -52,6 +53,7 @@ pub(crate) struct Wait {
     /// When it was first polled.
     started: Option<Instant>,
     waiting: Waiting,
+    span: WaitSpan,
     #[pin]
     deadline: Option<Sleep>,
 }
@@ -124,6 +126,7 @@ impl Wait {
             stage: Stage::Outside,
             started: None,
             waiting: Waiting::default(),
+            span: WaitSpan::none(),
             deadline: None,
         }
     }
@@ -177,10 +180,13 @@ impl Wait {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Permit, NoPermit>> {
+        let span = self.span.get();
+        let _entered = span.enter();
         let end = ready!(self.as_mut().poll_end(cx));
-        self.project()
-            .waiting
-            .end(end.as_ref().map_or_else(NoPermit::outcome, |_| WaitOutcome::Granted));
+        let outcome = end.as_ref().map_or_else(NoPermit::outcome, |_| WaitOutcome::Granted);
+        let this = self.project();
+        this.waiting.end(outcome);
+        this.span.end(outcome);
         Poll::Ready(end)
     }
 
@@ -222,8 +228,9 @@ impl Wait {
         let now = Instant::now();
         let when_full = self.when_full();
         if self.started.is_none() {
-            let waiting = Waiting::begin(self.semaphore.driver.meter(), now);
-            *self.as_mut().project().waiting = waiting;
+            let this = self.as_mut().project();
+            *this.waiting = Waiting::begin(this.semaphore.driver.meter(), now);
+            *this.span = WaitSpan::begin(&this.semaphore.name, *this.units);
         }
         let counter = enter(&self.semaphore, self.units, when_full)?;
         let mut this = self.as_mut().project();
@@ -389,5 +396,6 @@ impl PinnedDrop for Wait {
         if let Stage::Queued { counter } = self.stage {
             self.semaphore.driver.update_unawaited(|state| state.cancel(counter, Instant::now()));
         }
+        self.project().span.end(WaitOutcome::Cancelled);
     }
 }

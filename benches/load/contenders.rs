@@ -56,6 +56,40 @@ pub(crate) async fn ours_at(label: &'static str, url: &str, names: usize) -> Con
     contender
 }
 
+/// A process of ours.
+pub(crate) struct Ours<'a> {
+    pub(crate) label: &'static str,
+    pub(crate) candidate: &'static str,
+    /// Another build of this benchmark; this one if there is none.
+    pub(crate) program: Option<&'a Path>,
+}
+
+/// Starts processes of ours alone.
+pub(crate) async fn of_ours(
+    server: &RedisServer,
+    cores: &Cores,
+    placement: Placement,
+    ours: &[Ours<'_>],
+) -> Vec<Contender> {
+    let mut contenders = Vec::new();
+    for &Ours { label, candidate, program } in ours {
+        let env = [
+            ("URL", server.url()),
+            ("NAMES", "1".to_owned()),
+            ("LIMIT", LIMIT.to_string()),
+            ("CORES", cores.of_clients(placement)),
+            ("CANDIDATE", candidate.to_owned()),
+        ];
+        let mut child = match program {
+            Some(program) => Child::run_role(&mut Command::new(program), pairs_child::ROLE, &env),
+            None => Child::spawn(pairs_child::ROLE, &env),
+        };
+        child.expect_line("@ready", PATIENCE).await;
+        contenders.push(Contender { label, child });
+    }
+    contenders
+}
+
 /// Starts them all. Tokio's and the peers run pinned alone, to save time.
 pub(crate) async fn start(
     server: &RedisServer,

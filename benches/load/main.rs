@@ -11,6 +11,7 @@
 //! |---|---|
 //! | `pairs` | acquire and release in a closed loop, beside bare and plain script calls and the crates of others |
 //! | `names` | the same, with each acquire at one of many names |
+//! | `metrics` | what the feature `metrics` costs, without a recorder and with one |
 //! | `syscalls` | the system calls of a caller alone |
 //! | `layer` | what the layer adds to a request over HTTP |
 //! | `handover` | how long a free permit is nobody's when it goes to another process |
@@ -53,6 +54,7 @@ mod held_child;
 mod largest;
 mod layer;
 mod layer_child;
+mod metrics;
 mod monitor;
 mod names;
 mod pair_figures;
@@ -81,6 +83,7 @@ use tokio::runtime::Runtime;
 enum Scenario {
     Pairs,
     Names,
+    Metrics,
     Syscalls,
     Layer,
     Handover,
@@ -93,9 +96,10 @@ enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Pairs,
         Self::Names,
+        Self::Metrics,
         Self::Syscalls,
         Self::Layer,
         Self::Handover,
@@ -111,6 +115,7 @@ impl Scenario {
         match self {
             Self::Pairs => "pairs",
             Self::Names => "names",
+            Self::Metrics => "metrics",
             Self::Syscalls => "syscalls",
             Self::Layer => "layer",
             Self::Handover => "handover",
@@ -129,6 +134,7 @@ impl Scenario {
         match self {
             Self::Pairs => pairs::run(cores).await,
             Self::Names => names::run(cores).await,
+            Self::Metrics => metrics::run(cores).await,
             Self::Syscalls => syscalls::run(cores).await,
             Self::Layer => layer::run(cores).await,
             Self::Handover => handover::run(&server().await).await,

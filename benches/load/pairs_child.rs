@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+#[cfg(feature = "metrics")]
+use zset_semaphore::metrics::BUCKETS;
 use zset_semaphore::{Client, Permit, ZSetSemaphore};
 
 use crate::plain::Plain;
@@ -13,6 +18,10 @@ use test_support::child_role::{FromParent, setting};
 
 pub(crate) const ROLE: &str = "candidate";
 
+/// Without the feature there are no histograms.
+#[cfg(not(feature = "metrics"))]
+const BUCKETS: &[(&str, &[f64])] = &[];
+
 /// Plays the candidate that the parent names.
 pub(crate) async fn play(from_parent: FromParent) {
     let limit = setting("LIMIT").parse().expect("a number");
@@ -21,11 +30,31 @@ pub(crate) async fn play(from_parent: FromParent) {
     let url = setting("URL");
     match setting("CANDIDATE").as_str() {
         "ours" => closed_loop::play(Ours::new(&url, &names, limit).await, from_parent).await,
+        "recorded" => {
+            record();
+            closed_loop::play(Ours::new(&url, &names, limit).await, from_parent).await;
+        }
         "plain" => closed_loop::play(OnePlain::new(&url, names, limit).await, from_parent).await,
         "bare" => closed_loop::play(Bare::at(&url).await, from_parent).await,
         "tokio" => closed_loop::play(Local::new(names.len(), limit), from_parent).await,
         other => panic!("there is no candidate {other:?}"),
     }
+}
+
+/// Installs the recorder of the exporter for Prometheus, as a service would that is scraped.
+fn record() {
+    let mut builder = PrometheusBuilder::new();
+    for (name, buckets) in BUCKETS {
+        let matcher = Matcher::Full((*name).to_owned());
+        builder = builder.set_buckets_for_metric(matcher, buckets).expect("there are buckets");
+    }
+    let prometheus = builder.install_recorder().expect("it is the first recorder");
+    thread::spawn(move || {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+            prometheus.run_upkeep();
+        }
+    });
 }
 
 /// One at random, so that no name is met in step.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use zset_semaphore::{ClientId, PermitId};
 
@@ -45,7 +45,7 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// A file with the URL, which keeps passwords out of the list of processes
-    #[arg(long, global = true, value_name = "FILE", conflicts_with = "url")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) url_file: Option<PathBuf>,
     /// The prefix of all keys
     #[arg(long, global = true, value_name = "TEXT", default_value = "zsem:")]
@@ -62,6 +62,9 @@ pub(crate) struct Global {
     /// Refuses what would change anything
     #[arg(long, global = true)]
     pub(crate) read_only: bool,
+    /// Prints on standard error what the connection does: -v warnings, -vv what comes between, -vvv everything
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

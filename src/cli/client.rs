@@ -16,6 +16,16 @@ const URL: &str = "redis://127.0.0.1:6379";
 const VARIABLES: [&str; 2] = ["ZSEM_URL", "REDIS_URL"];
 
 impl Global {
+    /// Fails if options contradict each other. `clap` sees only those on the same side of the verb.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        match (&self.url, &self.url_file) {
+            (Some(_), Some(_)) => {
+                Err(Failure::new(Status::USAGE, "--url and --url-file exclude each other"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Connects. `label` is what others see of this process.
     pub(crate) async fn connect(&self, label: &str) -> Result<Client, Failure> {
         let builder = Client::builder().url(self.url()?).prefix(&self.prefix);

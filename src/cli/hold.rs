@@ -1,8 +1,12 @@
 //! `zsem hold`: a permit for as long as standard input is open.
 
-use std::io;
+use std::io::{self, IsTerminal, Read};
 use std::thread;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::getpgrp;
+use rustix::termios::tcgetpgrp;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -11,6 +15,9 @@ use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::status::Status;
 use crate::waiting::{Granted, Waited, leave, wait};
+
+/// How long a look at a terminal lasts.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 #[derive(Debug, Serialize)]
 struct Held {
@@ -53,7 +60,7 @@ pub(crate) async fn hold(global: &Global, args: &PermitArgs) -> Result<Status, F
 fn end_of_input() -> Result<impl Future<Output = ()>, Failure> {
     let (ended, end) = oneshot::channel();
     let read = move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+        let _ = if io::stdin().is_terminal() { read_terminal() } else { read_all() };
         let _ = ended.send(());
     };
     let reading = thread::Builder::new().name("input".to_owned()).spawn(read);
@@ -61,4 +68,24 @@ fn end_of_input() -> Result<impl Future<Output = ()>, Failure> {
     Ok(async move {
         let _ = end.await;
     })
+}
+
+fn read_all() -> io::Result<()> {
+    io::copy(&mut io::stdin().lock(), &mut io::sink()).map(|_| ())
+}
+
+/// Reads a terminal while this process is in the foreground. A read in the background would stop it, and a permit
+/// is not renewed by a process that is stopped.
+fn read_terminal() -> io::Result<()> {
+    let input = io::stdin();
+    let mut bytes = [0; 1024];
+    loop {
+        let mut fds = [PollFd::new(&input, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&LOOK))? > 0;
+        if tcgetpgrp(&input)? != getpgrp() {
+            thread::sleep(Duration::from_millis(200));
+        } else if ready && input.lock().read(&mut bytes)? == 0 {
+            return Ok(());
+        }
+    }
 }

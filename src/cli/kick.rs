@@ -12,9 +12,54 @@ use crate::printable::Printable;
 use crate::status::Status;
 
 #[derive(Debug, Serialize)]
+struct Kicks {
+    kicked: Vec<Kicked>,
+    before: Use,
+    after: Use,
+}
+
+#[derive(Debug, Serialize)]
 struct Kicked {
-    id: String,
-    outcome: &'static str,
+    id: PermitId,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+struct Use {
+    in_use: u64,
+}
+
+/// What a kick did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    /// The permit cannot be renewed any more, and its holder is told.
+    Kicked,
+    /// The units are free.
+    Removed,
+    /// Whose id this is holds nothing yet. Only permits are kicked.
+    Waiting,
+    NotHeld,
+}
+
+impl Outcome {
+    fn new(outcome: KickOutcome, id: PermitId, seen: &Inspection) -> Self {
+        match outcome {
+            KickOutcome::Marked => Self::Kicked,
+            KickOutcome::Removed => Self::Removed,
+            _ if seen.waiters.iter().any(|waiter| waiter.id == id) => Self::Waiting,
+            _ => Self::NotHeld,
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Kicked => "kicked",
+            Self::Removed => "removed",
+            Self::Waiting => "it waits; only permits are kicked",
+            Self::NotHeld => "not held",
+        }
+    }
 }
 
 pub(crate) async fn kick(global: &Global, args: &KickArgs) -> Result<Status, Failure> {
@@ -37,12 +82,21 @@ pub(crate) async fn kick(global: &Global, args: &KickArgs) -> Result<Status, Fai
         outcomes.push((id, outcome));
     }
     let after = semaphore.inspect().await?;
-    tell(global, &outcomes, (seen.in_use, after.in_use))?;
+    let outcomes = outcomes.into_iter();
+    let kicked = outcomes
+        .map(|(id, outcome)| Kicked { id, outcome: Outcome::new(outcome, id, &after) })
+        .collect();
+    let (before, after) = (Use { in_use: seen.in_use }, Use { in_use: after.in_use });
+    let kicks = Kicks { kicked, before, after };
+    global.tell(&kicks, || text(&kicks))?;
     let by_mark = args.client.is_some() || args.label.is_some();
     if by_mark && seen.holders_total > seen.holders.len() as u64 {
         warn("there are more holders than one look shows; kick again");
     }
-    let any = outcomes.iter().any(|(_, outcome)| *outcome != KickOutcome::NotHeld);
+    let any = kicks
+        .kicked
+        .iter()
+        .any(|Kicked { outcome, .. }| matches!(outcome, Outcome::Kicked | Outcome::Removed));
     Ok(if any { Status::OK } else { Status::NO })
 }
 
@@ -73,22 +127,8 @@ fn confirmed(args: &KickArgs, ids: &[PermitId]) -> Result<bool, Failure> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn tell(
-    global: &Global,
-    outcomes: &[(PermitId, KickOutcome)],
-    (before, after): (u64, u64),
-) -> Result<(), Failure> {
-    let named = |outcome| match outcome {
-        KickOutcome::Marked => "kicked",
-        KickOutcome::Removed => "removed",
-        _ => "not held",
-    };
-    let kicked = outcomes.iter();
-    let kicked: Vec<_> = kicked
-        .map(|(id, outcome)| Kicked { id: id.to_string(), outcome: named(*outcome) })
-        .collect();
-    global.tell(&kicked, || {
-        let lines = kicked.iter().map(|Kicked { id, outcome }| format!("{id}: {outcome}\n"));
-        format!("{}in use: {before} before, {after} after\n", lines.collect::<String>())
-    })
+fn text(Kicks { kicked, before, after }: &Kicks) -> String {
+    let lines = kicked.iter().map(|Kicked { id, outcome }| format!("{id}: {}\n", outcome.text()));
+    let lines: String = lines.collect();
+    format!("{lines}in use: {} before, {} after\n", before.in_use, after.in_use)
 }

@@ -1,7 +1,6 @@
 //! `zsem ls`: the semaphores, with what is in use and who waits.
 
 use futures_util::{StreamExt, stream};
-use glob::Pattern;
 use serde::Serialize;
 use zset_semaphore::Client;
 
@@ -10,6 +9,7 @@ use crate::client::own_label;
 use crate::failure::Failure;
 use crate::limit::Limit;
 use crate::output::warn;
+use crate::pattern::Pattern;
 use crate::status::Status;
 use crate::table::{Cell, Table, Tone};
 use crate::times::{millis, short};
@@ -36,10 +36,7 @@ struct Row {
 }
 
 pub(crate) async fn ls(global: &Global, pattern: Option<&str>) -> Result<Status, Failure> {
-    let pattern = pattern
-        .map(Pattern::new)
-        .transpose()
-        .map_err(|error| Failure::new(Status::USAGE, format!("the pattern is wrong: {error}")))?;
+    let pattern = pattern.map(Pattern::new);
     let client = global.connect(&own_label()).await?;
     let matches = |name: &str| pattern.as_ref().is_none_or(|pattern| pattern.matches(name));
     let found = client.names(matches).await?;

@@ -16,6 +16,7 @@ mod limit;
 mod ls;
 mod manual;
 mod output;
+mod pattern;
 mod printable;
 mod run;
 mod show;
@@ -56,6 +57,8 @@ fn start(cli: Cli) -> Result<Status, Failure> {
 }
 
 async fn perform(Cli { global, verb }: Cli) -> Result<Status, Failure> {
+    global.check()?;
+    global.trace();
     match verb {
         Verb::Run(args) => run::run(&global, args).await,
         Verb::Hold(args) => hold::hold(&global, &args).await,

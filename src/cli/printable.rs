@@ -42,7 +42,7 @@ impl fmt::Display for Printable<'_> {
 
 /// Controls are those of Unicode's category Cc. The others are marks of direction (UAX 9), separators of lines,
 /// characters without width, and tags.
-fn is_harmless(character: char) -> bool {
+pub(crate) fn is_harmless(character: char) -> bool {
     !character.is_control()
         && !matches!(
             character,

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::printable::Printable;
 
 /// What a cell says about itself by its colour.
@@ -72,7 +74,7 @@ impl Table {
     pub(crate) fn text(&self, colors: bool) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
+            cells.map(|cell| cell.text.width()).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.right.len()).map(width).collect();
         let mut text = String::new();
@@ -80,7 +82,7 @@ impl Table {
             let mut line = String::new();
             for (column, cell) in row.iter().enumerate() {
                 let gap = if column > 0 { "  " } else { "" };
-                let blanks = " ".repeat(widths[column] - cell.text.chars().count());
+                let blanks = " ".repeat(widths[column] - cell.text.width());
                 let shown = match cell.tone.code().filter(|_| colors) {
                     Some(code) => format!("\u{1b}[{code}m{}\u{1b}[0m", cell.text),
                     None => cell.text.clone(),
@@ -112,6 +114,24 @@ mod tests {
     fn columns_are_aligned_and_what_comes_from_elsewhere_is_harmless() {
         let text = "NAME      USE\na\u{fffd}[2J      12\nchats/eu    7\n";
         assert_eq!(table().text(false), text);
+    }
+
+    #[test]
+    fn wide_characters_and_marks_keep_the_columns() {
+        let mut table = Table::new(&["NAME", ">USE"]);
+        for name in ["\u{65e5}\u{672c}\u{8a9e}", "e\u{301}", "\u{1f980}", "abcdef"] {
+            table.add(vec![Cell::plain(name), Cell::plain("7")]);
+        }
+        let text = table.text(false);
+        let lines: Vec<&str> = text.lines().collect();
+        let wanted = [
+            "NAME    USE",
+            "\u{65e5}\u{672c}\u{8a9e}    7",
+            "e\u{301}         7",
+            "\u{1f980}        7",
+            "abcdef    7",
+        ];
+        assert_eq!(lines, wanted);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::error::StoreError;
 use crate::metrics::SentAt;
 use crate::numbers::TurnNumber;
+use crate::span::TurnSpan;
 use crate::store::{BoxFuture, Session, Turn, TurnAnswer};
 
 use super::cell::SemaphoreCell;
@@ -38,6 +39,7 @@ pub(super) struct SentTurn {
     /// How many callers may await the answer.
     pub(super) callers: usize,
     pub(super) sent: SentAt,
+    pub(super) span: TurnSpan,
     /// Whether it counts towards the maximum number of turns in flight.
     pub(super) counts: bool,
 }
@@ -100,7 +102,7 @@ impl Answers {
         &mut self,
         cell: &Arc<SemaphoreCell>,
         session: &Arc<dyn Session>,
-        outgoing: Outgoing,
+        (outgoing, span): (Outgoing, TurnSpan),
         counts: bool,
         patience: Duration,
         now: Instant,
@@ -109,7 +111,8 @@ impl Answers {
         let (serial, Outgoing { number, turn, .. }) = (self.last_serial, outgoing);
         let (cell, callers) = (Arc::clone(cell), turn.callers());
         let sent = SentAt::new(now, turn.ids());
-        let sent = SentTurn { cell, number, session: Arc::clone(session), callers, sent, counts };
+        let sent =
+            SentTurn { cell, number, session: Arc::clone(session), callers, sent, span, counts };
         let wait = Wait::new(now, patience);
         self.check_at = Some(self.check_at.map_or(wait.until, |at| at.min(wait.until)));
         self.counted += usize::from(counts);

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::metrics::{ClientMeter, SentAt, TurnEnd};
+use crate::span::TurnSpan;
 use crate::store::Store;
 
 use super::cell::SemaphoreCell;
@@ -37,8 +38,11 @@ pub(super) fn take_turns(
         });
         let Some(outgoing) = outgoing else { break };
         let sent = SentAt::new(now, outgoing.turn.ids());
+        let span = TurnSpan::begin(&outgoing.turn, store.database(), || store.address());
         let Some(outcome) = store.turn_inline(&outgoing.turn) else { return true };
-        meter.landed(sent, TurnEnd::of(&outcome), Instant::now);
+        let end = TurnEnd::of(&outcome);
+        span.record(end);
+        meter.landed(sent, end, Instant::now);
         link.hear(now);
         let (_, effects) = cell.take_in(outgoing.number, outcome, now);
         effects.into_iter().for_each(Effect::run);

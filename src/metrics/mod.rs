@@ -59,7 +59,7 @@
 //! # Implementation
 //!
 //! The core and the layer call the types that this module makes visible in the crate. Without the feature, those of
-//! [`silent`] stand in for them, which have no size and do nothing. With the feature, each has its instruments behind
+//! `silent` stand in for them, which have no size and do nothing. With the feature, each has its instruments behind
 //! an `Option`, which is empty if nobody listens.
 
 mod outcome;

@@ -14,7 +14,6 @@ pub(crate) enum WaitOutcome {
     Kicked,
     Closed,
     Refused,
-    #[cfg_attr(not(feature = "metrics"), expect(dead_code, reason = "the drop guard counts it"))]
     Cancelled,
 }
 
@@ -61,8 +60,8 @@ impl TurnEnd {
     }
 }
 
-#[cfg(feature = "metrics")]
 impl WaitOutcome {
+    #[cfg(feature = "metrics")]
     pub(super) const ALL: [Self; 9] = [
         Self::Granted,
         Self::Timeout,
@@ -75,7 +74,7 @@ impl WaitOutcome {
         Self::Cancelled,
     ];
 
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Granted => "granted",
             Self::Timeout => "timeout",
@@ -118,12 +117,12 @@ impl RequestOutcome {
     }
 }
 
-#[cfg(feature = "metrics")]
 impl TurnEnd {
+    #[cfg(feature = "metrics")]
     pub(super) const ALL: [Self; 5] =
         [Self::Answered, Self::Stale, Self::Moved, Self::Refused, Self::Unanswered];
 
-    pub(super) fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::Stale => "stale",

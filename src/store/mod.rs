@@ -77,6 +77,11 @@ pub(crate) trait Store: Send + Sync {
         false
     }
 
+    /// Returns what a trace shows of the database that runs turns, if there is one.
+    fn database(&self) -> Option<Database<'_>> {
+        None
+    }
+
     /// The address as the log shows it, without a password.
     fn address(&self) -> String;
 
@@ -84,6 +89,15 @@ pub(crate) trait Store: Send + Sync {
     fn address_of(&self, _place: PlaceId) -> String {
         self.address()
     }
+}
+
+/// The database that runs turns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Database<'a> {
+    pub(crate) system: &'static str,
+    pub(crate) operation: &'static str,
+    /// The SHA-1 of the script.
+    pub(crate) procedure: &'a str,
 }
 
 /// A connection that was just opened.

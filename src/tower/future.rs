@@ -40,6 +40,7 @@ where
 }
 
 /// The permit is the last field of each stage, so it is released after everything else was dropped.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation per request")]
 #[pin_project(project = StageProj)]
 enum Stage<Inner: Service<Req>, Req, Queued> {
     Queued {

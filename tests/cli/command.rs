@@ -5,9 +5,11 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
+use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
+use test_support::wait::eventually;
 
-use crate::program::{Program, semaphore, zsem};
+use crate::program::{LONG, Program, semaphore, until_told, zsem};
 
 #[tokio::test]
 async fn arguments_arrive_byte_for_byte_and_no_shell_sees_them() {
@@ -141,4 +143,34 @@ async fn messages_that_nobody_can_read_change_no_status() {
 async fn a_parent_that_ignores_the_end_of_children_changes_no_status() {
     let server = RedisServer::start().await;
     assert_eq!(bash(&server, "trap '' CHLD; exec \"$0\" run s -- sh -c 'exit 3'"), Some(3));
+}
+
+#[tokio::test]
+async fn a_url_and_a_file_with_one_exclude_each_other_wherever_they_stand() {
+    for line in [
+        "-u redis://a --url-file /b ls",
+        "ls -u redis://a --url-file /b",
+        "-u redis://a ls --url-file /b",
+        "--url-file /b ls -u redis://a",
+        "--url-file /b run -u redis://a s -- true",
+    ] {
+        let end = Program::of(&mut zsem("", line.split_whitespace())).end().await;
+        assert_eq!(end.status, 64, "{line}: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_library_tells_goes_to_standard_error_where_it_is_wanted() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let program = Program::run(&proxy.url(), "-v s", &until_told(0));
+    program.says("ready").await;
+    proxy.refuse(true);
+    proxy.cut();
+    eventually("the outage is told", LONG, async || program.stderr().contains("WARN")).await;
+    proxy.refuse(false);
+    program.touch("go");
+    let end = program.end().await;
+    assert_eq!((end.status, end.stdout.as_str()), (0, "ready\n"), "{end:?}");
+    assert!(end.stderr.lines().all(|line| line.starts_with("zsem: ")), "{end:?}");
 }

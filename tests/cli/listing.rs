@@ -143,6 +143,40 @@ async fn what_comes_from_redis_is_safe_to_print() {
 }
 
 #[tokio::test]
+async fn json_is_safe_to_print_and_loses_nothing() {
+    let server = RedisServer::start().await;
+    let name = "a\u{202e}b\u{e0041}\u{e9}";
+    let jobs = semaphore(&server, name, 1).await;
+    let _held = jobs.acquire(1).await.unwrap();
+    let text = told(&server, "ls --json").await.stdout;
+    assert!(text.contains("a\\u202eb\\udb40\\udc41\u{e9}"), "{text}");
+    let listing: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(listing["semaphores"][0]["name"], name);
+}
+
+#[tokio::test]
+async fn a_pattern_takes_brackets_as_they_are() {
+    let server = RedisServer::start().await;
+    let mut held = Vec::new();
+    for name in ["a[b]c", "abc", "a/b/c"] {
+        held.push(semaphore(&server, name, 1).await.acquire(1).await.unwrap());
+    }
+    for (pattern, names) in
+        [("a[b]*", &["a[b]c"][..]), ("a?c", &["abc"]), ("a/*", &["a/b/c"]), ("[", &[])]
+    {
+        let end = Program::start(&server, &format!("ls --json {pattern}")).end().await;
+        let listing: Value = serde_json::from_str(&end.stdout).unwrap();
+        let found: Vec<_> = listing["semaphores"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, names, "{pattern}");
+    }
+}
+
+#[tokio::test]
 async fn colours_are_only_where_they_are_wanted() {
     let server = RedisServer::start().await;
     let _held = semaphore(&server, "jobs", 1).await.acquire(1).await.unwrap();

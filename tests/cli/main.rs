@@ -6,6 +6,7 @@
 mod check;
 mod command;
 mod crowd;
+mod examples;
 mod listing;
 mod lost;
 mod program;

@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use test_support::redis_server::RedisServer;
 use test_support::wait::within;
 use zset_semaphore::{Client, LostReason};
 
-use crate::program::{LONG, Program, semaphore, zsem};
+use crate::program::{LONG, Program, semaphore, until, zsem};
 
 async fn said(server: &RedisServer, line: &str) -> String {
     let end = Program::start(server, line).end().await;
@@ -84,6 +84,36 @@ async fn permits_are_kicked_by_id_by_client_and_by_label() {
         one.release().await.unwrap();
         other.release().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_kick_tells_programs_what_was_in_use_before_and_after() {
+    let server = RedisServer::start().await;
+    let jobs = semaphore(&server, "jobs", 3).await;
+    let (one, other) = (jobs.acquire(2).await.unwrap(), jobs.acquire(1).await.unwrap());
+    let line = format!("kick jobs {} --now --yes --json", one.id());
+    let told: Value = serde_json::from_str(&said(&server, &line).await).unwrap();
+    let kicked = json!([{ "id": one.id().to_string(), "outcome": "removed" }]);
+    assert_eq!(
+        told,
+        json!({ "kicked": kicked, "before": { "in_use": 3 }, "after": { "in_use": 1 } })
+    );
+    drop(other);
+}
+
+#[tokio::test]
+async fn who_waits_is_not_kicked_and_that_is_said() {
+    let server = RedisServer::start().await;
+    let jobs = semaphore(&server, "jobs", 1).await;
+    let held = jobs.acquire(1).await.unwrap();
+    let waiter = tokio::spawn(jobs.acquire(1));
+    until(&jobs, "one waits", |seen| seen.waiters_total == 1).await;
+    let id = jobs.inspect().await.unwrap().waiters[0].id;
+    let end = Program::start(&server, &format!("kick jobs {id} --yes")).end().await;
+    let told = format!("{id}: it waits; only permits are kicked\nin use: 1 before, 1 after\n");
+    assert_eq!((end.status, end.stdout), (1, told));
+    held.release().await.unwrap();
+    drop(within(LONG, waiter).await.unwrap().unwrap());
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use test_support::owned_process::OwnedProcess;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
+use zset_semaphore::Inspection;
 
 use crate::program::{LONG, as_in_a_shell, is_alive, semaphore, until};
 
@@ -248,4 +249,28 @@ async fn on_a_terminal_a_signal_to_the_group_reaches_the_command_once() {
     terminal.shows("over").await;
     assert_eq!(terminal.screen().matches("got TERM").count(), 1, "{}", terminal.screen());
     terminal.status().await;
+}
+
+#[tokio::test]
+async fn a_permit_is_held_in_the_background_and_given_back_by_the_end_of_input_in_the_foreground() {
+    let server = RedisServer::start().await;
+    let seen = semaphore(&server, "s", 1).await;
+    let line = "set -m; \"$0\" hold --lease 3s s & read line; fg";
+    let mut terminal = Terminal::bash(&server, line);
+    terminal.shows("id=").await;
+    // A process that reads in the background is stopped, and one that is stopped does not renew.
+    let left = |seen: &Inspection| seen.holders.first().map(|holder| holder.expires_in);
+    until(&seen, "the lease goes on", |seen| {
+        left(seen).is_some_and(|left| left < Duration::from_millis(2_300))
+    })
+    .await;
+    until(&seen, "it is renewed", |seen| {
+        left(seen).is_some_and(|left| left > Duration::from_millis(2_700))
+    })
+    .await;
+    terminal.types(b"on\n");
+    terminal.shows("hold --lease 3s s").await;
+    terminal.types(CTRL_D);
+    assert_eq!(terminal.status().await, Some(0));
+    assert_eq!(seen.inspect().await.unwrap().in_use, 0);
 }

@@ -11,6 +11,7 @@ mod held;
 mod labels;
 mod names;
 mod prometheus;
+mod spans;
 mod turns;
 mod waits;
 

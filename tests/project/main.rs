@@ -3,6 +3,7 @@
 // `allow-unwrap-in-tests` does not reach the helpers of tests.
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+mod cases;
 mod dependencies;
 mod map;
 #[cfg(feature = "metrics")]

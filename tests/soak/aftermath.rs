@@ -15,6 +15,8 @@ use test_support::wait::PATIENCE;
 
 /// All must work again by then: longer than a dead client is presumed alive, a claim and the longest lease after it.
 const CALM: Duration = Duration::from_secs(15);
+/// All processes have stopped by then, however busy the machine is.
+const STOPPED: Duration = Duration::from_secs(60);
 /// What the keys of a name outlive the last lease by, and `meta` the others.
 pub const KEYS_OUTLIVE: Duration = Duration::from_secs(10);
 pub const META_OUTLIVES: Duration = Duration::from_secs(60);
@@ -74,7 +76,7 @@ pub async fn stop(scene: &Scene, mut children: Vec<&mut Child>) {
         child.send("stop");
     }
     for child in children {
-        let said = child.expect_line("@stopped", PATIENCE).await;
+        let said = child.expect_line("@stopped", STOPPED).await;
         if !said.is_empty() {
             let process = child.pid();
             scene.witness.state().find(format!("process {process} stopped{said}"));

@@ -212,6 +212,8 @@ async fn units_that_rest_after_a_refusal_are_counted_until_they_are_given_back()
     sleep(Duration::from_secs(4)).await;
     idle(&chats).await;
     assert_eq!(resting(), 0.0);
+    drop((service, layer, chats));
+    settle(record).await;
 }
 
 #[cfg(feature = "redis")]

@@ -40,7 +40,7 @@ async fn examine(global: &Global, name: &str, findings: &mut Vec<Finding>) -> Re
     match server::direct(&global.url()?) {
         Some(direct) => match server::connect(&direct, global.call_deadline).await {
             Ok(mut connection) => {
-                server::examine(&mut connection, findings).await;
+                server::examine(&mut connection, findings).await?;
                 rights::examine(&mut connection, &global.prefix, findings).await?;
             }
             Err(failure) => findings

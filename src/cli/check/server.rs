@@ -43,9 +43,19 @@ pub(crate) async fn connect(
     }
 }
 
-pub(crate) async fn examine(connection: &mut MultiplexedConnection, findings: &mut Vec<Finding>) {
+/// # Errors
+///
+/// The server is a node of a cluster. It serves some names even under the URL of one server, but not all.
+pub(crate) async fn examine(
+    connection: &mut MultiplexedConnection,
+    findings: &mut Vec<Finding>,
+) -> Result<(), Failure> {
     let info: RedisResult<String> = cmd("INFO").query_async(connection).await;
     match info {
+        Ok(info) if is_of_cluster(&info) => {
+            let told = "this is a node of a cluster: name it by redis+cluster://";
+            return Err(Failure::new(Status::CONFIG, told));
+        }
         Ok(info) => {
             findings.extend([version(&info), role(&info), eviction(&info), persistence(&info)])
         }
@@ -57,6 +67,11 @@ pub(crate) async fn examine(connection: &mut MultiplexedConnection, findings: &m
         let server = Duration::from_secs(seconds) + Duration::from_micros(micros);
         findings.push(clock(asked, SystemTime::now(), server));
     }
+    Ok(())
+}
+
+fn is_of_cluster(info: &str) -> bool {
+    field(info, "redis_mode").or_else(|| field(info, "server_mode")) == Some("cluster")
 }
 
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {

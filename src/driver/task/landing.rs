@@ -31,6 +31,7 @@ impl Driver {
         let now = Instant::now();
         let end = answer.as_ref().map_or_else(TurnEnd::of_error, TurnEnd::of);
         self.shared.meter().landed(turn.sent, end, || now);
+        turn.span.record(end);
         match answer {
             Ok(outcome) => {
                 self.connection.answered();
@@ -110,8 +111,9 @@ impl Driver {
         });
         let given_up = self.answers.give_up();
         let Some(error) = error else { return };
-        for SentTurn { cell, number, sent, .. } in unanswered.into_iter().chain(given_up) {
+        for SentTurn { cell, number, sent, span, .. } in unanswered.into_iter().chain(given_up) {
             self.shared.meter().landed(sent, TurnEnd::Unanswered, || now);
+            span.record(TurnEnd::Unanswered);
             cell.with(|state| state.unanswered(number, &error, now));
             if !self.has(&cell) {
                 self.shared.make_ready(&cell);

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::error::StoreError;
 use crate::shrink::Shrink;
+use crate::span::TurnSpan;
 use crate::store::Session;
 
 use super::super::cell::SemaphoreCell;
@@ -144,7 +145,9 @@ impl Driver {
     ) {
         let after_late = outgoing.after_late;
         let patience = self.shared.call_timeout;
-        self.answers.send(cell, &session, outgoing, counts, patience, now);
+        let address = || self.shared.address_of(&self.place);
+        let span = TurnSpan::begin(&outgoing.turn, self.shared.store().database(), address);
+        self.answers.send(cell, &session, (outgoing, span), counts, patience, now);
         let error = || StoreError::timeout("no answer to a renewal in time for its lease");
         if after_late && self.connection.failed(&self.shared, &session, &error()) {
             self.connection_changed(Vec::new());

@@ -15,6 +15,7 @@ use crate::driver::state::SemaphoreState;
 use crate::id::{ClientId, PermitId};
 use crate::numbers::{Epoch, Millis, PlaceId};
 use crate::options::Options;
+use crate::span::TurnSpan;
 use crate::store::{Session, TurnAnswer, TurnOutcome, WhenFull};
 
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -47,7 +48,8 @@ impl Desk {
             state.enter(id, WhenFull::Wait, Arc::new(Options::with_lease(lease)));
             let outgoing = state.next_turn(self.now, PATIENCE, None).unwrap();
             let cell = Arc::new(SemaphoreCell::new(state, PlaceId::FIRST, self.names as u64));
-            self.answers.send(&cell, &self.session, outgoing, true, PATIENCE, self.now);
+            let span = TurnSpan::begin(&outgoing.turn, None, String::new);
+            self.answers.send(&cell, &self.session, (outgoing, span), true, PATIENCE, self.now);
             self.names += 1;
         }
     }

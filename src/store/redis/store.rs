@@ -8,7 +8,7 @@ use redis::{ProtocolVersion, RedisError};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::id::ClientId;
 use crate::numbers::PlaceId;
-use crate::store::{BoxFuture, Opened, Store, WakeListener};
+use crate::store::{BoxFuture, Database, Opened, Store, WakeListener};
 
 use super::cluster::{Channels, Cluster};
 use super::connection_name::{Use, connection_name};
@@ -93,6 +93,11 @@ impl Store for RedisStore {
         if let Reach::Cluster(cluster) = &self.reach {
             cluster.leave(place);
         }
+    }
+
+    fn database(&self) -> Option<Database<'_>> {
+        let procedure = &self.scripts.turn.hash;
+        Some(Database { system: "redis", operation: "EVALSHA", procedure })
     }
 
     fn address(&self) -> String {

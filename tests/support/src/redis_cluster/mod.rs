@@ -17,8 +17,11 @@ use crate::wait::{POLL_EVERY, ms};
 use slots::SLOTS;
 use view::View;
 
-/// A primary that has just started takes no writes for 2 s, and a replica needs to be seen by all.
-const START: Duration = Duration::from_secs(60);
+/// A primary that has just started takes no writes for 2 s, and a replica needs to be seen by all. On a machine that is
+/// busy, an election in between takes several node timeouts.
+const START: Duration = Duration::from_secs(180);
+/// Slots that nobody serves by then are given back by hand.
+const MENDED: Duration = Duration::from_secs(15);
 
 /// How a [`RedisCluster`] is started.
 ///
@@ -173,7 +176,7 @@ impl RedisCluster {
         let began = Instant::now();
         let (deadline, mut mended) = (began + START, false);
         while !self.is_ready().await {
-            if !mended && began.elapsed() > START / 4 {
+            if !mended && began.elapsed() > MENDED {
                 mended = true;
                 self.mend_slots().await;
             }

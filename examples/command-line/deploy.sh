@@ -1,0 +1,4 @@
+#!/bin/sh
+# Set: ZSEM_URL; ENVIRONMENT; -w, how long a pipeline may wait for those that came before; --lease, how long a deployment
+# that died blocks the next one. What a deployment writes may carry $ZSEM_TOKEN, which rises with each of them.
+exec zsem run -n 1 -w 30m --lease 1m "deploy/${ENVIRONMENT:?}" -- "$@"

@@ -148,7 +148,7 @@ def legend(lines, y):
     """Lies at the right end, above the panel."""
     right = WIDTH - RIGHT
     for line in reversed(lines):
-        right -= 7 * len(line.label)
+        right -= 7 * len(line.label) + 4
         yield text(right, y, line.label)
         right -= 6
         kind = f"line {line.colour}" + (" dashed" if line.dashed else "")

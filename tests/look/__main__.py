@@ -1,6 +1,7 @@
 """Scrapes gateways under load with a real Prometheus, and proves alerts and board. `scripts/look` starts it."""
 
 import asyncio
+import signal
 import sys
 import time
 from argparse import ArgumentParser
@@ -35,6 +36,9 @@ def check_files(promtool):
     proofs.promtool(promtool, "check", "rules", "alerts.yml", cwd=EXAMPLES)
     proofs.promtool(promtool, "test", "rules", "alerts_test.yml", cwd=EXAMPLES)
     say("promtool: check config, check rules, test rules")
+
+
+def check_tests(promtool):
     number, survivors = mutations.survivors(promtool, EXAMPLES / "alerts.yml", EXAMPLES / "alerts_test.yml")
     if survivors:
         raise RuntimeError("the tests of the alerts do not notice:\n" + "\n".join(survivors))
@@ -72,11 +76,16 @@ async def check_what_was_scraped(cluster, scenes, options):
 
 def main():
     options = parse()
+    # As Ctrl-C: what was started is ended.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_files(options.promtool)
         asyncio.run(look(options))
+        check_tests(options.promtool)
     except RuntimeError as error:
         sys.exit(f"scripts/look: {error}")
+    except KeyboardInterrupt:
+        sys.exit("scripts/look: stopped before the end")
 
 
 main()

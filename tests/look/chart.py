@@ -111,8 +111,9 @@ def text(x, y, words, kind="", anchor="start"):
 def scene_bands(scenes, x, bottom):
     for number, scene in enumerate(scenes, 1):
         left, right = x(scene.begin), x(scene.end)
+        width, height = right - left, bottom - BANDS
         if number % 2:
-            yield f'<rect class="band" x="{left:.1f}" y="{BANDS}" width="{right - left:.1f}" height="{bottom - BANDS}"/>'
+            yield f'<rect class="band" x="{left:.1f}" y="{BANDS}" width="{width:.1f}" height="{height}"/>'
         yield text((left + right) / 2, BANDS + 15, str(number), "faint", "middle")
 
 
@@ -127,24 +128,27 @@ def scene_names(scenes):
 def panel_parts(panel, top, x):
     bottom = top + PANEL
     left, right = LEFT, WIDTH - RIGHT
+
+    def y(value):
+        return bottom - PANEL * panel.height_of(value)
+
     unit = f'<tspan class="faint unit">  {escape(panel.unit)}</tspan>'
     yield f'<text x="{left}" y="{top - 10}" class="name" xml:space="preserve">{escape(panel.title)}{unit}</text>'
     yield from legend(panel.lines, top - 10)
     for tick in panel.ticks:
-        y = bottom - PANEL * panel.height_of(tick)
         kind = "axis" if tick == panel.ticks[0] else "grid"
-        yield f'<path class="{kind}" d="M{left} {y:.1f}H{right}"/>'
-        yield text(left - 8, y + 4, f"{tick:g}", "faint", "end")
+        yield f'<path class="{kind}" d="M{left} {y(tick):.1f}H{right}"/>'
+        yield text(left - 8, y(tick) + 4, f"{tick:g}", "faint", "end")
     for line in panel.lines:
         kind = f"line {line.colour}" + (" dashed" if line.dashed else "")
-        yield f'<path class="{kind}" d="{path_of(line.points, x, lambda value: bottom - PANEL * panel.height_of(value))}"/>'
+        yield f'<path class="{kind}" d="{path_of(line.points, x, y)}"/>'
 
 
 def legend(lines, y):
     """Lies at the right end, above the panel."""
     right = WIDTH - RIGHT
     for line in reversed(lines):
-        right -= 7 * len(line.label)
+        right -= 7 * len(line.label) + 4
         yield text(right, y, line.label)
         right -= 6
         kind = f"line {line.colour}" + (" dashed" if line.dashed else "")

@@ -84,8 +84,8 @@ class Cluster:
         async def all_are_scraped():
             try:
                 return await self.prometheus.value("sum(up)") == len(self.addresses)
-            except OSError:
-                return False
+            except (OSError, RuntimeError) as error:
+                return error  # it listens before it is ready
 
         await eventually("Prometheus scrapes all gateways", all_are_scraped)
 

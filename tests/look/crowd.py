@@ -64,11 +64,14 @@ class Stream:
         self.task = asyncio.create_task(self._read(reader))
 
     async def _read(self, reader):
-        if await read_status(reader) == 200:
-            await reader.readuntil(b"delta")
-            self.begun.set()
-            while await reader.read(65536):
-                pass
+        try:
+            if await read_status(reader) == 200:
+                await reader.readuntil(b"delta")
+                self.begun.set()
+                while await reader.read(65536):
+                    pass
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # its gateway was killed
 
     def hang_up(self):
         """Goes: with a permit if the answer has begun, otherwise as one who waited."""

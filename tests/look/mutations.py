@@ -1,4 +1,4 @@
-"""Changes each threshold, window and condition of the alerts, one at a time. The tests of the alerts must fail each time."""
+"""Changes each threshold, window and condition of the alerts, one at a time. Their tests must fail each time."""
 
 import os
 import re

@@ -180,6 +180,10 @@ impl Wait {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Permit, NoPermit>> {
+        if self.started.is_none() {
+            let this = self.as_mut().project();
+            *this.span = WaitSpan::begin(&this.semaphore.name, *this.units);
+        }
         let span = self.span.get();
         let _entered = span.enter();
         let end = ready!(self.as_mut().poll_end(cx));
@@ -230,7 +234,6 @@ impl Wait {
         if self.started.is_none() {
             let this = self.as_mut().project();
             *this.waiting = Waiting::begin(this.semaphore.driver.meter(), now);
-            *this.span = WaitSpan::begin(&this.semaphore.name, *this.units);
         }
         let counter = enter(&self.semaphore, self.units, when_full)?;
         let mut this = self.as_mut().project();

@@ -5,8 +5,12 @@
 //! # Recorder
 //!
 //! **Install the recorder before the first client is made.** A client looks for a recorder once, when it is made. One
-//! that finds none records nothing for its whole life, and costs as much as without the feature. The same applies to a
-//! layer and to a [keyed limit](crate::tower::Keyed), which look when they are built.
+//! that finds none records nothing for its whole life, and costs as much as without the feature. Keep it installed: some
+//! instruments are made at their first use. Do not let an exporter drop idle series of `zsem_`, which would not come back.
+//! The recorder must be one of version 0.24 of the `metrics` crate. The same applies to a layer and to a keyed limit,
+//! which look when they are built.
+//!
+//! Instruments are called under locks of this crate. They must not panic, and must not call this crate.
 //!
 //! A client that finds a recorder also [describes](describe) all metrics to it.
 //!
@@ -17,7 +21,8 @@
 //!
 //! Its value is the name of the semaphore, or what [`SemaphoreBuilder::metrics_name`] sets. If handles of one client
 //! have the same name, the first one decides. For the semaphores of a keyed limit and for layers, it is the name of
-//! the limit, so a key is never a label.
+//! the limit, so a key is never a label. A handle that is made by hand for the semaphore of a key needs the same
+//! `metrics_name`, since it may be the first one.
 //!
 //! A process uses at most [`LABEL_VALUES`] values. All further names share the value `_other`.
 //!
@@ -25,8 +30,9 @@
 //!
 //! - [`HELD_UNITS`], [`WAITERS`] and the gauges of the layer are of this process: add them up over processes.
 //! - [`IN_USE_UNITS`], [`QUEUE_LENGTH`] and [`LIMIT_UNITS`] are of the whole cluster, as the last turn told. All
-//!   processes that use a name tell the same, so take the highest: `max by (semaphore) (zsem_in_use_units)`. A process
-//!   that neither holds nor waits is no longer told of the first two, so it shows 0.
+//!   processes that hold or wait for a name tell the same, so take the highest: `max by (semaphore) (zsem_in_use_units)`. A
+//!   process that neither holds nor waits is told nothing, so it shows 0. For a keyed limit, each process tells the sum
+//!   over its own keys.
 //! - Where several names share a value of the label, the gauges show their sum. Two clients of a process that use the
 //!   same name count as two names; [`SemaphoreBuilder::metrics_name`] tells them apart.
 //! - When the last handle, permit and future of a name are dropped, its part of each gauge is 0.

@@ -35,7 +35,8 @@ pub const IN_USE_UNITS: &str = "zsem_in_use_units";
 /// Gauge: the waiters in the queue of the store, as the last turn told. Label: `semaphore`.
 pub const QUEUE_LENGTH: &str = "zsem_queue_length";
 
-/// Gauge: the limit in force, as the last turn told. Label: `semaphore`.
+/// Gauge: the limit in force, as the last turn told. Like the other two gauges of the cluster, it is 0 before the first
+/// turn, and while the process neither holds nor waits. Label: `semaphore`.
 pub const LIMIT_UNITS: &str = "zsem_limit_units";
 
 /// Counter: permits that were lost while they were held. Labels: `semaphore` and `reason`.

@@ -90,6 +90,7 @@ impl StateMeter {
         if let Some(metered) = &mut self.0 {
             metered.in_use.set(0);
             metered.queue.set(0);
+            metered.limit.set(0);
             metered.since.shrink_idle();
         }
     }

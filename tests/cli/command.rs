@@ -9,7 +9,7 @@ use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::eventually;
 
-use crate::program::{LONG, Program, semaphore, until_told, zsem};
+use crate::program::{LONG, Program, semaphore, setsid, until_told, zsem};
 
 #[tokio::test]
 async fn arguments_arrive_byte_for_byte_and_no_shell_sees_them() {
@@ -123,7 +123,7 @@ async fn the_url_comes_from_an_argument_a_file_or_the_environment_in_this_order(
 
 /// Runs a line of bash in which `$0` is `zsem`.
 fn bash(server: &RedisServer, line: &str) -> Option<i32> {
-    let mut command = std::process::Command::new("setsid");
+    let mut command = setsid();
     command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
     command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL").stdout(Stdio::null());
     command.status().unwrap().code()

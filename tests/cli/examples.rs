@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 use test_support::redis_server::RedisServer;
 
-use crate::program::semaphore;
+use crate::program::{semaphore, setsid};
 
 fn example(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/command-line").join(name)
@@ -44,7 +44,7 @@ fn run(server: &RedisServer, folder: &TempDir, words: &[&str], input: &str) -> O
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     let file = folder.path().join("input");
     fs::write(&file, input).unwrap();
-    let mut command = Command::new("setsid");
+    let mut command = setsid();
     command.args(["--wait"]).args(words).current_dir(folder.path());
     command.env("PATH", path).env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
     command.stdin(Stdio::from(fs::File::open(file).unwrap())).output().unwrap()

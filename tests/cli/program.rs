@@ -4,6 +4,8 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,9 +32,22 @@ pub(crate) struct End {
     pub(crate) stderr: String,
 }
 
+/// `setsid`, which becomes the program after it. The program has the default reaction to signals, also where this
+/// process ignores some, as the background jobs of a shell do: a reaction of one's own is not passed on to a program.
+pub(crate) fn setsid() -> Command {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for signal in [Signal::INT, Signal::QUIT] {
+            let always = Arc::new(AtomicBool::new(true));
+            signal_hook::flag::register_conditional_default(signal.as_raw(), always).unwrap();
+        }
+    });
+    Command::new("setsid")
+}
+
 /// A command that runs `zsem` in a session of its own, so that it has no terminal. `setsid` becomes `zsem`.
 pub(crate) fn zsem<A: AsRef<OsStr>>(url: &str, args: impl IntoIterator<Item = A>) -> Command {
-    let mut command = Command::new("setsid");
+    let mut command = setsid();
     command.arg(env!("CARGO_BIN_EXE_zsem")).args(args);
     // Not the variables of the person who runs the tests.
     command.env_remove("REDIS_URL").env_remove("NO_COLOR").env("ZSEM_URL", url);

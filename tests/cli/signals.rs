@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
 
-use crate::program::{LONG, Program, is_alive, semaphore, until};
+use crate::program::{LONG, Program, is_alive, semaphore, setsid, until};
 
 /// A command that prints each signal that it gets, and ends with 3 on the last one.
 const LISTENER: &str = "\
@@ -106,7 +106,7 @@ async fn what_a_command_leaves_behind_goes_on_if_it_has_ended_by_itself() {
 async fn children_from_before_are_not_those_of_the_command() {
     let server = RedisServer::start().await;
     let line = "sleep 600 & echo pid $!; exec \"$0\" run --max-hold 300ms s -- sleep 60";
-    let mut command = std::process::Command::new("setsid");
+    let mut command = setsid();
     command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
     command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
     let program = Program::of(&mut command);
@@ -124,7 +124,7 @@ const COUNTER: &str = "trap 'echo got TERM' TERM; echo guard $PPID; i=0
 async fn a_sender_that_signals_twice_at_once_is_heard_once() {
     let server = RedisServer::start().await;
     // `timeout` signals its child, and then its group.
-    let mut command = std::process::Command::new("setsid");
+    let mut command = setsid();
     command.args(["timeout", "600", env!("CARGO_BIN_EXE_zsem")]);
     command.args(["run", "s", "--", "sh", "-c", COUNTER]);
     command

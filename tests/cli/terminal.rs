@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
 use zset_semaphore::Inspection;
 
-use crate::program::{LONG, as_in_a_shell, is_alive, semaphore, until};
+use crate::program::{LONG, as_in_a_shell, is_alive, semaphore, setsid, until};
 
 /// A terminal, and a process that it controls.
 struct Terminal {
@@ -41,7 +41,7 @@ impl Terminal {
         let path = ptsname(&master, Vec::new()).unwrap();
         let side =
             || -> OwnedFd { open(&*path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap() };
-        let mut command = Command::new("setsid");
+        let mut command = setsid();
         command.arg("--ctty").args(command_line);
         command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL").env_remove("NO_COLOR");
         command.stdin(Stdio::from(side())).stdout(Stdio::from(side())).stderr(Stdio::from(side()));

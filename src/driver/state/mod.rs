@@ -347,9 +347,10 @@ impl SemaphoreState {
         let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
         let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
         let permit = NewPermit { hold: held, renew, incarnation, counted_from, lease, named_by };
-        self.meter.granted(hold.id, now);
+        let id = hold.id;
         self.permits.insert(permit, now);
         self.end_wait(counter, WaitEnd::Granted(hold));
+        self.meter.granted(id, now);
     }
 
     /// Ends a wait whose end a reply has told.
@@ -587,5 +588,6 @@ impl SemaphoreState {
     pub(super) fn end(&mut self) {
         self.removals.close(self.in_flight.end(), &mut self.effects);
         self.effects.extend(self.permits.take_all_extends().map(Effect::Unextended));
+        self.meter.idle();
     }
 }

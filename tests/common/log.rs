@@ -23,6 +23,8 @@ pub(crate) struct SeenSpan {
     /// Each as `name=value `.
     pub(crate) fields: String,
     pub(crate) closed: bool,
+    /// How often it was entered.
+    pub(crate) entered: usize,
     /// How many there are of it.
     handles: usize,
 }
@@ -101,7 +103,7 @@ impl Subscriber for Log {
         attributes.record(&mut text);
         let (level, name) = (*attributes.metadata().level(), attributes.metadata().name());
         let mut spans = self.spans.lock().unwrap();
-        spans.push(SeenSpan { level, name, fields: text.0, closed: false, handles: 1 });
+        spans.push(SeenSpan { level, name, fields: text.0, closed: false, entered: 0, handles: 1 });
         span::Id::from_u64(spans.len() as u64)
     }
     fn record(&self, id: &span::Id, values: &span::Record<'_>) {
@@ -126,6 +128,8 @@ impl Subscriber for Log {
         event.record(&mut text);
         self.lines().push((*event.metadata().level(), text.0));
     }
-    fn enter(&self, _: &span::Id) {}
+    fn enter(&self, id: &span::Id) {
+        self.span(id, |span| span.entered += 1);
+    }
     fn exit(&self, _: &span::Id) {}
 }

@@ -38,6 +38,7 @@ async fn a_wait_is_a_span_at_debug_that_ends_with_it_and_tells_how() {
         let [granted, timeout, cancelled] = &spans[..] else { panic!("{spans:?}") };
         for span in &spans {
             assert!(span.closed && span.level == Level::DEBUG, "{span:?}");
+            assert!(span.entered > 0, "each poll is inside: {span:?}");
             assert_has(span, &["semaphore=\"jobs\""]);
         }
         assert_has(granted, &["units=2", "outcome=\"granted\""]);

@@ -43,6 +43,31 @@ async fn an_outage_and_its_end_are_told_by_one_line_each() {
 }
 
 #[tokio::test]
+async fn an_outage_ends_where_the_store_answers_that_there_is_no_room() {
+    let (log, _guard) = Log::of_this_thread(|_| true);
+    let mut server = RedisServer::start().await;
+    let client = Client::connect(server.url()).await.unwrap();
+    let semaphore = client.semaphore("s", 1).build().unwrap();
+    let service = ZSetSemaphoreLayer::new(semaphore)
+        .outage_policy(OutagePolicy::FailOpen)
+        .outage_after(Duration::from_millis(10))
+        .reject_when_full()
+        .release_on_response()
+        .layer(service_fn(async |()| Ok::<_, Infallible>(())));
+    server.kill();
+    drop(within(PATIENCE, service.clone().oneshot(())).await);
+    assert_eq!(log.count(Level::WARN, "the store is unavailable"), 1, "{log:?}");
+    server.restart_empty().await;
+    let other = Client::connect(server.url()).await.unwrap().semaphore("s", 1).build().unwrap();
+    let _held = within(PATIENCE, other.acquire(1)).await.unwrap();
+    eventually("the end is told", PATIENCE, async || {
+        drop(within(PATIENCE, service.clone().oneshot(())).await);
+        log.count(Level::INFO, "the store is back") == 1
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_comes_back_empty_is_told_by_one_line_for_all_names() {
     let (log, _guard) = Log::of_this_thread(|_| true);
     let mut server = RedisServer::start().await;

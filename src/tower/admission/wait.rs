@@ -142,6 +142,9 @@ impl PermitWaitProj<'_> {
                 Poll::Pending
             }
             Err(error) => {
+                if is_of_a_store_that_answers(&error) {
+                    settings.outage_log.ended(&self.limiter.limit_name);
+                }
                 let place = place_of(&error);
                 Poll::Ready(Err(self.reject(Reason::Acquire(error), place)))
             }
@@ -276,6 +279,12 @@ impl OutageWait {
         *self = Self::Grace(timer);
         polled
     }
+}
+
+/// Returns whether the store has told that there is no room, or that the waiter was kicked: it answers.
+fn is_of_a_store_that_answers(error: &AcquireError) -> bool {
+    use AcquireError::{Kicked, QueueFull, Timeout};
+    matches!(error, Timeout { outage: None, place: Some(_), .. } | QueueFull { .. } | Kicked)
 }
 
 /// Returns the number of requests ahead in the queue when the wait ended, if the store said it.

@@ -78,7 +78,11 @@ async fn downloads_are_all_made() {
     assert!(output.status.success(), "{output:?}");
     assert_eq!(
         log(&folder),
-        ["curl -fsSO http://a/1", "curl -fsSO http://a/2", "curl -fsSO http://a/3"]
+        [
+            "curl -fsSO --url http://a/1",
+            "curl -fsSO --url http://a/2",
+            "curl -fsSO --url http://a/3"
+        ]
     );
 }
 

@@ -116,6 +116,19 @@ async fn children_from_before_are_not_those_of_the_command() {
     kill_process(stranger, Signal::KILL).unwrap();
 }
 
+#[tokio::test]
+async fn a_killed_zsem_takes_the_command_along_though_term_is_ignored() {
+    let server = RedisServer::start().await;
+    let line = "trap '' TERM; exec \"$0\" run s -- sh -c 'echo pid $$; sleep 600'";
+    let mut command = setsid();
+    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
+    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
+    let program = Program::of(&mut command);
+    let child = program.pid_of_command().await;
+    program.send(Signal::KILL);
+    eventually("the command has ended", LONG, async || !is_alive(child)).await;
+}
+
 /// A command that prints each TERM, and ends by itself after a while.
 const COUNTER: &str = "trap 'echo got TERM' TERM; echo guard $PPID; i=0
     while [ $i -lt 25 ]; do sleep 0.02; i=$((i + 1)); done; echo over";

@@ -35,7 +35,8 @@ pub(crate) fn step(
     let parent = arguments.next().unwrap_or_default();
     let command: Vec<OsString> = arguments.collect();
     Some(match guards {
-        true => tie_to(&parent, Signal::TERM).and_then(|parent| guard::guard(parent, &command)),
+        // A signal that is never ignored: `guard` catches it whatever the parent ignores.
+        true => tie_to(&parent, Signal::CHILD).and_then(|parent| guard::guard(parent, &command)),
         false => tie_to(&parent, Signal::KILL).and_then(|_| Err(become_command(&command))),
     })
 }

@@ -38,6 +38,10 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
     tree::adopt_orphans();
     let refused = |error| Failure::of_system("signals", &error);
     let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
+    if getppid() != Some(parent) {
+        // Its signal came before it was caught.
+        return Ok(Status::of_signal(Signal::KILL.as_raw()));
+    }
     let started = exec::tie(command)?.spawn();
     let started = started.map_err(|error| Failure::of_system("the command", &error))?;
     let command = Pid::from_child(&started);

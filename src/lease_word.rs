@@ -166,15 +166,7 @@ mod tests {
 
     #[test]
     fn a_word_ends_once_and_keeps_how() {
-        let lost = [
-            LostReason::Expired,
-            LostReason::Kicked,
-            LostReason::MissingInStore,
-            LostReason::RenewalTimeout,
-            LostReason::MaxHold,
-            LostReason::Shutdown,
-        ]
-        .map(End::Lost);
+        let lost = LostReason::ALL.map(End::Lost);
         for end in lost.into_iter().chain([End::Released]) {
             let word = LeaseWord::new(Instant::now(), true);
             assert!(word.set_end(end));

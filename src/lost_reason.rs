@@ -24,6 +24,19 @@ pub enum LostReason {
     Shutdown,
 }
 
+#[cfg(any(test, feature = "metrics"))]
+impl LostReason {
+    /// All reasons, each at the index that it has as a number.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Expired,
+        Self::Kicked,
+        Self::MissingInStore,
+        Self::RenewalTimeout,
+        Self::MaxHold,
+        Self::Shutdown,
+    ];
+}
+
 impl fmt::Display for LostReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -48,19 +48,10 @@ pub(super) struct Instruments {
     pub(super) limit_units: Gauge,
     #[cfg(feature = "tower")]
     resting_units: Gauge,
-    lost: [Counter; REASONS.len()],
+    lost: [Counter; LostReason::ALL.len()],
     pub(super) unheard_grants: Counter,
     pub(super) data_losses: Counter,
 }
-
-const REASONS: [LostReason; 6] = [
-    LostReason::Expired,
-    LostReason::Kicked,
-    LostReason::MissingInStore,
-    LostReason::RenewalTimeout,
-    LostReason::MaxHold,
-    LostReason::Shutdown,
-];
 
 fn label_of(reason: LostReason) -> &'static str {
     match reason {
@@ -89,7 +80,7 @@ impl Instruments {
             limit_units: gauge!(LIMIT_UNITS, SEMAPHORE => label()),
             #[cfg(feature = "tower")]
             resting_units: gauge!(super::names::RESTING_UNITS, SEMAPHORE => label()),
-            lost: REASONS.map(
+            lost: LostReason::ALL.map(
                 |reason| counter!(LOST_TOTAL, SEMAPHORE => label(), "reason" => label_of(reason)),
             ),
             unheard_grants: counter!(UNHEARD_GRANTS_TOTAL, SEMAPHORE => label()),
@@ -110,7 +101,6 @@ impl Instruments {
     }
 
     pub(super) fn lost(&self, reason: LostReason) -> &Counter {
-        let index = REASONS.iter().position(|known| *known == reason);
-        &self.lost[index.unwrap_or(0)]
+        &self.lost[reason as usize]
     }
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{StoreError, StoreErrorKind};
+use crate::lost_reason::LostReason;
 use crate::metrics::{TurnEnd, WaitOutcome};
 use crate::numbers::Epoch;
 use crate::store::TurnOutcome;
@@ -15,6 +16,8 @@ fn each_outcome_has_a_label_and_a_place_of_its_own() {
     assert_eq!(turns, (0..TurnEnd::ALL.len()).collect::<Vec<_>>());
     let labels: BTreeSet<_> = TurnEnd::ALL.iter().map(|end| end.label()).collect();
     assert_eq!(labels.len(), TurnEnd::ALL.len());
+    let lost: Vec<_> = LostReason::ALL.iter().map(|reason| *reason as usize).collect();
+    assert_eq!(lost, (0..LostReason::ALL.len()).collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! The instruments of a layer, and the gauge of a keyed limit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, counter, gauge};
@@ -25,8 +24,6 @@ struct LayerInstruments {
     rejected: [Counter; REASONS.len()],
     waits: Histograms<{ RequestOutcome::UNREJECTED.len() + 1 }>,
     outage: Gauge,
-    /// Whether the gauge counts this layer.
-    in_outage: AtomicBool,
 }
 
 /// The reasons of rejections, as [`Reason::label`](crate::tower::Reason::label) lists them.
@@ -70,10 +67,17 @@ impl LayerMeter {
         instruments.waits.of_outcome(outcome.index(), outcome.label()).record(waited);
     }
 
-    /// Whether the outage policy decides about requests.
-    pub(crate) fn outage(&self, is: bool) {
+    /// The outage policy decides about requests from now on.
+    pub(crate) fn outage_began(&self) {
         if let Some(instruments) = &self.0 {
-            instruments.set_outage(is);
+            instruments.outage.increment(1.0);
+        }
+    }
+
+    /// What [began](Self::outage_began) has ended.
+    pub(crate) fn outage_ended(&self) {
+        if let Some(instruments) = &self.0 {
+            instruments.outage.decrement(1.0);
         }
     }
 }
@@ -91,23 +95,7 @@ impl LayerInstruments {
             rejected: REASONS.map(|reason| counter(RequestOutcome::Rejected(reason), reason)),
             waits: Histograms::new(REQUEST_WAIT_SECONDS, semaphore),
             outage: gauge!(OUTAGE, SEMAPHORE => Arc::clone(semaphore)),
-            in_outage: AtomicBool::new(false),
         }
-    }
-
-    fn set_outage(&self, is: bool) {
-        if self.in_outage.swap(is, Ordering::Relaxed) != is {
-            match is {
-                true => self.outage.increment(1.0),
-                false => self.outage.decrement(1.0),
-            }
-        }
-    }
-}
-
-impl Drop for LayerInstruments {
-    fn drop(&mut self) {
-        self.set_outage(false);
     }
 }
 

@@ -54,7 +54,9 @@ mod layer {
 
         pub(crate) fn request(&self, _: RequestOutcome, _: Duration) {}
 
-        pub(crate) fn outage(&self, _: bool) {}
+        pub(crate) fn outage_began(&self) {}
+
+        pub(crate) fn outage_ended(&self) {}
     }
 
     impl KeysMeter {

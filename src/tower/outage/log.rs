@@ -1,4 +1,4 @@
-//! The log lines of an outage: one when it begins, one when it ends.
+//! The log lines of an outage: one when it begins, one when it ends. The gauge of outages moves with them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,7 @@ impl OutageLog {
         error: Option<&StoreError>,
     ) {
         if !self.logged.load(Ordering::Relaxed) && !self.logged.swap(true, Ordering::Relaxed) {
-            self.meter.outage(true);
+            self.meter.outage_began();
             tracing::warn!(
                 limit = limit_name,
                 ?policy,
@@ -43,8 +43,17 @@ impl OutageLog {
     /// Logs the end of the outage, if its begin was logged.
     pub(crate) fn ended(&self, limit_name: &str) {
         if self.logged.load(Ordering::Relaxed) && self.logged.swap(false, Ordering::Relaxed) {
-            self.meter.outage(false);
+            self.meter.outage_ended();
             tracing::info!(limit = limit_name, "the store is back; requests are counted again");
+        }
+    }
+}
+
+/// A layer that is gone is in no outage.
+impl Drop for OutageLog {
+    fn drop(&mut self) {
+        if *self.logged.get_mut() {
+            self.meter.outage_ended();
         }
     }
 }

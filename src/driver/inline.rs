@@ -37,7 +37,7 @@ pub(super) fn take_turns(
             state.next_turn(now, call_timeout, None)
         });
         let Some(outgoing) = outgoing else { break };
-        let sent = SentAt::new(Instant::now(), outgoing.turn.ids());
+        let sent = SentAt::new(meter.present(now), outgoing.turn.ids());
         let span = TurnSpan::begin(&outgoing.turn, store.database(), || store.address());
         let Some(outcome) = store.turn_inline(&outgoing.turn) else { return true };
         let end = TurnEnd::of(&outcome);

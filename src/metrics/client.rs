@@ -56,6 +56,11 @@ impl ClientMeter {
         }))
     }
 
+    /// Returns the present instant, or `before` if nobody asks for it.
+    pub(crate) fn present(&self, before: Instant) -> Instant {
+        if self.0.is_some() { Instant::now() } else { before }
+    }
+
     /// Returns the meter of a semaphore.
     pub(crate) fn of(&self, name: &str) -> Meter {
         Meter(self.0.as_ref().map(|instruments| instruments.of(name)))

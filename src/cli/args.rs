@@ -204,5 +204,5 @@ pub(crate) struct KickArgs {
 }
 
 fn status(text: &str) -> Result<Status, String> {
-    text.parse().map(Status::new).map_err(|_| "a status is a number from 0 to 255".to_owned())
+    text.parse().map(Status::Code).map_err(|_| "a status is a number from 0 to 255".to_owned())
 }

@@ -31,7 +31,7 @@ pub(crate) async fn hold(global: &Global, args: &PermitArgs) -> Result<Status, F
     let mut signals = Signals::catch()?;
     let granted = match wait(global, args, &mut signals).await? {
         Waited::Granted(granted) => granted,
-        Waited::Signal(received) => return Ok(Status::of_signal(received.signal.as_raw())),
+        Waited::Signal(received) => return Ok(Status::Signal(received.signal.as_raw())),
     };
     let Granted { client, permit, .. } = *granted;
     let (id, token, units) = (permit.id().to_string(), permit.fencing_token(), permit.units());

@@ -9,7 +9,7 @@ use signal_hook::low_level::emulate_default_handler;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Code(u8),
-    /// A signal has ended the command, or the wait. `zsem` ends by the same one: a shell then prints 128 + N, and
+    /// A signal has ended the command, the wait, or `zsem` itself. `zsem` ends by the same one: a shell then prints 128 + N, and
     /// leaves its loop on Ctrl-C.
     Signal(i32),
 }
@@ -36,15 +36,6 @@ impl Status {
     pub(crate) const CANNOT_RUN: Self = Self::Code(126);
     /// There is no such command.
     pub(crate) const NOT_FOUND: Self = Self::Code(127);
-
-    pub(crate) const fn new(status: u8) -> Self {
-        Self::Code(status)
-    }
-
-    /// The status of a command that a signal has ended, or of `zsem` if it was ended by one.
-    pub(crate) fn of_signal(signal: i32) -> Self {
-        Self::Signal(signal)
-    }
 
     /// The status of a process that has ended.
     pub(crate) fn of(status: WaitStatus) -> Self {

@@ -40,7 +40,7 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
     let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
     if getppid() != Some(parent) {
         // Its signal came before it was caught.
-        return Ok(Status::of_signal(Signal::KILL.as_raw()));
+        return Ok(Status::Signal(Signal::KILL.as_raw()));
     }
     let started = exec::tie(command)?.spawn();
     let started = started.map_err(|error| Failure::of_system("the command", &error))?;
@@ -62,7 +62,7 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
         }
         if getppid() != Some(parent) {
             guard.end_all();
-            return Ok(Status::of_signal(Signal::KILL.as_raw()));
+            return Ok(Status::Signal(Signal::KILL.as_raw()));
         }
         guard.pass_on();
     }

@@ -30,7 +30,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failur
     let waited = wait(global, &args.permit, &mut signals).await;
     let granted = match waited.map_err(|failure| failure.or_no_permit(args.conflict_status))? {
         Waited::Granted(granted) => granted,
-        Waited::Signal(received) => return Ok(Status::of_signal(received.signal.as_raw())),
+        Waited::Signal(received) => return Ok(Status::Signal(received.signal.as_raw())),
     };
     let Granted { client, semaphore, permit } = *granted;
     let ended = match Child::start(&command(&args), &semaphore, &permit, &signals) {

@@ -146,7 +146,7 @@ impl Watch {
 
 /// A command that was killed could not end what it has started, and neither could a guard that was killed.
 async fn end_rest(child: &Child, status: Status) {
-    while status == Status::of_signal(Signal::KILL.as_raw()) && child.kill() {
+    while status == Status::Signal(Signal::KILL.as_raw()) && child.kill() {
         sleep(ENDING).await;
         child.has_left_nothing();
     }

@@ -9,7 +9,7 @@ use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::eventually;
 
-use crate::program::{LONG, Program, semaphore, setsid, until_told, zsem};
+use crate::program::{LONG, Program, bash, semaphore, until_told, zsem};
 
 #[tokio::test]
 async fn arguments_arrive_byte_for_byte_and_no_shell_sees_them() {
@@ -121,28 +121,28 @@ async fn the_url_comes_from_an_argument_a_file_or_the_environment_in_this_order(
     assert_eq!(seen_by(zsem("", run).env("REDIS_URL", &here)).await, (true, false));
 }
 
-/// Runs a line of bash in which `$0` is `zsem`.
-fn bash(server: &RedisServer, line: &str) -> Option<i32> {
-    let mut command = setsid();
-    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
-    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL").stdout(Stdio::null());
-    command.status().unwrap().code()
+/// Returns the status of a line of bash.
+fn status_of_line(server: &RedisServer, line: &str) -> Option<i32> {
+    bash(server, line).stdout(Stdio::null()).status().unwrap().code()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_that_nobody_can_read_change_no_status() {
     let server = RedisServer::start().await;
     let held = semaphore(&server, "full", 1).await.acquire(1).await.unwrap();
-    assert_eq!(bash(&server, "exec \"$0\" run --try full -- true 2>/dev/full"), Some(75));
+    assert_eq!(status_of_line(&server, "exec \"$0\" run --try full -- true 2>/dev/full"), Some(75));
     let kept = "exec \"$0\" run --when-lost keep --max-hold 100ms s -- sh -c 'sleep 0.5; exit 5' 2>/dev/full";
-    assert_eq!(bash(&server, kept), Some(5));
+    assert_eq!(status_of_line(&server, kept), Some(5));
     drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_parent_that_ignores_the_end_of_children_changes_no_status() {
     let server = RedisServer::start().await;
-    assert_eq!(bash(&server, "trap '' CHLD; exec \"$0\" run s -- sh -c 'exit 3'"), Some(3));
+    assert_eq!(
+        status_of_line(&server, "trap '' CHLD; exec \"$0\" run s -- sh -c 'exit 3'"),
+        Some(3)
+    );
 }
 
 #[tokio::test]

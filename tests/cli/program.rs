@@ -55,6 +55,14 @@ pub(crate) fn zsem<A: AsRef<OsStr>>(url: &str, args: impl IntoIterator<Item = A>
     command
 }
 
+/// A command that runs a line of bash without a terminal. In it, `$0` is `zsem`.
+pub(crate) fn bash(server: &RedisServer, line: &str) -> Command {
+    let mut command = setsid();
+    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
+    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
+    command
+}
+
 impl Program {
     pub(crate) fn start(server: &RedisServer, line: &str) -> Self {
         Self::of(&mut zsem(&server.url(), line.split_whitespace()))

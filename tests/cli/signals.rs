@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
 
-use crate::program::{LONG, Program, is_alive, semaphore, setsid, until};
+use crate::program::{LONG, Program, bash, is_alive, semaphore, setsid, until};
 
 /// A command that prints each signal that it gets, and ends with 3 on the last one.
 const LISTENER: &str = "\
@@ -106,10 +106,7 @@ async fn what_a_command_leaves_behind_goes_on_if_it_has_ended_by_itself() {
 async fn children_from_before_are_not_those_of_the_command() {
     let server = RedisServer::start().await;
     let line = "sleep 600 & echo pid $!; exec \"$0\" run --max-hold 300ms s -- sleep 60";
-    let mut command = setsid();
-    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
-    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
-    let program = Program::of(&mut command);
+    let program = Program::of(&mut bash(&server, line));
     let stranger = program.pid_of_command().await;
     assert_eq!(program.status().await, 76);
     assert!(is_alive(stranger));
@@ -120,10 +117,7 @@ async fn children_from_before_are_not_those_of_the_command() {
 async fn a_killed_zsem_takes_the_command_along_though_term_is_ignored() {
     let server = RedisServer::start().await;
     let line = "trap '' TERM; exec \"$0\" run s -- sh -c 'echo pid $$; sleep 600'";
-    let mut command = setsid();
-    command.args(["bash", "-c", line, env!("CARGO_BIN_EXE_zsem")]);
-    command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL");
-    let program = Program::of(&mut command);
+    let program = Program::of(&mut bash(&server, line));
     let child = program.pid_of_command().await;
     program.send(Signal::KILL);
     eventually("the command has ended", LONG, async || !is_alive(child)).await;

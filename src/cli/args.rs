@@ -62,7 +62,7 @@ pub(crate) struct Global {
     /// Refuses what would change anything
     #[arg(long, global = true)]
     pub(crate) read_only: bool,
-    /// Prints on standard error what the connection does: -v warnings, -vv what comes between, -vvv everything
+    /// Prints log lines on standard error: -v warnings, -vv also information and details, -vvv everything
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -26,8 +26,8 @@ pub(crate) struct Child {
     changes: Arc<Notify>,
 }
 
-/// How often a look is taken at whom to ask. What is started between the first look and its signals is found by the
-/// second one.
+/// How often the processes are listed to be asked. The second list has what was started while the first one was read and
+/// asked.
 const LOOKS: usize = 2;
 
 /// The process group of a command.

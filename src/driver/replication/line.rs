@@ -39,7 +39,7 @@ pub(in crate::driver) struct Line {
 #[derive(Default)]
 struct People {
     waiting: VecDeque<Asker>,
-    /// Those whom the present question is about.
+    /// The callers of the present question.
     round: Round,
     /// Whether the line has a task.
     is_served: bool,

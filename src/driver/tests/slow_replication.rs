@@ -27,7 +27,7 @@ impl Question {
         counters
     }
 
-    /// The server has all grants, and so many replicas do.
+    /// The server has all grants, and so has this number of replicas.
     pub(super) fn count(self, replicas: u32) {
         let held = self.grants.iter().map(|(_, ids)| Ok(vec![true; ids.len()])).collect();
         drop(self.done.send(Ok(Acknowledged { replicas, held })));

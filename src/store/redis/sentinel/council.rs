@@ -102,7 +102,7 @@ impl Council {
         &self.opinions
     }
 
-    /// Returns whether so many have spoken that one who says otherwise would have been heard.
+    /// Returns whether more than half of the sentinels have answered, or all have answered or refused.
     pub(super) fn is_heard_out(&self) -> bool {
         self.has_spoken() || self.opinions.answers().count() * 2 > self.size()
     }

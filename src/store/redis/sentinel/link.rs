@@ -19,7 +19,7 @@ use super::answer::{Answer, questions, read};
 use super::refusal::Refusal;
 
 /// The sentinel that leads a failover tells when it has told a replica to become the primary, and when it knows that
-/// it is one. The others tell of it as soon as they know it. A sentinel that an operator sets up anew tells what it
+/// it is one. The others tell of it as soon as they know it. A sentinel that an operator resets tells what it
 /// monitors.
 const CHANNELS: [&str; 4] =
     ["+failover-state-wait-promotion", "+promoted-slave", "+switch-master", "+monitor"];

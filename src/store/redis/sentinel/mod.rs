@@ -4,7 +4,7 @@
 //!
 //! For the driver, a primary behind sentinels is one place whose address is looked up at each opening. All
 //! known sentinels are asked at once. The first good answer wins, unless another one has a higher epoch: a
-//! sentinel that was cut off still names the old primary. Where an operator has set the sentinels up anew, their
+//! sentinel that was cut off still names the old primary. If an operator has reset the sentinels, their
 //! epochs begin again, and most of them have to agree. The connections to the sentinels stay open. The driver
 //! polls them with the connection to the primary, which they end once the primary has moved. No task is started.
 
@@ -180,7 +180,7 @@ impl Sentinels {
 
     /// Notes where the primary is. The log tells when it has moved.
     fn found(&self, Known { address, epoch }: &Known) {
-        // Epochs begin again where an operator has set the sentinels up anew.
+        // Epochs begin again if an operator has reset the sentinels.
         self.0.epoch.store(*epoch, Ordering::Relaxed);
         let before = lock(&self.0.found).replace(address.clone());
         if let Some(before) = before.filter(|before| before != address) {

@@ -21,8 +21,8 @@ struct Opinion {
 }
 
 impl Opinion {
-    /// Returns whether the sentinel has told a higher epoch before. Epochs fall only where an operator has set the
-    /// sentinel up again. One that was cut off never knew the higher epoch.
+    /// Returns whether the sentinel has told a higher epoch before. Epochs fall only if an operator has reset the
+    /// sentinel. One that was cut off never knew the higher epoch.
     fn begins_again(&self) -> bool {
         self.latest.as_ref().is_ok_and(|known| known.epoch < self.highest)
     }
@@ -79,7 +79,7 @@ impl Opinions {
     /// Returns whether the sentinels, `all` of them together, say that the primary is no longer at `present`.
     ///
     /// One sentinel that names another server in a higher epoch is enough. A lower epoch counts only where the
-    /// sentinels were set up anew: more than half of all name another server, none names this one, and one of them has told
+    /// sentinels were reset: more than half of all name another server, none names this one, and one of them has told
     /// a higher epoch before.
     pub(super) fn deny(&self, present: &Known, all: usize) -> bool {
         if self.known().any(|known| known.follows(present)) {

@@ -15,3 +15,4 @@ mod signals;
 mod status;
 mod steering;
 mod terminal;
+mod tmux;

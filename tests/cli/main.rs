@@ -16,3 +16,4 @@ mod signals;
 mod status;
 mod steering;
 mod terminal;
+mod tmux;

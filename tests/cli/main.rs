@@ -6,6 +6,7 @@
 mod check;
 mod command;
 mod crowd;
+mod descendants;
 mod examples;
 mod hold;
 mod listing;
@@ -18,4 +19,5 @@ mod signals;
 mod status;
 mod steering;
 mod terminal;
+mod tmux;
 mod wrong_input;

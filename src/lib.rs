@@ -1,4 +1,8 @@
-#![doc = include_str!("../README.md")]
+#![cfg_attr(all(feature = "redis", feature = "tower"), doc = include_str!("../README.md"))]
+#![cfg_attr(
+    not(all(feature = "redis", feature = "tower")),
+    doc = "A counting semaphore for a whole cluster."
+)]
 #![cfg_attr(not(test), warn(clippy::too_many_lines, clippy::excessive_nesting))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -8,6 +8,7 @@ mod command;
 mod crowd;
 mod descendants;
 mod examples;
+mod guard;
 mod listing;
 mod lost;
 mod program;

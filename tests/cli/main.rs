@@ -5,6 +5,7 @@
 
 mod check;
 mod command;
+mod confined;
 mod crowd;
 mod descendants;
 mod examples;

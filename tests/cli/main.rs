@@ -14,5 +14,6 @@ mod queue;
 mod signals;
 mod status;
 mod steering;
+mod storm;
 mod terminal;
 mod tmux;

@@ -6,6 +6,7 @@
 mod check;
 mod command;
 mod crowd;
+mod descendants;
 mod examples;
 mod listing;
 mod lost;

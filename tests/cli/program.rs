@@ -126,6 +126,11 @@ impl Program {
         File::create(self.directory.path().join(name)).unwrap();
     }
 
+    /// Opens a file in that folder.
+    pub(crate) fn file(&self, name: &str) -> File {
+        File::open(self.directory.path().join(name)).unwrap()
+    }
+
     pub(crate) fn process(&mut self) -> &mut OwnedProcess {
         &mut self.process
     }

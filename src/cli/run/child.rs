@@ -1,27 +1,34 @@
 //! The command that runs under a permit.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
+use std::iter;
 use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use zset_semaphore::{Permit, ZSetSemaphore};
 
 use crate::failure::Failure;
+use crate::output::warn;
 use crate::signals::{Received, Signals};
 use crate::status::Status;
 
-use super::exec::{GUARD, next_step};
+use super::ending::Ending;
+use super::exec::{GUARD, next_step, own_program, tie};
 use super::tree;
 
-/// The command, as `zsem` sees it: the guard, and all that is below it.
+/// The command, as `zsem` sees it: the process that it has started, and all that is below that.
 pub(crate) struct Child {
-    guard: Pid,
+    /// The guard; or `zsem` once more, which starts the guard.
+    first: Pid,
+    /// Whether `first` has ended and was collected. Another process may have its number then.
+    is_collected: Cell<bool>,
     group: Group,
-    /// Children that this process had before: a shell may have become `zsem` by `exec`.
-    strangers: Vec<Pid>,
     /// Notified whenever a child has ended.
     changes: Arc<Notify>,
 }
@@ -29,6 +36,8 @@ pub(crate) struct Child {
 /// How often the processes are listed to be asked. The second list has what was started while the first one was read and
 /// asked.
 const LOOKS: usize = 2;
+
+const NOT_SHOWN: &str = "warning: /proc is not that of zsem: what has left the process group of the command is not killed";
 
 /// The process group of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,30 +56,48 @@ impl Child {
         permit: &Permit,
         signals: &Signals,
     ) -> Result<Self, Failure> {
-        let strangers = tree::children();
         tree::adopt_orphans();
-        let group = if has_terminal() { Group::Shared } else { Group::Own };
         let mut step = next_step(GUARD, command)?;
         step.env("ZSEM_NAME", semaphore.name())
             .env("ZSEM_ID", permit.id().to_string())
             .env("ZSEM_TOKEN", permit.fencing_token().to_string())
             .env("ZSEM_UNITS", permit.units().to_string())
             .env("ZSEM_LIMIT", semaphore.limit().to_string());
+        Self::spawn(step, signals)
+    }
+
+    /// Starts `zsem` once more, with the same arguments. It ends when this process ends.
+    pub(crate) fn again(signals: &Signals) -> Result<Self, Failure> {
+        let arguments = std::env::args_os().skip(1);
+        let command: Vec<_> = iter::once(own_program()?.into()).chain(arguments).collect();
+        Self::spawn(tie(&command)?, signals)
+    }
+
+    fn spawn(mut step: Command, signals: &Signals) -> Result<Self, Failure> {
+        let group = if has_terminal() { Group::Shared } else { Group::Own };
         if group == Group::Own {
             step.process_group(0);
         }
-        let guard = step.spawn().map_err(|error| Failure::of_system("the command", &error))?;
-        Ok(Self { guard: Pid::from_child(&guard), group, strangers, changes: signals.children() })
+        let first = step.spawn().map_err(|error| Failure::of_system("the command", &error))?;
+        let (first, changes) = (Pid::from_child(&first), signals.children());
+        Ok(Self { first, is_collected: Cell::new(false), group, changes })
     }
 
     /// Resolves when the command has ended, once. Cancel-safe.
     pub(crate) async fn ended(&self) -> Status {
         loop {
-            match tree::collect(self.guard) {
-                Some(status) => return Status::of(status),
+            match self.collect() {
+                Some(status) => return status,
                 None => self.changed().await,
             }
         }
+    }
+
+    /// Collects what has ended. Returns how the command has ended, if it is among that.
+    fn collect(&self) -> Option<Status> {
+        let status = tree::collect(self.first)?;
+        self.is_collected.set(true);
+        Some(Status::of(status))
     }
 
     /// Resolves when a child has ended, or may have. Cancel-safe.
@@ -80,19 +107,19 @@ impl Child {
 
     /// Collects what the command has left behind and has ended. Returns whether nothing of it runs any more.
     pub(crate) fn has_left_nothing(&self) -> bool {
-        tree::collect(self.guard);
-        tree::below_this(&self.strangers).iter().all(|process| process.is_dead)
+        self.collect();
+        !tree::has_children()
     }
 
     /// Sends a signal to all that the command has started. What is stopped goes on, to act on it.
     pub(crate) fn ask(&self, signal: Signal) {
-        if !cfg!(target_os = "linux") {
-            return self.ask_guard(signal);
+        if !tree::is_shown() {
+            return self.ask_first(signal);
         }
-        let mut asked = vec![self.guard];
+        let mut asked = vec![self.first];
         for _ in 0..LOOKS {
-            let found = tree::below_this(&self.strangers).into_iter().map(|process| process.pid);
-            let new: Vec<Pid> = found.filter(|pid| !asked.contains(pid)).collect();
+            let mut new = tree::below_this();
+            new.retain(|pid| !asked.contains(pid));
             for pid in &new {
                 let _ = kill_process(*pid, signal); // it may have ended a moment ago
                 let _ = kill_process(*pid, Signal::CONT);
@@ -102,29 +129,54 @@ impl Child {
     }
 
     /// Sends a signal to the guard, which passes it on.
-    fn ask_guard(&self, signal: Signal) {
-        let _ = kill_process(self.guard, signal); // it may have ended a moment ago
+    fn ask_first(&self, signal: Signal) {
+        if !self.is_collected.get() {
+            let _ = kill_process(self.first, signal); // it may have ended a moment ago
+        }
     }
 
-    /// Kills all that the command has started, as it is found now. What it starts meanwhile is found by the next
-    /// call. Returns whether there was anything.
-    pub(crate) fn kill(&self) -> bool {
-        if cfg!(target_os = "linux") {
-            return tree::kill_below_this(&self.strangers);
+    /// Kills all that the command has started. Resolves when nothing of it is left.
+    pub(crate) async fn end_all(&self) {
+        let (mut ending, mut has_warned) = (Ending::new(), false);
+        if cfg!(target_os = "linux") && !tree::is_shown() {
+            warn(NOT_SHOWN);
         }
-        let killed = match self.group {
-            Group::Own => kill_process_group(self.guard, Signal::KILL),
-            Group::Shared => kill_process(self.guard, Signal::KILL),
+        self.kill_group();
+        while !ending.go_on() {
+            if !has_warned && !ending.refused.is_empty() {
+                has_warned = true;
+                warn(&told_of(&ending.refused));
+            }
+            let _ = timeout(ending.pause, self.changed()).await; // it may last
+        }
+    }
+
+    /// Kills the process group of the command, or the guard alone, which the command does not outlive.
+    fn kill_group(&self) {
+        if self.is_collected.replace(true) {
+            return;
+        }
+        // It may have ended a moment ago.
+        let _ = match self.group {
+            Group::Own => kill_process_group(self.first, Signal::KILL),
+            Group::Shared => kill_process(self.first, Signal::KILL),
         };
-        killed.is_ok()
     }
 
     /// Passes a signal on, by the guard, unless the terminal has sent it to all in the foreground.
     pub(crate) fn pass_on(&self, received: Received) {
         if received.sender.is_some() || self.group == Group::Own {
-            self.ask_guard(received.signal);
+            self.ask_first(received.signal);
         }
     }
+}
+
+fn told_of(refused: &[Pid]) -> String {
+    let numbers: Vec<_> = refused.iter().map(|pid| pid.as_raw_nonzero().to_string()).collect();
+    let numbers = numbers.join(", ");
+    format!(
+        "warning: zsem may not kill what runs as another user, and waits for its end: {numbers}"
+    )
 }
 
 fn has_terminal() -> bool {

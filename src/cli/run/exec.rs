@@ -5,6 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, getpid, getppid};
@@ -43,13 +44,17 @@ pub(crate) fn step(
 
 /// Returns a command that is such a step of this program, with this process as its parent.
 pub(super) fn next_step(step: &str, command: &[OsString]) -> Result<Command, Failure> {
-    let program = match std::env::current_exe() {
-        _ if cfg!(target_os = "linux") => OWN_PROGRAM.into(),
-        own => own.map_err(|error| Failure::of_system("zsem itself", &error))?,
-    };
-    let mut next = Command::new(program);
+    let mut next = Command::new(own_program()?);
     next.arg0("zsem").arg(step).arg(getpid().to_string()).args(command);
     Ok(next)
+}
+
+/// Returns the path of this program.
+pub(super) fn own_program() -> Result<PathBuf, Failure> {
+    if cfg!(target_os = "linux") {
+        return Ok(OWN_PROGRAM.into());
+    }
+    std::env::current_exe().map_err(|error| Failure::of_system("zsem itself", &error))
 }
 
 /// Returns the command that ties a command to this process.

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::event::{Timespec, poll};
 use rustix::process::{Pid, Signal, getpgrp, getpid, getppid, kill_process, kill_process_group};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
@@ -15,6 +16,7 @@ use crate::failure::Failure;
 use crate::signals::{Received, caught};
 use crate::status::Status;
 
+use super::ending::Ending;
 use super::{exec, tree};
 
 /// For how long a signal is held back. Who signals a whole group, or all processes of a unit, signals the command,
@@ -101,11 +103,17 @@ impl Guard {
     /// Kills all that the command has started, and the command first.
     fn end_all(&self) {
         let _ = kill_process(self.command, Signal::KILL);
-        while tree::kill_below_this(&[]) {
-            tree::collect(self.command);
-            sleep(LOOK);
+        let mut ending = Ending::new();
+        while !ending.go_on() {
+            pause(ending.pause);
         }
     }
+}
+
+/// Sleeps for so long, or until a signal comes, such as the end of a child.
+fn pause(duration: Duration) {
+    let time = Timespec { tv_sec: 0, tv_nsec: i64::from(duration.subsec_nanos()) };
+    let _ = poll(&mut [], Some(&time));
 }
 
 /// Sends a signal to the command; or to its group, if the guard leads that.

@@ -1,6 +1,7 @@
 //! `zsem run`: waits for a permit, runs a command, and gives the permit back.
 
 mod child;
+mod ending;
 mod exec;
 mod guard;
 mod tree;
@@ -27,6 +28,9 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failur
     global.may_change()?;
     let watch = Watch { grace: grace(&args)?, signal: args.signal, when_lost: args.when_lost };
     let mut signals = Signals::catch()?;
+    if tree::has_children() {
+        return run_below(signals).await;
+    }
     let waited = wait(global, &args.permit, &mut signals).await;
     let granted = match waited.map_err(|failure| failure.or_no_permit(args.conflict_status))? {
         Waited::Granted(granted) => granted,
@@ -52,6 +56,19 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failur
             let why = reason.map_or_else(|| "its end was near".to_owned(), |why| why.to_string());
             let told = format!("the permit was lost, and the command was stopped: {why}");
             Err(Failure::new(Status::LOST, told))
+        }
+    }
+}
+
+/// Runs `zsem` as a child of this process, which had children before it became `zsem`. What they leave behind would be
+/// taken for what the command has started.
+async fn run_below(mut signals: Signals) -> Result<Status, Failure> {
+    let child = Child::again(&signals)?;
+    loop {
+        tokio::select! {
+            biased;
+            status = child.ended() => return Ok(status),
+            received = signals.next() => child.pass_on(received),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use zset_semaphore::{LostReason, Permit};
 
 use crate::args::WhenLost;
@@ -38,14 +38,14 @@ enum Stage {
     Asked(Instant),
     /// The permit is lost. All that runs is killed at that instant.
     Lost(LostReason, Instant),
-    /// It is being killed. What was started meanwhile is killed at that instant.
-    Killed(LostReason, Instant),
+    /// The permit is lost, and all that runs is killed.
+    Over(LostReason),
     /// The permit is lost, and the command goes on.
     Kept,
 }
 
-/// How long what was killed may take to end, before a look at what it has started meanwhile.
-const ENDING: Duration = Duration::from_millis(2);
+/// How long to wait for the loss of a permit whose deadline has passed.
+const LOOK: Duration = Duration::from_millis(2);
 
 impl Watch {
     /// Resolves when the command has ended, and all that it has started, too, if its permit is lost. It asks them
@@ -79,6 +79,10 @@ impl Watch {
                 }
                 received = signals.next() => child.pass_on(received),
             }
+            if let Stage::Over(_) = stage {
+                child.end_all().await;
+                return Ended::Stopped(stage.reason());
+            }
             if has_ended && child.has_left_nothing() {
                 return Ended::Stopped(stage.reason());
             }
@@ -91,7 +95,7 @@ impl Watch {
         match stage {
             Stage::Running | Stage::Kept => true,
             Stage::Asked(_) => !permit.is_lost() && self.ask_at(permit) > Instant::now(),
-            Stage::Lost(..) | Stage::Killed(..) => false,
+            Stage::Lost(..) | Stage::Over(_) => false,
         }
     }
 
@@ -99,8 +103,8 @@ impl Watch {
     fn look_at(&self, stage: Stage, permit: &Permit) -> Option<Instant> {
         match stage {
             Stage::Running => (self.when_lost == WhenLost::Stop).then(|| self.ask_at(permit)),
-            Stage::Asked(at) | Stage::Lost(_, at) | Stage::Killed(_, at) => Some(at),
-            Stage::Kept => None,
+            Stage::Asked(at) | Stage::Lost(_, at) => Some(at),
+            Stage::Kept | Stage::Over(_) => None,
         }
     }
 
@@ -121,9 +125,9 @@ impl Watch {
             // It was renewed.
             Stage::Running | Stage::Asked(_) if self.ask_at(permit) > now => Stage::Running,
             // `lost` resolves next.
-            Stage::Running | Stage::Asked(_) => Stage::Asked(now + ENDING),
-            Stage::Lost(reason, _) | Stage::Killed(reason, _) => kill(child, reason),
-            Stage::Kept => stage,
+            Stage::Running | Stage::Asked(_) => Stage::Asked(now + LOOK),
+            Stage::Lost(reason, _) => Stage::Over(reason),
+            Stage::Kept | Stage::Over(_) => stage,
         }
     }
 
@@ -140,28 +144,22 @@ impl Watch {
             }
             return Stage::Lost(reason, deadline.min(Instant::now() + self.grace));
         }
-        kill(child, reason)
+        Stage::Over(reason)
     }
 }
 
 /// A command that was killed could not end what it has started, and neither could a guard that was killed.
 async fn end_rest(child: &Child, status: Status) {
-    while status == Status::Signal(Signal::KILL.as_raw()) && child.kill() {
-        sleep(ENDING).await;
-        child.has_left_nothing();
+    if status == Status::Signal(Signal::KILL.as_raw()) {
+        child.end_all().await;
     }
-}
-
-fn kill(child: &Child, reason: LostReason) -> Stage {
-    child.kill();
-    Stage::Killed(reason, Instant::now() + ENDING)
 }
 
 impl Stage {
     fn reason(self) -> Option<LostReason> {
         match self {
             Self::Running | Self::Asked(_) | Self::Kept => None,
-            Self::Lost(reason, _) | Self::Killed(reason, _) => Some(reason),
+            Self::Lost(reason, _) | Self::Over(reason) => Some(reason),
         }
     }
 }

@@ -18,6 +18,7 @@ mod queue;
 mod signals;
 mod status;
 mod steering;
+mod storm;
 mod terminal;
 mod tmux;
 mod wrong_input;

@@ -17,6 +17,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::id::PermitId;
+#[cfg(feature = "metrics")]
+use crate::lease;
 use crate::lease_word::{End, LeaseWord};
 use crate::lost_reason::LostReason;
 use crate::numbers::Seq;
@@ -78,6 +80,12 @@ impl Hold {
         self.word.until()
     }
 
+    /// Returns the instant from which the lease counts. Until the first renewal, that is the grant.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn granted_at(&self) -> Instant {
+        lease::sent_at(self.lease_until(), self.id.lease())
+    }
+
     /// Returns the instant from which on the permit is lost.
     pub(crate) fn deadline(&self) -> Instant {
         let lease = self.lease_until();
@@ -103,7 +111,12 @@ impl Hold {
 
     /// Looks at the clock, which may end the permit, and tells how things stand.
     pub(crate) fn truth(&self) -> Truth {
-        if let Some(reason) = self.lost_by_clock(Instant::now()) {
+        self.truth_at(Instant::now())
+    }
+
+    /// As [`truth`](Self::truth), for a caller that has looked at the clock.
+    pub(crate) fn truth_at(&self, now: Instant) -> Truth {
+        if let Some(reason) = self.lost_by_clock(now) {
             self.lose(reason);
         }
         match self.word.end() {

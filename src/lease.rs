@@ -34,6 +34,13 @@ pub(crate) fn provable_until(sent: Instant, lease: Duration) -> Instant {
     sent + lease.saturating_sub(margin(lease))
 }
 
+/// Returns when the turn was sent that granted a lease which is provably held until `until`.
+#[cfg(feature = "metrics")]
+pub(crate) fn sent_at(until: Instant, lease: Duration) -> Instant {
+    let provable = lease.saturating_sub(margin(lease));
+    until.checked_sub(provable).unwrap_or(until) // a lease of a year on a machine that has just started
+}
+
 /// Returns the lease that is provably held for `left`, counted from now. It is the inverse of
 /// [`provable_until`].
 pub(crate) fn held_for(left: Duration) -> Duration {

@@ -248,8 +248,9 @@ impl Permit {
     ///
     /// The units are released even if this future is dropped, at any point.
     pub async fn release(self) -> Result<Released, ReleaseError> {
-        release(&self.hold, |done| {
-            self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
+        let counter = self.hold.id.counter();
+        release(&self.hold, |done, now| {
+            self.driver.update(|state| state.give_back_at(counter, Some(done), || now));
         })
         .await
     }

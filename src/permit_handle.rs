@@ -125,25 +125,27 @@ impl PermitHandle {
     ///
     /// The units are released even if this future is dropped, once it was polled.
     pub async fn release(&self) -> Result<Released, ReleaseError> {
-        release(&self.hold, |done| {
-            self.driver.update(|state| state.give_back(self.hold.id.counter(), Some(done)));
+        let counter = self.hold.id.counter();
+        release(&self.hold, |done, now| {
+            self.driver.update(|state| state.give_back_at(counter, Some(done), || now));
         })
         .await
     }
 }
 
 /// Releases the permit of `hold`, and waits until the store has confirmed it. `give_back` passes the id to
-/// the driver.
+/// the driver, and when it was released.
 pub(crate) async fn release(
     hold: &Hold,
-    give_back: impl FnOnce(ReleaseDone),
+    give_back: impl FnOnce(ReleaseDone, Instant),
 ) -> Result<Released, ReleaseError> {
-    hold.truth(); // past its deadline the permit is lost, and the driver removes it from the store
+    let now = Instant::now();
+    hold.truth_at(now); // past its deadline the permit is lost, and the driver removes it from the store
     if !hold.leave() {
         return Ok(Released::AlreadyGone);
     }
     let (done, answer) = oneshot::channel();
-    give_back(done);
+    give_back(done, now);
     answer.await.unwrap_or(Err(ReleaseError::Closed))
 }
 

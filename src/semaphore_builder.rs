@@ -62,7 +62,18 @@ pub struct SemaphoreBuilder {
     label: Option<String>,
     failover_grace: Duration,
     replicated: u32,
-    metrics_name: Option<Arc<str>>,
+    metrics_name: MetricsName,
+}
+
+/// What the metrics count a semaphore under.
+#[derive(Debug, Clone)]
+enum MetricsName {
+    /// Its own name.
+    Default,
+    Set(Arc<str>),
+    /// The name of its keyed limit, which was checked as such.
+    #[cfg(feature = "tower")]
+    OfLimit(Arc<str>),
 }
 
 impl SemaphoreBuilder {
@@ -80,7 +91,7 @@ impl SemaphoreBuilder {
             label: None,
             failover_grace: Duration::ZERO,
             replicated: 0,
-            metrics_name: None,
+            metrics_name: MetricsName::Default,
         }
     }
 
@@ -212,10 +223,15 @@ impl SemaphoreBuilder {
         self
     }
 
-    /// Sets the value of the label `semaphore` in metrics. Default: the name of the semaphore.
+    /// Sets the value of the label `semaphore` in metrics: 1 to 512 bytes without control characters, and not `_other`.
+    /// Default: the name of the semaphore.
     ///
     /// It is for names that are made from data, such as one for each customer: without it, the first of them fill the
     /// label, whose values are bounded. It has no effect without the feature `metrics`.
+    ///
+    /// A client counts a name under one value. If several handles of a client have the same name, the first one that sets a
+    /// value decides for all of them, and a keyed limit sets its own name. What was counted before that under the name
+    /// itself stays there; gauges move over.
     ///
     /// # Examples
     ///
@@ -229,7 +245,14 @@ impl SemaphoreBuilder {
     /// # Ok::<(), zset_semaphore::ConfigError>(())
     /// ```
     pub fn metrics_name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.metrics_name = Some(name.into());
+        self.metrics_name = MetricsName::Set(name.into());
+        self
+    }
+
+    /// Sets the keyed limit that the semaphore belongs to.
+    #[cfg(feature = "tower")]
+    pub(crate) fn of_limit(mut self, limit_name: Arc<str>) -> Self {
+        self.metrics_name = MetricsName::OfLimit(limit_name);
         self
     }
 
@@ -240,6 +263,7 @@ impl SemaphoreBuilder {
     /// [`ConfigError`] names the setting, its value and what is allowed.
     pub fn build(self) -> Result<ZSetSemaphore, ConfigError> {
         check_name(&self.name)?;
+        self.metrics_name.check()?;
         self.backoff.check()?;
         let lease = lease::checked("lease", self.lease)?;
         if self.max_hold == Some(Duration::ZERO) {
@@ -269,12 +293,36 @@ impl SemaphoreBuilder {
             replicated,
         };
         let shared = self.client.shared();
-        let metrics_name = self.metrics_name.as_deref().unwrap_or(&self.name);
-        let cell = shared.semaphore(&self.name, self.limit, &label, metrics_name);
+        let cell = shared.semaphore(&self.name, self.limit, &label, self.metrics_name.as_deref());
         let driver = DriverHandle::new(cell, self.client);
         driver.with(|state| state.add_grace(failover_grace));
         let inner = SemaphoreInner::new(self.name.into(), self.limit, Arc::new(options), driver);
         Ok(ZSetSemaphore { inner: Arc::new(inner) })
+    }
+}
+
+impl MetricsName {
+    fn as_deref(&self) -> Option<&str> {
+        match self {
+            Self::Default => None,
+            Self::Set(name) => Some(name),
+            #[cfg(feature = "tower")]
+            Self::OfLimit(name) => Some(name),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        const ALLOWED: &str = "1 to 512 bytes without control characters, and not _other";
+        match self {
+            Self::Set(name)
+                if !(1..=512).contains(&name.len())
+                    || name.chars().any(char::is_control)
+                    || **name == *"_other" =>
+            {
+                Err(ConfigError::of_text("metrics_name", name, ALLOWED))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

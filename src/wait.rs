@@ -188,10 +188,15 @@ impl Wait {
         let _entered = span.enter();
         let end = ready!(self.as_mut().poll_end(cx));
         let outcome = end.as_ref().map_or_else(NoPermit::outcome, |_| WaitOutcome::Granted);
-        let this = self.project();
-        this.waiting.end(outcome);
-        this.span.end(outcome);
+        self.as_mut().end_waiting(outcome, Instant::now);
+        self.project().span.end(outcome);
         Poll::Ready(end)
+    }
+
+    /// Counts the wait, unless that was done.
+    fn end_waiting(self: Pin<&mut Self>, outcome: WaitOutcome, now: impl FnOnce() -> Instant) {
+        let this = self.project();
+        this.waiting.end(this.semaphore.driver.meter(), outcome, now);
     }
 
     fn poll_end(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Permit, NoPermit>> {
@@ -275,8 +280,9 @@ impl Wait {
             WaitEnd::Granted(hold) => {
                 // If it is lost, the drop gives it back where that is left to its holder.
                 let permit = Permit::new(hold, self.semaphore.driver.clone());
-                Ok(match permit.hold().truth() {
-                    Truth::HeldUntil(_) => self.hand_out_or_replicate(permit),
+                let now = Instant::now();
+                Ok(match permit.hold().truth_at(now) {
+                    Truth::HeldUntil(_) => self.hand_out_or_replicate(permit, now),
                     Truth::Lost(_) | Truth::Released => None,
                 })
             }
@@ -293,9 +299,20 @@ impl Wait {
     }
 
     /// Returns the permit, unless its grant has to be on replicas first.
-    fn hand_out_or_replicate(self: Pin<&mut Self>, permit: Permit) -> Option<Permit> {
-        let Some(wanted) = self.semaphore.options.replicated else { return Some(permit) };
-        *self.project().stage = Stage::Replicating(Box::pin(replicated(permit, wanted)));
+    fn hand_out_or_replicate(
+        mut self: Pin<&mut Self>,
+        permit: Permit,
+        now: Instant,
+    ) -> Option<Permit> {
+        let Some(wanted) = self.semaphore.options.replicated else {
+            self.as_mut().end_waiting(WaitOutcome::Granted, || now);
+            return Some(permit);
+        };
+        let waiter = self.semaphore.driver.meter().waiter();
+        *self.project().stage = Stage::Replicating(Box::pin(async move {
+            let _waiter = waiter;
+            replicated(permit, wanted).await
+        }));
         None
     }
 
@@ -395,10 +412,11 @@ fn enter(semaphore: &SemaphoreInner, units: u32, when_full: WhenFull) -> Result<
 
 #[pinned_drop]
 impl PinnedDrop for Wait {
-    fn drop(self: Pin<&mut Self>) {
+    fn drop(mut self: Pin<&mut Self>) {
         if let Stage::Queued { counter } = self.stage {
             self.semaphore.driver.update_unawaited(|state| state.cancel(counter, Instant::now()));
         }
+        self.as_mut().end_waiting(WaitOutcome::Cancelled, Instant::now);
         self.project().span.end(WaitOutcome::Cancelled);
     }
 }

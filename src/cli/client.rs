@@ -1,9 +1,12 @@
 //! The connection to Redis that the command line asks for.
 
 use std::env;
-use std::fs;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
-use zset_semaphore::{Client, ZSetSemaphore};
+use zset_semaphore::{Client, ConnectError, ZSetSemaphore};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -14,6 +17,15 @@ const URL: &str = "redis://127.0.0.1:6379";
 
 /// The variables that may have the URL, in the order in which they count.
 const VARIABLES: [&str; 2] = ["ZSEM_URL", "REDIS_URL"];
+
+/// No file with a URL is longer.
+const LONGEST: u64 = 1 << 16;
+
+/// A URL, and where it was given.
+pub(crate) struct Url {
+    pub(crate) text: String,
+    source: String,
+}
 
 impl Global {
     /// Fails if options contradict each other. `clap` sees only those on the same side of the verb.
@@ -28,8 +40,15 @@ impl Global {
 
     /// Connects. `label` is what others see of this process.
     pub(crate) async fn connect(&self, label: &str) -> Result<Client, Failure> {
-        let builder = Client::builder().url(self.url()?).prefix(&self.prefix);
-        Ok(builder.call_timeout(self.call_deadline).label(label).connect().await?)
+        let url = self.url()?;
+        let builder = Client::builder().url(url.text).prefix(&self.prefix);
+        let connected = builder.call_timeout(self.call_deadline).label(label).connect().await;
+        connected.map_err(|error| match error {
+            ConnectError::Config(error) if error.field() == "url" => {
+                Failure::of_setting(&url.source, &error)
+            }
+            other => other.into(),
+        })
     }
 
     /// Connects, and returns a semaphore to look at and to steer: it has no limit of its own.
@@ -38,26 +57,25 @@ impl Global {
     }
 
     /// Returns the URL, wherever it was given, or the one that counts otherwise.
-    pub(crate) fn url(&self) -> Result<String, Failure> {
+    pub(crate) fn url(&self) -> Result<Url, Failure> {
         if let Some(url) = &self.url {
-            return Ok(url.clone());
+            return Ok(Url { text: url.clone(), source: "--url".to_owned() });
         }
         if let Some(file) = &self.url_file {
-            let text = fs::read_to_string(file).map_err(|error| {
-                Failure::new(Status::CONFIG, format!("--url-file {}: {error}", file.display()))
-            })?;
-            return Ok(text.trim().to_owned());
+            return read_url(file);
         }
         for name in VARIABLES {
             match env::var(name) {
-                Ok(url) if !url.is_empty() => return Ok(url),
+                Ok(text) if !text.trim().is_empty() => {
+                    return Ok(Url { text, source: format!("${name}") });
+                }
                 Err(env::VarError::NotUnicode(_)) => {
                     return Err(Failure::new(Status::CONFIG, format!("${name} is not text")));
                 }
                 Ok(_) | Err(env::VarError::NotPresent) => {}
             }
         }
-        Ok(URL.to_owned())
+        Ok(Url { text: URL.to_owned(), source: "the default URL".to_owned() })
     }
 
     /// Fails if nothing may be changed.
@@ -66,6 +84,23 @@ impl Global {
             return Err(Failure::new(Status::NO, "--read-only: nothing was changed"));
         }
         Ok(())
+    }
+}
+
+/// Reads the one line of a file.
+fn read_url(file: &Path) -> Result<Url, Failure> {
+    let source = format!("--url-file {}", file.display());
+    let wrong = |why: &dyn Display| Failure::new(Status::CONFIG, format!("{source}: {why}"));
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+    read.map_err(|error| wrong(&error))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not text"))?;
+    let text = text.trim_start_matches('\u{feff}'); // some editors write it
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    match (lines.next(), lines.next()) {
+        (None, _) => Err(wrong(&"it is empty")),
+        (Some(_), Some(_)) => Err(wrong(&"it has more than one line; the URL is the only one")),
+        (Some(url), None) => Ok(Url { text: url.to_owned(), source }),
     }
 }
 

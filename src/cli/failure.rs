@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::io;
 
 use zset_semaphore::{
-    AcquireError, ConfigError, ConnectError, ControlError, StoreError, StoreErrorKind,
-    TryAcquireError,
+    AcquireError, ConfigError, ConnectError, ControlError, ExtendError, LostReason, StoreError,
+    StoreErrorKind, TryAcquireError,
 };
 
-use crate::output::warn;
+use crate::output::{warn, write_error};
 use crate::status::Status;
 
 /// Why a verb failed, and the status that says so.
@@ -16,11 +16,13 @@ use crate::status::Status;
 pub(crate) struct Failure {
     status: Status,
     message: String,
+    /// Whether somebody wants to read it.
+    is_wanted: bool,
 }
 
 impl Failure {
     pub(crate) fn new(status: Status, message: impl Display) -> Self {
-        Self { status, message: message.to_string() }
+        Self { status, message: message.to_string(), is_wanted: true }
     }
 
     /// The system refuses something.
@@ -36,10 +38,24 @@ impl Failure {
         self.status
     }
 
-    /// Prints it on standard error. Returns the status.
+    /// A setting is refused that the caller knows by this name.
+    pub(crate) fn of_setting(name: &str, error: &ConfigError) -> Self {
+        let problem = error.problem().map(|problem| format!(": {problem}")).unwrap_or_default();
+        let (value, allowed) = (error.value(), error.allowed());
+        Self::new(Status::CONFIG, format!("{name} is {value}{problem}; allowed: {allowed}"))
+    }
+
+    /// Prints it on standard error, where it is wanted. Returns the status.
     pub(crate) fn print(self) -> Status {
-        warn(&self.message);
+        if self.is_wanted {
+            warn(&self.message);
+        }
         self.status
+    }
+
+    /// Keeps silent if there is no permit, and only then.
+    pub(crate) fn unless_no_permit(self) -> Self {
+        Self { is_wanted: self.status != Status::NO_PERMIT, ..self }
     }
 
     /// No permit: the status is the one that the caller has chosen.
@@ -53,11 +69,12 @@ impl Failure {
 
 /// What `clap` tells: help and versions go to standard output, errors to standard error.
 pub(crate) fn by_clap(told: &clap::Error) -> Result<Status, Failure> {
-    let printed = told.print();
     if told.use_stderr() {
+        let text = told.render().to_string(); // it repeats arguments, whatever they are
+        write_error(&text.replacen("error: ", "zsem: ", 1));
         return Ok(Status::USAGE);
     }
-    match printed {
+    match told.print() {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::of_system("standard output", &error))
         }
@@ -76,7 +93,15 @@ fn status_of(error: &StoreError) -> Status {
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::new(Status::CONFIG, error)
+        let option = match error.field() {
+            "call_timeout" => "--call-deadline",
+            "prefix" => "--prefix",
+            "label" => "--label",
+            "lease" => "--lease",
+            "max_hold" => "--max-hold",
+            other => other,
+        };
+        Self::of_setting(option, &error)
     }
 }
 
@@ -96,6 +121,20 @@ impl From<ControlError> for Failure {
             ControlError::Unavailable(error) => Self::new(status_of(&error), error),
             other => Self::new(Status::SYSTEM, other),
         }
+    }
+}
+
+impl From<ExtendError> for Failure {
+    fn from(error: ExtendError) -> Self {
+        use LostReason::{Expired, Kicked, MaxHold, MissingInStore, RenewalTimeout};
+        let status = match &error {
+            ExtendError::Lost(Kicked | MissingInStore) => Status::NO_PERMIT,
+            ExtendError::Lost(RenewalTimeout | Expired) => Status::AWAY,
+            ExtendError::Lost(MaxHold) => Status::LOST,
+            ExtendError::Config(_) => Status::CONFIG,
+            _ => Status::SYSTEM,
+        };
+        Self::new(status, error)
     }
 }
 

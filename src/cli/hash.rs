@@ -1,7 +1,7 @@
 //! `zsem hash`: the key under which a keyed limit counts a secret.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use serde::Serialize;
@@ -9,6 +9,7 @@ use zset_semaphore::tower::Key;
 
 use crate::args::Global;
 use crate::failure::Failure;
+use crate::output::warn;
 use crate::status::Status;
 
 /// No secret is longer.
@@ -23,6 +24,9 @@ struct Hash {
 /// all users of a machine see those.
 pub(crate) fn hash(global: &Global, file: Option<&Path>) -> Result<Status, Failure> {
     let mut secret = Vec::new();
+    if file.is_none() && io::stdin().is_terminal() {
+        warn("type the secret, then Enter and Ctrl-D; the terminal shows it");
+    }
     let read = match file {
         Some(file) => {
             fs::File::open(file).and_then(|file| file.take(LONGEST).read_to_end(&mut secret))

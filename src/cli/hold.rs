@@ -1,6 +1,8 @@
 //! `zsem hold`: a permit for as long as standard input is open.
 
+use std::fs;
 use std::io::{self, IsTerminal, Read};
+use std::os::unix::fs::MetadataExt;
 use std::thread;
 use std::time::Duration;
 
@@ -10,8 +12,9 @@ use rustix::termios::tcgetpgrp;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::args::{Global, PermitArgs};
+use crate::args::{Global, HoldArgs};
 use crate::failure::Failure;
+use crate::output::warn;
 use crate::signals::Signals;
 use crate::status::Status;
 use crate::waiting::{Granted, Waited, leave, wait};
@@ -26,10 +29,10 @@ struct Held {
     units: u32,
 }
 
-pub(crate) async fn hold(global: &Global, args: &PermitArgs) -> Result<Status, Failure> {
+pub(crate) async fn hold(global: &Global, args: &HoldArgs) -> Result<Status, Failure> {
     global.may_change()?;
     let mut signals = Signals::catch()?;
-    let granted = match wait(global, args, &mut signals).await? {
+    let granted = match wait(global, &args.permit, &mut signals).await? {
         Waited::Granted(granted) => granted,
         Waited::Signal(received) => return Ok(Status::Signal(received.signal.as_raw())),
     };
@@ -47,13 +50,31 @@ pub(crate) async fn hold(global: &Global, args: &PermitArgs) -> Result<Status, F
                 Err(Failure::new(Status::LOST, format!("the permit was lost: {reason}")))
             }
             _ = signals.next_end() => Ok(Status::OK),
-            () = end_of_input()? => Ok(Status::OK),
+            ended = input_ends(args.until_signal) => ended.map(|()| Status::OK),
         }
     };
     let end = holding.await;
     drop(permit);
     leave(&client).await;
     end
+}
+
+/// Resolves when the input ends that the caller holds open, if the caller does so.
+async fn input_ends(until_signal: bool) -> Result<(), Failure> {
+    if until_signal {
+        return std::future::pending().await;
+    }
+    end_of_input()?.await;
+    if has_no_input() {
+        warn("there is no standard input, so nothing is held any more; see --until-signal");
+    }
+    Ok(())
+}
+
+/// Returns whether the input is that of a job which a script has started in the background. It ends at once.
+fn has_no_input() -> bool {
+    let device = |path| fs::metadata(path).map(|file| file.rdev()).ok();
+    device("/dev/null").is_some_and(|null| device("/dev/stdin") == Some(null))
 }
 
 /// Resolves when standard input ends. A thread reads it, since a read cannot be given up.

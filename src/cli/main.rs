@@ -15,6 +15,7 @@ mod kick;
 mod limit;
 mod ls;
 mod manual;
+mod nested;
 mod output;
 mod pattern;
 mod printable;

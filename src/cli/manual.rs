@@ -2,10 +2,11 @@
 
 use std::io;
 
-use clap::CommandFactory;
+use clap::{Command, CommandFactory};
 use clap_complete::Shell;
+use clap_mangen::Man;
 
-use crate::args::Cli;
+use crate::args::{Cli, STATUS_HELP};
 use crate::failure::Failure;
 use crate::output::print;
 use crate::status::Status;
@@ -26,16 +27,55 @@ pub(crate) fn man() -> Result<Status, Failure> {
 
 fn manual() -> io::Result<Vec<u8>> {
     let mut all = Cli::command();
+    all = all.disable_help_subcommand(true);
     all.build();
     let mut page = Vec::new();
-    clap_mangen::Man::new(all.clone()).render(&mut page)?;
+    let whole = Man::new(all.clone());
+    whole.render_title(&mut page)?;
+    whole.render_name_section(&mut page)?;
+    page.extend(b".SH SYNOPSIS\nzsem [OPTIONS] COMMAND ...\n");
+    whole.render_description_section(&mut page)?;
+    whole.render_options_section(&mut page)?;
     for verb in all.get_subcommands().filter(|verb| !verb.is_hide_set()) {
-        let name = verb.get_name().to_uppercase();
-        page.extend(format!(".SH \"ZSEM {name}\"\n").into_bytes());
-        let verb = clap_mangen::Man::new(verb.clone());
-        verb.render_synopsis_section(&mut page)?;
-        verb.render_description_section(&mut page)?;
-        verb.render_options_section(&mut page)?;
+        // A page of its own would repeat them.
+        let own = verb.clone().mut_args(|arg| {
+            let is_own = !arg.is_global_set() && arg.get_id() != "help";
+            arg.hide(!is_own)
+        });
+        page.extend(section(own)?);
     }
+    page.extend(statuses().into_bytes());
     Ok(page)
+}
+
+/// The section of a verb: how it is called, what it does, its own options.
+fn section(mut verb: Command) -> io::Result<Vec<u8>> {
+    let mut page = format!(".SH \"ZSEM {}\"\n.nf\n", verb.get_name().to_uppercase()).into_bytes();
+    let usage = verb.render_usage().to_string();
+    let lines = usage.trim_start_matches("Usage:").lines().map(str::trim);
+    page.extend(lines.flat_map(|line| format!("{}\n", escaped(line)).into_bytes()));
+    page.extend(b".fi\n.PP\n");
+    page.extend(
+        format!("{}.\n", verb.get_about().map(ToString::to_string).unwrap_or_default())
+            .into_bytes(),
+    );
+    let mut options = Vec::new();
+    Man::new(verb).render_options_section(&mut options)?;
+    page.extend(
+        String::from_utf8_lossy(&options).replace(".SH OPTIONS", ".SS Options").into_bytes(),
+    );
+    Ok(page)
+}
+
+/// The section of the exit statuses.
+fn statuses() -> String {
+    let lines = STATUS_HELP.lines().skip(1).filter_map(|line| line.trim().split_once(' '));
+    let entries =
+        lines.map(|(number, means)| format!(".TP\n{number}\n{}\n", escaped(means.trim())));
+    format!(".SH \"EXIT STATUS\"\n{}", entries.collect::<String>())
+}
+
+/// A line as roff prints it.
+fn escaped(line: &str) -> String {
+    line.replace('\\', "\\\\").replace('-', "\\-")
 }

@@ -32,6 +32,13 @@ pub(crate) fn warn(text: &str) {
     let _ = io::stderr().lock().write_all(line.as_bytes());
 }
 
+/// Writes lines to standard error as they are, but safe for a terminal.
+pub(crate) fn write_error(text: &str) {
+    let line = |line| format!("{}\n", Printable::of_length(line, LONGEST));
+    let lines: String = text.lines().map(line).collect();
+    let _ = io::stderr().lock().write_all(lines.as_bytes());
+}
+
 /// What is traced, made safe for a terminal. A line is written when this is dropped.
 struct Lines(Vec<u8>);
 

@@ -5,11 +5,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use zset_semaphore::{Acquire, Client, Permit, ZSetSemaphore};
+use zset_semaphore::{
+    Acquire, AcquireError, Client, ExtendError, LostReason, Permit, ZSetSemaphore,
+};
 
 use crate::args::{Global, PermitArgs};
 use crate::client::own_label;
 use crate::failure::Failure;
+use crate::nested;
 use crate::printable::Printable;
 use crate::signals::{Received, Signals};
 use crate::status::Status;
@@ -39,6 +42,15 @@ pub(crate) async fn wait(
     args: &PermitArgs,
     signals: &mut Signals,
 ) -> Result<Waited, Failure> {
+    let waited = wait_or_tell(global, args, signals).await;
+    waited.map_err(|failure| if args.quiet { failure.unless_no_permit() } else { failure })
+}
+
+async fn wait_or_tell(
+    global: &Global,
+    args: &PermitArgs,
+    signals: &mut Signals,
+) -> Result<Waited, Failure> {
     let label = args.label.clone().unwrap_or_else(own_label);
     let prepared = async {
         let client = global.connect(&label).await?;
@@ -56,9 +68,10 @@ pub(crate) async fn wait(
         prepared = prepared => prepared?,
     };
     let granted = async {
-        let permit = acquire(&semaphore, args).await?;
-        confirm(&permit, args).await?;
-        Ok::<_, Failure>(permit)
+        if !args.tries {
+            nested::warn_of_itself(&semaphore, args.units).await;
+        }
+        whole(&semaphore, args).await
     };
     let waited = tokio::select! {
         biased;
@@ -110,28 +123,66 @@ impl PermitArgs {
     }
 }
 
-async fn acquire(semaphore: &ZSetSemaphore, args: &PermitArgs) -> Result<Permit, Failure> {
+/// Waits for a permit with its whole lease. A waiter that was woken has a short claim at first: one that Redis has not
+/// confirmed, or has lost, is waited for anew.
+async fn whole(semaphore: &ZSetSemaphore, args: &PermitArgs) -> Result<Permit, Failure> {
+    let end = args.wait.and_then(|wait| Instant::now().checked_add(wait));
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let permit = acquire(semaphore, args, left).await?;
+        match confirm(&permit, args.lease).await {
+            Ok(()) => return Ok(permit),
+            Err(ExtendError::Lost(LostReason::RenewalTimeout | LostReason::MissingInStore))
+                if !args.tries => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn acquire(
+    semaphore: &ZSetSemaphore,
+    args: &PermitArgs,
+    wait: Option<Duration>,
+) -> Result<Permit, Failure> {
     if args.tries {
         return Ok(semaphore.try_acquire(args.units).await?);
     }
     let acquire = semaphore.acquire(args.units);
-    let acquire = match args.wait {
+    let acquire = match wait {
         Some(wait) => acquire.timeout(wait),
         None => acquire,
     };
-    if io::stderr().is_terminal() { shown(acquire, &args.name).await } else { Ok(acquire.await?) }
+    let is_shown = io::stderr().is_terminal() && !args.quiet;
+    let waited = if is_shown { shown(acquire, &args.name).await } else { acquire.await };
+    match waited {
+        Err(error @ AcquireError::Timeout { outage: None, .. }) => {
+            Err(after_timeout(semaphore, error).await)
+        }
+        waited => Ok(waited?),
+    }
 }
 
-/// A waiter that was woken has a short claim at first. This waits until the store has given it its whole lease.
-async fn confirm(permit: &Permit, args: &PermitArgs) -> Result<(), Failure> {
-    if permit.remaining() >= args.lease / 2 {
+/// The time is over. Whether others hold all units or Redis does not answer, only Redis can tell.
+async fn after_timeout(semaphore: &ZSetSemaphore, timeout: AcquireError) -> Failure {
+    match semaphore.inspect().await {
+        Ok(_) => timeout.into(),
+        Err(error) => {
+            let told = format!("{timeout}; {error}");
+            Failure::new(Failure::from(error).status(), told)
+        }
+    }
+}
+
+/// Waits until the store has given a permit its whole lease.
+async fn confirm(permit: &Permit, lease: Duration) -> Result<(), ExtendError> {
+    if permit.remaining() >= lease / 2 {
         return Ok(());
     }
-    permit.extend(args.lease).await.map_err(|error| Failure::new(Status::NO_PERMIT, error))
+    permit.extend(lease).await
 }
 
 /// Waits, and shows for how long.
-async fn shown(acquire: Acquire, name: &str) -> Result<Permit, Failure> {
+async fn shown(acquire: Acquire, name: &str) -> Result<Permit, AcquireError> {
     let start = Instant::now();
     let mut acquire = pin!(acquire);
     let mut look = interval_at(start + SHOWN_AFTER, Duration::from_secs(1));
@@ -140,7 +191,7 @@ async fn shown(acquire: Acquire, name: &str) -> Result<Permit, Failure> {
     loop {
         tokio::select! {
             biased;
-            permit = &mut acquire => return Ok(permit?),
+            permit = &mut acquire => return permit,
             _ = look.tick() => {
                 let ahead = match acquire.place() {
                     Some(0) => ", next".to_owned(),

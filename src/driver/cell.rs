@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use tokio::time::Instant;
 
-use crate::metrics::Meter;
+use crate::metrics::{Meter, NameMeter};
 use crate::numbers::{PlaceId, TurnNumber};
 use crate::store::TurnOutcome;
 use crate::sync::lock;
@@ -21,15 +21,14 @@ pub(crate) struct SemaphoreCell {
     /// The number of the place that it belongs to.
     place: AtomicU32,
     key: u64,
-    meter: Meter,
+    meter: NameMeter,
 }
 
 impl SemaphoreCell {
     /// `key` distinguishes timers at the same instant.
     pub(super) fn new(state: SemaphoreState, place: PlaceId, key: u64) -> Self {
         let (ready, place) = (AtomicBool::new(false), AtomicU32::new(place.get()));
-        let meter = state.meter();
-        Self { state: Mutex::new(state), ready, place, key, meter }
+        Self { state: Mutex::new(state), ready, place, key, meter: NameMeter::default() }
     }
 
     /// Returns the place that it belongs to: the driver of that place sends its turns.
@@ -44,7 +43,20 @@ impl SemaphoreCell {
 
     /// Returns the meter of the semaphore.
     pub(super) fn meter(&self) -> &Meter {
-        &self.meter
+        self.meter.get()
+    }
+
+    /// Returns whether a handle with this setting of the label changes where the metrics go.
+    pub(super) fn lacks_meter(&self, metrics_name: Option<&str>) -> bool {
+        self.meter.lacks(metrics_name)
+    }
+
+    /// Makes the metrics go to the meter of a handle with this setting of the label.
+    pub(super) fn set_meter(&self, metrics_name: Option<&str>, meter: Meter) {
+        self.with(|state| {
+            self.meter.set(metrics_name, meter);
+            state.set_meter(self.meter());
+        });
     }
 
     pub(super) fn key(&self) -> u64 {

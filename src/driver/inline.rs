@@ -34,7 +34,9 @@ pub(super) fn take_turns(
         let outgoing = cell.with(|state| {
             state.tick(now);
             state.set_subscribed(true, now);
-            state.next_turn(now, call_timeout, None)
+            let outgoing = state.next_turn(now, call_timeout, None);
+            state.show();
+            outgoing
         });
         let Some(outgoing) = outgoing else { break };
         let sent = SentAt::new(meter.present(now), outgoing.turn.ids());

@@ -237,6 +237,7 @@ impl Shared {
             // If turns need no driver, the removals go out now, and the rest later.
             if self.is_inline() {
                 self.take_inline_turns(&cell);
+                cell.with(SemaphoreState::leave_gauges);
             } else {
                 cell.with(SemaphoreState::end);
             }
@@ -248,19 +249,16 @@ impl Shared {
 
     // Changes of a semaphore.
 
-    /// The semaphore of this name, with one handle more. The first handle decides under which name the metrics count
-    /// it.
+    /// The semaphore of this name, with one handle more. The metrics count it under the first `metrics_name` that a handle
+    /// sets, and under its own name before that.
     pub(crate) fn semaphore(
         &self,
         name: &str,
         limit: u32,
         label: &Arc<str>,
-        metrics_name: &str,
+        metrics_name: Option<&str>,
     ) -> Arc<SemaphoreCell> {
-        let known = self.registry.find(name);
-        let meter = known.map_or_else(|| self.meter.of(metrics_name), |cell| cell.meter().clone());
         let prepare = |state: &mut SemaphoreState| {
-            state.set_meter(&meter);
             if self.lifecycle.is_closing() {
                 state.close(Instant::now());
             }
@@ -268,7 +266,12 @@ impl Shared {
             place.add_name();
             place.id()
         };
-        self.registry.add_handle(name, self.id(), limit, label, prepare)
+        let cell = self.registry.add_handle(name, self.id(), limit, label, prepare);
+        if cell.lacks_meter(metrics_name) {
+            let meter = self.meter.of(metrics_name.unwrap_or(name)); // by the recorder, so under no lock
+            cell.set_meter(metrics_name, meter);
+        }
+        cell
     }
 
     /// Drops a semaphore if it is no longer needed. Returns whether it did.

@@ -71,7 +71,7 @@ impl ClientMeter {
         Connected(self.0.as_ref().map(|instruments| {
             instruments.opened.increment(1);
             let mut share = Share::of(&instruments.connected);
-            share.add(1);
+            share.set(1);
             share
         }))
     }

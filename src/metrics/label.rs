@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use crate::sync::lock;
 
-/// How many values the label `semaphore` has in one process at the most, without [`OTHER`].
-pub const LABEL_VALUES: usize = 200;
+/// How many values the label `semaphore` has in one process at the most, without [`OTHER_SEMAPHORES`].
+pub const MAX_SEMAPHORE_LABELS: usize = 200;
 
-/// The value of the label `semaphore` for all names beyond [`LABEL_VALUES`].
-pub const OTHER: &str = "_other";
+/// The value of the label `semaphore` that all names beyond [`MAX_SEMAPHORE_LABELS`] share.
+pub const OTHER_SEMAPHORES: &str = "_other";
 
 /// The key of the label.
 pub(super) const SEMAPHORE: &str = "semaphore";
@@ -27,13 +27,15 @@ pub(super) struct Values {
 }
 
 impl Values {
-    /// Returns the name itself if it is known or there is room for it, else [`OTHER`].
+    /// Returns the name itself if it is known or there is room for it, else [`OTHER_SEMAPHORES`]. To Prometheus, an empty
+    /// value is no label at all, so an empty name has the shared value, too.
     pub(super) fn value_for(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.known.get(name) {
             return Arc::clone(known);
         }
-        if self.known.len() >= LABEL_VALUES {
-            return Arc::from(OTHER);
+        let is_shared = name.is_empty() || name == OTHER_SEMAPHORES;
+        if is_shared || self.known.len() >= MAX_SEMAPHORE_LABELS {
+            return Arc::from(OTHER_SEMAPHORES);
         }
         let value: Arc<str> = Arc::from(name);
         self.known.insert(Arc::clone(&value));

@@ -9,7 +9,7 @@ use super::histograms::Histograms;
 use super::label::{self, SEMAPHORE};
 use super::listener;
 use super::names::{KEYS, OUTAGE, REQUEST_WAIT_SECONDS, REQUESTS_TOTAL};
-use super::outcome::RequestOutcome;
+use super::outcome::{Rejected, RequestOutcome};
 use super::semaphore::Meter;
 use super::share::Share;
 
@@ -21,25 +21,10 @@ pub(crate) struct LayerMeter(Option<LayerInstruments>);
 struct LayerInstruments {
     /// By outcome, without the rejected ones.
     admitted_or_gone: [Counter; RequestOutcome::UNREJECTED.len()],
-    rejected: [Counter; REASONS.len()],
+    rejected: [Counter; Rejected::ALL.len()],
     waits: Histograms<{ RequestOutcome::UNREJECTED.len() + 1 }>,
     outage: Gauge,
 }
-
-/// The reasons of rejections, as [`Reason::label`](crate::tower::Reason::label) lists them.
-const REASONS: [&str; 11] = [
-    "full",
-    "timeout",
-    "queue_full",
-    "too_large",
-    "unavailable",
-    "refused",
-    "closed",
-    "kicked",
-    "lookup",
-    "body",
-    "lost",
-];
 
 impl LayerMeter {
     /// For a layer of a keyed limit, whose name is `limit`.
@@ -55,15 +40,10 @@ impl LayerMeter {
     pub(crate) fn request(&self, outcome: RequestOutcome, waited: Duration) {
         let Some(instruments) = &self.0 else { return };
         let counter = match outcome {
-            RequestOutcome::Rejected(reason) => {
-                let index = REASONS.iter().position(|known| *known == reason);
-                index.map(|index| &instruments.rejected[index])
-            }
-            _ => instruments.admitted_or_gone.get(outcome.index()),
+            RequestOutcome::Rejected(reason) => &instruments.rejected[reason as usize],
+            _ => &instruments.admitted_or_gone[outcome.index()],
         };
-        if let Some(counter) = counter {
-            counter.increment(1);
-        }
+        counter.increment(1);
         instruments.waits.of_outcome(outcome.index(), outcome.label()).record(waited);
     }
 
@@ -92,7 +72,8 @@ impl LayerInstruments {
         };
         Self {
             admitted_or_gone: RequestOutcome::UNREJECTED.map(|outcome| counter(outcome, "")),
-            rejected: REASONS.map(|reason| counter(RequestOutcome::Rejected(reason), reason)),
+            rejected: Rejected::ALL
+                .map(|reason| counter(RequestOutcome::Rejected(reason), reason.label())),
             waits: Histograms::new(REQUEST_WAIT_SECONDS, semaphore),
             outage: gauge!(OUTAGE, SEMAPHORE => Arc::clone(semaphore)),
         }

@@ -19,12 +19,22 @@
 //!
 //! # Label `semaphore`
 //!
-//! Its value is the name of the semaphore, or what [`SemaphoreBuilder::metrics_name`] sets. If handles of one client
-//! have the same name, the first one decides. For the semaphores of a keyed limit and for layers, it is the name of
-//! the limit, so a key is never a label. A handle that is made by hand for the semaphore of a key needs the same
-//! `metrics_name`, since it may be the first one.
+//! Its value is the name of the semaphore, or what [`SemaphoreBuilder::metrics_name`] sets. For the semaphores of a keyed
+//! limit and for layers, it is the name of the limit, so a key is never a label.
 //!
-//! A process uses at most [`LABEL_VALUES`] values. All further names share the value `_other`.
+//! A client counts a name under one value. If handles of one client have the same name, the first one that sets a value
+//! decides. So a keyed limit labels the semaphore of a key, even if a handle was made by hand before. Until the first
+//! request of that key, such a handle counts under its own name. To avoid that, give it the same `metrics_name`.
+//!
+//! A process uses at most [`MAX_SEMAPHORE_LABELS`] values. All further names share the value [`OTHER_SEMAPHORES`], and so
+//! does a keyed limit whose name is empty.
+//!
+//! # Series
+//!
+//! All series of the counters and gauges of a semaphore exist, with 0, as soon as its first handle does. So `rate` and
+//! `increase` see the first count. A histogram has about twenty series for each value of its labels, and most outcomes are
+//! rare. Therefore [`WAIT_SECONDS`] starts with the outcomes `granted` and `timeout`, and the layer's histogram with none.
+//! The others come with their first count, which `rate` does not see.
 //!
 //! # Gauges
 //!
@@ -35,7 +45,9 @@
 //!   over its own keys.
 //! - Where several names share a value of the label, the gauges show their sum. Two clients of a process that use the
 //!   same name count as two names; [`SemaphoreBuilder::metrics_name`] tells them apart.
-//! - When the last handle, permit and future of a name are dropped, its part of each gauge is 0.
+//! - A gauge moves with the turns of its semaphore, so it is at most one turn late.
+//! - When the last handle, permit and future of a name are dropped, its part of each gauge is 0. When the tokio runtime of
+//!   a client ends, this is true of all its names, whatever is kept.
 //!
 //! [`SemaphoreBuilder::metrics_name`]: crate::SemaphoreBuilder::metrics_name
 //!
@@ -87,6 +99,8 @@ mod layer;
 #[cfg(feature = "metrics")]
 mod listener;
 #[cfg(feature = "metrics")]
+mod name_meter;
+#[cfg(feature = "metrics")]
 mod names;
 #[cfg(feature = "metrics")]
 mod semaphore;
@@ -107,22 +121,23 @@ pub use buckets::{
 #[cfg(feature = "metrics")]
 pub use describe::describe;
 #[cfg(feature = "metrics")]
-pub use label::{LABEL_VALUES, OTHER};
+pub use label::{MAX_SEMAPHORE_LABELS, OTHER_SEMAPHORES};
 #[cfg(feature = "metrics")]
 pub use names::*;
 
 #[cfg(all(feature = "metrics", feature = "tower"))]
 pub(crate) use layer::{KeysMeter, LayerMeter};
 #[cfg(feature = "tower")]
-pub(crate) use outcome::RequestOutcome;
+pub(crate) use outcome::{Rejected, RequestOutcome};
 pub(crate) use outcome::{TurnEnd, WaitOutcome};
 #[cfg(not(feature = "metrics"))]
-pub(crate) use silent::{ClientMeter, Connected, Meter, SentAt, StateMeter, Waiting};
+pub(crate) use silent::{ClientMeter, Connected, Meter, NameMeter, SentAt, StateMeter, Waiting};
 #[cfg(all(not(feature = "metrics"), feature = "tower"))]
 pub(crate) use silent::{KeysMeter, LayerMeter};
 #[cfg(feature = "metrics")]
 pub(crate) use {
     client::{ClientMeter, Connected, SentAt},
+    name_meter::NameMeter,
     semaphore::Meter,
     state::StateMeter,
     waiting::Waiting,

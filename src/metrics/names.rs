@@ -18,15 +18,20 @@
 pub const WAIT_SECONDS: &str = "zsem_wait_seconds";
 
 /// Histogram: how long permits were held, in seconds. Labels: `semaphore` and `end`, which is `released` or `lost`.
+///
+/// A permit counts as held from its grant, and not from its hand-out, because its units are in use from then on. The two
+/// differ if the caller's future is polled late, or waits for [replicas](crate::SemaphoreBuilder::replicated). The grant
+/// counts from when its turn was sent, as the lease does, or from the wake-up that told of it. A permit that is granted
+/// to a future that is then dropped counts as released.
 pub const HELD_SECONDS: &str = "zsem_held_seconds";
 
 /// Gauge: the units that this process holds. Label: `semaphore`.
 ///
-/// It has the units that the store counts for this process: also those of a kicked permit, until its holder gives
-/// them back.
+/// It has the units that the store counts for this process: those of a permit from its [grant](HELD_SECONDS) on, and those
+/// of a kicked permit until its holder gives them back. It moves with the turn that tells the store.
 pub const HELD_UNITS: &str = "zsem_held_units";
 
-/// Gauge: the callers of this process that wait for a permit. Label: `semaphore`.
+/// Gauge: the callers of this process that wait for a grant, or for replicas to have it. Label: `semaphore`.
 pub const WAITERS: &str = "zsem_waiters";
 
 /// Gauge: the units that the whole cluster uses, as the last turn told. Label: `semaphore`.
@@ -90,7 +95,8 @@ pub const CONNECTS_TOTAL: &str = "zsem_connects_total";
 /// | `rejected` | was not let through; `reason` says why, as `tower::Reason::label` lists |
 /// | `cancelled` | was dropped while it waited, most likely because its client went away |
 ///
-/// For all outcomes but `rejected` the label `reason` is empty.
+/// For all outcomes but `rejected` the label `reason` is empty. A request that loses its permit while it runs was let
+/// through before; the loss counts in [`LOST_TOTAL`].
 #[cfg(feature = "tower")]
 pub const REQUESTS_TOTAL: &str = "zsem_requests_total";
 

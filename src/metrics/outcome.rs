@@ -23,12 +23,27 @@ pub(crate) enum WaitOutcome {
 pub(crate) enum RequestOutcome {
     Permit,
     Local,
-    Open,
+    Uncounted,
     Weightless,
     /// The future was dropped while the request waited, most likely because its client went away.
     Cancelled,
-    /// Rejected, with the [label](crate::tower::Reason::label) of the reason.
-    Rejected(&'static str),
+    Rejected(Rejected),
+}
+
+/// Why a request was not let through.
+#[cfg(feature = "tower")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    Full,
+    Timeout,
+    QueueFull,
+    TooLarge,
+    Unavailable,
+    Refused,
+    Closed,
+    Kicked,
+    Lookup,
+    Body,
 }
 
 /// How a turn ended.
@@ -92,13 +107,13 @@ impl WaitOutcome {
 #[cfg(all(feature = "metrics", feature = "tower"))]
 impl RequestOutcome {
     pub(super) const UNREJECTED: [Self; 5] =
-        [Self::Permit, Self::Local, Self::Open, Self::Weightless, Self::Cancelled];
+        [Self::Permit, Self::Local, Self::Uncounted, Self::Weightless, Self::Cancelled];
 
     pub(super) fn index(self) -> usize {
         match self {
             Self::Permit => 0,
             Self::Local => 1,
-            Self::Open => 2,
+            Self::Uncounted => 2,
             Self::Weightless => 3,
             Self::Cancelled => 4,
             Self::Rejected(_) => 5,
@@ -109,10 +124,42 @@ impl RequestOutcome {
         match self {
             Self::Permit => "permit",
             Self::Local => "local",
-            Self::Open => "uncounted",
+            Self::Uncounted => "uncounted",
             Self::Weightless => "weightless",
             Self::Cancelled => "cancelled",
             Self::Rejected(_) => "rejected",
+        }
+    }
+}
+
+#[cfg(feature = "tower")]
+impl Rejected {
+    #[cfg(feature = "metrics")]
+    pub(super) const ALL: [Self; 10] = [
+        Self::Full,
+        Self::Timeout,
+        Self::QueueFull,
+        Self::TooLarge,
+        Self::Unavailable,
+        Self::Refused,
+        Self::Closed,
+        Self::Kicked,
+        Self::Lookup,
+        Self::Body,
+    ];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Timeout => "timeout",
+            Self::QueueFull => "queue_full",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+            Self::Refused => "refused",
+            Self::Closed => "closed",
+            Self::Kicked => "kicked",
+            Self::Lookup => "lookup",
+            Self::Body => "body",
         }
     }
 }

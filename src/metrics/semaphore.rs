@@ -11,30 +11,37 @@ use super::names::{
     QUEUE_LENGTH, UNHEARD_GRANTS_TOTAL, WAIT_SECONDS, WAITERS,
 };
 use super::outcome::WaitOutcome;
-#[cfg(feature = "tower")]
 use super::share::Share;
 use crate::lost_reason::LostReason;
 
-/// The metrics of one semaphore in one client; cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// The metrics of one value of the label in one client; cheap to clone.
+#[derive(Debug, Clone)]
 pub(crate) struct Meter(pub(super) Option<Arc<Instruments>>);
 
-#[cfg(feature = "tower")]
+/// A part of a gauge that is there until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Counted(#[expect(dead_code, reason = "a drop guard")] Option<Share>);
+
 impl Meter {
-    /// Units of a permit rest until this is dropped.
-    pub(crate) fn resting(&self, units: u32) -> Resting {
-        Resting(self.0.as_ref().map(|instruments| {
-            let mut share = Share::of(&instruments.resting_units);
-            share.add(units.into());
+    /// A caller waits although its permit is granted.
+    pub(crate) fn waiter(&self) -> Counted {
+        self.counted(|instruments| &instruments.waiters, 1)
+    }
+
+    /// The layer keeps the units of a permit, because a provider has refused a request.
+    #[cfg(feature = "tower")]
+    pub(crate) fn resting(&self, units: u32) -> Counted {
+        self.counted(|instruments| &instruments.resting_units, units)
+    }
+
+    fn counted(&self, gauge: impl FnOnce(&Instruments) -> &Gauge, amount: u32) -> Counted {
+        Counted(self.0.as_ref().map(|instruments| {
+            let mut share = Share::of(gauge(instruments));
+            share.set(amount.into());
             share
         }))
     }
 }
-
-/// Units that the layer keeps after a provider has refused a request.
-#[cfg(feature = "tower")]
-#[derive(Debug)]
-pub(crate) struct Resting(#[expect(dead_code, reason = "a drop guard")] Option<Share>);
 
 #[derive(Debug)]
 pub(super) struct Instruments {
@@ -53,7 +60,7 @@ pub(super) struct Instruments {
     pub(super) data_losses: Counter,
 }
 
-fn label_of(reason: LostReason) -> &'static str {
+pub(super) fn label_of(reason: LostReason) -> &'static str {
     match reason {
         LostReason::Expired => "expired",
         LostReason::Kicked => "kicked",
@@ -86,7 +93,9 @@ impl Instruments {
             unheard_grants: counter!(UNHEARD_GRANTS_TOTAL, SEMAPHORE => label()),
             data_losses: counter!(DATA_LOSSES_TOTAL, SEMAPHORE => label()),
         };
-        instruments.waited(WaitOutcome::Granted); // registers it: nearly every semaphore needs it
+        // These are registered at once: nearly every semaphore has grants, and who looks for failures looks for timeouts.
+        instruments.waited(WaitOutcome::Granted);
+        instruments.waited(WaitOutcome::Timeout);
         instruments
     }
 

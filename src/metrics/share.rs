@@ -15,12 +15,8 @@ impl Share {
         Self { gauge: gauge.clone(), amount: 0 }
     }
 
-    pub(super) fn add(&mut self, more: u64) {
-        self.set(self.amount.saturating_add(more));
-    }
-
-    pub(super) fn take(&mut self, less: u64) {
-        self.set(self.amount.saturating_sub(less));
+    pub(super) fn amount(&self) -> u64 {
+        self.amount
     }
 
     /// Moves the gauge by as much as the share changes. Others may have shares of the same gauge.

@@ -1,8 +1,11 @@
 //! What stands in for the metrics without the feature: types without a size, whose calls do nothing.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::outcome::{TurnEnd, WaitOutcome};
+use crate::hold::Hold;
 use crate::id::PermitId;
 use crate::lost_reason::LostReason;
 
@@ -15,8 +18,14 @@ pub(crate) struct Connected(());
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SentAt(());
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
+pub(crate) struct NameMeter(Meter);
+
+#[derive(Debug, Default)]
 pub(crate) struct Meter(());
+
+#[derive(Debug)]
+pub(crate) struct Counted(());
 
 #[derive(Debug, Default)]
 pub(crate) struct StateMeter(());
@@ -31,7 +40,7 @@ pub(crate) use layer::{KeysMeter, LayerMeter};
 mod layer {
     use std::time::Duration;
 
-    use super::Meter;
+    use super::{Counted, Meter};
     use crate::metrics::outcome::RequestOutcome;
 
     #[derive(Debug)]
@@ -39,9 +48,6 @@ mod layer {
 
     #[derive(Debug)]
     pub(crate) struct KeysMeter(());
-
-    #[derive(Debug)]
-    pub(crate) struct Resting(());
 
     impl LayerMeter {
         pub(crate) fn new(_: &str) -> Self {
@@ -68,8 +74,8 @@ mod layer {
     }
 
     impl Meter {
-        pub(crate) fn resting(&self, _: u32) -> Resting {
-            Resting(())
+        pub(crate) fn resting(&self, _: u32) -> Counted {
+            Counted(())
         }
     }
 }
@@ -102,24 +108,44 @@ impl ClientMeter {
     pub(crate) fn landed(&self, _: SentAt, _: TurnEnd, _: impl FnOnce() -> Instant) {}
 }
 
+impl NameMeter {
+    pub(crate) fn get(&self) -> &Meter {
+        &self.0
+    }
+
+    pub(crate) fn lacks(&self, _: Option<&str>) -> bool {
+        false
+    }
+
+    pub(crate) fn set(&self, _: Option<&str>, _: Meter) {}
+}
+
+impl Meter {
+    pub(crate) fn waiter(&self) -> Counted {
+        Counted(())
+    }
+}
+
 impl StateMeter {
-    pub(crate) fn new(_: &Meter) -> Self {
-        Self(())
-    }
+    pub(crate) fn set(&mut self, _: &Meter) {}
 
-    pub(crate) fn semaphore(&self) -> Meter {
-        Meter(())
-    }
+    pub(crate) fn granted(&mut self, _: &Hold, _: bool, _: Instant) {}
 
-    pub(crate) fn granted(&mut self, _: PermitId, _: Instant) {}
+    pub(crate) fn renews(&mut self, _: impl FnOnce() -> Option<Arc<Hold>>) {}
 
-    pub(crate) fn lost(&mut self, _: PermitId, _: LostReason, _: Instant) {}
+    pub(crate) fn lost(&mut self, _: &Hold, _: LostReason, _: Instant) {}
+
+    pub(crate) fn released(&mut self, _: &Hold, _: impl FnOnce() -> Instant) {}
 
     pub(crate) fn gone(&mut self, _: PermitId) {}
 
     pub(crate) fn told(&mut self, _: u64, _: u64, _: u32) {}
 
-    pub(crate) fn idle(&mut self) {}
+    pub(crate) fn show(&mut self, _: usize) {}
+
+    pub(crate) fn end(&mut self) {}
+
+    pub(crate) fn shrink_idle(&mut self) {}
 
     pub(crate) fn unheard_grant(&self) {}
 
@@ -131,5 +157,5 @@ impl Waiting {
         Self(())
     }
 
-    pub(crate) fn end(&mut self, _: WaitOutcome) {}
+    pub(crate) fn end(&mut self, _: &Meter, _: WaitOutcome, _: impl FnOnce() -> Instant) {}
 }

@@ -1,43 +1,31 @@
 //! One wait for a permit, from its first poll to its end.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use super::outcome::WaitOutcome;
-use super::semaphore::{Instruments, Meter};
+use super::semaphore::Meter;
 use crate::compact_instant::CompactInstant;
 
-/// A drop guard that counts a wait exactly once: by its [end](Self::end), or as cancelled if it is dropped before. The
-/// caller is a waiter of this process until then.
+/// When a wait began, if somebody listens; nothing before its first poll, and nothing after its end. So each wait counts
+/// once.
 #[derive(Debug, Default)]
-pub(crate) struct Waiting(Option<Begun>);
-
-#[derive(Debug)]
-struct Begun {
-    instruments: Arc<Instruments>,
-    at: CompactInstant,
-}
+pub(crate) struct Waiting(Option<CompactInstant>);
 
 impl Waiting {
     pub(crate) fn begin(meter: &Meter, now: Instant) -> Self {
-        Self(meter.0.as_ref().map(|instruments| {
-            instruments.waiters.increment(1.0);
-            Begun { instruments: Arc::clone(instruments), at: now.into() }
-        }))
+        Self(meter.0.as_ref().map(|_| now.into()))
     }
 
-    /// The wait has ended.
-    pub(crate) fn end(&mut self, outcome: WaitOutcome) {
-        if let Some(Begun { instruments, at }) = self.0.take() {
-            instruments.waiters.decrement(1.0);
-            instruments.waited(outcome).record(Instant::from(at).elapsed());
+    /// The wait has ended at `now`.
+    pub(crate) fn end(
+        &mut self,
+        meter: &Meter,
+        outcome: WaitOutcome,
+        now: impl FnOnce() -> Instant,
+    ) {
+        if let (Some(began), Some(instruments)) = (self.0.take(), &meter.0) {
+            let waited = now().saturating_duration_since(began.into());
+            instruments.waited(outcome).record(waited);
         }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.end(WaitOutcome::Cancelled);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::retry_after::jitter::with_jitter;
+use crate::metrics::Rejected;
 use crate::{AcquireError, LostReason, StoreError};
 
 /// Stands for "no key" in the name of a semaphore. No key of a request has this name.
@@ -175,7 +176,7 @@ impl StdError for Rejection {
 }
 
 impl Reason {
-    /// Returns the label of the reason in the metrics. The set of labels is fixed:
+    /// Returns the label of the reason: in the metrics, and for logs. The set of labels is fixed:
     ///
     /// | label | meaning |
     /// |---|---|
@@ -191,28 +192,34 @@ impl Reason {
     /// | `body` | the body of the request broke off while the request was queued |
     /// | `lost` | the permit was lost while the inner service ran |
     ///
-    /// A layer that [never waits](super::ZSetSemaphoreLayer::reject_when_full) uses the label `full` in
-    /// place of `timeout`.
+    /// The metrics have all of them but `lost`: such a request was let through, so they count it with the outcome
+    /// `permit`, and the permit as lost. In the metrics, a layer that
+    /// [never waits](super::ZSetSemaphoreLayer::reject_when_full) uses the label `full` in place of `timeout`.
     pub fn label(&self) -> &'static str {
+        self.rejected().map_or("lost", Rejected::label)
+    }
+
+    /// Returns what the metrics count the request as; `None` if it had been let through.
+    pub(super) fn rejected(&self) -> Option<Rejected> {
         use AcquireError::{
             Closed, GaveUp, Kicked, NoRuntime, QueueFull, Refused, Timeout, TooLarge, ZeroUnits,
         };
-        match self {
+        Some(match self {
             Self::Acquire(error) => match error {
-                Timeout { outage: None, place: Some(_), .. } => "timeout",
-                Timeout { .. } => "unavailable",
-                GaveUp { .. } => "full",
-                QueueFull { .. } => "queue_full",
-                TooLarge { .. } | ZeroUnits => "too_large",
-                Kicked => "kicked",
-                Closed | NoRuntime => "closed",
-                Refused(_) => "refused",
+                Timeout { outage: None, place: Some(_), .. } => Rejected::Timeout,
+                Timeout { .. } => Rejected::Unavailable,
+                GaveUp { .. } => Rejected::Full,
+                QueueFull { .. } => Rejected::QueueFull,
+                TooLarge { .. } | ZeroUnits => Rejected::TooLarge,
+                Kicked => Rejected::Kicked,
+                Closed | NoRuntime => Rejected::Closed,
+                Refused(_) => Rejected::Refused,
             },
-            Self::Unavailable { .. } => "unavailable",
-            Self::LimitLookup(_) => "lookup",
-            Self::RequestBody => "body",
-            Self::Lost(_) => "lost",
-        }
+            Self::Unavailable { .. } => Rejected::Unavailable,
+            Self::LimitLookup(_) => Rejected::Lookup,
+            Self::RequestBody => Rejected::Body,
+            Self::Lost(_) => return None,
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::outage::log::OutageLog;
 use super::outage::policy::OutagePolicy;
 use super::rejection::Reason;
-use crate::metrics::LayerMeter;
+use crate::metrics::{LayerMeter, Rejected, RequestOutcome};
 
 /// The settings of a layer.
 #[derive(Debug, Clone)]
@@ -63,11 +63,14 @@ impl Settings {
         Some(until.map_or(own, |until| until.min(own)))
     }
 
-    /// Returns the label of a reason in the metrics. In a layer that never waits, timeouts count as `full`.
-    pub(crate) fn label(&self, reason: &Reason) -> &'static str {
-        match reason.label() {
-            "timeout" if self.timeout.is_some_and(|timeout| timeout.is_zero()) => "full",
-            label => label,
+    /// Returns what the metrics count a rejected request as. In a layer that never waits, timeouts count as `full`.
+    pub(crate) fn outcome(&self, reason: &Reason) -> RequestOutcome {
+        match reason.rejected() {
+            Some(Rejected::Timeout) if self.timeout.is_some_and(|timeout| timeout.is_zero()) => {
+                RequestOutcome::Rejected(Rejected::Full)
+            }
+            Some(rejected) => RequestOutcome::Rejected(rejected),
+            None => RequestOutcome::Permit, // which it has lost since
         }
     }
 }

@@ -64,7 +64,8 @@ async fn the_line_of_cron_runs_one_at_a_time_and_ends_well_where_another_one_run
     assert_eq!(log(&folder), ["nightly-sync"]);
     let _held = semaphore(&server, "nightly-sync", 1).await.acquire(1).await.unwrap();
     let output = run(&server, &folder, &["sh", "-c", &command], "");
-    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "cron mails it: {output:?}");
     assert_eq!(log(&folder), ["nightly-sync"], "another one ran");
 }
 
@@ -90,7 +91,7 @@ async fn downloads_are_all_made() {
 async fn a_deployment_is_run_by_the_script_and_by_the_job() {
     let server = RedisServer::start().await;
     let folder = folder(&["deploy.sh"]);
-    let script = example("deploy.sh");
+    let script = example("in-turn.sh");
     let script = script.to_str().unwrap();
     let output =
         run(&server, &folder, &["env", "ENVIRONMENT=test", script, "./deploy.sh", "a b"], "");
@@ -100,6 +101,10 @@ async fn a_deployment_is_run_by_the_script_and_by_the_job() {
 
     let job = text("deploy.yml");
     let (_, block) = job.split_once("run: |\n").unwrap();
+    let (before, step) = job.split_once("- name: Deploy").unwrap();
+    assert!(!before.replace("# Set: the secret ZSEM_URL", "").contains("ZSEM_URL"), "{before}");
+    assert!(step.contains("ZSEM_URL: ${{ secrets.ZSEM_URL }}"), "{step}");
+    assert!(!block.contains("in-turn.sh"), "a run inside a run of the same name");
     let output = run(&server, &folder, &["env", "GITHUB_RUN_ID=7", "sh", "-eu", "-c", block], "");
     assert!(output.status.success(), "{output:?}");
     assert_eq!(log(&folder), ["deploy.sh", "deploy.sh a b"]);

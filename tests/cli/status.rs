@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use test_support::redis_server::RedisServer;
 use test_support::reserved_port::ReservedPort;
 
-use crate::program::{Program, semaphore, until, zsem};
+use crate::program::{End, Program, semaphore, until, zsem};
 
 async fn status_of(server: &RedisServer, line: &str) -> i32 {
     Program::start(server, line).status().await
@@ -99,6 +99,36 @@ async fn without_a_permit_it_has_75_or_what_was_chosen_and_runs_nothing() {
         assert!(end.stderr.starts_with("zsem: "), "{end:?}");
     }
     drop(held);
+}
+
+#[tokio::test]
+async fn a_quiet_one_tells_errors_and_nothing_of_a_permit_that_it_did_not_get() {
+    let server = RedisServer::start().await;
+    let full = semaphore(&server, "s", 1).await;
+    let held = full.acquire(1).await.unwrap();
+    let _waiter = tokio::spawn(full.acquire(1));
+    until(&full, "one waits", |seen| seen.waiters_total == 1).await;
+    for (line, status) in [
+        ("run --try -q s -- true", 75),
+        ("run -w 50ms --quiet s -- true", 75),
+        ("run --max-queue 1 -q s -- true", 75),
+        ("run --try -E 0 -q s -- true", 0),
+        ("hold --try -q s", 75),
+    ] {
+        let end = Program::start(&server, line).end().await;
+        assert_eq!(end, End { status, stdout: String::new(), stderr: String::new() }, "{line}");
+    }
+    drop(held);
+    for (line, status, told) in [
+        ("run -q --units 2 s -- true", 78, "of a limit of 1"),
+        ("run -q other -- /nowhere", 127, "/nowhere"),
+        ("run -q --max-hold 200ms other -- sleep 60", 76, "the permit was lost"),
+        ("run -q --url unix:///nowhere s -- true", 69, "/nowhere"),
+    ] {
+        let end = Program::start(&server, line).end().await;
+        assert_eq!(end.status, status, "{line}: {end:?}");
+        assert!(end.stderr.contains(told), "{line}: {end:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,15 @@
 
 use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::within;
 use zset_semaphore::{Client, LostReason};
 
-use crate::program::{LONG, Program, semaphore, until, zsem};
+use crate::program::{End, LONG, Program, semaphore, until, zsem};
 
 async fn said(server: &RedisServer, line: &str) -> String {
     let end = Program::start(server, line).end().await;
@@ -68,7 +70,7 @@ async fn permits_are_kicked_by_id_by_client_and_by_label() {
     let server = RedisServer::start().await;
     for by in ["id", "client", "label"] {
         let client = Client::builder().url(server.url()).label("worker").connect().await.unwrap();
-        let lease = std::time::Duration::from_secs(3);
+        let lease = Duration::from_secs(3);
         let jobs = client.semaphore("jobs", 9).lease(lease).build().unwrap();
         let (one, other) = (jobs.acquire(2).await.unwrap(), semaphore(&server, "jobs", 9).await);
         let other = other.acquire(1).await.unwrap();
@@ -116,6 +118,55 @@ async fn who_waits_is_not_kicked_and_that_is_said() {
     drop(within(LONG, waiter).await.unwrap().unwrap());
 }
 
+/// Kicks three permits. The connection breaks after Redis has run the second kick, and before its answer has come.
+/// Returns the ids, and how the kick has ended.
+async fn kick_that_fails_in_the_middle(option: Option<&str>) -> (Vec<String>, End) {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let jobs = semaphore(&server, "jobs", 3).await;
+    let mut permits = Vec::new();
+    for _ in 0..3 {
+        permits.push(jobs.acquire(1).await.unwrap());
+    }
+    let ids: Vec<_> = permits.iter().map(|permit| permit.id().to_string()).collect();
+    proxy.delay_replies(Duration::from_millis(700));
+    let words = ["kick", "jobs", "--yes", "--call-deadline", "8s"].into_iter().chain(option);
+    let words = words.chain(ids.iter().map(String::as_str));
+    let program = Program::of(&mut zsem(&proxy.url(), words));
+    assert_eq!(within(LONG, permits[1].lost()).await, LostReason::Kicked);
+    proxy.refuse(true);
+    proxy.cut();
+    let end = program.end().await;
+    assert!(!permits[2].is_lost());
+    assert_eq!(end.status, 69, "{end:?}");
+    assert!(end.stderr.starts_with("zsem: ") && end.stderr.lines().count() == 1, "{end:?}");
+    (ids, end)
+}
+
+#[tokio::test]
+async fn a_kick_that_fails_in_the_middle_tells_what_was_done_and_what_was_not() {
+    let (ids, end) = kick_that_fails_in_the_middle(None).await;
+    let [done, unknown, not_tried] = &ids[..] else { panic!("{ids:?}") };
+    let told = format!(
+        "{done}: kicked\n{unknown}: not known, since Redis has not answered\n{not_tried}: not tried\n\
+         in use: 3 before, not known after\n"
+    );
+    assert_eq!(end.stdout, told);
+}
+
+#[tokio::test]
+async fn a_kick_that_fails_in_the_middle_tells_programs_the_same() {
+    let (ids, end) = kick_that_fails_in_the_middle(Some("--json")).await;
+    let outcomes = ["kicked", "unknown", "not_tried"];
+    let kicked: Vec<_> = ids
+        .iter()
+        .zip(outcomes)
+        .map(|(id, outcome)| json!({ "id": id, "outcome": outcome }))
+        .collect();
+    let told: Value = serde_json::from_str(&end.stdout).unwrap();
+    assert_eq!(told, json!({ "kicked": kicked, "before": { "in_use": 3 }, "after": null }));
+}
+
 #[tokio::test]
 async fn a_kick_now_frees_the_units_at_once_and_asks_first() {
     let server = RedisServer::start().await;
@@ -155,5 +206,9 @@ async fn completions_and_the_manual_name_every_verb_and_none_that_is_hidden() {
         assert!(!text.contains("__exec"), "{line}");
     }
     let manual = said(&server, "man").await;
-    assert!(manual.contains("max\\-queue") && manual.contains("76"), "{manual}");
+    assert!(manual.contains("max\\-queue"), "{manual}");
+    assert!(manual.contains(".SH \"EXIT STATUS\"\n.TP\n0\n") && manual.contains("\n.TP\n76\n"));
+    assert!(manual.contains("zsem run [OPTIONS] NAME \\-\\- COMMAND"), "{manual}");
+    assert_eq!(manual.matches("url\\-file").count(), 1, "options of all commands stand there once");
+    assert!(!manual.contains("zsem\\-run(1)"), "it names a page that does not exist");
 }

@@ -18,7 +18,8 @@ struct Recorded {
     counters: BTreeMap<String, u64>,
     gauges: BTreeMap<String, f64>,
     histograms: BTreeMap<String, Vec<f64>>,
-    registered: BTreeSet<String>,
+    /// The type of each metric, and the keys of its labels.
+    registered: BTreeMap<String, BTreeSet<String>>,
     described: BTreeMap<String, (Option<Unit>, String)>,
 }
 
@@ -72,6 +73,12 @@ impl Record {
 
     /// All metrics of which something was registered.
     pub(crate) fn registered(&self) -> BTreeSet<String> {
+        self.recorded().registered.keys().cloned().collect()
+    }
+
+    /// The types of each metric of which something was registered, each with the keys of its labels in order:
+    /// `counter reason semaphore`.
+    pub(crate) fn shapes(&self) -> BTreeMap<String, BTreeSet<String>> {
         self.recorded().registered.clone()
     }
 
@@ -80,8 +87,10 @@ impl Record {
         self.recorded().described.clone()
     }
 
-    fn register(&self, key: &Key) -> Series {
-        self.recorded().registered.insert(key.name().to_owned());
+    fn register(&self, kind: &str, key: &Key) -> Series {
+        let keys: BTreeSet<_> = key.labels().map(|label| label.key()).collect();
+        let shape = [kind].into_iter().chain(keys).collect::<Vec<_>>().join(" ");
+        self.recorded().registered.entry(key.name().to_owned()).or_default().insert(shape);
         let labels = key.labels().map(|label| label.value()).filter(|value| !value.is_empty());
         let series = [key.name()].into_iter().chain(labels).collect::<Vec<_>>().join(" ");
         Series { series, record: self.clone() }
@@ -150,14 +159,14 @@ impl Recorder for Record {
         self.describe(&key, unit, &description);
     }
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(self.register(key)))
+        Counter::from_arc(Arc::new(self.register("counter", key)))
     }
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        let series = self.register(key);
+        let series = self.register("gauge", key);
         series.move_gauge(|value| value);
         Gauge::from_arc(Arc::new(series))
     }
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(Arc::new(self.register(key)))
+        Histogram::from_arc(Arc::new(self.register("histogram", key)))
     }
 }

@@ -1,15 +1,21 @@
 //! What gauges show, and that nothing stays in them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body_util::Empty;
+use hyper::body::Bytes;
 use test_support::redis_server::RedisServer;
-use test_support::wait::{PATIENCE, eventually, within};
+use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::sleep;
+use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::metrics::{
-    CONNECTED, HELD_UNITS, IN_USE_UNITS, LIMIT_UNITS, QUEUE_LENGTH, WAITERS,
+    CONNECTED, HELD_UNITS, IN_USE_UNITS, LIMIT_UNITS, OUTAGE, QUEUE_LENGTH, WAITERS,
 };
+use zset_semaphore::tower::{OutagePolicy, ZSetSemaphoreLayer};
 use zset_semaphore::{Client, MemoryStore};
 
 use crate::common::inspect::{queue, queued};
@@ -129,4 +135,97 @@ fn a_runtime_that_ends_with_everything_leaves_nothing_in_the_gauges() {
     assert_eq!(waiters(), 0.0);
     drop((permit, jobs, client));
     assert_eq!(record.gauges_left(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_handle_of_a_permit_that_is_gone_keeps_nothing_in_the_gauges() {
+    let mut server = RedisServer::start().await;
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::open(server.url()).unwrap();
+    let semaphore = client.semaphore("jobs", 4).lease(ms(300)).build().unwrap();
+    let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
+    assert_eq!(jobs(record), [1.0, 0.0, 1.0, 0.0, 4.0]);
+    let handle = permit.handle();
+    server.kill(); // so the store never confirms the end
+    within(PATIENCE, handle.lost()).await;
+    drop((permit, semaphore));
+    eventually("all but the client is 0", PATIENCE, async || jobs(record) == [0.0; 5]).await;
+    drop(client);
+    nothing_left(record).await;
+    drop(handle);
+    nothing_left(record).await;
+}
+
+#[tokio::test]
+async fn an_idle_process_shows_nothing_of_the_cluster_even_if_the_store_is_away() {
+    let mut server = RedisServer::start().await;
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::open(server.url()).unwrap();
+    let semaphore = client.semaphore("jobs", 4).build().unwrap();
+    let permit = within(PATIENCE, semaphore.acquire(3)).await.unwrap();
+    server.kill();
+    eventually("it is noticed", PATIENCE, async || record.gauge(CONNECTED) == 0.0).await;
+    assert_eq!(jobs(record), [3.0, 0.0, 3.0, 0.0, 4.0]);
+    drop(permit);
+    eventually("all is 0", PATIENCE, async || jobs(record) == [0.0; 5]).await;
+}
+
+#[tokio::test]
+async fn a_caller_waits_until_replicas_have_its_grant() {
+    let server = RedisServer::start().await; // without a replica
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::open(server.url()).unwrap();
+    let semaphore = client.semaphore("jobs", 4).replicated(1).build().unwrap();
+    let waiting = tokio::spawn(semaphore.acquire(2));
+    let what = "it is held, and waits";
+    eventually(what, PATIENCE, async || jobs(record)[..2] == [2.0, 1.0]).await;
+    waiting.abort();
+    eventually("all is 0", PATIENCE, async || jobs(record) == [0.0; 5]).await;
+}
+
+/// A process that has a permit of a store, a waiter, and a layer in an outage, and then ends its runtime.
+fn end_a_runtime(record: &Record, client: &Client, mut lose_store: impl FnMut(), outage: f64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let semaphore = client.semaphore("jobs", 1).lease(ms(200)).build().unwrap();
+    let layer = ZSetSemaphoreLayer::new(semaphore.clone()).outage_policy(OutagePolicy::FailOpen);
+    let permit = runtime.block_on(async {
+        let permit = within(PATIENCE, semaphore.acquire(1)).await.unwrap();
+        tokio::spawn(semaphore.acquire(1));
+        let waiters = || record.gauge(&format!("{WAITERS} jobs"));
+        eventually("it waits", PATIENCE, async || waiters() == 1.0).await;
+        assert_eq!(record.gauge(&format!("{HELD_UNITS} jobs")), 1.0);
+        permit
+    });
+    lose_store();
+    runtime.spawn(async move {
+        let inner = service_fn(async |_: Request<()>| {
+            Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+        });
+        let service = layer.outage_after(ms(10)).layer(inner);
+        drop(service.clone().oneshot(Request::new(())).await.unwrap());
+        std::future::pending::<()>().await;
+    });
+    let in_outage = || record.gauge(&format!("{OUTAGE} jobs")) == outage;
+    runtime.block_on(eventually("the layer is in an outage", PATIENCE, async || in_outage()));
+    drop(runtime);
+    assert_eq!(record.gauges_left(), BTreeMap::new(), "the permit is kept");
+    let lost = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    lost.block_on(within(PATIENCE, permit.lost()));
+    drop(permit);
+    assert_eq!(record.gauges_left(), BTreeMap::new(), "the semaphore is kept");
+    drop(semaphore);
+    assert_eq!(record.gauges_left(), BTreeMap::new());
+}
+
+#[test]
+fn a_runtime_that_ends_shows_nothing_whatever_is_kept_of_it() {
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::in_memory();
+    end_a_runtime(record, &client, || {}, 0.0);
+
+    let other = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut server = other.block_on(RedisServer::start());
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::open(server.url()).unwrap();
+    end_a_runtime(record, &client, || server.kill(), 1.0);
 }

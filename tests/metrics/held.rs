@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tokio::time::sleep;
 use zset_semaphore::metrics::{DATA_LOSSES_TOTAL, HELD_SECONDS, HELD_UNITS, LOST_TOTAL};
-use zset_semaphore::{Client, LostReason, Renew};
+use zset_semaphore::{Client, LostReason, MemoryStore, Renew};
 
 use crate::common::connect::connect;
-use crate::common::inspect::found;
+use crate::common::inspect::{found, queue};
 use crate::common::recorder::Record;
 use crate::counts;
 
@@ -73,4 +74,30 @@ async fn what_a_server_loses_counts_as_lost_by_its_reason() {
     .await;
     assert_eq!(record.observed(HELD_SECONDS), counts([("jobs lost", 2)]));
     assert_eq!(record.gauge(&format!("{HELD_UNITS} jobs")), 0.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_counts_from_the_grant_however_often_it_is_renewed_and_whenever_it_is_handed_out() {
+    let (record, _guard) = Record::of_this_thread();
+    let memory = MemoryStore::new();
+    let near = Client::with_memory(&memory).semaphore("jobs", 1).build().unwrap();
+    let far = Client::with_memory(&memory).semaphore("jobs", 1).build().unwrap();
+    let first = near.acquire(1).await.unwrap();
+    let waiting = queue(&far, far.acquire(1)).await;
+    sleep(Duration::from_secs(7)).await;
+    first.release().await.unwrap();
+    let second = waiting.await.unwrap().unwrap(); // by a wake-up
+    let mut unlooked = Box::pin(near.acquire(1));
+    assert!(unlooked.as_mut().now_or_never().is_none());
+    sleep(Duration::from_secs(45)).await; // with several renewals
+    second.release().await.unwrap();
+    sleep(Duration::from_secs(3)).await;
+    drop(unlooked.await.unwrap());
+    sleep(Duration::from_secs(2)).await;
+    let held = &record.values(HELD_SECONDS)["jobs released"];
+    let expected = [7.0, 45.0, 3.0];
+    assert_eq!(held.len(), expected.len(), "{held:?} seconds");
+    for (held, expected) in held.iter().zip(expected) {
+        assert!((held - expected).abs() < 0.1, "{held} seconds and not {expected}");
+    }
 }

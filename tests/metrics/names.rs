@@ -63,6 +63,63 @@ async fn every_constant_names_a_metric_that_is_registered_and_described_and_no_o
     }
 }
 
+/// Each metric, with its type and the keys of its labels.
+const SHAPES: [(&str, &str); 20] = [
+    (names::WAIT_SECONDS, "histogram outcome semaphore"),
+    (names::HELD_SECONDS, "histogram end semaphore"),
+    (names::HELD_UNITS, "gauge semaphore"),
+    (names::WAITERS, "gauge semaphore"),
+    (names::IN_USE_UNITS, "gauge semaphore"),
+    (names::QUEUE_LENGTH, "gauge semaphore"),
+    (names::LIMIT_UNITS, "gauge semaphore"),
+    (names::LOST_TOTAL, "counter reason semaphore"),
+    (names::UNHEARD_GRANTS_TOTAL, "counter semaphore"),
+    (names::DATA_LOSSES_TOTAL, "counter semaphore"),
+    (names::TURNS_TOTAL, "counter outcome"),
+    (names::TURN_SECONDS, "histogram"),
+    (names::TURN_IDS, "histogram"),
+    (names::CONNECTED, "gauge"),
+    (names::CONNECTS_TOTAL, "counter outcome"),
+    (names::REQUESTS_TOTAL, "counter outcome reason semaphore"),
+    (names::REQUEST_WAIT_SECONDS, "histogram outcome semaphore"),
+    (names::OUTAGE, "gauge semaphore"),
+    (names::RESTING_UNITS, "gauge semaphore"),
+    (names::KEYS, "gauge semaphore"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn each_metric_has_its_type_and_its_labels_and_says_so() {
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::in_memory();
+    drop(client.semaphore("jobs", 1).build().unwrap().acquire(1).await.unwrap());
+    use_a_layer(&client).await;
+    let shapes = SHAPES.map(|(name, shape)| (name.to_owned(), [shape.to_owned()].into()));
+    assert_eq!(record.shapes(), shapes.into());
+    // The documentation of a constant begins with the type, and names each label.
+    let mut docs = String::new();
+    let mut documented = BTreeSet::new();
+    for line in include_str!("../../src/metrics/names.rs").lines() {
+        if let Some(doc) = line.strip_prefix("///") {
+            docs += doc;
+        } else if let Some(constant) = line.strip_prefix("pub const ") {
+            let name = constant.split('"').nth(1).unwrap();
+            let (_, shape) = SHAPES.iter().find(|(known, _)| *known == name).unwrap();
+            let mut words = shape.split(' ');
+            let kind = words.next().unwrap();
+            assert!(docs.trim().to_lowercase().starts_with(kind), "{name} is a {kind}: {docs}");
+            for label in words {
+                assert!(
+                    docs.contains(&format!("`{label}`")),
+                    "{name} has the label {label}: {docs}"
+                );
+            }
+            documented.insert(name);
+            docs.clear();
+        }
+    }
+    assert_eq!(documented, SHAPES.iter().map(|(name, _)| *name).collect());
+}
+
 /// In a process of its own, because a recorder is installed once.
 #[tokio::test]
 async fn a_client_that_was_made_before_the_recorder_tells_it_nothing_and_later_ones_all() {

@@ -1,17 +1,23 @@
 //! What the exporter for Prometheus makes of it.
 
 use metrics::with_local_recorder;
+use metrics_exporter_prometheus::PrometheusRecorder;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use zset_semaphore::Client;
 use zset_semaphore::metrics::BUCKETS;
+use zset_semaphore::tower::ZSetSemaphoreLayer;
 
-#[tokio::test(start_paused = true)]
-async fn with_the_buckets_all_histograms_are_histograms_and_have_help() {
+fn recorder() -> PrometheusRecorder {
     let mut builder = PrometheusBuilder::new();
     for (name, buckets) in BUCKETS {
         builder = builder.set_buckets_for_metric(Matcher::Full((*name).into()), buckets).unwrap();
     }
-    let recorder = builder.build_recorder();
+    builder.build_recorder()
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_buckets_all_histograms_are_histograms_and_have_help() {
+    let recorder = recorder();
     let jobs = with_local_recorder(&recorder, || {
         Client::in_memory().semaphore("jobs", 4).build().unwrap()
     });
@@ -33,4 +39,35 @@ async fn with_the_buckets_all_histograms_are_histograms_and_have_help() {
     }
     assert!(!page.contains("summary") && !page.contains("quantile"), "{page}");
     drop(permit);
+}
+
+/// `rate` and `increase` do not see the first count of a series that was not there before.
+#[tokio::test(start_paused = true)]
+async fn all_series_of_counters_are_there_before_anything_is_counted() {
+    let recorder = recorder();
+    let jobs = with_local_recorder(&recorder, || {
+        let jobs = Client::in_memory().semaphore("jobs", 4).build().unwrap();
+        drop(ZSetSemaphoreLayer::new(jobs.clone()));
+        jobs
+    });
+    let page = recorder.handle().render();
+    for (series, count) in [
+        ("zsem_lost_total{semaphore=\"jobs\",", 6),
+        ("zsem_unheard_grants_total{semaphore=\"jobs\"}", 1),
+        ("zsem_data_losses_total{semaphore=\"jobs\"}", 1),
+        ("zsem_turns_total{", 5),
+        ("zsem_connects_total{", 2),
+        ("zsem_requests_total{semaphore=\"jobs\",outcome=\"rejected\"", 10),
+        ("zsem_requests_total{semaphore=\"jobs\",outcome=", 15),
+        ("zsem_wait_seconds_count{semaphore=\"jobs\",outcome=\"granted\"}", 1),
+        ("zsem_wait_seconds_count{semaphore=\"jobs\",outcome=\"timeout\"}", 1),
+        ("zsem_held_seconds_count{semaphore=\"jobs\",end=", 2),
+    ] {
+        let lines = page.lines().filter(|line| line.starts_with(series) && line.ends_with(" 0"));
+        assert_eq!(lines.count(), count, "{series} in\n{page}");
+    }
+    // A histogram has as many series as buckets, so those of rare outcomes come with their first count.
+    let of_jobs = page.lines().filter(|line| line.contains("semaphore=\"jobs\"")).count();
+    assert!(of_jobs < 120, "{of_jobs} series");
+    drop(jobs);
 }

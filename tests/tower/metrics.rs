@@ -9,7 +9,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use zset_semaphore::Client;
-use zset_semaphore::metrics::{KEYS, OUTAGE, REQUEST_WAIT_SECONDS, REQUESTS_TOTAL, RESTING_UNITS};
+use zset_semaphore::metrics::{
+    KEYS, LOST_TOTAL, OUTAGE, REQUEST_WAIT_SECONDS, REQUESTS_TOTAL, RESTING_UNITS,
+};
 use zset_semaphore::tower::{KeyLimit, Keyed, OutagePolicy, ZSetSemaphoreLayer};
 
 use crate::common::recorder::Record;
@@ -121,6 +123,43 @@ async fn every_rejection_has_its_reason() {
     assert_eq!(requests(record), BTreeMap::from(expected));
 }
 
+/// With those of `every_rejection_has_its_reason`, these are all reasons.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn what_the_store_or_an_operator_ends_has_its_reason() {
+    let server = test_support::redis_server::RedisServer::start().await;
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::connect(server.url()).await.unwrap();
+    let named = |client: &Client| client.semaphore("chats", 1).build().unwrap();
+
+    let away = ZSetSemaphoreLayer::new(named(&Client::open("redis://127.0.0.1:1").unwrap()));
+    let away = away.outage_after(Duration::from_millis(10)).layer(Probe::default());
+    away.oneshot(ask()).await.unwrap_err();
+
+    let proxy = test_support::fault_proxy::FaultProxy::start(server.addr()).await;
+    let far = named(&Client::connect(proxy.url()).await.unwrap());
+    let near = named(&client);
+    let permit = near.acquire(1).await.unwrap();
+    let service = ZSetSemaphoreLayer::new(far).outage_after(Duration::from_secs(60));
+    let queued = tokio::spawn(service.layer(Probe::default()).oneshot(ask()));
+    settled(&near, 1, 1).await;
+    proxy.refuse(true);
+    proxy.cut();
+    permit.release().await.unwrap();
+    near.kick(near.inspect().await.unwrap().holders[0].id).await.unwrap();
+    proxy.refuse(false);
+    queued.await.unwrap().unwrap_err();
+    idle(&near).await;
+
+    server.cmd(&["SET", "zsem:{chats}:permits", "text"]).await;
+    let service = ZSetSemaphoreLayer::new(near).layer(Probe::default());
+    service.oneshot(ask()).await.unwrap_err();
+
+    let reasons = ["kicked", "refused", "unavailable"];
+    let expected = reasons.map(|reason| (format!("rejected {reason}"), 1));
+    assert_eq!(requests(record), BTreeMap::from(expected));
+}
+
 /// Each request counts in one outcome, and has one wait, however it ends.
 #[tokio::test(start_paused = true)]
 async fn all_that_came_in_is_the_sum_of_what_became_of_it() {
@@ -188,6 +227,25 @@ async fn a_key_is_no_label_and_the_cached_keys_are_counted() {
     assert_eq!(keys(), 1.0);
     drop(service);
     settle(record).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_loses_its_permit_was_let_through_and_counts_once() {
+    let (record, _guard) = Record::of_this_thread();
+    let brief = Client::in_memory().semaphore("chats", 1).max_hold(Duration::from_secs(1));
+    let layer = ZSetSemaphoreLayer::new(brief.build().unwrap()).end_when_lost();
+    let service = layer.layer(service_fn(async |_: Request<Script>| {
+        sleep(Duration::from_secs(9)).await;
+        Ok::<_, Infallible>(Response::new(Script::of([])))
+    }));
+    let rejection = service.oneshot(Request::new(Script::of([]))).await.unwrap_err();
+    assert!(rejection.to_string().contains("lost"), "{rejection}");
+    assert_eq!(requests(record), counts([("permit", 1)]));
+    assert_eq!(waits(record), 1);
+    test_support::wait::eventually("the loss counts", Duration::from_secs(60), async || {
+        record.counts(LOST_TOTAL) == counts([("chats max_hold", 1)])
+    })
+    .await;
 }
 
 /// Waits until all gauges are 0.

@@ -37,7 +37,7 @@ pub(crate) async fn check(global: &Global, name: Option<&str>) -> Result<Status,
 async fn examine(global: &Global, name: &str, findings: &mut Vec<Finding>) -> Result<(), Failure> {
     let client = global.connect(&own_label()).await?;
     findings.push(Finding::ok("connection", "Redis answers"));
-    match server::direct(&global.url()?) {
+    match server::direct(&global.url()?.text) {
         Some(direct) => match server::connect(&direct, global.call_deadline).await {
             Ok(mut connection) => {
                 server::examine(&mut connection, findings).await?;

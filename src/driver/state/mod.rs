@@ -152,14 +152,19 @@ impl SemaphoreState {
         &self.name
     }
 
-    /// Sets where the metrics of this state go.
+    /// Sets where the metrics of this state go from now on.
     pub(super) fn set_meter(&mut self, meter: &Meter) {
-        self.meter = StateMeter::new(meter);
+        self.meter.set(meter);
     }
 
-    /// Returns the meter of the semaphore.
-    pub(super) fn meter(&self) -> Meter {
-        self.meter.semaphore()
+    /// Shows in the gauges how things are now.
+    pub(super) fn show(&mut self) {
+        self.meter.show(self.waiters.waiting_count());
+    }
+
+    /// Takes back what the gauges show: the driver has ended, so they would never change.
+    pub(super) fn leave_gauges(&mut self) {
+        self.meter.end();
     }
 
     /// Sets a new client id, in a process that was forked.
@@ -300,6 +305,7 @@ impl SemaphoreState {
         if self.waiters.contains(counter) {
             if let Some(wake_up) = self.waiters.take_wake_up(counter, wake_up) {
                 self.hear(counter, wake_up, now);
+                self.show();
             }
         } else if self.permits.contains(counter) {
             if wake_up == WakeUp::Ask {
@@ -347,10 +353,9 @@ impl SemaphoreState {
         let named_by = if waiter.named { self.in_flight.after_all_sent() } else { AfterTurn::NONE };
         let (incarnation, held) = (self.known.incarnation(), Arc::clone(&hold));
         let permit = NewPermit { hold: held, renew, incarnation, counted_from, lease, named_by };
-        let id = hold.id;
+        self.meter.granted(&hold, matches!(term, Term::Claim), now);
         self.permits.insert(permit, now);
         self.end_wait(counter, WaitEnd::Granted(hold));
-        self.meter.granted(id, now);
     }
 
     /// Ends a wait whose end a reply has told.
@@ -433,11 +438,25 @@ impl SemaphoreState {
 
     /// Gives back a permit that was released: its id goes into the next turn.
     pub(crate) fn give_back(&mut self, counter: u64, done: Option<ReleaseDone>) {
+        self.give_back_at(counter, done, Instant::now);
+    }
+
+    /// As [`give_back`](Self::give_back), for a caller that has looked at the clock. `now` is called only if somebody
+    /// listens to the metrics.
+    pub(crate) fn give_back_at(
+        &mut self,
+        counter: u64,
+        done: Option<ReleaseDone>,
+        now: impl FnOnce() -> Instant,
+    ) {
         let Some(permit) = self.permits.remove(counter) else {
             let gone = |done| Effect::Released(done, Ok(Released::AlreadyGone));
             return self.effects.extend(done.map(gone));
         };
         let EndedPermit { ended, hold, grant, after, server_until } = permit;
+        if !hold.is_kicked() {
+            self.meter.released(&hold, now);
+        }
         self.meter.gone(hold.id);
         self.effects.extend(self.permits.take_extends(counter).map(Effect::Unextended));
         let forgotten = grant.alive_until + lease::margin(hold.id.lease()) * 2;
@@ -471,10 +490,13 @@ impl SemaphoreState {
 
     /// Tells of a loss those who wait for it, those who want a longer lease, the log, and the metrics.
     fn tell_loss(&mut self, hold: Arc<Hold>, reason: LostReason, now: Instant) {
-        let lost_for = hold.lost_for(); // `None` if it was released a moment ago
-        if let Some(reason) = lost_for {
-            self.notices.lost_permits.get_or_insert_default().note(&hold, reason);
-            self.meter.lost(hold.id, reason, now);
+        let lost_for = hold.lost_for();
+        match lost_for {
+            Some(reason) => {
+                self.notices.lost_permits.get_or_insert_default().note(&hold, reason);
+                self.meter.lost(&hold, reason, now);
+            }
+            None => self.meter.released(&hold, || now), // a moment ago
         }
         let reason = lost_for.unwrap_or(reason);
         let lost = |done| Effect::Extended(done, Err(ExtendError::Lost(reason)));
@@ -559,14 +581,14 @@ impl SemaphoreState {
             && self.is_flushed()
     }
 
-    /// Gives back the memory of a burst once nobody holds or waits, and what gauges show of the cluster.
+    /// Gives back the memory of a burst once nobody holds or waits.
     fn shrink_if_unused(&mut self) {
         if self.waiters.is_empty() && self.is_flushed() {
             self.waiters.shrink_idle();
             self.permits.shrink_idle();
             self.removals.shrink_idle();
             self.removed.shrink_idle();
-            self.meter.idle();
+            self.meter.shrink_idle();
         }
     }
 
@@ -588,6 +610,6 @@ impl SemaphoreState {
     pub(super) fn end(&mut self) {
         self.removals.close(self.in_flight.end(), &mut self.effects);
         self.effects.extend(self.permits.take_all_extends().map(Effect::Unextended));
-        self.meter.idle();
+        self.leave_gauges();
     }
 }

@@ -200,6 +200,7 @@ impl SemaphoreState {
         self.requested |= reply.more;
         self.waiters.schedule_heartbeat(sent, now);
         self.waiters.hasten_heartbeat(reply.waiting, now);
+        self.show();
     }
 
     fn note_data(&mut self, reply: &TurnReply, sent: Instant) {
@@ -239,6 +240,7 @@ impl SemaphoreState {
                 Some(RenewalException::Gone) => self.lose(counter, LostReason::MissingInStore, now),
                 Some(RenewalException::Kicked) => self.kicked(counter, now),
                 None | Some(RenewalException::PutBack) => {
+                    self.meter.renews(|| self.permits.hold(counter));
                     let (renewed, effects) = ((lease, sent), &mut self.effects);
                     self.permits.renewed(counter, renewed, reply.incarnation, now, effects);
                 }

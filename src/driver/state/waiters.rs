@@ -34,6 +34,8 @@ const SLACK: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     by_counter: FxHashMap<u64, Waiter>,
+    /// How many of them still wait.
+    waiting: usize,
     /// Never sent. May name waiters that have gone.
     fresh: VecDeque<u64>,
     /// Sent in a turn whose outcome is unknown. May name waiters that have gone.
@@ -57,6 +59,7 @@ pub(super) struct Waiters {
 impl Waiters {
     pub(super) fn enter(&mut self, id: PermitId, when_full: WhenFull, options: Arc<Options>) {
         self.by_counter.insert(id.counter(), Waiter::new(id, when_full, options));
+        self.waiting += 1;
         self.fresh.push_back(id.counter());
     }
 
@@ -83,6 +86,11 @@ impl Waiters {
         self.by_counter.is_empty()
     }
 
+    /// Returns how many wait, without those whose wait has ended and whose futures have not looked yet.
+    pub(super) fn waiting_count(&self) -> usize {
+        self.waiting
+    }
+
     pub(super) fn contains(&self, counter: u64) -> bool {
         self.by_counter.contains_key(&counter)
     }
@@ -101,6 +109,7 @@ impl Waiters {
     #[must_use]
     pub(super) fn leave(&mut self, counter: u64, effects: &mut Effects) -> Option<Left> {
         let mut waiter = self.by_counter.remove(&counter)?;
+        self.waiting -= usize::from(!waiter.is_done());
         effects.extend(waiter.waker.take().map(Effect::Forget));
         self.leave_queue(counter, &waiter.stage, waiter.poll_at);
         if self.fresh.len() + self.again.len() > 2 * self.by_counter.len() + SLACK {
@@ -135,6 +144,7 @@ impl Waiters {
     ) -> Option<Ended> {
         let waiter = self.by_counter.get_mut(&counter)?;
         let ended = waiter.ended();
+        self.waiting -= usize::from(!waiter.is_done());
         let before = std::mem::replace(&mut waiter.stage, Stage::Done(end));
         let poll_at = waiter.poll_at;
         effects.extend(waiter.waker.take().map(Effect::Wake));

@@ -125,6 +125,7 @@ impl Driver {
                 true => state.next_look(session.is_some()),
                 false => state.next_renewal(session.is_some() && renews),
             };
+            state.show();
             Look {
                 outgoing,
                 timer: state.set_timer(next),

@@ -45,7 +45,7 @@ impl Node {
 
     /// A handle with the limit 1.
     pub(super) fn handle(&self, name: &str) -> DriverHandle {
-        let cell = self.shared.semaphore(name, 1, &"".into(), name);
+        let cell = self.shared.semaphore(name, 1, &"".into(), None);
         DriverHandle::new(cell, Arc::clone(&self.guard))
     }
 

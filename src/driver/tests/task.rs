@@ -49,7 +49,7 @@ impl Scene {
     }
 
     fn cell(&self, name: &str) -> Arc<SemaphoreCell> {
-        self.shared.semaphore(name, 1, &"".into(), name)
+        self.shared.semaphore(name, 1, &"".into(), None)
     }
 
     /// Lets a waiter enter.
@@ -239,7 +239,7 @@ struct Revive {
 
 impl Wake for Revive {
     fn wake(self: Arc<Self>) {
-        let cell = self.shared.semaphore("jobs", 1, &"".into(), "jobs");
+        let cell = self.shared.semaphore("jobs", 1, &"".into(), None);
         *self.revived.lock().unwrap() = Some(cell);
     }
 }

@@ -16,6 +16,14 @@ fn each_outcome_has_a_label_and_a_place_of_its_own() {
     assert_eq!(turns, (0..TurnEnd::ALL.len()).collect::<Vec<_>>());
     let labels: BTreeSet<_> = TurnEnd::ALL.iter().map(|end| end.label()).collect();
     assert_eq!(labels.len(), TurnEnd::ALL.len());
+    #[cfg(feature = "tower")]
+    {
+        use crate::metrics::Rejected;
+        let rejected: Vec<_> = Rejected::ALL.iter().map(|reason| *reason as usize).collect();
+        assert_eq!(rejected, (0..Rejected::ALL.len()).collect::<Vec<_>>());
+        let labels: BTreeSet<_> = Rejected::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), Rejected::ALL.len());
+    }
     let lost: Vec<_> = LostReason::ALL.iter().map(|reason| *reason as usize).collect();
     assert_eq!(lost, (0..LostReason::ALL.len()).collect::<Vec<_>>());
 }

@@ -14,7 +14,6 @@ use super::limiter::Limiter;
 use super::permit::RequestPermit;
 use super::request::PermitRequest;
 use super::wait::{AdmissionResult, PermitWait, PollTimes};
-use crate::metrics::RequestOutcome;
 use crate::store::BoxFuture;
 use crate::tower::metrics::OutcomeGuard;
 use crate::tower::rejection::{Reason, Rejection};
@@ -93,7 +92,7 @@ impl AdmissionFuture {
         let this = self.project();
         let Stage::Waiting(wait) = &*this.stage else { return None };
         let rejection = wait.limiter().reject(reason, this.request.units(), None);
-        this.outcome.record(RequestOutcome::Rejected(rejection.reason().label()));
+        this.outcome.record(this.settings.outcome(rejection.reason()));
         Some(rejection.with_jitter(this.settings.min_retry_after))
     }
 }
@@ -109,7 +108,7 @@ impl Future for AdmissionFuture {
         let end = ready!(this.stage.poll(*this.request, times, settings, cx));
         this.outcome.record(match &end {
             Ok(permit) => permit.outcome(),
-            Err(rejection) => RequestOutcome::Rejected(settings.label(rejection.reason())),
+            Err(rejection) => settings.outcome(rejection.reason()),
         });
         let min_retry_after = settings.min_retry_after;
         Poll::Ready(match end {

@@ -118,7 +118,7 @@ impl RequestPermit {
         match self.admission.as_ref().map(Admission::counted) {
             Some(Counted::Cluster(_)) => RequestOutcome::Permit,
             Some(Counted::Local) => RequestOutcome::Local,
-            Some(Counted::No) => RequestOutcome::Open,
+            Some(Counted::No) => RequestOutcome::Uncounted,
             None => RequestOutcome::Weightless,
         }
     }

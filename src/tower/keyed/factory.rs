@@ -24,7 +24,7 @@ impl SemaphoreFactory {
 
     pub(super) fn semaphore(&self, key: &str, limit: u32) -> Result<ZSetSemaphore, ConfigError> {
         let builder = self.client.semaphore(self.semaphore_name(key), limit);
-        (self.configure)(builder).metrics_name(Arc::clone(&self.limit_name)).build()
+        (self.configure)(builder).of_limit(Arc::clone(&self.limit_name)).build()
     }
 
     pub(super) fn limiter(

@@ -5,9 +5,11 @@
 
 mod check;
 mod command;
+mod confined;
 mod crowd;
 mod descendants;
 mod examples;
+mod guard;
 mod hold;
 mod listing;
 mod lost;
@@ -18,6 +20,7 @@ mod queue;
 mod signals;
 mod status;
 mod steering;
+mod storm;
 mod terminal;
 mod tmux;
 mod wrong_input;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use rustix::process::{Pid, Signal};
+use signal_hook::consts::FORBIDDEN;
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
@@ -16,6 +17,9 @@ use crate::failure::Failure;
 const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
 /// Those that only a command wants.
 const OTHERS: [Signal; 3] = [Signal::USR1, Signal::USR2, Signal::WINCH];
+
+/// The highest number of a signal.
+const HIGHEST: i32 = 64;
 
 /// Names that people write, without `SIG`.
 const NAMES: [(&str, Signal); 9] = [
@@ -65,6 +69,14 @@ pub(crate) fn caught() -> Vec<i32> {
     let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
     // Where the parent ignores the end of children, the system would not tell how a command has ended.
     caught.chain([Signal::CHILD]).map(Signal::as_raw).collect()
+}
+
+/// All signals that a process can catch, whoever wants them, but for those that the parent has ignored.
+pub(crate) fn catchable() -> impl Iterator<Item = i32> {
+    let ignored = ignored();
+    let is_ignored = move |signal: &i32| ignored & (1 << (signal - 1)) != 0;
+    let all = (1..=HIGHEST).filter(|signal| !FORBIDDEN.contains(signal));
+    all.filter(move |signal| !is_ignored(signal))
 }
 
 impl Signals {

@@ -17,7 +17,7 @@ const CHAIN: &str = "trap '' TERM; exec 9>$DIR/lock; flock 9
     echo ready; chain; sleep 600 9>&-";
 
 /// Whether none of them is left.
-fn is_free(lock: &File) -> bool {
+pub(crate) fn is_free(lock: &File) -> bool {
     flock(lock, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 

@@ -5,9 +5,11 @@
 
 mod check;
 mod command;
+mod confined;
 mod crowd;
 mod descendants;
 mod examples;
+mod guard;
 mod hold;
 mod listing;
 mod lost;

@@ -116,9 +116,12 @@ impl Program {
         Pid::from_raw(self.says(&format!("{word} ")).await.parse().unwrap()).unwrap()
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.pid()).unwrap()).unwrap()
+    }
+
     pub(crate) fn send(&self, signal: Signal) {
-        let pid = i32::try_from(self.process.pid()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Makes a file in the folder that the command knows as `$DIR`.

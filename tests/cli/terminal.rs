@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use test_support::owned_process::OwnedProcess;
 use test_support::redis_server::RedisServer;
@@ -214,6 +214,18 @@ async fn on_a_terminal_a_zsem_that_is_killed_takes_along_all_that_was_started() 
     let mut terminal = Terminal::run(&server, &["run", "s", "--", "sh", "-c", STARTER]);
     let (command, left) = (terminal.pid_of("pid").await, terminal.pid_of("left").await);
     terminal.process.kill();
+    eventually("both are gone", LONG, async || !is_alive(command) && !is_alive(left)).await;
+}
+
+#[tokio::test]
+async fn on_a_terminal_what_ends_the_whole_group_leaves_nothing_that_was_started() {
+    let server = RedisServer::start().await;
+    let script = STARTER.replace("HUP", "HUP ALRM");
+    let mut terminal = Terminal::run(&server, &["run", "s", "--", "sh", "-c", &script]);
+    let (command, left) = (terminal.pid_of("pid").await, terminal.pid_of("left").await);
+    let group = Pid::from_raw(i32::try_from(terminal.process.pid()).unwrap()).unwrap();
+    kill_process_group(group, Signal::ALARM).unwrap();
+    assert_eq!(terminal.status().await, Some(128 + 14));
     eventually("both are gone", LONG, async || !is_alive(command) && !is_alive(left)).await;
 }
 

@@ -21,6 +21,9 @@ pub(super) const GUARD: &str = "__guard";
 /// The first argument of the tie. The others are its parent and the command.
 const TIE: &str = "__exec";
 
+/// The name of the steps. Who signals all processes that are named `zsem` means `zsem`, which passes the signal on.
+const NAME: &str = "zsem-guard";
+
 /// This program, also after it was replaced on the disk.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
@@ -45,7 +48,7 @@ pub(crate) fn step(
 /// Returns a command that is such a step of this program, with this process as its parent.
 pub(super) fn next_step(step: &str, command: &[OsString]) -> Result<Command, Failure> {
     let mut next = Command::new(own_program()?);
-    next.arg0("zsem").arg(step).arg(getpid().to_string()).args(command);
+    next.arg0(NAME).arg(step).arg(getpid().to_string()).args(command);
     Ok(next)
 }
 

@@ -1,7 +1,8 @@
 //! The guard: a process between `zsem` and the command that outlives `zsem`, if only for a moment.
 //!
 //! It kills all that the command has started when `zsem` has died, passes on what `zsem` sends, and ends as the
-//! command does.
+//! command does. Without a terminal, it leads the process group of the command: a command that leads its group cannot
+//! make a session of its own. What is sent to the group does not end the guard.
 
 use std::ffi::OsString;
 use std::thread::sleep;
@@ -13,7 +14,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 
 use crate::failure::Failure;
-use crate::signals::{Received, caught};
+use crate::signals::{Received, catchable, caught};
 use crate::status::Status;
 
 use super::ending::Ending;
@@ -40,6 +41,11 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
     tree::adopt_orphans();
     let refused = |error| Failure::of_system("signals", &error);
     let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
+    let handle = signals.handle();
+    for signal in catchable() {
+        // What it is sent must not end it. The system keeps some numbers for itself.
+        let _ = handle.add_signal(signal);
+    }
     if getppid() != Some(parent) {
         // Its signal came before it was caught.
         return Ok(Status::Signal(Signal::KILL.as_raw()));
@@ -59,12 +65,13 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
         for received in came.filter_map(|origin| Received::new(&origin)) {
             guard.note(received);
         }
-        if let Some(status) = tree::collect(command) {
-            return Ok(Status::of(status));
-        }
+        // First: who kills `zsem` and the command at once leaves the rest to the guard.
         if getppid() != Some(parent) {
             guard.end_all();
             return Ok(Status::Signal(Signal::KILL.as_raw()));
+        }
+        if let Some(status) = tree::collect(command) {
+            return Ok(Status::of(status));
         }
         guard.pass_on();
     }

@@ -44,6 +44,9 @@ enum Stage {
     Kept,
 }
 
+/// What ends the guard, if it is sent to it: it catches all other signals. SEGV and BUS are those of Rust's runtime.
+const UNCAUGHT: [Signal; 5] = [Signal::KILL, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE];
+
 /// How long to wait for the loss of a permit whose deadline has passed.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -148,9 +151,10 @@ impl Watch {
     }
 }
 
-/// A command that was killed could not end what it has started, and neither could a guard that was killed.
+/// A command that was killed could not end what it has started, and neither could a guard. It ends by the signal of the
+/// command, so the two look the same.
 async fn end_rest(child: &Child, status: Status) {
-    if status == Status::Signal(Signal::KILL.as_raw()) {
+    if UNCAUGHT.map(|signal| Status::Signal(signal.as_raw())).contains(&status) {
         child.end_all().await;
     }
 }

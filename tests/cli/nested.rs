@@ -11,6 +11,7 @@ async fn end(server: &RedisServer, line: &str) -> End {
 #[tokio::test]
 async fn a_run_that_waits_for_the_one_around_it_says_so() {
     let server = RedisServer::start().await;
+    let _declared = semaphore(&server, "s", 9).await.acquire(1).await.unwrap().release().await;
     let line = "\"$0\" run -n 3 --units 2 s -- \"$0\" run -w 100ms -n 3 --units 2 s -- echo ran";
     let end = end(&server, line).await;
     assert_eq!((end.status, end.stdout.as_str()), (75, ""), "{end:?}");

@@ -146,9 +146,9 @@ impl Client {
     ///   of its names are affected. To check the primary of one name, call
     ///   [`inspect`](crate::ZSetSemaphore::inspect) on a semaphore of that name.
     /// - While the server refuses calls, say because it is out of memory, this returns true.
-    /// - Before the first call, a client made by [`open`](Self::open) or
+    /// - Before the first call, a client made by `Client::open` or
     ///   [`ClientBuilder::build`] has not tried to connect, so this returns false. A service that gets no
-    ///   requests until it is ready should therefore use [`connect`](Self::connect), or make a call when it
+    ///   requests until it is ready should therefore use `Client::connect`, or make a call when it
     ///   starts.
     /// - A client in memory needs no connection, so this returns true.
     /// - Once [`shutdown`](Self::shutdown) was called, or when the tokio runtime of the client has ended,
@@ -277,8 +277,8 @@ impl fmt::Debug for Client {
 ///
 /// | setting | default |
 /// |---|---|
-/// | [`url`](Self::url) | `redis://127.0.0.1:6379` |
-/// | [`prefix`](Self::prefix) | `zsem:` |
+/// | `url` | `redis://127.0.0.1:6379` |
+/// | `prefix` | `zsem:` |
 /// | [`call_timeout`](Self::call_timeout) | 500 ms |
 /// | [`label`](Self::label) | none |
 ///
@@ -320,7 +320,7 @@ impl Default for ClientBuilder {
 
 impl ClientBuilder {
     /// Sets a [`MemoryStore`] as the store, instead of Redis. Settings of Redis have no effect then,
-    /// such as the [`prefix`](Self::prefix). A later [`url`](Self::url) sets Redis again.
+    /// such as the `prefix`. A later `url` sets Redis again.
     pub fn memory(mut self, memory: &MemoryStore) -> Self {
         self.memory = Some(memory.clone());
         self

@@ -403,7 +403,7 @@
 //!
 //! While the store is unavailable, requests are rejected (the default), let through, or share a cap of this
 //! process: see [`OutagePolicy`]. Once the store is known to be unavailable, the policy decides without a
-//! wait. A gateway may start before its Redis does ([`Client::open`](crate::Client::open)).
+//! wait. A gateway may start before its Redis does (`Client::open`).
 //!
 //! # Shutdown
 //!

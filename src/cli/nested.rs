@@ -11,7 +11,8 @@ pub(crate) async fn warn_of_itself(semaphore: &ZSetSemaphore, units: u32) {
     let Some(outer) = outer(semaphore.name()) else { return };
     // If it fails, the wait tells.
     let Ok(seen) = semaphore.inspect().await else { return };
-    if let Some(danger) = danger(&seen, outer, units) {
+    let limit = seen.limit_override.unwrap_or(semaphore.limit()); // others may have declared more
+    if let Some(danger) = danger(&seen, outer, units, limit) {
         warn(&format!("warning: this runs inside a permit of {}; {danger}", semaphore.name()));
     }
 }
@@ -23,10 +24,10 @@ fn outer(name: &str) -> Option<PermitId> {
 }
 
 /// Returns what may happen to a wait for units while the outer permit is held, if it has to wait.
-fn danger(seen: &Inspection, outer: PermitId, units: u32) -> Option<String> {
+fn danger(seen: &Inspection, outer: PermitId, units: u32, limit: u32) -> Option<String> {
     let all_are_seen = seen.holders_total == seen.holders.len() as u64;
     let is_held = seen.holders.iter().any(|holder| holder.id == outer) || !all_are_seen;
-    let limit = u64::from(seen.limit);
+    let limit = u64::from(limit);
     let has_room = seen.waiters_total == 0 && seen.in_use.saturating_add(units.into()) <= limit;
     let (held, units) = (u64::from(outer.units()), u64::from(units));
     match () {

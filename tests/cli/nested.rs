@@ -2,7 +2,7 @@
 
 use test_support::redis_server::RedisServer;
 
-use crate::program::{End, Program, bash, semaphore};
+use crate::program::{End, Program, bash, semaphore, until};
 
 async fn end(server: &RedisServer, line: &str) -> End {
     Program::of(&mut bash(server, line)).end().await
@@ -11,6 +11,7 @@ async fn end(server: &RedisServer, line: &str) -> End {
 #[tokio::test]
 async fn a_run_that_waits_for_the_one_around_it_says_so() {
     let server = RedisServer::start().await;
+    let _declared = semaphore(&server, "s", 9).await.acquire(1).await.unwrap().release().await;
     let line = "\"$0\" run -n 3 --units 2 s -- \"$0\" run -w 100ms -n 3 --units 2 s -- echo ran";
     let end = end(&server, line).await;
     assert_eq!((end.status, end.stdout.as_str()), (75, ""), "{end:?}");
@@ -31,6 +32,19 @@ async fn a_run_that_may_wait_for_the_one_around_it_says_so() {
     assert_eq!((end.status, end.stdout.as_str()), (75, ""), "{end:?}");
     let warning = end.stderr.lines().next().unwrap();
     assert!(warning.ends_with("of s; if all who hold wait like this, nobody is ever let in"));
+}
+
+#[tokio::test]
+async fn a_run_that_waits_behind_one_that_waits_for_the_run_around_it_says_so() {
+    let server = RedisServer::start().await;
+    let all = semaphore(&server, "s", 3).await;
+    let outer = all.acquire(1).await.unwrap();
+    let _large = tokio::spawn(all.acquire(3));
+    until(&all, "the large one waits", |seen| seen.waiters_total == 1).await;
+    let line = format!("ZSEM_NAME=s ZSEM_ID={} \"$0\" run -w 100ms -n 3 s -- echo ran", outer.id());
+    let end = end(&server, &line).await;
+    assert_eq!((end.status, end.stdout.as_str()), (75, ""), "{end:?}");
+    assert!(end.stderr.starts_with("zsem: warning: this runs inside"), "units are free: {end:?}");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ use std::time::Duration;
 use pin_project::{pin_project, pinned_drop};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::driver::{NoDriver, WaitEnd};
+use crate::driver::{DriverHandle, NoDriver, SemaphoreState, WaitEnd};
 use crate::error::StoreError;
 use crate::hold::Truth;
 use crate::id::PermitId;
@@ -69,6 +69,25 @@ enum Stage {
 }
 
 type Replicating = Pin<Box<dyn Future<Output = Result<Permit, NotReplicated>> + Send + Sync>>;
+
+/// A caller that waits for replicas, as the gauge of waiters counts it.
+struct ReplicatingWaiter(DriverHandle);
+
+impl ReplicatingWaiter {
+    /// Counts one more, if somebody listens.
+    fn count(driver: &DriverHandle) -> Option<Self> {
+        driver.meter().is_heard().then(|| {
+            driver.with(SemaphoreState::replicating);
+            Self(driver.clone())
+        })
+    }
+}
+
+impl Drop for ReplicatingWaiter {
+    fn drop(&mut self) {
+        self.0.with(SemaphoreState::replicating_ended);
+    }
+}
 
 /// Why a wait ended without a permit.
 pub(crate) enum NoPermit {
@@ -308,7 +327,7 @@ impl Wait {
             self.as_mut().end_waiting(WaitOutcome::Granted, || now);
             return Some(permit);
         };
-        let waiter = self.semaphore.driver.meter().waiter();
+        let waiter = ReplicatingWaiter::count(&self.semaphore.driver);
         *self.project().stage = Stage::Replicating(Box::pin(async move {
             let _waiter = waiter;
             replicated(permit, wanted).await

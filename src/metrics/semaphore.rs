@@ -11,6 +11,7 @@ use super::names::{
     QUEUE_LENGTH, UNHEARD_GRANTS_TOTAL, WAIT_SECONDS, WAITERS,
 };
 use super::outcome::WaitOutcome;
+#[cfg(feature = "tower")]
 use super::share::Share;
 use crate::lost_reason::LostReason;
 
@@ -19,25 +20,22 @@ use crate::lost_reason::LostReason;
 pub(crate) struct Meter(pub(super) Option<Arc<Instruments>>);
 
 /// A part of a gauge that is there until this is dropped.
+#[cfg(feature = "tower")]
 #[derive(Debug)]
 pub(crate) struct Counted(#[expect(dead_code, reason = "a drop guard")] Option<Share>);
 
 impl Meter {
-    /// A caller waits although its permit is granted.
-    pub(crate) fn waiter(&self) -> Counted {
-        self.counted(|instruments| &instruments.waiters, 1)
+    /// Returns whether somebody listens.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.0.is_some()
     }
 
     /// The layer keeps the units of a permit, because a provider has refused a request.
     #[cfg(feature = "tower")]
     pub(crate) fn resting(&self, units: u32) -> Counted {
-        self.counted(|instruments| &instruments.resting_units, units)
-    }
-
-    fn counted(&self, gauge: impl FnOnce(&Instruments) -> &Gauge, amount: u32) -> Counted {
         Counted(self.0.as_ref().map(|instruments| {
-            let mut share = Share::of(gauge(instruments));
-            share.set(amount.into());
+            let mut share = Share::of(&instruments.resting_units);
+            share.set(units.into());
             share
         }))
     }

@@ -24,9 +24,6 @@ pub(crate) struct NameMeter(Meter);
 #[derive(Debug, Default)]
 pub(crate) struct Meter(());
 
-#[derive(Debug)]
-pub(crate) struct Counted(());
-
 #[derive(Debug, Default)]
 pub(crate) struct StateMeter(());
 
@@ -40,8 +37,11 @@ pub(crate) use layer::{KeysMeter, LayerMeter};
 mod layer {
     use std::time::Duration;
 
-    use super::{Counted, Meter};
+    use super::Meter;
     use crate::metrics::outcome::RequestOutcome;
+
+    #[derive(Debug)]
+    pub(crate) struct Counted(());
 
     #[derive(Debug)]
     pub(crate) struct LayerMeter(());
@@ -121,8 +121,8 @@ impl NameMeter {
 }
 
 impl Meter {
-    pub(crate) fn waiter(&self) -> Counted {
-        Counted(())
+    pub(crate) fn is_heard(&self) -> bool {
+        false
     }
 }
 
@@ -138,6 +138,10 @@ impl StateMeter {
     pub(crate) fn released(&mut self, _: &Hold, _: impl FnOnce() -> Instant) {}
 
     pub(crate) fn gone(&mut self, _: PermitId) {}
+
+    pub(crate) fn replicating(&mut self) {}
+
+    pub(crate) fn replicating_ended(&mut self) {}
 
     pub(crate) fn told(&mut self, _: u64, _: u64, _: u32) {}
 

@@ -29,6 +29,8 @@ struct Metered {
     cluster: Cluster,
     /// The units of the permits that are held now.
     held: u64,
+    /// The callers whose grants are not on replicas yet.
+    replicating: u64,
     /// Since when those permits are held whose lease no longer tells it, by their counters.
     since: FxHashMap<u64, CompactInstant>,
     /// The driver has ended: nothing is told any more.
@@ -90,6 +92,7 @@ impl Metered {
             shares: Shares::of(instruments),
             cluster: Cluster::default(),
             held: 0,
+            replicating: 0,
             since: FxHashMap::default(),
             ended: false,
         }
@@ -106,6 +109,8 @@ impl StateMeter {
     /// Sets where the metrics go from now on.
     pub(crate) fn set(&mut self, meter: &Meter) {
         match (&mut self.0, &meter.0) {
+            // Moved gauges would show double for a moment.
+            (Some(metered), Some(same)) if Arc::ptr_eq(&metered.instruments, same) => {}
             (Some(metered), Some(instruments)) => {
                 metered.shares.move_to(instruments);
                 metered.instruments = Arc::clone(instruments);
@@ -162,6 +167,20 @@ impl StateMeter {
         }
     }
 
+    /// A caller waits until replicas have its grant.
+    pub(crate) fn replicating(&mut self) {
+        if let Some(metered) = &mut self.0 {
+            metered.replicating += 1;
+        }
+    }
+
+    /// A caller no longer [waits for replicas](Self::replicating).
+    pub(crate) fn replicating_ended(&mut self) {
+        if let Some(metered) = &mut self.0 {
+            metered.replicating = metered.replicating.saturating_sub(1);
+        }
+    }
+
     /// A reply told how many units are in use, how many wait, and the limit.
     pub(crate) fn told(&mut self, in_use: u64, waiting: u64, limit: u32) {
         if let Some(metered) = &mut self.0 {
@@ -169,16 +188,17 @@ impl StateMeter {
         }
     }
 
-    /// Moves the gauges to how things are now. `waiters` is how many wait here. If nobody here holds or waits, no turn
+    /// Moves the gauges to how things are now. `waiters` is how many wait here for a grant. If nobody here holds or waits, no turn
     /// will tell how the cluster changes, so this process shows nothing of it.
     pub(crate) fn show(&mut self, waiters: usize) {
         if let Some(metered) = &mut self.0
             && !metered.ended
         {
+            let waiters = waiters as u64 + metered.replicating;
             if metered.held == 0 && waiters == 0 {
                 metered.cluster = Cluster::default();
             }
-            metered.shares.set(metered.held, waiters as u64, &metered.cluster);
+            metered.shares.set(metered.held, waiters, &metered.cluster);
         }
     }
 

@@ -183,6 +183,41 @@ async fn a_caller_waits_until_replicas_have_its_grant() {
     eventually("all is 0", PATIENCE, async || jobs(record) == [0.0; 5]).await;
 }
 
+#[test]
+fn a_caller_that_waits_for_replicas_shows_nothing_once_its_runtime_has_ended() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let server = runtime.block_on(RedisServer::start()); // without a replica
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::open(server.url()).unwrap();
+    let semaphore = client.semaphore("jobs", 4).replicated(1).build().unwrap();
+    let mut waiting = Box::pin(semaphore.acquire(2));
+    runtime.block_on(eventually("it is held, and waits", PATIENCE, async || {
+        assert!(waiting.as_mut().now_or_never().is_none());
+        jobs(record)[..2] == [2.0, 1.0]
+    }));
+    drop(runtime);
+    assert_eq!(record.gauges_left(), BTreeMap::new(), "the future is kept");
+    drop((waiting, semaphore, client));
+    assert_eq!(record.gauges_left(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_caller_that_waits_for_replicas_moves_with_the_label_of_its_name() {
+    let server = RedisServer::start().await; // without a replica
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::open(server.url()).unwrap();
+    let semaphore = client.semaphore("jobs", 4).replicated(1).build().unwrap();
+    let waiting = tokio::spawn(semaphore.acquire(2));
+    let what = "it is held, and waits";
+    eventually(what, PATIENCE, async || jobs(record)[..2] == [2.0, 1.0]).await;
+    let labelled = client.semaphore("jobs", 4).metrics_name("work").build().unwrap();
+    assert_eq!(jobs(record), [0.0; 5]);
+    assert_eq!(record.gauge(&format!("{WAITERS} work")), 1.0);
+    waiting.abort();
+    drop((semaphore, client, labelled));
+    nothing_left(record).await;
+}
+
 /// A process that has a permit of a store, a waiter, and a layer in an outage, and then ends its runtime.
 fn end_a_runtime(record: &Record, client: &Client, mut lose_store: impl FnMut(), outage: f64) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -162,6 +162,18 @@ impl SemaphoreState {
         self.meter.show(self.waiters.waiting_count());
     }
 
+    /// A caller waits until replicas have its grant. It counts as a waiter.
+    pub(crate) fn replicating(&mut self) {
+        self.meter.replicating();
+        self.show();
+    }
+
+    /// A caller no longer [waits for replicas](Self::replicating).
+    pub(crate) fn replicating_ended(&mut self) {
+        self.meter.replicating_ended();
+        self.show();
+    }
+
     /// Takes back what the gauges show: the driver has ended, so they would never change.
     pub(super) fn leave_gauges(&mut self) {
         self.meter.end();

@@ -8,6 +8,8 @@ mod deadlines;
 mod declarations;
 mod ends;
 mod gathering;
+#[cfg(feature = "metrics")]
+mod gauges;
 mod grants;
 mod harness;
 mod late;

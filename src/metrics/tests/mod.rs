@@ -6,3 +6,4 @@ mod documented;
 mod label;
 mod outcome;
 mod share;
+mod state;

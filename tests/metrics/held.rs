@@ -101,3 +101,17 @@ async fn held_counts_from_the_grant_however_often_it_is_renewed_and_whenever_it_
         assert!((held - expected).abs() < 0.1, "{held} seconds and not {expected}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kicked_permit_that_its_holder_keeps_counts_as_lost_once() {
+    let (record, _guard) = Record::of_this_thread();
+    let client = Client::in_memory();
+    let jobs = client.semaphore("jobs", 2).build().unwrap();
+    let kicked = jobs.acquire(2).await.unwrap();
+    jobs.kick(kicked.id()).await.unwrap();
+    assert_eq!(kicked.lost().await, LostReason::Kicked);
+    client.shutdown_now().await.unwrap();
+    assert_eq!(record.counts(LOST_TOTAL), counts([("jobs kicked", 1)]));
+    assert_eq!(record.observed(HELD_SECONDS), counts([("jobs lost", 1)]));
+    assert_eq!(record.gauge(&format!("{HELD_UNITS} jobs")), 0.0);
+}

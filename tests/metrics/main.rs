@@ -9,6 +9,7 @@ mod common;
 mod gauges;
 mod held;
 mod labels;
+mod model;
 mod names;
 mod prometheus;
 mod spans;

@@ -3,11 +3,13 @@
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
 use tracing::Level;
+use zset_semaphore::metrics::CONNECTS_TOTAL;
 use zset_semaphore::{AcquireError, Client, Renew};
 
 use crate::common::connect::connect;
 use crate::common::inspect::{queue, queued};
 use crate::common::log::{Log, SeenSpan};
+use crate::common::recorder::Record;
 use crate::common::stores::Place;
 
 fn named(log: &Log, name: &str) -> Vec<SeenSpan> {
@@ -97,6 +99,7 @@ async fn ten_thousand_pairs_log_nothing_at_info() {
 #[tokio::test]
 async fn an_outage_without_a_loss_is_two_lines_at_info() {
     let mut server = RedisServer::start().await;
+    let (record, _recorder) = Record::of_this_thread();
     let client = connect(server.url()).await;
     let jobs = client.semaphore("jobs", 4).build().unwrap();
     let (log, _guard) = Log::of_this_thread(|metadata| *metadata.level() <= Level::INFO);
@@ -104,8 +107,10 @@ async fn an_outage_without_a_loss_is_two_lines_at_info() {
         drop(within(PATIENCE, jobs.acquire(1)).await.unwrap());
     }
     server.kill();
-    eventually("it is noticed", PATIENCE, async || log.count(Level::WARN, "no connection") > 0)
-        .await;
+    eventually("several attempts have failed", PATIENCE, async || {
+        record.counts(CONNECTS_TOTAL).get("failed") >= Some(&3)
+    })
+    .await;
     let waiting = tokio::spawn(jobs.acquire(1));
     server.restart().await;
     let permit = within(PATIENCE, waiting).await.unwrap().unwrap();

@@ -15,3 +15,12 @@ fn names_beyond_the_bound_share_a_value_and_known_ones_keep_theirs() {
     }
     assert_eq!(values.known.len(), MAX_SEMAPHORE_LABELS);
 }
+
+#[test]
+fn a_name_that_is_the_shared_value_or_empty_takes_no_room() {
+    let mut values = Values { known: BTreeSet::new() };
+    for shared in [OTHER_SEMAPHORES, ""] {
+        assert_eq!(&*values.value_for(shared), OTHER_SEMAPHORES);
+    }
+    assert!(values.known.is_empty());
+}

@@ -11,7 +11,10 @@ impl fmt::Display for Rounded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SECOND: u64 = 1_000_000_000;
         let nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX);
-        let digits = nanos.checked_ilog10().unwrap_or(0);
+        if nanos == 0 {
+            return f.write_str("0s");
+        }
+        let digits = nanos.ilog10();
         let step = 10_u64.pow(digits.saturating_sub(2)).min(SECOND);
         write!(f, "{:?}", Duration::from_nanos(nanos - nanos % step))
     }
@@ -24,7 +27,7 @@ mod tests {
     #[test]
     fn a_timeout_is_printed_as_it_was_set_though_it_ended_a_little_late() {
         for (nanos, printed) in [
-            (0, "0ns"),
+            (0, "0s"),
             (999, "999ns"),
             (50_012_345, "50ms"),
             (300_945_874, "300ms"),

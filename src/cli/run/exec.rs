@@ -16,8 +16,8 @@ use crate::status::Status;
 
 use super::guard;
 
-/// The first argument of the guard. The others are its parent and the command.
-pub(super) const GUARD: &str = "__guard";
+/// The first argument of the guard. The others are its parent, the number of the pipe of deadlines, and the command.
+const GUARD: &str = "__guard";
 
 /// The first argument of the tie. The others are its parent and the command.
 const TIE: &str = "__exec";
@@ -38,18 +38,36 @@ pub(crate) fn step(
         return None;
     }
     let parent = arguments.next().unwrap_or_default();
-    let command: Vec<OsString> = arguments.collect();
-    Some(match guards {
+    Some(if guards {
+        let deadlines = arguments.next().unwrap_or_default();
+        let command: Vec<OsString> = arguments.collect();
         // A signal that is never ignored: `guard` catches it whatever the parent ignores.
-        true => tie_to(&parent, Signal::CHILD).and_then(|parent| guard::guard(parent, &command)),
-        false => tie_to(&parent, Signal::KILL).and_then(|_| Err(become_command(&command))),
+        tie_to(&parent, Signal::CHILD)
+            .and_then(|parent| guard::guard(parent, &deadlines.to_string_lossy(), &command))
+    } else {
+        let command: Vec<OsString> = arguments.collect();
+        tie_to(&parent, Signal::KILL).and_then(|_| Err(become_command(&command)))
     })
 }
 
-/// Returns a command that is such a step of this program, with this process as its parent.
-pub(super) fn next_step(step: &str, command: &[OsString]) -> Result<Command, Failure> {
+/// Returns the command that guards a command.
+pub(super) fn guarded(deadlines: &str, command: &[OsString]) -> Result<Command, Failure> {
+    let mut step = next_step(GUARD)?;
+    step.arg(deadlines).args(command);
+    Ok(step)
+}
+
+/// Returns the command that ties a command to this process.
+pub(super) fn tie(command: &[OsString]) -> Result<Command, Failure> {
+    let mut step = next_step(TIE)?;
+    step.args(command);
+    Ok(step)
+}
+
+/// Returns such a step of this program, with this process as its parent.
+fn next_step(step: &str) -> Result<Command, Failure> {
     let mut next = Command::new(own_program()?);
-    next.arg0(NAME).arg(step).arg(getpid().to_string()).args(command);
+    next.arg0(NAME).arg(step).arg(getpid().to_string());
     Ok(next)
 }
 
@@ -71,11 +89,6 @@ pub(super) fn check() -> Result<(), Failure> {
         })
     });
     found.map(|_| ())
-}
-
-/// Returns the command that ties a command to this process.
-pub(super) fn tie(command: &[OsString]) -> Result<Command, Failure> {
-    next_step(TIE, command)
 }
 
 /// Makes the kernel send a signal to this process when its parent dies.

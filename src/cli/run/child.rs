@@ -129,6 +129,9 @@ impl Child {
             }
             asked.extend(new);
         }
+        if asked.len() == 1 {
+            self.ask_first(signal); // it starts the command a moment later
+        }
     }
 
     /// Sends a signal to the guard, which passes it on.

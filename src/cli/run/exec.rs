@@ -3,6 +3,7 @@
 //! `zsem run` starts the guard, and the guard starts the tie, which becomes the command.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -76,6 +77,18 @@ pub(super) fn own_program() -> Result<PathBuf, Failure> {
         return Ok(OWN_PROGRAM.into());
     }
     std::env::current_exe().map_err(|error| Failure::of_system("zsem itself", &error))
+}
+
+/// Fails if this program is not found, so that no command could be started.
+pub(super) fn check() -> Result<(), Failure> {
+    let found = own_program().and_then(|program| {
+        fs::metadata(&program).map_err(|error| {
+            let told =
+                format!("/proc is needed to start a command: {}: {error}", program.display());
+            Failure::new(Status::SYSTEM, told)
+        })
+    });
+    found.map(|_| ())
 }
 
 /// Makes the kernel send a signal to this process when its parent dies.

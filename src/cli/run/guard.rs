@@ -16,7 +16,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 
 use crate::failure::Failure;
-use crate::signals::{Received, catchable, caught};
+use crate::signals::{Received, UNTOLD, are_ends_told, catchable, caught, is_fatal_to};
 use crate::status::Status;
 
 use super::ending::Ending;
@@ -59,11 +59,12 @@ pub(super) fn guard(parent: Pid, deadlines: &str, command: &[OsString]) -> Resul
     let started = started.map_err(|error| Failure::of_system("the command", &error))?;
     let command = Pid::from_child(&started);
     let mut guard = Guard { parent, command, held_back: Vec::new(), from_others: Vec::new() };
+    let are_ends_told = are_ends_told();
     loop {
-        let came = match guard.held_back.is_empty() {
-            true => signals.wait(),
-            false => {
-                sleep(LOOK);
+        let came = match (guard.held_back.is_empty(), are_ends_told) {
+            (true, true) => signals.wait(),
+            (is_empty, _) => {
+                sleep(if is_empty { UNTOLD } else { LOOK });
                 signals.pending()
             }
         };
@@ -105,7 +106,8 @@ impl Guard {
             if is_recent(*at, HELD_BACK) {
                 return true;
             }
-            if from_others.iter().all(|(other, _)| other != signal) {
+            let is_by_others = from_others.iter().any(|(other, _)| other == signal);
+            if !is_by_others || missed(command, *signal) {
                 send(command, *signal);
             }
             false
@@ -120,6 +122,12 @@ impl Guard {
             pause(ending.pause);
         }
     }
+}
+
+/// Returns whether a command that lives has not got a signal, although others have sent it to the guard: they have
+/// found `zsem` and the guard by the file of their program, as `pidof` does.
+fn missed(command: Pid, signal: Signal) -> bool {
+    tree::is_shown() && is_fatal_to(command, signal)
 }
 
 /// Sleeps for so long, or until a signal comes, such as the end of a child.

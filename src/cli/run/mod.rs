@@ -28,6 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failure> {
     global.may_change()?;
     let watch = Watch { grace: grace(&args)?, signal: args.signal, when_lost: args.when_lost };
+    exec::check()?;
     let mut signals = Signals::catch()?;
     if tree::has_children() {
         return run_below(signals).await;

@@ -40,8 +40,9 @@ enum Stage {
     Asked(Instant),
     /// The permit is lost. All that runs is killed at that instant.
     Lost(LostReason, Instant),
-    /// The permit is lost, and all that runs is killed.
-    Over(LostReason),
+    /// All that runs is killed. The permit is lost for this reason; or it was renewed after the command had ended
+    /// because it was asked to.
+    Over(Option<LostReason>),
     /// The permit is lost, and the command goes on.
     Kept,
 }
@@ -91,7 +92,7 @@ impl Watch {
                     stage = self.lost(child, stage, reason, permit.deadline());
                 }
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                    stage = self.look(child, stage, permit);
+                    stage = self.look(child, stage, permit, has_ended);
                 }
                 () = until_told(&mut deadlines, permit), if stage.may_be_renewed() => {}
                 received = signals.next() => child.pass_on(received),
@@ -134,7 +135,7 @@ impl Watch {
     }
 
     /// Does what is due.
-    fn look(&self, child: &Child, stage: Stage, permit: &Permit) -> Stage {
+    fn look(&self, child: &Child, stage: Stage, permit: &Permit, has_ended: bool) -> Stage {
         let now = Instant::now();
         match stage {
             Stage::Running if self.ask_at(permit) <= now => {
@@ -142,10 +143,11 @@ impl Watch {
                 Stage::Asked(permit.deadline())
             }
             // It was renewed.
+            Stage::Asked(_) if has_ended && self.ask_at(permit) > now => Stage::Over(None),
             Stage::Running | Stage::Asked(_) if self.ask_at(permit) > now => Stage::Running,
             // `lost` resolves next.
             Stage::Running | Stage::Asked(_) => Stage::Asked(now + LOOK),
-            Stage::Lost(reason, _) => Stage::Over(reason),
+            Stage::Lost(reason, _) => Stage::Over(Some(reason)),
             Stage::Kept | Stage::Over(_) => stage,
         }
     }
@@ -163,7 +165,7 @@ impl Watch {
             }
             return Stage::Lost(reason, deadline.min(Instant::now() + self.grace));
         }
-        Stage::Over(reason)
+        Stage::Over(Some(reason))
     }
 }
 
@@ -194,7 +196,8 @@ impl Stage {
     fn reason(self) -> Option<LostReason> {
         match self {
             Self::Running | Self::Asked(_) | Self::Kept => None,
-            Self::Lost(reason, _) | Self::Over(reason) => Some(reason),
+            Self::Lost(reason, _) => Some(reason),
+            Self::Over(reason) => reason,
         }
     }
 }

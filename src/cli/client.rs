@@ -92,8 +92,11 @@ fn read_url(file: &Path) -> Result<Url, Failure> {
     let source = format!("--url-file {}", file.display());
     let wrong = |why: &dyn Display| Failure::new(Status::CONFIG, format!("{source}: {why}"));
     let mut bytes = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
+    let read = File::open(file).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes));
     read.map_err(|error| wrong(&error))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(wrong(&format_args!("it is longer than {LONGEST} bytes")));
+    }
     let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not text"))?;
     let text = text.trim_start_matches('\u{feff}'); // some editors write it
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());

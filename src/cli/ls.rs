@@ -17,6 +17,9 @@ use crate::times::{millis, short};
 /// How many semaphores are asked about at the same time.
 const AT_ONCE: usize = 32;
 
+/// How many failures are told. They are often the same.
+const TOLD: u64 = 5;
+
 #[derive(Debug, Serialize)]
 struct Listing {
     semaphores: Vec<Row>,
@@ -41,16 +44,22 @@ pub(crate) async fn ls(global: &Global, pattern: Option<&str>) -> Result<Status,
     let matches = |name: &str| pattern.as_ref().is_none_or(|pattern| pattern.matches(name));
     let found = client.names(matches).await?;
     let rows = stream::iter(found.names).map(|name| row(&client, name)).buffered(AT_ONCE);
-    let (mut semaphores, mut failed) = (Vec::new(), None);
+    let (mut semaphores, mut failed, mut failures) = (Vec::new(), None, 0);
     let mut rows = std::pin::pin!(rows);
     while let Some(row) = rows.next().await {
         match row {
             Ok(row) => semaphores.push(row),
             Err(failure) => {
-                warn(failure.message());
+                failures += 1;
+                if failures <= TOLD {
+                    warn(failure.message());
+                }
                 failed = Some(failure.status());
             }
         }
+    }
+    if failures > TOLD {
+        warn(&format!("{} more names failed", failures - TOLD));
     }
     let listing = Listing { semaphores, complete: found.complete };
     global.tell(&listing, || table(&listing).text(global.colors()))?;

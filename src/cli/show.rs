@@ -21,12 +21,15 @@ pub(crate) enum State {
     /// Less than a third is left.
     Silent,
     Kicked,
+    /// The lease has ended. The units are in use until the next turn about the name.
+    Ended,
 }
 
 impl State {
     pub(crate) fn of(holder: &Holder) -> Self {
         let (left, lease) = (holder.expires_in, holder.lease);
         match () {
+            () if left.is_zero() => Self::Ended,
             () if holder.kicked => Self::Kicked,
             () if left * 3 < lease => Self::Silent,
             () if left * 3 < lease * 2 => Self::RenewalOverdue,
@@ -40,6 +43,7 @@ impl State {
             Self::RenewalOverdue => ("renewal overdue", Tone::Warning),
             Self::Silent => ("silent", Tone::Bad),
             Self::Kicked => ("kicked", Tone::Bad),
+            Self::Ended => ("ended", Tone::Bad),
         };
         Cell::new(text, tone)
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use signal_hook::consts::FORBIDDEN;
@@ -10,6 +11,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::low_level::siginfo::{Cause, Origin};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
 
 use crate::failure::Failure;
 
@@ -17,6 +19,9 @@ use crate::failure::Failure;
 const ENDING: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
 /// Those that only a command wants.
 const OTHERS: [Signal; 3] = [Signal::USR1, Signal::USR2, Signal::WINCH];
+
+/// How often to look for children that have ended, where their end is not told.
+pub(crate) const UNTOLD: Duration = Duration::from_millis(20);
 
 /// The highest number of a signal.
 const HIGHEST: i32 = 64;
@@ -65,7 +70,7 @@ pub(crate) struct Signals {
 /// has ignored stays ignored, as by `nohup`.
 pub(crate) fn caught() -> Vec<i32> {
     let ignored = ignored();
-    let is_caught = |signal: &Signal| ignored & (1 << (signal.as_raw() - 1)) == 0;
+    let is_caught = |signal: &Signal| ignored & bit(signal.as_raw()) == 0;
     let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
     // Where the parent ignores the end of children, the system would not tell how a command has ended.
     caught.chain([Signal::CHILD]).map(Signal::as_raw).collect()
@@ -74,7 +79,7 @@ pub(crate) fn caught() -> Vec<i32> {
 /// All signals that a process can catch, whoever wants them, but for those that the parent has ignored.
 pub(crate) fn catchable() -> impl Iterator<Item = i32> {
     let ignored = ignored();
-    let is_ignored = move |signal: &i32| ignored & (1 << (signal - 1)) != 0;
+    let is_ignored = move |signal: &i32| ignored & bit(*signal) != 0;
     let all = (1..=HIGHEST).filter(|signal| !FORBIDDEN.contains(signal));
     all.filter(move |signal| !is_ignored(signal))
 }
@@ -97,6 +102,15 @@ impl Signals {
         };
         let hearing = thread::Builder::new().name("signals".to_owned()).spawn(hear);
         hearing.map_err(refused)?;
+        if !are_ends_told() {
+            let changes = Arc::clone(&children);
+            tokio::spawn(async move {
+                loop {
+                    sleep(UNTOLD).await;
+                    changes.notify_one();
+                }
+            });
+        }
         Ok(Self { received, children })
     }
 
@@ -124,11 +138,33 @@ impl Signals {
     }
 }
 
+/// Returns whether this process learns of the end of a child by a signal: the parent may have blocked it.
+pub(crate) fn are_ends_told() -> bool {
+    let blocked = signals_of("self", "SigBlk:").unwrap_or(0);
+    blocked & bit(Signal::CHILD.as_raw()) == 0
+}
+
+/// Returns whether a signal would have ended a process, if it had come. False where the system does not tell.
+pub(crate) fn is_fatal_to(process: Pid, signal: Signal) -> bool {
+    let process = process.as_raw_nonzero().to_string();
+    let reactions = ["SigBlk:", "SigIgn:", "SigCgt:"].map(|kind| signals_of(&process, kind));
+    reactions.into_iter().all(|mask| mask.is_some_and(|mask| mask & bit(signal.as_raw()) == 0))
+}
+
 /// The signals that this process ignores, a bit for each. None where the system does not tell.
 fn ignored() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    signals_of("self", "SigIgn:").unwrap_or(0)
+}
+
+/// Returns the signals of one kind that a process has, a bit for each.
+fn signals_of(process: &str, kind: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix(kind))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
 }
 
 /// Reads `TERM`, `SIGTERM` or `15`.

@@ -13,6 +13,7 @@ use crate::args::{Global, PermitArgs};
 use crate::client::own_label;
 use crate::failure::Failure;
 use crate::nested;
+use crate::output::warn;
 use crate::printable::Printable;
 use crate::signals::{Received, Signals};
 use crate::status::Status;
@@ -20,6 +21,9 @@ use crate::times::short;
 
 /// A wait of this length is shown, where somebody looks.
 const SHOWN_AFTER: Duration = Duration::from_secs(2);
+
+/// After this long, a wait that has no place in the queue is told, where nobody looks.
+const TOLD_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a client may take to leave the queue.
 const LEAVING: Duration = Duration::from_secs(2);
@@ -152,11 +156,18 @@ async fn acquire(
         Some(wait) => acquire.timeout(wait),
         None => acquire,
     };
-    let is_shown = io::stderr().is_terminal() && !args.quiet;
-    let waited = if is_shown { shown(acquire, &args.name).await } else { acquire.await };
+    let waited = match io::stderr().is_terminal() {
+        _ if args.quiet => acquire.await,
+        true => shown(acquire, &args.name).await,
+        false => told(acquire).await,
+    };
     match waited {
-        Err(error @ AcquireError::Timeout { outage: None, .. }) => {
-            Err(after_timeout(semaphore, error).await)
+        Err(AcquireError::Timeout { waited, place, outage }) => {
+            let asks = outage.is_none();
+            // The last one of several waits may be shorter than what the caller has set.
+            let waited = args.wait.unwrap_or(waited);
+            let error = AcquireError::Timeout { waited, place, outage };
+            Err(if asks { after_timeout(semaphore, error).await } else { error.into() })
         }
         waited => Ok(waited?),
     }
@@ -181,6 +192,18 @@ async fn confirm(permit: &Permit, lease: Duration) -> Result<(), ExtendError> {
     permit.extend(lease).await
 }
 
+/// Waits, and tells once if Redis does not let it wait. It may do so later, so the wait goes on.
+async fn told(acquire: Acquire) -> Result<Permit, AcquireError> {
+    let mut acquire = pin!(acquire);
+    if let Ok(waited) = tokio::time::timeout(TOLD_AFTER, &mut acquire).await {
+        return waited;
+    }
+    if acquire.place().is_none() {
+        warn("Redis does not answer, or refuses; the wait goes on, and -v tells more");
+    }
+    acquire.await
+}
+
 /// Waits, and shows for how long.
 async fn shown(acquire: Acquire, name: &str) -> Result<Permit, AcquireError> {
     let start = Instant::now();
@@ -196,7 +219,7 @@ async fn shown(acquire: Acquire, name: &str) -> Result<Permit, AcquireError> {
                 let ahead = match acquire.place() {
                     Some(0) => ", next".to_owned(),
                     Some(ahead) => format!(", {ahead} ahead"),
-                    None => String::new(),
+                    None => ", Redis does not answer, or refuses".to_owned(),
                 };
                 let waited = short(start.elapsed());
                 line.show(&format!("waiting for {}: {waited}{ahead}", Printable::new(name)));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::StoreError;
+use super::rounded::Rounded;
 
 /// [`acquire`](crate::ZSetSemaphore::acquire) ended without a permit. Nothing is held or queued.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -22,7 +23,8 @@ pub enum AcquireError {
     },
     /// The [`timeout`](crate::Acquire::timeout) has passed.
     #[error(
-        "no permit within {waited:?}{}{}",
+        "no permit within {}{}{}",
+        Rounded(*waited),
         place.map(|n| format!(", {n} ahead in the queue when last heard")).unwrap_or_default(),
         outage.as_ref().map(|e| format!("; {}", e.why_unavailable())).unwrap_or_default()
     )]
@@ -44,7 +46,7 @@ pub enum AcquireError {
         max_queue: u32,
     },
     /// The [`Backoff`](crate::Backoff) ended, so the store is not asked again.
-    #[error("gave up after {tries} tries in {waited:?}, as the backoff says")]
+    #[error("gave up after {tries} tries in {}, as the backoff says", Rounded(*waited))]
     GaveUp {
         /// How many times the store was asked.
         tries: u32,

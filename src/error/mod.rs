@@ -4,6 +4,7 @@ mod acquire;
 mod client;
 mod config;
 mod permit;
+mod rounded;
 mod store;
 
 pub use acquire::{AcquireError, TryAcquireError};

@@ -36,7 +36,7 @@ async fn a_server_as_it_should_be_has_no_complaint_and_nothing_is_left_there() {
     {
         assert!(end.stdout.contains(what), "{what}: {end:?}");
     }
-    let left: Vec<String> = server.query(&["KEYS", "*hash"]).await;
+    let left: Vec<String> = server.query(&["KEYS", "*"]).await;
     assert!(left.is_empty(), "{left:?}");
     let end = Program::start(&server, "check --json jobs").end().await;
     let findings: serde_json::Value = serde_json::from_str(&end.stdout).unwrap();
@@ -56,20 +56,62 @@ async fn no_redis_and_a_wrong_password() {
     complains(&end, "fail", &["connection", "WRONGPASS"]);
 }
 
+const RIGHTS: &str = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist +pexpireat +hget \
+                      +hmget +hset +hdel +zadd +zcard +zmscore +zrange +zrangebyscore +zrank +zrem +zscore +info";
+
+async fn check_with(server: &RedisServer, rights: &[&str]) -> End {
+    let user = ["ACL", "SETUSER", "app", "reset", "on", ">pw", "resetchannels"];
+    server.cmd(&[&user, rights].concat()).await;
+    check(&format!("redis://app:pw@{}", server.addr())).await
+}
+
+#[tokio::test]
+async fn the_rights_that_semaphores_need_are_enough_to_leave_nothing() {
+    let server = RedisServer::start().await;
+    let rights: Vec<&str> = RIGHTS.split_whitespace().collect();
+    let end = check_with(&server, &rights).await;
+    assert_eq!((end.status, complaints(&end)), (0, vec![]), "{end:?}");
+    let left: Vec<String> = server.query(&["KEYS", "*"]).await;
+    assert!(left.is_empty(), "{left:?}");
+    // A name that the caller has given may be in use by others.
+    let end = Program::start(&server, "check jobs").end().await;
+    assert_eq!(end.status, 0);
+    let left: Vec<String> = server.query(&["KEYS", "*"]).await;
+    assert!(left.contains(&"zsem:{jobs}:meta".to_owned()), "{left:?}");
+}
+
+#[tokio::test]
+async fn keys_or_channels_that_are_refused_are_told_in_one_line() {
+    let server = RedisServer::start().await;
+    for (ours, others, word) in
+        [("~zsem:*", "~other:*", "hget hmget hset"), ("&zsem:*", "&other:*", "publish")]
+    {
+        let rights = RIGHTS.replace(ours, others);
+        let end = check_with(&server, &rights.split_whitespace().collect::<Vec<_>>()).await;
+        assert_eq!(end.status, 1, "{end:?}");
+        complains(&end, "fail", &["rights", word, "allow ~zsem:* and &zsem:*"]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_memory_fails_the_semaphore_and_not_the_connection() {
+    let server = RedisServer::start().await;
+    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let end = check(&server.url()).await;
+    assert_eq!(end.status, 77, "{end:?}");
+    complains(&end, "fail", &["semaphore", "OOM"]);
+}
+
 #[tokio::test]
 async fn each_right_that_lacks_is_named() {
     let server = RedisServer::start().await;
-    let rights = "~zsem:* &zsem:* +evalsha +script|load +subscribe +publish +time +persist +pexpireat +hget \
-                  +hmget +hset +hdel +zadd +zcard +zmscore +zrange +zrangebyscore +zrank +zrem +zscore +info";
-    let all: Vec<&str> = rights.split_whitespace().collect();
+    let all: Vec<&str> = RIGHTS.split_whitespace().collect();
     for right in all.iter().filter(|right| right.starts_with('+')) {
         if ["+subscribe", "+info"].contains(right) {
             continue;
         }
-        let mut words = vec!["ACL", "SETUSER", "app", "reset", "on", ">pw", "resetchannels"];
-        words.extend(all.iter().filter(|other| *other != right));
-        server.cmd(&words).await;
-        let end = check(&format!("redis://app:pw@{}", server.addr())).await;
+        let others: Vec<&str> = all.iter().filter(|other| *other != right).copied().collect();
+        let end = check_with(&server, &others).await;
         // Without some of them not even a connection is set up: that is told, and why.
         assert_ne!(end.status, 0, "{right}: {end:?}");
         assert_eq!(complaints(&end).len(), 1, "{right}: {end:?}");

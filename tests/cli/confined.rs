@@ -11,7 +11,7 @@ use test_support::wait::eventually;
 use tokio::time::sleep;
 
 use crate::descendants::is_free;
-use crate::program::{End, LONG, Program, bash};
+use crate::program::{End, LONG, Program, bash, semaphore};
 
 /// Enters a namespace of processes of its own, also without the rights of root.
 const UNSHARE: &str = "unshare --user --map-root-user --pid --fork";
@@ -89,6 +89,20 @@ async fn without_a_proc_of_its_own_the_group_is_killed_and_the_rest_is_waited_fo
     assert_eq!(end.stderr.matches("warning").count(), 1, "{end:?}");
     assert!(end.stderr.contains("/proc is not that of zsem"), "{end:?}");
     assert!(time_of(&end) < Duration::from_millis(500), "{end:?}");
+}
+
+#[tokio::test]
+async fn without_any_proc_a_run_fails_before_it_waits() {
+    if !can_unshare() {
+        return skip("no namespaces of processes");
+    }
+    let server = RedisServer::start().await;
+    let holder = semaphore(&server, "s", 1).await;
+    let _held = holder.acquire(1).await.unwrap();
+    let line = "exec unshare --user --map-root-user --mount sh -c \
+        'mount -t tmpfs none /proc && exec \"$0\" run s -- true' \"$0\"";
+    let end = Program::of(&mut bash(&server, line)).end().await;
+    assert!(end.status == 71 && end.stderr.contains("/proc is needed"), "{end:?}");
 }
 
 /// Makes a program that runs others as root, whoever starts it.

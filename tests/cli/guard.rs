@@ -98,6 +98,30 @@ async fn a_signal_to_all_processes_named_zsem_reaches_the_command_once() {
 }
 
 #[tokio::test]
+async fn a_signal_to_zsem_and_the_guard_alone_ends_a_command_that_does_not_catch_it() {
+    let server = RedisServer::start().await;
+    let program = Program::run(&server.url(), "s", "echo guard $PPID; exec sleep 600");
+    let guard = program.pid_of("guard").await;
+    for pid in [program.pid(), guard] {
+        kill_process(pid, Signal::TERM).unwrap(); // as `kill $(pidof zsem)` does
+    }
+    assert_eq!(program.status().await, 128 + 15);
+}
+
+#[tokio::test]
+async fn the_end_of_a_command_is_found_though_the_parent_blocks_the_signal_of_it() {
+    let server = RedisServer::start().await;
+    let line = "exec env --block-signal=CHLD \"$0\" run s -- sh -c 'exit 3'";
+    assert_eq!(Program::of(&mut bash(&server, line)).status().await, 3);
+    let line =
+        "exec env --block-signal=CHLD \"$0\" run -n 9 s -- sh -c 'echo pid $$; exec sleep 600'";
+    let mut program = Program::of(&mut bash(&server, line));
+    let command = program.pid_of_command().await;
+    program.process().kill();
+    eventually("the command is gone", LONG, async || !is_alive(command)).await;
+}
+
+#[tokio::test]
 async fn the_command_ignores_and_blocks_what_it_would_without_zsem() {
     let server = RedisServer::start().await;
     let look = "grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status";

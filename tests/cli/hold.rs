@@ -1,31 +1,43 @@
 //! `zsem hold` in scripts.
 
+use rustix::process::Signal;
 use test_support::redis_server::RedisServer;
 
 use crate::program::{Program, bash, semaphore, setsid, zsem};
+
+/// As on the page. The shell gives a job in the background no input.
+const HOLD: &str = r#"
+    dir=$(mktemp -d "$DIR/XXXXXX") && mkfifo "$dir/held" || exit 71
+    "$0" hold -n 1 --until-signal s > "$dir/held" & holder=$!
+    trap 'kill $holder; wait $holder; echo ended $?; rm -r "$dir"' EXIT
+    trap 'exit 1' HUP INT TERM
+    read -r held < "$dir/held" || exit 75
+    echo "got $held"
+    while [ ! -e "$DIR/go" ]; do sleep 0.02; done"#;
+
+fn script(server: &RedisServer) -> Program {
+    let mut command = setsid();
+    command.args(["sh", "-c", HOLD, env!("CARGO_BIN_EXE_zsem")]);
+    Program::of(command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL"))
+}
 
 #[tokio::test]
 async fn a_script_holds_a_permit_in_the_background_until_it_says_so() {
     let server = RedisServer::start().await;
     let seen = semaphore(&server, "s", 1).await;
-    // As on the page. The shell gives a job in the background no input.
-    let script = r#"
-        mkfifo "$DIR/held"
-        "$0" hold -n 1 --until-signal s > "$DIR/held" & holder=$!
-        trap 'kill $holder; wait $holder; echo ended $?' EXIT
-        read -r held < "$DIR/held" || exit 75
-        echo "got $held"
-        while [ ! -e "$DIR/go" ]; do sleep 0.02; done"#;
-    let mut command = setsid();
-    command.args(["sh", "-c", script, env!("CARGO_BIN_EXE_zsem")]);
-    let program = Program::of(command.env("ZSEM_URL", server.url()).env_remove("REDIS_URL"));
-    assert!(program.says("got id=").await.ends_with(" units=1"));
-    assert_eq!(seen.inspect().await.unwrap().in_use, 1);
-    program.touch("go");
-    let end = program.end().await;
-    assert_eq!((end.status, end.stderr.as_str()), (0, ""), "{end:?}");
-    assert!(end.stdout.ends_with("ended 0\n"), "{end:?}");
-    assert_eq!(seen.inspect().await.unwrap().in_use, 0, "it is given back before the end");
+    for is_ended in [false, true] {
+        let program = script(&server);
+        assert!(program.says("got id=").await.ends_with(" units=1"));
+        assert_eq!(seen.inspect().await.unwrap().in_use, 1);
+        match is_ended {
+            true => program.send(Signal::TERM),
+            false => program.touch("go"),
+        }
+        let end = program.end().await;
+        assert_eq!((end.status, end.stderr.as_str()), (i32::from(is_ended), ""), "{end:?}");
+        assert!(end.stdout.ends_with("ended 0\n"), "{end:?}");
+        assert_eq!(seen.inspect().await.unwrap().in_use, 0, "it is given back before the end");
+    }
 }
 
 #[tokio::test]

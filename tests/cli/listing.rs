@@ -1,6 +1,7 @@
 //! `ls` and `show`.
 
 use serde_json::Value;
+use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use zset_semaphore::{Client, Inspection};
 
@@ -115,6 +116,37 @@ async fn a_holder_that_does_not_renew_is_shown_as_overdue_and_then_as_silent() {
         let text = told(&server, "show jobs").await.stdout;
         assert!(text.lines().any(|line| line.ends_with(state)), "{state}: {text}");
     }
+}
+
+#[tokio::test]
+async fn a_holder_whose_lease_has_ended_is_shown_as_ended() {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let client = Client::connect(proxy.url()).await.unwrap();
+    let jobs = client.semaphore("jobs", 2).lease(std::time::Duration::from_secs(3));
+    let jobs = jobs.build().unwrap();
+    let (_held, kicked) = (jobs.acquire(1).await.unwrap(), jobs.acquire(1).await.unwrap());
+    proxy.black_hole();
+    let seen = semaphore(&server, "jobs", 2).await;
+    seen.kick(kicked.id()).await.unwrap();
+    let is_over = |holder: &zset_semaphore::Holder| holder.expires_in.is_zero();
+    until(&seen, "the leases have ended", |seen| seen.holders.iter().all(is_over)).await;
+    let text = told(&server, "show jobs").await.stdout;
+    assert_eq!(text.lines().filter(|line| line.ends_with("ended")).count(), 2, "{text}");
+    let shown = json(&server, "show jobs --json").await;
+    assert_eq!((&shown["in_use"], &shown["holders"][0]["state"]), (&2.into(), &"ended".into()));
+}
+
+#[tokio::test]
+async fn a_list_tells_a_few_of_many_failures_and_how_many_there_are() {
+    let server = RedisServer::start().await;
+    for name in ["a", "b", "c", "d", "e", "f", "g"] {
+        semaphore(&server, name, 1).await.set_limit(1).await.unwrap();
+    }
+    server.cmd(&["ACL", "SETUSER", "default", "-evalsha"]).await;
+    let end = Program::start(&server, "ls").end().await;
+    assert_eq!((end.status, end.stderr.lines().count()), (77, 6), "{end:?}");
+    assert!(end.stderr.ends_with("zsem: 2 more names failed\n"), "{end:?}");
 }
 
 #[tokio::test]

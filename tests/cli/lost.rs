@@ -1,13 +1,16 @@
 //! A permit that is lost, or about to be.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use rustix::process::{Pid, Signal, kill_process};
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{eventually, within};
+use tokio::time::sleep;
 
-use crate::program::{LONG, Program, is_alive, semaphore, until, until_told};
+use crate::program::{LONG, Program, is_alive, semaphore, until, until_told, zsem};
 
 /// A command that does not let itself be asked.
 const DEAF: &str = "trap '' TERM; echo pid $$; while :; do sleep 0.02; done";
@@ -122,7 +125,7 @@ async fn an_outage_that_is_shorter_than_the_lease_is_not_noticed_by_the_command(
     program.says("ready").await;
     proxy.refuse(true);
     proxy.cut();
-    tokio::time::sleep(Duration::from_millis(700)).await; // the length of the outage
+    sleep(Duration::from_millis(700)).await; // the length of the outage
     proxy.refuse(false);
     let seen = semaphore(&server, "s", 1).await;
     until(&seen, "it is renewed", |seen| {
@@ -178,6 +181,57 @@ async fn a_command_that_was_asked_and_kept_its_permit_has_its_own_status() {
     // The shell may tell that its `sleep` was asked, too.
     assert!(end.status == 3 && !end.stderr.contains("zsem"), "{end:?}");
     assert_eq!(end.stdout.matches("asked").count(), 1, "{end:?}");
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_behind_that_was_asked_and_ended_is_killed_though_the_permit_was_kept()
+ {
+    let server = RedisServer::start().await;
+    let proxy = FaultProxy::start(server.addr()).await;
+    let script =
+        "sh -c 'trap \"\" TERM; echo left $$; while [ -e $DIR/stdout ]; do sleep 0.02; done' &
+        trap 'echo asked; exit 3' TERM; while :; do sleep 0.02; done";
+    let program = Program::run(&proxy.url(), "--lease 6s --grace 3s s", script);
+    let left = program.pid_of("left").await;
+    proxy.refuse(true);
+    proxy.cut();
+    program.says("asked").await;
+    proxy.refuse(false);
+    let end = program.end().await;
+    assert!(end.status == 76 && end.stderr.contains("its end was near"), "{end:?}");
+    assert!(!is_alive(left));
+}
+
+/// Returns the guard of a `zsem`, as soon as it is there.
+async fn guard_of(zsem: Pid) -> Pid {
+    let children = format!("/proc/{0}/task/{0}/children", zsem.as_raw_nonzero());
+    loop {
+        let listed = fs::read_to_string(&children).unwrap();
+        if let Some(guard) = listed.split_whitespace().next() {
+            return Pid::from_raw(guard.parse().unwrap()).unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_starts_after_the_kick_is_asked_to_end() {
+    let server = RedisServer::start().await;
+    let operator = semaphore(&server, "s", 1).await;
+    for _ in 0..5 {
+        let mut line = zsem(
+            &server.url(),
+            ["run", "--lease", "100s", "--grace", "50s", "s", "--", "sleep", "600"],
+        );
+        let program = Program::of(&mut line);
+        let guard = within(LONG, guard_of(program.pid())).await;
+        kill_process(guard, Signal::STOP).unwrap(); // it takes long to start the command
+        let holder = operator.inspect().await.unwrap().holders[0].id;
+        operator.kick(holder).await.unwrap();
+        sleep(Duration::from_millis(300)).await; // `zsem` hears of it
+        kill_process(guard, Signal::CONT).unwrap();
+        assert_eq!(program.status().await, 76);
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ mod queue;
 mod signals;
 mod status;
 mod steering;
+mod stopped;
 mod storm;
 mod terminal;
 mod tmux;

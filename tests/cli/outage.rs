@@ -2,8 +2,9 @@
 
 use test_support::fault_proxy::FaultProxy;
 use test_support::redis_server::RedisServer;
+use test_support::wait::eventually;
 
-use crate::program::{Program, semaphore, until};
+use crate::program::{LONG, Program, semaphore, until};
 
 #[tokio::test]
 async fn a_wait_whose_time_is_over_has_69_where_redis_is_away_by_then() {
@@ -66,4 +67,22 @@ async fn a_permit_that_is_held_too_long_before_it_begins_is_a_lost_one() {
     held.release().await.unwrap();
     let end = program.end().await;
     assert_eq!((end.status, end.stdout.as_str()), (76, ""), "{end:?}");
+}
+
+#[tokio::test]
+async fn a_wait_that_redis_refuses_says_so_once_and_goes_on() {
+    let server = RedisServer::start().await;
+    server.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let quiet = Program::run(&server.url(), "-q other", "echo ran");
+    let program = Program::run(&server.url(), "s", "echo ran");
+    eventually("it is told", LONG, async || !program.stderr().is_empty()).await;
+    assert_eq!(
+        program.stderr(),
+        "zsem: Redis does not answer, or refuses; the wait goes on, and -v tells more\n"
+    );
+    server.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    let end = program.end().await;
+    assert_eq!((end.status, end.stdout.as_str(), end.stderr.lines().count()), (0, "ran\n", 1));
+    let end = quiet.end().await;
+    assert_eq!((end.status, end.stdout.as_str(), end.stderr.as_str()), (0, "ran\n", ""));
 }

@@ -49,17 +49,19 @@ async fn a_signal_reaches_what_the_command_has_started_and_not_the_shell_alone()
 #[tokio::test]
 async fn a_zsem_that_is_killed_takes_its_command_along() {
     let server = RedisServer::start().await;
+    let mut took = Vec::new();
     for _ in 0..5 {
         let mut program = Program::run(&server.url(), "-n 9 s", "echo pid $$; exec sleep 600");
         let command = program.pid_of_command().await;
         assert!(is_alive(command));
         program.process().kill();
         let since = Instant::now();
-        while is_alive(command) {
-            assert!(since.elapsed() < Duration::from_millis(100), "it is alive after 100 ms");
-            std::thread::yield_now();
-        }
+        eventually("the command is gone", LONG, async || !is_alive(command)).await;
+        took.push(since.elapsed());
     }
+    took.sort_unstable();
+    // A busy machine may stop all of them for longer, once or twice.
+    assert!(took[2] < Duration::from_millis(100), "{took:?}");
 }
 
 /// A command that starts a process which leaves its group and its session. Neither ends by itself.

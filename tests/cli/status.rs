@@ -98,6 +98,9 @@ async fn without_a_permit_it_has_75_or_what_was_chosen_and_runs_nothing() {
         assert_eq!((end.status, end.stdout.as_str()), (status, ""), "{line}: {end:?}");
         assert!(end.stderr.starts_with("zsem: "), "{end:?}");
     }
+    let end = Program::run(&server.url(), "-w 320ms s", "echo ran").end().await;
+    let told = "zsem: no permit within 320ms, 0 ahead in the queue when last heard\n";
+    assert_eq!(end.stderr, told, "what was set is told");
     drop(held);
 }
 

@@ -19,6 +19,8 @@ use crate::program::{LONG, Program, semaphore, until};
 
 const LIMIT: u32 = 3;
 const CALLERS: usize = 8;
+/// As the commands have it.
+const LEASE: Duration = Duration::from_secs(2);
 const LENGTH: Duration = Duration::from_secs(20);
 
 /// Takes the lock of a free slot. There are as many as the limit, so one that finds none is one too many. Everything
@@ -31,7 +33,7 @@ const COMMAND: &str = "
             trap 'kill $left; wait $left; exit 1' TERM
             echo pid $$
             echo guard $PPID
-            sleep 0.$((RANDOM % 3))$((RANDOM % 10))
+            sleep $WHOLE.$((RANDOM % 3))$((RANDOM % 10))
             kill $left; wait $left
             exit 0
         fi
@@ -42,6 +44,7 @@ const COMMAND: &str = "
 enum Fault {
     None,
     ZsemKilled,
+    ZsemStopped,
     GuardKilled,
     CommandKilled,
     ZsemAsked,
@@ -52,9 +55,10 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::None,
         Self::ZsemKilled,
+        Self::ZsemStopped,
         Self::GuardKilled,
         Self::CommandKilled,
         Self::ZsemAsked,
@@ -64,6 +68,14 @@ impl Fault {
         Self::Kicked,
     ];
 
+    /// Returns for how many whole seconds the command runs.
+    fn seconds(self) -> &'static str {
+        match self {
+            Self::ZsemStopped => "4", // longer than the lease
+            _ => "0",
+        }
+    }
+
     /// Happens to a command that runs, unless another caller's kick has ended it before.
     async fn happen(self, program: &mut Program, proxy: &FaultProxy, operator: &ZSetSemaphore) {
         let Some((command, guard)) = begun(program).await else { return };
@@ -71,10 +83,15 @@ impl Fault {
         match self {
             Self::None => {}
             Self::ZsemKilled => _ = program.process().kill(),
+            Self::ZsemStopped if program.process().exited().is_none() => {
+                program.send(Signal::STOP);
+                sleep(LEASE + Duration::from_millis(500)).await;
+                program.send(Signal::CONT);
+            }
             Self::GuardKilled => send(guard, Signal::KILL),
             Self::CommandKilled => send(command, Signal::KILL),
             Self::ZsemAsked if program.process().exited().is_none() => program.send(Signal::TERM),
-            Self::ZsemAsked => {}
+            Self::ZsemStopped | Self::ZsemAsked => {} // it has ended
             Self::CommandAsked => send(command, Signal::TERM),
             Self::CutOff => proxy.black_hole(),
             Self::ConnectionLost => proxy.cut(),
@@ -125,7 +142,7 @@ async fn call(first: usize, server: &RedisServer, slots: &Path) -> BTreeMap<Faul
                 COMMAND,
             ],
         );
-        let mut program = Program::of(command.env("SLOTS", slots));
+        let mut program = Program::of(command.env("SLOTS", slots).env("WHOLE", fault.seconds()));
         fault.happen(&mut program, &proxy, &operator).await;
         *came.entry(fault).or_default() += 1;
         program.exit().await;

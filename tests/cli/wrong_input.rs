@@ -25,6 +25,7 @@ async fn a_wrong_url_is_told_with_the_place_where_it_was_given() {
     let two = file("two", b"redis://:s3cret@127.0.0.1\nredis://b\n");
     let binary = file("binary", b"\xff\xfe");
     let wrong = file("wrong", b"s3cret\n");
+    let long = file("long", format!("redis://127.0.0.1{}", "\n".repeat(65_520)).as_bytes());
     for (words, told) in [
         (vec!["ls", "--url", "localhost"], "--url is "),
         (vec!["ls", "--url", ""], "--url is \"\""),
@@ -34,7 +35,11 @@ async fn a_wrong_url_is_told_with_the_place_where_it_was_given() {
         (vec!["ls", "--url-file", &two], "more than one line"),
         (vec!["ls", "--url-file", &binary], "it is not text"),
         (vec!["ls", "--url-file", &wrong], "wrong is "),
-        (vec!["ls", "--url-file", "/dev/zero"], "--url-file /dev/zero is "),
+        (vec!["ls", "--url-file", &long], "long: it is longer than 65536 bytes"),
+        (
+            vec!["ls", "--url-file", "/dev/zero"],
+            "--url-file /dev/zero: it is longer than 65536 bytes",
+        ),
         (vec!["ls"], "$ZSEM_URL is "),
     ] {
         let end = end_of("http://:s3cret@h", &words).await;
@@ -55,7 +60,9 @@ async fn a_file_with_a_url_may_have_blank_lines_and_marks_of_editors() {
     let server = RedisServer::start().await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("url");
-    for text in [format!("\n {}\r\n\n", server.url()), format!("\u{feff}{}", server.url())] {
+    let longest = server.url() + &"\n".repeat(65_536 - server.url().len());
+    for text in [format!("\n {}\r\n\n", server.url()), format!("\u{feff}{}", server.url()), longest]
+    {
         fs::write(&path, text).unwrap();
         let end = end_of("http://wrong", ["show", "s", "--url-file", path.to_str().unwrap()]).await;
         assert_eq!((end.status, end.stderr.as_str()), (0, ""));

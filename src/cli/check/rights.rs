@@ -1,5 +1,7 @@
 //! The rights of the user: each command that a semaphore needs is tried.
 
+use std::collections::BTreeMap;
+
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisError, Value, cmd};
 
@@ -39,7 +41,7 @@ pub(crate) async fn examine(
     prefix: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Failure> {
-    let mut missing = Vec::new();
+    let (mut missing, mut places) = (Vec::new(), BTreeMap::<String, Vec<&str>>::new());
     for (right, line) in NEEDED {
         match refusal(connection, &command(line, prefix)).await? {
             None => {}
@@ -49,11 +51,14 @@ pub(crate) async fn examine(
             }
             Some(Refused::Command) if !missing.contains(&right) => missing.push(right),
             Some(Refused::Command) => {}
-            Some(Refused::Place(what)) => findings.push(Finding::fail(
-                "rights",
-                format!("{right} is refused: {what}; allow ~{prefix}* and &{prefix}*"),
-            )),
+            Some(Refused::Place(what)) => places.entry(what).or_default().push(right),
         }
+    }
+    for (what, mut refused) in places {
+        refused.sort_unstable();
+        refused.dedup();
+        let told = format!("{what}: {}; allow ~{prefix}* and &{prefix}*", refused.join(" "));
+        findings.push(Finding::fail("rights", told));
     }
     if !missing.is_empty() {
         let rights: Vec<String> = missing.iter().map(|right| format!("+{right}")).collect();

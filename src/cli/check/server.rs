@@ -70,6 +70,15 @@ pub(crate) async fn examine(
     Ok(())
 }
 
+/// Removes what a semaphore that nobody uses any more has left. It would expire within a minute or so.
+pub(crate) async fn forget(connection: &mut MultiplexedConnection, prefix: &str, name: &str) {
+    for key in ["permits", "queue", "clients", "meta"] {
+        let key = format!("{prefix}{{{name}}}:{key}");
+        // `DEL` is no right that a semaphore needs.
+        let _: RedisResult<u64> = cmd("PEXPIREAT").arg(key).arg(1).query_async(connection).await;
+    }
+}
+
 fn is_of_cluster(info: &str) -> bool {
     field(info, "redis_mode").or_else(|| field(info, "server_mode")) == Some("cluster")
 }

@@ -18,8 +18,9 @@ use crate::output::warn;
 use crate::signals::{Received, Signals};
 use crate::status::Status;
 
+use super::deadline::{self, Teller};
 use super::ending::Ending;
-use super::exec::{GUARD, next_step, own_program, tie};
+use super::exec::{guarded, own_program, tie};
 use super::tree;
 
 /// The command, as `zsem` sees it: the process that it has started, and all that is below that.
@@ -49,15 +50,17 @@ enum Group {
 }
 
 impl Child {
-    /// Starts a command with the marks of its permit in the environment.
+    /// Starts a command with the marks of its permit in the environment. The guard reads `deadlines`.
     pub(crate) fn start(
         command: &[OsString],
+        deadlines: Option<&Teller>,
         semaphore: &ZSetSemaphore,
         permit: &Permit,
         signals: &Signals,
     ) -> Result<Self, Failure> {
         tree::adopt_orphans();
-        let mut step = next_step(GUARD, command)?;
+        let deadlines = deadlines.map_or_else(|| deadline::NONE.to_owned(), Teller::number);
+        let mut step = guarded(&deadlines, command)?;
         step.env("ZSEM_NAME", semaphore.name())
             .env("ZSEM_ID", permit.id().to_string())
             .env("ZSEM_TOKEN", permit.fencing_token().to_string())
@@ -125,6 +128,9 @@ impl Child {
                 let _ = kill_process(*pid, Signal::CONT);
             }
             asked.extend(new);
+        }
+        if asked.len() == 1 {
+            self.ask_first(signal); // it starts the command a moment later
         }
     }
 

@@ -3,6 +3,7 @@
 //! `zsem run` starts the guard, and the guard starts the tie, which becomes the command.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -15,8 +16,8 @@ use crate::status::Status;
 
 use super::guard;
 
-/// The first argument of the guard. The others are its parent and the command.
-pub(super) const GUARD: &str = "__guard";
+/// The first argument of the guard. The others are its parent, the number of the pipe of deadlines, and the command.
+const GUARD: &str = "__guard";
 
 /// The first argument of the tie. The others are its parent and the command.
 const TIE: &str = "__exec";
@@ -37,18 +38,36 @@ pub(crate) fn step(
         return None;
     }
     let parent = arguments.next().unwrap_or_default();
-    let command: Vec<OsString> = arguments.collect();
-    Some(match guards {
+    Some(if guards {
+        let deadlines = arguments.next().unwrap_or_default();
+        let command: Vec<OsString> = arguments.collect();
         // A signal that is never ignored: `guard` catches it whatever the parent ignores.
-        true => tie_to(&parent, Signal::CHILD).and_then(|parent| guard::guard(parent, &command)),
-        false => tie_to(&parent, Signal::KILL).and_then(|_| Err(become_command(&command))),
+        tie_to(&parent, Signal::CHILD)
+            .and_then(|parent| guard::guard(parent, &deadlines.to_string_lossy(), &command))
+    } else {
+        let command: Vec<OsString> = arguments.collect();
+        tie_to(&parent, Signal::KILL).and_then(|_| Err(become_command(&command)))
     })
 }
 
-/// Returns a command that is such a step of this program, with this process as its parent.
-pub(super) fn next_step(step: &str, command: &[OsString]) -> Result<Command, Failure> {
+/// Returns the command that guards a command.
+pub(super) fn guarded(deadlines: &str, command: &[OsString]) -> Result<Command, Failure> {
+    let mut step = next_step(GUARD)?;
+    step.arg(deadlines).args(command);
+    Ok(step)
+}
+
+/// Returns the command that ties a command to this process.
+pub(super) fn tie(command: &[OsString]) -> Result<Command, Failure> {
+    let mut step = next_step(TIE)?;
+    step.args(command);
+    Ok(step)
+}
+
+/// Returns such a step of this program, with this process as its parent.
+fn next_step(step: &str) -> Result<Command, Failure> {
     let mut next = Command::new(own_program()?);
-    next.arg0(NAME).arg(step).arg(getpid().to_string()).args(command);
+    next.arg0(NAME).arg(step).arg(getpid().to_string());
     Ok(next)
 }
 
@@ -60,9 +79,16 @@ pub(super) fn own_program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| Failure::of_system("zsem itself", &error))
 }
 
-/// Returns the command that ties a command to this process.
-pub(super) fn tie(command: &[OsString]) -> Result<Command, Failure> {
-    next_step(TIE, command)
+/// Fails if this program is not found, so that no command could be started.
+pub(super) fn check() -> Result<(), Failure> {
+    let found = own_program().and_then(|program| {
+        fs::metadata(&program).map_err(|error| {
+            let told =
+                format!("/proc is needed to start a command: {}: {error}", program.display());
+            Failure::new(Status::SYSTEM, told)
+        })
+    });
+    found.map(|_| ())
 }
 
 /// Makes the kernel send a signal to this process when its parent dies.

@@ -1,10 +1,12 @@
 //! The guard: a process between `zsem` and the command that outlives `zsem`, if only for a moment.
 //!
-//! It kills all that the command has started when `zsem` has died, passes on what `zsem` sends, and ends as the
-//! command does. Without a terminal, it leads the process group of the command: a command that leads its group cannot
+//! It kills all that the command has started when `zsem` has died, or does not tell in time that the permit is renewed.
+//! It passes on what `zsem` sends, and ends as the command does. Without a terminal, it leads the process group of the command: a command that leads its group cannot
 //! make a session of its own. What is sent to the group does not end the guard.
 
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,11 +16,11 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 
 use crate::failure::Failure;
-use crate::signals::{Received, catchable, caught};
+use crate::signals::{Received, UNTOLD, are_ends_told, catchable, caught, is_fatal_to};
 use crate::status::Status;
 
 use super::ending::Ending;
-use super::{exec, tree};
+use super::{deadline, exec, tree};
 
 /// For how long a signal is held back. Who signals a whole group, or all processes of a unit, signals the command,
 /// too, and it must not hear of it twice. `timeout` and `systemd` do that, one process after the other.
@@ -36,8 +38,9 @@ struct Guard {
     from_others: Vec<(Signal, Instant)>,
 }
 
-/// Starts the command, and guards it until it has ended.
-pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure> {
+/// Starts the command, and guards it until it has ended. `deadlines` is the number of the pipe from which it learns
+/// until when the command may run.
+pub(super) fn guard(parent: Pid, deadlines: &str, command: &[OsString]) -> Result<Status, Failure> {
     tree::adopt_orphans();
     let refused = |error| Failure::of_system("signals", &error);
     let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
@@ -50,15 +53,18 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
         // Its signal came before it was caught.
         return Ok(Status::Signal(Signal::KILL.as_raw()));
     }
+    let is_over = Arc::new(AtomicBool::new(false));
+    deadline::keep(parent, deadlines, &is_over);
     let started = exec::tie(command)?.spawn();
     let started = started.map_err(|error| Failure::of_system("the command", &error))?;
     let command = Pid::from_child(&started);
     let mut guard = Guard { parent, command, held_back: Vec::new(), from_others: Vec::new() };
+    let are_ends_told = are_ends_told();
     loop {
-        let came = match guard.held_back.is_empty() {
-            true => signals.wait(),
-            false => {
-                sleep(LOOK);
+        let came = match (guard.held_back.is_empty(), are_ends_told) {
+            (true, true) => signals.wait(),
+            (is_empty, _) => {
+                sleep(if is_empty { UNTOLD } else { LOOK });
                 signals.pending()
             }
         };
@@ -66,7 +72,7 @@ pub(super) fn guard(parent: Pid, command: &[OsString]) -> Result<Status, Failure
             guard.note(received);
         }
         // First: who kills `zsem` and the command at once leaves the rest to the guard.
-        if getppid() != Some(parent) {
+        if getppid() != Some(parent) || is_over.load(Ordering::Relaxed) {
             guard.end_all();
             return Ok(Status::Signal(Signal::KILL.as_raw()));
         }
@@ -100,7 +106,8 @@ impl Guard {
             if is_recent(*at, HELD_BACK) {
                 return true;
             }
-            if from_others.iter().all(|(other, _)| other != signal) {
+            let is_by_others = from_others.iter().any(|(other, _)| other == signal);
+            if !is_by_others || missed(command, *signal) {
                 send(command, *signal);
             }
             false
@@ -115,6 +122,12 @@ impl Guard {
             pause(ending.pause);
         }
     }
+}
+
+/// Returns whether a command that lives has not got a signal, although others have sent it to the guard: they have
+/// found `zsem` and the guard by the file of their program, as `pidof` does.
+fn missed(command: Pid, signal: Signal) -> bool {
+    tree::is_shown() && is_fatal_to(command, signal)
 }
 
 /// Sleeps for so long, or until a signal comes, such as the end of a child.

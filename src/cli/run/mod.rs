@@ -1,6 +1,7 @@
 //! `zsem run`: waits for a permit, runs a command, and gives the permit back.
 
 mod child;
+mod deadline;
 mod ending;
 mod exec;
 mod guard;
@@ -27,6 +28,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failure> {
     global.may_change()?;
     let watch = Watch { grace: grace(&args)?, signal: args.signal, when_lost: args.when_lost };
+    exec::check()?;
     let mut signals = Signals::catch()?;
     if tree::has_children() {
         return run_below(signals).await;
@@ -37,14 +39,16 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<Status, Failur
         Waited::Signal(received) => return Ok(Status::Signal(received.signal.as_raw())),
     };
     let Granted { client, semaphore, permit } = *granted;
-    let ended = match Child::start(&command(&args), &semaphore, &permit, &signals) {
-        Ok(child) => watch.until_end(&child, &permit, &mut signals).await,
-        Err(failure) => {
-            drop(permit);
-            leave(&client).await;
-            return Err(failure);
-        }
-    };
+    let deadlines = watch.deadlines(&permit);
+    let ended =
+        match Child::start(&command(&args), deadlines.as_ref(), &semaphore, &permit, &signals) {
+            Ok(child) => watch.until_end(&child, &permit, deadlines, &mut signals).await,
+            Err(failure) => {
+                drop(permit);
+                leave(&client).await;
+                return Err(failure);
+            }
+        };
     match ended {
         Ended::ByItself(status) => {
             release(global, permit).await;

@@ -1,5 +1,6 @@
 //! What happens while a command runs: signals are passed on, and a permit that is lost ends the command.
 
+use std::future::pending;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -12,6 +13,7 @@ use crate::signals::Signals;
 use crate::status::Status;
 
 use super::child::Child;
+use super::deadline::Teller;
 
 /// How a command is watched.
 pub(crate) struct Watch {
@@ -38,8 +40,9 @@ enum Stage {
     Asked(Instant),
     /// The permit is lost. All that runs is killed at that instant.
     Lost(LostReason, Instant),
-    /// The permit is lost, and all that runs is killed.
-    Over(LostReason),
+    /// All that runs is killed. The permit is lost for this reason; or it was renewed after the command had ended
+    /// because it was asked to.
+    Over(Option<LostReason>),
     /// The permit is lost, and the command goes on.
     Kept,
 }
@@ -47,10 +50,20 @@ enum Stage {
 /// What ends the guard, if it is sent to it: it catches all other signals. SEGV and BUS are those of Rust's runtime.
 const UNCAUGHT: [Signal; 5] = [Signal::KILL, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE];
 
+/// How a command ends that the guard kills.
+const KILLED: Status = Status::Signal(Signal::KILL.as_raw());
+
 /// How long to wait for the loss of a permit whose deadline has passed.
 const LOOK: Duration = Duration::from_millis(2);
 
 impl Watch {
+    /// Returns what tells the guard until when the command may run, if a loss ends it.
+    pub(crate) fn deadlines(&self, permit: &Permit) -> Option<Teller> {
+        // Without it, only `zsem` keeps the deadline.
+        let teller = || Teller::new(permit.deadline()).ok();
+        (self.when_lost == WhenLost::Stop).then(teller).flatten()
+    }
+
     /// Resolves when the command has ended, and all that it has started, too, if its permit is lost. It asks them
     /// to end when the permit has no more than the grace left, and kills them when the permit is lost: nobody else
     /// can be let in before.
@@ -58,6 +71,7 @@ impl Watch {
         &self,
         child: &Child,
         permit: &Permit,
+        mut deadlines: Option<Teller>,
         signals: &mut Signals,
     ) -> Ended {
         let mut stage = Stage::Running;
@@ -67,19 +81,20 @@ impl Watch {
             tokio::select! {
                 biased;
                 status = child.ended(), if !has_ended => {
-                    if self.has_ended_by_itself(stage, permit) {
+                    if self.has_ended_by_itself(stage, permit, status) {
                         end_rest(child, status).await;
                         return Ended::ByItself(status);
                     }
                     has_ended = true;
                 }
                 () = child.changed(), if has_ended => {}
-                reason = permit.lost(), if matches!(stage, Stage::Running | Stage::Asked(_)) => {
+                reason = permit.lost(), if stage.may_be_renewed() => {
                     stage = self.lost(child, stage, reason, permit.deadline());
                 }
                 () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                    stage = self.look(child, stage, permit);
+                    stage = self.look(child, stage, permit, has_ended);
                 }
+                () = until_told(&mut deadlines, permit), if stage.may_be_renewed() => {}
                 received = signals.next() => child.pass_on(received),
             }
             if let Stage::Over(_) = stage {
@@ -94,9 +109,11 @@ impl Watch {
 
     /// Returns whether the end of the command has nothing to do with its permit: that is not lost, and was renewed
     /// if the command was asked to end.
-    fn has_ended_by_itself(&self, stage: Stage, permit: &Permit) -> bool {
+    fn has_ended_by_itself(&self, stage: Stage, permit: &Permit, status: Status) -> bool {
         match stage {
-            Stage::Running | Stage::Kept => true,
+            // The guard kills it at the deadline if this process was stopped.
+            Stage::Running => status != KILLED || !permit.is_lost(),
+            Stage::Kept => true,
             Stage::Asked(_) => !permit.is_lost() && self.ask_at(permit) > Instant::now(),
             Stage::Lost(..) | Stage::Over(_) => false,
         }
@@ -118,7 +135,7 @@ impl Watch {
     }
 
     /// Does what is due.
-    fn look(&self, child: &Child, stage: Stage, permit: &Permit) -> Stage {
+    fn look(&self, child: &Child, stage: Stage, permit: &Permit, has_ended: bool) -> Stage {
         let now = Instant::now();
         match stage {
             Stage::Running if self.ask_at(permit) <= now => {
@@ -126,10 +143,11 @@ impl Watch {
                 Stage::Asked(permit.deadline())
             }
             // It was renewed.
+            Stage::Asked(_) if has_ended && self.ask_at(permit) > now => Stage::Over(None),
             Stage::Running | Stage::Asked(_) if self.ask_at(permit) > now => Stage::Running,
             // `lost` resolves next.
             Stage::Running | Stage::Asked(_) => Stage::Asked(now + LOOK),
-            Stage::Lost(reason, _) => Stage::Over(reason),
+            Stage::Lost(reason, _) => Stage::Over(Some(reason)),
             Stage::Kept | Stage::Over(_) => stage,
         }
     }
@@ -147,7 +165,18 @@ impl Watch {
             }
             return Stage::Lost(reason, deadline.min(Instant::now() + self.grace));
         }
-        Stage::Over(reason)
+        Stage::Over(Some(reason))
+    }
+}
+
+/// Tells the guard of a renewal, in time. Resolves when it has looked, and never if nobody is told. Cancel-safe.
+async fn until_told(deadlines: &mut Option<Teller>, permit: &Permit) {
+    match deadlines {
+        Some(teller) => {
+            sleep_until(teller.look_at()).await;
+            teller.tell(permit.deadline());
+        }
+        None => pending().await,
     }
 }
 
@@ -160,10 +189,15 @@ async fn end_rest(child: &Child, status: Status) {
 }
 
 impl Stage {
+    fn may_be_renewed(self) -> bool {
+        matches!(self, Self::Running | Self::Asked(_))
+    }
+
     fn reason(self) -> Option<LostReason> {
         match self {
             Self::Running | Self::Asked(_) | Self::Kept => None,
-            Self::Lost(reason, _) | Self::Over(reason) => Some(reason),
+            Self::Lost(reason, _) => Some(reason),
+            Self::Over(reason) => reason,
         }
     }
 }

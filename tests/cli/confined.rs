@@ -105,6 +105,27 @@ async fn without_any_proc_a_run_fails_before_it_waits() {
     assert!(end.status == 71 && end.stderr.contains("/proc is needed"), "{end:?}");
 }
 
+#[tokio::test]
+async fn where_no_more_threads_are_allowed_a_run_fails_as_by_the_system_or_runs() {
+    if !geteuid().is_root() {
+        return skip("not root, who alone can become a user without processes");
+    }
+    let server = RedisServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    as_root(folder.path());
+    fs::copy(env!("CARGO_BIN_EXE_zsem"), folder.path().join("zsem")).unwrap();
+    for most in 2..6 {
+        let line = format!(
+            "exec setpriv --reuid 54321 --clear-groups bash -c 'ulimit -u {most}; exec $FOLDER/zsem run s{most} -- true'"
+        );
+        let end = Program::of(bash(&server, &line).env("FOLDER", folder.path())).end().await;
+        assert!(
+            [0, 71].contains(&end.status) && !end.stderr.contains("panicked"),
+            "{most}: {end:?}"
+        );
+    }
+}
+
 /// Makes a program that runs others as root, whoever starts it.
 fn as_root(folder: &std::path::Path) {
     let found = Command::new("sh").args(["-c", "command -v setpriv"]).output().unwrap();

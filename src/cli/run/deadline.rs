@@ -73,7 +73,7 @@ pub(super) fn keep(parent: Pid, number: &str, is_over: &Arc<AtomicBool>) {
         return;
     };
     let is_over = Arc::clone(is_over);
-    thread::spawn(move || {
+    let keeping = move || {
         while let Some(deadline) = read(&mut told) {
             if !is_told_more(&told, deadline) {
                 is_over.store(true, Ordering::Relaxed);
@@ -82,7 +82,9 @@ pub(super) fn keep(parent: Pid, number: &str, is_over: &Arc<AtomicBool>) {
                 return;
             }
         }
-    });
+    };
+    // Where no thread can be started, `zsem` alone keeps it, too.
+    let _ = thread::Builder::new().name("deadline".to_owned()).spawn(keeping);
 }
 
 /// Reads a deadline; none if `zsem` has ended.

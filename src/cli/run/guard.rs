@@ -1,8 +1,9 @@
 //! The guard: a process between `zsem` and the command that outlives `zsem`, if only for a moment.
 //!
 //! It kills all that the command has started when `zsem` has died, or does not tell in time that the permit is renewed.
-//! It passes on what `zsem` sends, and ends as the command does. Without a terminal, it leads the process group of the command: a command that leads its group cannot
-//! make a session of its own. What is sent to the group does not end the guard.
+//! It passes on what `zsem` sends, and ends as the command does. Without a terminal, it leads the process group of the
+//! command: a command that leads its group cannot make a session of its own. What is sent to the group does not end the
+//! guard.
 
 use std::ffi::OsString;
 use std::sync::Arc;

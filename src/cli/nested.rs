@@ -30,11 +30,11 @@ fn danger(seen: &Inspection, outer: PermitId, units: u32, limit: u32) -> Option<
     let limit = u64::from(limit);
     let has_room = seen.waiters_total == 0 && seen.in_use.saturating_add(units.into()) <= limit;
     let (held, units) = (u64::from(outer.units()), u64::from(units));
-    match () {
-        () if !is_held || has_room => None,
-        () if held + units > limit => {
-            Some(format!("that holds {held} of {limit} units, so this waits for its own end"))
-        }
-        () => Some("if all who hold wait like this, nobody is ever let in".to_owned()),
+    if !is_held || has_room {
+        None
+    } else if held + units > limit {
+        Some(format!("that holds {held} of {limit} units, so this waits for its own end"))
+    } else {
+        Some("if all who hold wait like this, nobody is ever let in".to_owned())
     }
 }

@@ -39,7 +39,7 @@ async fn clients_of_an_isolated_primary_come_to_the_new_one_and_lose_what_it_has
     let left_client = client(cluster.url()).await;
     let left = semaphore(&left_client, &name);
     let replicated = left.acquire(1).await.unwrap();
-    cluster.nodes[old].cmd(&["WAIT", "1", "0"]).await;
+    cluster.nodes[new].has_all_of(&cluster.nodes[old]).await;
 
     isolate(&cluster, old).await;
     cluster.take_over(new).await;

@@ -36,9 +36,9 @@ impl RedisPair {
         Self { primary, replica, replication, proxy }
     }
 
-    /// From now on nothing reaches the replica.
+    /// From now on nothing reaches the replica. It has all that the primary had at the call.
     pub async fn lag(&self) {
-        self.primary.cmd(&["WAIT", "1", "0"]).await;
+        self.replica.has_all_of(&self.primary).await;
         self.replication.hold_replies();
     }
 
@@ -60,5 +60,24 @@ impl RedisPair {
     pub async fn fail_over(&mut self) {
         self.kill_primary();
         self.promote().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::wait::ms;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_replica_that_lags_has_what_was_written_before_and_nothing_later() {
+        let pair = RedisPair::start().await;
+        pair.replication.delay_replies(ms(300));
+        pair.primary.cmd(&["SET", "before", "1"]).await;
+        pair.lag().await;
+        pair.primary.cmd(&["SET", "later", "1"]).await;
+        pair.promote().await;
+        let has = async |key| pair.replica.query::<bool>(&["EXISTS", key]).await;
+        assert!(has("before").await && !has("later").await);
     }
 }

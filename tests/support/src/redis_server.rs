@@ -274,6 +274,22 @@ impl RedisServer {
         redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
     }
 
+    /// Waits until this replica has all that its primary has now. `WAIT` would wait for the writes of its own
+    /// connection only.
+    pub async fn has_all_of(&self, primary: &Self) {
+        let written = primary.replication_offset("master_repl_offset:").await;
+        eventually("the replica has all", PATIENCE, async || {
+            self.replication_offset("slave_repl_offset:").await >= written
+        })
+        .await;
+    }
+
+    async fn replication_offset(&self, field: &str) -> u64 {
+        let info: String = self.query(&["INFO", "replication"]).await;
+        let number = info.lines().find_map(|line| line.strip_prefix(field));
+        number.and_then(|number| number.trim().parse().ok()).expect("a server tells its offset")
+    }
+
     /// The names of all keys, sorted.
     pub async fn keys(&self) -> Vec<String> {
         let names: Vec<Vec<u8>> = self.query(&["KEYS", "*"]).await;

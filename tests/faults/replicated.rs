@@ -225,6 +225,7 @@ async fn follow(replica: &RedisServer, primary: &RedisServer) {
         info.contains("master_link_status:up")
     })
     .await;
+    primary.has_replicas(1).await;
 }
 
 async fn has(server: &RedisServer, permit: &Permit) -> bool {

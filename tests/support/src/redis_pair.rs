@@ -32,6 +32,7 @@ impl RedisPair {
             info.contains("master_link_status:up")
         };
         eventually("the replica is in step", PATIENCE, in_step).await;
+        primary.has_replicas(1).await;
         let proxy = FaultProxy::start(primary.addr()).await;
         Self { primary, replica, replication, proxy }
     }

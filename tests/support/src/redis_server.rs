@@ -284,6 +284,18 @@ impl RedisServer {
         .await;
     }
 
+    /// Waits until so many replicas acknowledge what this primary writes. A new one begins to do so up to a second after its
+    /// link is up.
+    pub async fn has_replicas(&self, count: u32) {
+        let mut connection = self.connection().await;
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET").arg("written").arg(1).ignore().cmd("DEL").arg("written").ignore();
+        pipe.cmd("WAIT").arg(count).arg(PATIENCE.as_secs() * 1_000);
+        let (replicas,): (u32,) =
+            pipe.query_async(&mut connection).await.expect("writing, and asking for replicas");
+        assert!(replicas >= count, "{replicas} of {count} replicas have what was written");
+    }
+
     async fn replication_offset(&self, field: &str) -> u64 {
         let info: String = self.query(&["INFO", "replication"]).await;
         let number = info.lines().find_map(|line| line.strip_prefix(field));

@@ -66,28 +66,57 @@ pub(crate) struct Signals {
     children: Arc<Notify>,
 }
 
-/// The signals to catch: all that end a wait or that a command wants, and the end of a child. One that the parent
-/// has ignored stays ignored, as by `nohup`.
-pub(crate) fn caught() -> Vec<i32> {
-    let ignored = ignored();
-    let is_caught = |signal: &Signal| ignored & bit(signal.as_raw()) == 0;
-    let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
-    // Where the parent ignores the end of children, the system would not tell how a command has ended.
-    caught.chain([Signal::CHILD]).map(Signal::as_raw).collect()
+/// How a process reacts to signals, a bit for each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reactions {
+    blocked: u64,
+    ignored: u64,
+    caught: u64,
 }
 
-/// All signals that a process can catch, whoever wants them, but for those that the parent has ignored.
-pub(crate) fn catchable() -> impl Iterator<Item = i32> {
-    let ignored = ignored();
-    let is_ignored = move |signal: &i32| ignored & bit(*signal) != 0;
-    let all = (1..=HIGHEST).filter(|signal| !FORBIDDEN.contains(signal));
-    all.filter(move |signal| !is_ignored(signal))
+impl Reactions {
+    /// None where the system does not tell.
+    fn of(process: &str) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let signals = |kind| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(kind))?;
+            u64::from_str_radix(mask.trim(), 16).ok()
+        };
+        let (blocked, ignored) = (signals("SigBlk:")?, signals("SigIgn:")?);
+        Some(Self { blocked, ignored, caught: signals("SigCgt:")? })
+    }
+
+    /// Those of this process, which its parent has set; without any where the system does not tell.
+    pub(crate) fn inherited() -> Self {
+        Self::of("self").unwrap_or(Self { blocked: 0, ignored: 0, caught: 0 })
+    }
+
+    /// The signals to catch: all that end a wait or that a command wants, and the end of a child. One that the parent
+    /// has ignored stays ignored, as by `nohup`.
+    pub(crate) fn to_catch(self) -> Vec<i32> {
+        let is_caught = |signal: &Signal| self.ignored & bit(signal.as_raw()) == 0;
+        let caught = ENDING.into_iter().chain(OTHERS).filter(is_caught);
+        // Where the parent ignores the end of children, the system would not tell how a command has ended.
+        caught.chain([Signal::CHILD]).map(Signal::as_raw).collect()
+    }
+
+    /// All signals that a process can catch, whoever wants them, but for those that the parent has ignored.
+    pub(crate) fn catchable(self) -> impl Iterator<Item = i32> {
+        let all = (1..=HIGHEST).filter(|signal| !FORBIDDEN.contains(signal));
+        all.filter(move |signal| self.ignored & bit(*signal) == 0)
+    }
+
+    /// Returns whether this process learns of the end of a child by a signal: the parent may have blocked it.
+    pub(crate) fn are_ends_told(self) -> bool {
+        self.blocked & bit(Signal::CHILD.as_raw()) == 0
+    }
 }
 
 impl Signals {
     pub(crate) fn catch() -> Result<Self, Failure> {
         let refused = |error| Failure::of_system("signals", &error);
-        let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
+        let reactions = Reactions::inherited();
+        let mut signals = SignalsInfo::<WithOrigin>::new(reactions.to_catch()).map_err(refused)?;
         let (sender, received) = mpsc::unbounded_channel();
         let children = Arc::new(Notify::new());
         let changes = Arc::clone(&children);
@@ -102,7 +131,7 @@ impl Signals {
         };
         let hearing = thread::Builder::new().name("signals".to_owned()).spawn(hear);
         hearing.map_err(refused)?;
-        if !are_ends_told() {
+        if !reactions.are_ends_told() {
             let changes = Arc::clone(&children);
             tokio::spawn(async move {
                 loop {
@@ -138,29 +167,12 @@ impl Signals {
     }
 }
 
-/// Returns whether this process learns of the end of a child by a signal: the parent may have blocked it.
-pub(crate) fn are_ends_told() -> bool {
-    let blocked = signals_of("self", "SigBlk:").unwrap_or(0);
-    blocked & bit(Signal::CHILD.as_raw()) == 0
-}
-
 /// Returns whether a signal would have ended a process, if it had come. False where the system does not tell.
 pub(crate) fn is_fatal_to(process: Pid, signal: Signal) -> bool {
-    let process = process.as_raw_nonzero().to_string();
-    let reactions = ["SigBlk:", "SigIgn:", "SigCgt:"].map(|kind| signals_of(&process, kind));
-    reactions.into_iter().all(|mask| mask.is_some_and(|mask| mask & bit(signal.as_raw()) == 0))
-}
-
-/// The signals that this process ignores, a bit for each. None where the system does not tell.
-fn ignored() -> u64 {
-    signals_of("self", "SigIgn:").unwrap_or(0)
-}
-
-/// Returns the signals of one kind that a process has, a bit for each.
-fn signals_of(process: &str, kind: &str) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let mask = status.lines().find_map(|line| line.strip_prefix(kind))?;
-    u64::from_str_radix(mask.trim(), 16).ok()
+    let reactions = Reactions::of(&process.as_raw_nonzero().to_string());
+    reactions.is_some_and(|Reactions { blocked, ignored, caught }| {
+        (blocked | ignored | caught) & bit(signal.as_raw()) == 0
+    })
 }
 
 const fn bit(signal: i32) -> u64 {

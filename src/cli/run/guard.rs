@@ -17,7 +17,7 @@ use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 
 use crate::failure::Failure;
-use crate::signals::{Received, UNTOLD, are_ends_told, catchable, caught, is_fatal_to};
+use crate::signals::{Reactions, Received, UNTOLD, is_fatal_to};
 use crate::status::Status;
 
 use super::ending::Ending;
@@ -44,9 +44,10 @@ struct Guard {
 pub(super) fn guard(parent: Pid, deadlines: &str, command: &[OsString]) -> Result<Status, Failure> {
     tree::adopt_orphans();
     let refused = |error| Failure::of_system("signals", &error);
-    let mut signals = SignalsInfo::<WithOrigin>::new(caught()).map_err(refused)?;
+    let reactions = Reactions::inherited();
+    let mut signals = SignalsInfo::<WithOrigin>::new(reactions.to_catch()).map_err(refused)?;
     let handle = signals.handle();
-    for signal in catchable() {
+    for signal in reactions.catchable() {
         // What it is sent must not end it. The system keeps some numbers for itself.
         let _ = handle.add_signal(signal);
     }
@@ -60,9 +61,8 @@ pub(super) fn guard(parent: Pid, deadlines: &str, command: &[OsString]) -> Resul
     let started = started.map_err(|error| Failure::of_system("the command", &error))?;
     let command = Pid::from_child(&started);
     let mut guard = Guard { parent, command, held_back: Vec::new(), from_others: Vec::new() };
-    let are_ends_told = are_ends_told();
     loop {
-        let came = match (guard.held_back.is_empty(), are_ends_told) {
+        let came = match (guard.held_back.is_empty(), reactions.are_ends_told()) {
             (true, true) => signals.wait(),
             (is_empty, _) => {
                 sleep(if is_empty { UNTOLD } else { LOOK });

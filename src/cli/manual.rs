@@ -1,6 +1,6 @@
 //! `zsem completions`, `zsem man`: what a package installs beside the program.
 
-use std::io;
+use std::io::{self, Write};
 
 use clap::{Command, CommandFactory};
 use clap_complete::Shell;
@@ -44,26 +44,24 @@ fn manual() -> io::Result<Vec<u8>> {
         });
         page.extend(section(own)?);
     }
-    page.extend(statuses().into_bytes());
+    write!(page, "{}", statuses())?;
     Ok(page)
 }
 
 /// The section of a verb: how it is called, what it does, its own options.
 fn section(mut verb: Command) -> io::Result<Vec<u8>> {
-    let mut page = format!(".SH \"ZSEM {}\"\n.nf\n", verb.get_name().to_uppercase()).into_bytes();
+    let mut page = Vec::new();
+    write!(page, ".SH \"ZSEM {}\"\n.nf\n", verb.get_name().to_uppercase())?;
     let usage = verb.render_usage().to_string();
-    let lines = usage.trim_start_matches("Usage:").lines().map(str::trim);
-    page.extend(lines.flat_map(|line| format!("{}\n", escaped(line)).into_bytes()));
-    page.extend(b".fi\n.PP\n");
-    page.extend(
-        format!("{}.\n", verb.get_about().map(ToString::to_string).unwrap_or_default())
-            .into_bytes(),
-    );
+    for line in usage.trim_start_matches("Usage:").lines() {
+        writeln!(page, "{}", escaped(line.trim()))?;
+    }
+    let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+    write!(page, ".fi\n.PP\n{about}.\n")?;
     let mut options = Vec::new();
     Man::new(verb).render_options_section(&mut options)?;
-    page.extend(
-        String::from_utf8_lossy(&options).replace(".SH OPTIONS", ".SS Options").into_bytes(),
-    );
+    let options = String::from_utf8_lossy(&options).replace(".SH OPTIONS", ".SS Options");
+    write!(page, "{options}")?;
     Ok(page)
 }
 

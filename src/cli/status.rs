@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use rustix::process::{Pid, Resource, Rlimit, WaitStatus, getpid, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitStatus, getpid, setrlimit};
 use signal_hook::low_level::emulate_default_handler;
 
 /// How `zsem` ends, as its caller sees it. The numbers are those of `sysexits.h`, where it has one.
@@ -36,6 +36,8 @@ impl Status {
     pub(crate) const CANNOT_RUN: Self = Self::Code(126);
     /// There is no such command.
     pub(crate) const NOT_FOUND: Self = Self::Code(127);
+    /// SIGKILL has ended the command, or the guard, which ends so when it has killed the command.
+    pub(crate) const KILLED: Self = Self::Signal(Signal::KILL.as_raw());
 
     /// The status of a process that has ended.
     pub(crate) fn of(status: WaitStatus) -> Self {

@@ -127,8 +127,8 @@ impl PermitArgs {
     }
 }
 
-/// Waits for a permit with its whole lease. A waiter that was woken has a short claim at first: one that Redis has not
-/// confirmed, or has lost, is waited for anew.
+/// Waits for a permit with its whole lease. A waiter that was woken has a short claim at first. If Redis has not
+/// confirmed the claim, or has lost it, `zsem` waits again.
 async fn whole(semaphore: &ZSetSemaphore, args: &PermitArgs) -> Result<Permit, Failure> {
     let end = args.wait.and_then(|wait| Instant::now().checked_add(wait));
     loop {

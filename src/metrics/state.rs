@@ -131,7 +131,7 @@ impl StateMeter {
         }
     }
 
-    /// The lease of a permit is about to begin anew. `hold` is asked for only if somebody listens.
+    /// The lease of a permit is about to be renewed. `hold` is asked for only if somebody listens.
     pub(crate) fn renews(&mut self, hold: impl FnOnce() -> Option<Arc<Hold>>) {
         if let Some(metered) = &mut self.0
             && let Some(hold) = hold()

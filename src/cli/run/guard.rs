@@ -53,7 +53,7 @@ pub(super) fn guard(parent: Pid, deadlines: &str, command: &[OsString]) -> Resul
     }
     if getppid() != Some(parent) {
         // Its signal came before it was caught.
-        return Ok(Status::Signal(Signal::KILL.as_raw()));
+        return Ok(Status::KILLED);
     }
     let is_over = Arc::new(AtomicBool::new(false));
     deadline::keep(parent, deadlines, &is_over);
@@ -75,7 +75,7 @@ pub(super) fn guard(parent: Pid, deadlines: &str, command: &[OsString]) -> Resul
         // First: who kills `zsem` and the command at once leaves the rest to the guard.
         if getppid() != Some(parent) || is_over.load(Ordering::Relaxed) {
             guard.end_all();
-            return Ok(Status::Signal(Signal::KILL.as_raw()));
+            return Ok(Status::KILLED);
         }
         if let Some(status) = tree::collect(command) {
             return Ok(Status::of(status));
@@ -131,7 +131,7 @@ fn missed(command: Pid, signal: Signal) -> bool {
     tree::is_shown() && is_fatal_to(command, signal)
 }
 
-/// Sleeps for so long, or until a signal comes, such as the end of a child.
+/// Sleeps for this time. A signal, such as that of the end of a child, ends the sleep early.
 fn pause(duration: Duration) {
     let time = Timespec { tv_sec: 0, tv_nsec: i64::from(duration.subsec_nanos()) };
     let _ = poll(&mut [], Some(&time));

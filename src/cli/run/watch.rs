@@ -50,9 +50,6 @@ enum Stage {
 /// What ends the guard, if it is sent to it: it catches all other signals. SEGV and BUS are those of Rust's runtime.
 const UNCAUGHT: [Signal; 5] = [Signal::KILL, Signal::SEGV, Signal::BUS, Signal::ILL, Signal::FPE];
 
-/// How a command ends that the guard kills.
-const KILLED: Status = Status::Signal(Signal::KILL.as_raw());
-
 /// How long to wait for the loss of a permit whose deadline has passed.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -112,7 +109,7 @@ impl Watch {
     fn has_ended_by_itself(&self, stage: Stage, permit: &Permit, status: Status) -> bool {
         match stage {
             // The guard kills it at the deadline if this process was stopped.
-            Stage::Running => status != KILLED || !permit.is_lost(),
+            Stage::Running => status != Status::KILLED || !permit.is_lost(),
             Stage::Kept => true,
             Stage::Asked(_) => !permit.is_lost() && self.ask_at(permit) > Instant::now(),
             Stage::Lost(..) | Stage::Over(_) => false,

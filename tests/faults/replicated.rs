@@ -204,7 +204,7 @@ impl Elsewhere {
     async fn start(rights: &str) -> Self {
         let (old, new) = (RedisServer::start().await, RedisServer::start().await);
         let replica = RedisServer::start().await;
-        follow(&replica, &new).await;
+        replica.follow(&new, new.port()).await;
         for server in [&old, &new] {
             let user = ["ACL", "SETUSER", "app", "reset", "on", ">pw", "~*", "&*", "+@all"];
             server.cmd(&user).await;
@@ -216,16 +216,6 @@ impl Elsewhere {
         proxy.lead_to(new.addr());
         Self { old, new, replica, proxy, client }
     }
-}
-
-async fn follow(replica: &RedisServer, primary: &RedisServer) {
-    replica.cmd(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]).await;
-    eventually("the replica is in step", PATIENCE, async || {
-        let info: String = replica.query(&["INFO", "replication"]).await;
-        info.contains("master_link_status:up")
-    })
-    .await;
-    primary.has_replicas(1).await;
 }
 
 async fn has(server: &RedisServer, permit: &Permit) -> bool {
@@ -283,7 +273,7 @@ async fn after_a_failover_while_replicas_are_asked_the_new_primary_and_its_repli
     found(&semaphore, 1, 0).await;
     assert!(!waiting.is_finished(), "the new primary has no replica");
     let third = RedisServer::start().await;
-    follow(&third, &pair.replica).await;
+    third.follow(&pair.replica, pair.replica.port()).await;
     let permit = within(PATIENCE, waiting).await.unwrap().unwrap();
     assert!(has(&pair.replica, &permit).await && has(&third, &permit).await);
     drop(permit);
@@ -413,7 +403,7 @@ async fn pairs(semaphore: &ZSetSemaphore, tasks: usize, each: usize) -> Duration
 #[tokio::test]
 async fn under_load_many_grants_cost_one_question_about_replicas() {
     let (primary, replica) = (RedisServer::start().await, RedisServer::start().await);
-    follow(&replica, &primary).await;
+    replica.follow(&primary, primary.port()).await;
     let client = connect(primary.url()).await;
     let [plain, on_replica] = [0, 1].map(|replicas| replicated(&client, 1_000, replicas));
     for (tasks, each) in [(1, 100), (64, 20)] {

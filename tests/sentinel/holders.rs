@@ -1,20 +1,9 @@
 //! What a failover does to permits, where the replica has all of them.
 
-use test_support::redis_server::RedisServer;
 use test_support::sentinel::{FAILOVER, SentinelDeployment};
 use test_support::wait::{PATIENCE, ms, within};
 use tokio::time::Instant;
 use zset_semaphore::{Client, LostReason, TryAcquireError};
-
-/// Waits until the replicas have all that the primary has.
-async fn replicate(primary: &RedisServer) {
-    // WAIT covers what its own connection has written, and all that came before.
-    let mut connection = primary.connection().await;
-    let mut pipe = redis::pipe();
-    pipe.cmd("SET").arg("last").arg(1).ignore().cmd("WAIT").arg(2).arg(5_000);
-    let (replicas,): (u32,) = pipe.query_async(&mut connection).await.unwrap();
-    assert_eq!(replicas, 2);
-}
 
 // Behaviour 75
 #[tokio::test]
@@ -29,7 +18,7 @@ async fn permits_outlive_a_failover_unless_their_lease_ends_before_it() {
     }
     let brief = short.acquire(1).await.unwrap();
     let highest = brief.fencing_token().max(held[2].fencing_token());
-    replicate(&deployment.servers[0]).await;
+    deployment.servers[0].has_replicas(2).await;
 
     deployment.servers[0].kill();
     let waiter = tokio::spawn({

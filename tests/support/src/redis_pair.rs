@@ -2,7 +2,6 @@
 
 use crate::fault_proxy::FaultProxy;
 use crate::redis_server::{RedisServer, RedisServerBuilder};
-use crate::wait::{PATIENCE, eventually};
 
 pub struct RedisPair {
     pub primary: RedisServer,
@@ -25,14 +24,7 @@ impl RedisPair {
         let at_once = RedisServer::builder().arg("--repl-diskless-sync-delay").arg("0");
         let (primary, replica) = (at_once.start().await, replica.start().await);
         let replication = FaultProxy::start(primary.addr()).await;
-        let port = replication.addr().port().to_string();
-        replica.cmd(&["REPLICAOF", "127.0.0.1", &port]).await;
-        let in_step = async || {
-            let info: String = replica.query(&["INFO", "replication"]).await;
-            info.contains("master_link_status:up")
-        };
-        eventually("the replica is in step", PATIENCE, in_step).await;
-        primary.has_replicas(1).await;
+        replica.follow(&primary, replication.addr().port()).await;
         let proxy = FaultProxy::start(primary.addr()).await;
         Self { primary, replica, replication, proxy }
     }

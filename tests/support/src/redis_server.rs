@@ -274,6 +274,17 @@ impl RedisServer {
         redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await
     }
 
+    /// Becomes a replica of `primary`, which it reaches by this port, and waits until it acknowledges writes.
+    pub async fn follow(&self, primary: &Self, port: u16) {
+        self.cmd(&["REPLICAOF", "127.0.0.1", &port.to_string()]).await;
+        eventually("the replica is in step", PATIENCE, async || {
+            let info: String = self.query(&["INFO", "replication"]).await;
+            info.contains("master_link_status:up")
+        })
+        .await;
+        primary.has_replicas(1).await;
+    }
+
     /// Waits until this replica has all that its primary has now. `WAIT` would wait for the writes of its own
     /// connection only.
     pub async fn has_all_of(&self, primary: &Self) {
@@ -284,8 +295,8 @@ impl RedisServer {
         .await;
     }
 
-    /// Waits until so many replicas acknowledge what this primary writes. A new one begins to do so up to a second after its
-    /// link is up.
+    /// Waits until this number of replicas has all that this primary has written. A new one begins to acknowledge up to a
+    /// second after its link is up.
     pub async fn has_replicas(&self, count: u32) {
         let mut connection = self.connection().await;
         let mut pipe = redis::pipe();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::driver::{DriverHandle, DropGuard};
-use crate::error::{ConfigError, is_semaphore_name};
+use crate::error::{ConfigError, is_plain_name, is_semaphore_name};
 use crate::lease;
 use crate::numbers::{Millis, Replicas};
 use crate::options::{Options, Renew, Wake};
@@ -314,11 +314,7 @@ impl MetricsName {
     fn check(&self) -> Result<(), ConfigError> {
         const ALLOWED: &str = "1 to 512 bytes without control characters, and not _other";
         match self {
-            Self::Set(name)
-                if !(1..=512).contains(&name.len())
-                    || name.chars().any(char::is_control)
-                    || **name == *"_other" =>
-            {
+            Self::Set(name) if !is_plain_name(name) || **name == *"_other" => {
                 Err(ConfigError::of_text("metrics_name", name, ALLOWED))
             }
             _ => Ok(()),

@@ -78,9 +78,14 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
+/// Returns whether a text is neither empty nor too long for a name, and has no control characters.
+pub(crate) fn is_plain_name(text: &str) -> bool {
+    (1..=512).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// Returns whether a semaphore may have this name.
 pub(crate) fn is_semaphore_name(text: &str) -> bool {
-    (1..=512).contains(&text.len()) && !has_forbidden_characters(text)
+    is_plain_name(text) && !text.contains(['{', '}'])
 }
 
 /// Returns whether a text has a character that no name and no prefix may have.

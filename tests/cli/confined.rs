@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::geteuid;
+use tempfile::TempDir;
 use test_support::redis_server::RedisServer;
 use test_support::wait::eventually;
 use tokio::time::sleep;
@@ -111,9 +112,7 @@ async fn where_no_more_threads_are_allowed_a_run_fails_as_by_the_system_or_runs(
         return skip("not root, who alone can become a user without processes");
     }
     let server = RedisServer::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    as_root(folder.path());
-    fs::copy(env!("CARGO_BIN_EXE_zsem"), folder.path().join("zsem")).unwrap();
+    let folder = programs_for_other_users();
     for most in 2..6 {
         let line = format!(
             "exec setpriv --reuid 54321 --clear-groups bash -c 'ulimit -u {most}; exec $FOLDER/zsem run s{most} -- true'"
@@ -126,14 +125,18 @@ async fn where_no_more_threads_are_allowed_a_run_fails_as_by_the_system_or_runs(
     }
 }
 
-/// Makes a program that runs others as root, whoever starts it.
-fn as_root(folder: &std::path::Path) {
+/// Makes a folder with `zsem` and a program that runs others as root, whoever starts it.
+fn programs_for_other_users() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    fs::copy(env!("CARGO_BIN_EXE_zsem"), folder.join("zsem")).unwrap();
     let found = Command::new("sh").args(["-c", "command -v setpriv"]).output().unwrap();
     let path = String::from_utf8(found.stdout).unwrap();
     let program = folder.join("setpriv");
     fs::copy(path.trim_end(), &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    directory
 }
 
 #[tokio::test]
@@ -142,9 +145,7 @@ async fn what_runs_as_another_user_is_named_once_and_waited_for_at_rest() {
         return skip("not root, who alone can start a process that this user may not kill");
     }
     let server = RedisServer::start().await;
-    let folder = tempfile::tempdir().unwrap();
-    as_root(folder.path());
-    fs::copy(env!("CARGO_BIN_EXE_zsem"), folder.path().join("zsem")).unwrap();
+    let folder = programs_for_other_users();
     let script =
         "$FOLDER/setpriv --reuid 0 sh -c 'echo pid $$; $WAIT' & wait; wait".replace("$WAIT", WAIT);
     let line = format!(

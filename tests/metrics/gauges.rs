@@ -10,13 +10,14 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 use test_support::redis_server::RedisServer;
 use test_support::wait::{PATIENCE, eventually, ms, within};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tower::{Layer, ServiceExt, service_fn};
 use zset_semaphore::metrics::{
     CONNECTED, HELD_UNITS, IN_USE_UNITS, LIMIT_UNITS, OUTAGE, QUEUE_LENGTH, WAITERS,
 };
 use zset_semaphore::tower::{OutagePolicy, ZSetSemaphoreLayer};
-use zset_semaphore::{Client, MemoryStore};
+use zset_semaphore::{AcquireError, Client, MemoryStore, Permit, ZSetSemaphore};
 
 use crate::common::inspect::{queue, queued};
 use crate::common::recorder::Record;
@@ -170,15 +171,23 @@ async fn an_idle_process_shows_nothing_of_the_cluster_even_if_the_store_is_away(
     eventually("all is 0", PATIENCE, async || jobs(record) == [0.0; 5]).await;
 }
 
-#[tokio::test]
-async fn a_caller_waits_until_replicas_have_its_grant() {
+/// Holds two units that no replica has, and waits for one.
+async fn wait_for_a_replica(
+    record: &Record,
+) -> (RedisServer, Client, ZSetSemaphore, JoinHandle<Result<Permit, AcquireError>>) {
     let server = RedisServer::start().await; // without a replica
-    let (record, _guard) = Record::of_this_thread();
     let client = Client::open(server.url()).unwrap();
     let semaphore = client.semaphore("jobs", 4).replicated(1).build().unwrap();
     let waiting = tokio::spawn(semaphore.acquire(2));
     let what = "it is held, and waits";
     eventually(what, PATIENCE, async || jobs(record)[..2] == [2.0, 1.0]).await;
+    (server, client, semaphore, waiting)
+}
+
+#[tokio::test]
+async fn a_caller_waits_until_replicas_have_its_grant() {
+    let (record, _guard) = Record::of_this_thread();
+    let (_server, _client, _semaphore, waiting) = wait_for_a_replica(record).await;
     waiting.abort();
     eventually("all is 0", PATIENCE, async || jobs(record) == [0.0; 5]).await;
 }
@@ -203,13 +212,8 @@ fn a_caller_that_waits_for_replicas_shows_nothing_once_its_runtime_has_ended() {
 
 #[tokio::test]
 async fn a_caller_that_waits_for_replicas_moves_with_the_label_of_its_name() {
-    let server = RedisServer::start().await; // without a replica
     let (record, _guard) = Record::of_this_thread();
-    let client = Client::open(server.url()).unwrap();
-    let semaphore = client.semaphore("jobs", 4).replicated(1).build().unwrap();
-    let waiting = tokio::spawn(semaphore.acquire(2));
-    let what = "it is held, and waits";
-    eventually(what, PATIENCE, async || jobs(record)[..2] == [2.0, 1.0]).await;
+    let (_server, client, semaphore, waiting) = wait_for_a_replica(record).await;
     let labelled = client.semaphore("jobs", 4).metrics_name("work").build().unwrap();
     assert_eq!(jobs(record), [0.0; 5]);
     assert_eq!(record.gauge(&format!("{WAITERS} work")), 1.0);

@@ -85,7 +85,7 @@ pub(crate) fn is_plain_name(text: &str) -> bool {
 
 /// Returns whether a semaphore may have this name.
 pub(crate) fn is_semaphore_name(text: &str) -> bool {
-    is_plain_name(text) && !text.contains(['{', '}'])
+    is_plain_name(text) && !has_forbidden_characters(text)
 }
 
 /// Returns whether a text has a character that no name and no prefix may have.
